@@ -1,0 +1,1 @@
+"""Makes reports: stages, recall, the published graph as baseline."""

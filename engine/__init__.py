@@ -1,0 +1,1 @@
+"""Makes indexes and answers: runtimes, encoding, prefilter, re-ranking, search."""

@@ -1,0 +1,1 @@
+"""What executes a compiled branch, a file each."""

@@ -1,0 +1,1 @@
+"""Makes bundles: branch graphs, ONNX, precision, TensorRT, parity."""

@@ -1,0 +1,1 @@
+"""hficma: the recipe for a photo of a dish, and the photo for a recipe."""

@@ -1,0 +1,119 @@
+"""What training, indexing and benchmarks read: recipes with their photos, by position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.errors import InputError
+from hficma.recipe import Recipe, read_jsonl
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Dataset(Protocol):
+    """Recipes and photos by position; cheap to make, safe to share between threads."""
+
+    @property
+    def name(self) -> str:
+        """What `open_dataset` takes to find the same dataset again."""
+
+    def __len__(self) -> int:
+        """Number of recipes."""
+
+    def recipe(self, index: int) -> Recipe:
+        """The recipe at a position."""
+
+    def photo(self, index: int) -> Image:
+        """The first photo of the recipe at a position, upright RGB.
+
+        Raises:
+            InputError: the recipe has no photo, or the file is no image.
+        """
+
+
+class JsonlDataset:
+    """A JSONL file of recipes, whose photos lie relative to its folder."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        strict: bool = False,
+        on_bad: Callable[[str], None] | None = None,
+    ) -> None:
+        self._path = path
+        self._recipes = list(read_jsonl(path, strict=strict, on_bad=on_bad))
+        if not self._recipes:
+            raise InputError(f"{path}: holds no usable recipe")
+
+    @property
+    def name(self) -> str:
+        """The file's absolute path."""
+        return str(self._path.resolve())
+
+    def __len__(self) -> int:
+        """Number of recipes that could be read."""
+        return len(self._recipes)
+
+    def recipe(self, index: int) -> Recipe:
+        """The recipe at a position."""
+        return self._recipes[index]
+
+    def photo(self, index: int) -> Image:
+        """The recipe's photo, decoded."""
+        from hficma.images import read_photo
+
+        recipe = self._recipes[index]
+        if recipe.image is None:
+            raise InputError(f"{self._path}: recipe {recipe.id} has no photo")
+        return read_photo(self._path.parent / recipe.image)
+
+
+def open_dataset(
+    spec: str, *, strict: bool = False, on_bad: Callable[[str], None] | None = None
+) -> Dataset:
+    """Open what `--data` names: a JSONL file (plain or `.gz`), or `sample:N[:SEED]`.
+
+    Args:
+        spec: the option's text.
+        strict: make a bad record an error instead of leaving it out.
+        on_bad: told of each record left out, in one line.
+
+    Raises:
+        InputError: nothing there, or nothing usable in it.
+    """
+    if spec == "sample" or spec.startswith("sample:"):
+        from hficma.data.sample import SampleDataset
+
+        return SampleDataset.from_spec(spec)
+    path = Path(spec)
+    if not path.exists() and spec != "-":
+        raise InputError(f"{path}: no such file; --data takes a JSONL file or sample:N")
+    return JsonlDataset(path, strict=strict, on_bad=on_bad)
+
+
+def positions(
+    dataset: Dataset, partitions: Sequence[str] | None = None, *, with_photo: bool = False
+) -> npt.NDArray[np.int64]:
+    """Positions of the recipes in the given partitions, in the dataset's order.
+
+    Args:
+        dataset: where to look.
+        partitions: `train`, `val`, `test`; None takes all. Recipes without a partition are
+            `train`.
+        with_photo: leave out recipes without a photo.
+    """
+    kept = [
+        index
+        for index in range(len(dataset))
+        if (recipe := dataset.recipe(index))
+        and (partitions is None or (recipe.partition or "train") in partitions)
+        and (recipe.image is not None or not with_photo)
+    ]
+    return np.array(kept, dtype=np.int64)

@@ -1,0 +1,1 @@
+"""The network: vision, recipe, fusion, similarity; AdaMine beside HF-ICMA."""

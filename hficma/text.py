@@ -1,0 +1,179 @@
+"""Words, the vocabulary, and what the model reads of a recipe: ingredient ids and sentences."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.errors import ArtifactError, InputError
+from hficma.ingredients import ingredient_phrase
+from hficma.recipe import Recipe
+
+PAD_ID = 0
+END_ID = 1
+"""The published `</i>`; stands alone where no ingredient of a recipe is known."""
+FIRST_WORD_ID = 2
+"""Row i + 2 of an embedding table holds word i (the published loaders are off by these two)."""
+
+Ids = npt.NDArray[np.int64]
+
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:[./]\d+)?")
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """What of a recipe the model reads."""
+
+    title: Literal["none", "instruction"] = "instruction"
+    """`instruction` reads the title as the recipe's first instruction; HF-ICMA ignores it."""
+    max_ingredients: int = 20
+    """Ingredients past this number are left out (T in shapes)."""
+    max_sentences: int = 20
+    """Sentences of the instructions past this number are left out."""
+    max_words: int = 30
+    """Words of a sentence past this number are left out."""
+    end_marker: bool = False
+    """End the ingredients with `</i>`, as the published datasets do; takes one of the slots."""
+
+
+def words(text: str) -> list[str]:
+    """Split text into lower-case words and numbers, in any script."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+def sentences(instructions: Iterable[str]) -> list[str]:
+    """Split instructions at sentence ends, keeping their order."""
+    parts = (part.strip() for text in instructions for part in _SENTENCE_END.split(text))
+    return [part for part in parts if part]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words and joined ingredient names (`olive_oil`), by falling count.
+
+    Word i has id i + 2 everywhere: 0 pads, 1 ends (`</i>`).
+    """
+
+    words: tuple[str, ...]
+    """Each once; names of several words are joined by `_`."""
+    counts: tuple[int, ...] = field(repr=False)
+    """How often each was seen in training text; same length."""
+
+    def __post_init__(self) -> None:
+        if len(self.words) != len(self.counts):
+            raise ValueError(f"{len(self.words)} words but {len(self.counts)} counts")
+        if len(self._index) != len(self.words):
+            raise ValueError("a vocabulary holds each word once")
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {word: position + FIRST_WORD_ID for position, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        """Number of words, without the two reserved ids."""
+        return len(self.words)
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of an embedding table over this vocabulary."""
+        return len(self.words) + FIRST_WORD_ID
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._index
+
+    def id_of(self, word: str) -> int | None:
+        """The id of a word, or None where it is unknown."""
+        return self._index.get(word)
+
+    def ids_of(self, sequence: Sequence[str]) -> Ids:
+        """Ids of the known words of a sequence, in order; unknown ones are left out."""
+        known = (self._index.get(word) for word in sequence)
+        return np.array([number for number in known if number is not None], dtype=np.int64)
+
+    def save(self, path: Path) -> None:
+        """Write the vocabulary as JSON."""
+        content = {"words": self.words, "counts": self.counts}
+        path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read a vocabulary that `save` wrote."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(tuple(content["words"]), tuple(content["counts"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: is no vocabulary ({error})") from error
+
+
+@dataclass(frozen=True)
+class RecipeIds:
+    """What the model reads of one recipe."""
+
+    ingredients: Ids
+    """Ingredient ids (T,), at least one."""
+    sentences: tuple[Ids, ...]
+    """Word ids of each sentence, none empty; may be no sentence at all."""
+    left_out: tuple[str, ...] = ()
+    """Ingredient lines of which no word is known, and what passed the limits: for notes."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Turns recipes into ids, the same way in training, export and search."""
+
+    vocabulary: Vocabulary
+    """The words that have vectors."""
+    config: TextConfig
+    """What of a recipe is read."""
+
+    def __call__(self, recipe: Recipe) -> RecipeIds:
+        """Ids of a recipe's ingredients and sentences."""
+        known: list[int] = []
+        left_out: list[str] = []
+        limit = self.config.max_ingredients - self.config.end_marker
+        for line in recipe.ingredients:
+            number = self.ingredient_id(line)
+            if number is None or len(known) >= limit:
+                left_out.append(line)
+            else:
+                known.append(number)
+        if self.config.end_marker or not known:
+            known.append(END_ID)
+        texts = sentences(recipe.instructions)
+        if self.config.title == "instruction" and recipe.title:
+            texts.insert(0, recipe.title)
+        encoded = [ids for text in texts if len(ids := self.sentence_ids(text))]
+        return RecipeIds(
+            np.array(known, dtype=np.int64),
+            tuple(encoded[: self.config.max_sentences]),
+            tuple(left_out),
+        )
+
+    def ingredient_id(self, line: str) -> int | None:
+        """The id of the ingredient that a line like "2 cups flour, sifted" names, or None."""
+        phrase = ingredient_phrase(words(line), self.vocabulary)
+        return None if phrase is None else self.vocabulary.id_of(phrase)
+
+    def sentence_ids(self, text: str) -> Ids:
+        """Word ids of one sentence, cut to `max_words`."""
+        return self.vocabulary.ids_of(words(text))[: self.config.max_words]
+
+    def query(self, recipe: Recipe) -> RecipeIds:
+        """Like calling, for a query: a recipe of which no word is known is an error."""
+        encoded = self(recipe)
+        if encoded.ingredients.tolist() == [END_ID] and not encoded.sentences:
+            raise InputError(
+                f"{recipe.id}: no word of this recipe is known to the model; "
+                "write common English ingredient names"
+            )
+        return encoded

@@ -1,0 +1,1 @@
+"""Makes runs: losses, samplers, the loop, curves, comparison, presets."""
