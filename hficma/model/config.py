@@ -1,0 +1,65 @@
+"""Sizes and choices of a model; everything else is in its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hficma.text import TextConfig
+
+REGION_GRID = 7
+"""Regions a side: every trunk ends at 7 x 7 for photos of 224 x 224."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What `build_model` makes. The defaults are HF-ICMA as published."""
+
+    kind: Literal["hf-icma", "adamine"] = "hf-icma"
+    """Which system."""
+    width: int = 1024
+    """D: of tokens in HF-ICMA, of the joint space in AdaMine."""
+    heads: int = 8
+    """H: heads of the cross-attention; divides the width."""
+    backbone: str = "resnet50"
+    """`tiny`, or any torchvision classifier whose trunk ends at 7 x 7 regions."""
+    word_dim: int = 300
+    """Width of a word vector."""
+    sentence: Literal["mean", "gru"] = "gru"
+    """How a sentence becomes a vector."""
+    sentence_dim: int = 1024
+    """Width of a GRU's sentence vector; the mean keeps the word vectors' width."""
+    ingredient_width: int = 300
+    """AdaMine: state of each direction of the ingredient LSTM."""
+    global_dim: int | None = None
+    """Width both global vectors are brought to; None keeps the published, unprojected ones."""
+    global_similarity: Literal["dot", "cosine"] = "dot"
+    """`dot` is the published, un-normalised inner product."""
+    global_weight: float = 0.2
+    """w_g in S = w_g S_global + w_l S_local."""
+    local_weight: float = 0.8
+    """w_l; AdaMine has no local part."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """What of a recipe is read."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("hf-icma", "adamine"):
+            raise ValueError(f"kind must be hf-icma or adamine, not {self.kind!r}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
+        for name in ("width", "heads", "word_dim", "sentence_dim", "ingredient_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.global_weight <= 0 or self.local_weight < 0:
+            raise ValueError("global_weight must be positive and local_weight not negative")
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ModelConfig:
+        """Read what `to_json` wrote."""
+        return cls(**{**record, "text": TextConfig(**record["text"])})

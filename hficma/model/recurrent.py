@@ -1,0 +1,66 @@
+"""Recurrent layers over padded sequences, written so that they also export.
+
+Packed sequences do not export to ONNX; running the backward direction on rows reversed
+within their lengths gives the same numbers with plain layers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def reversed_positions(lengths: Tensor, size: int) -> Tensor:
+    """Positions that reverse each row within its length and leave the padding in place.
+
+    Args:
+        lengths: (M,) int64.
+        size: padded length T.
+
+    Returns:
+        (M, T) int64.
+    """
+    steps = torch.arange(size, device=lengths.device)
+    mirrored = lengths[:, None] - 1 - steps
+    return torch.where(mirrored >= 0, mirrored, steps)
+
+
+def take_rows(values: Tensor, positions: Tensor) -> Tensor:
+    """values (M, T, D) at positions (M, S) -> (M, S, D)."""
+    return values.gather(1, positions[:, :, None].expand(-1, -1, values.shape[2]))
+
+
+def last_valid(values: Tensor, lengths: Tensor) -> Tensor:
+    """The last unpadded step: values (M, T, D), lengths (M,) -> (M, D)."""
+    return take_rows(values, (lengths - 1)[:, None])[:, 0]
+
+
+class Bidirectional(nn.Module):
+    """A one-layer recurrent network in both directions.
+
+    Args:
+        kind: `nn.GRU` or `nn.LSTM`.
+        input_width: width of the inputs.
+        width: width of each direction's state.
+    """
+
+    def __init__(self, kind: type[nn.GRU] | type[nn.LSTM], input_width: int, width: int) -> None:
+        super().__init__()
+        self.ahead = kind(input_width, width, batch_first=True)
+        self.back = kind(input_width, width, batch_first=True)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """States of both directions at every step.
+
+        Args:
+            values: (M, T, D_in), padded.
+            lengths: (M,) int64, at least 1.
+
+        Returns:
+            two tensors (M, T, width), both in the order of the input; values at padded steps
+            mean nothing.
+        """
+        backwards = reversed_positions(lengths, values.shape[1])
+        ahead, _ = self.ahead(values)
+        back, _ = self.back(take_rows(values, backwards))
+        return ahead, take_rows(back, backwards)
