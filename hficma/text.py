@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +15,8 @@ import numpy.typing as npt
 from hficma.errors import ArtifactError, InputError
 from hficma.ingredients import ingredient_phrase
 from hficma.recipe import Recipe
+from hficma.words import sentences as sentences
+from hficma.words import words as words
 
 PAD_ID = 0
 END_ID = 1
@@ -25,9 +25,6 @@ FIRST_WORD_ID = 2
 """Row i + 2 of an embedding table holds word i (the published loaders are off by these two)."""
 
 Ids = npt.NDArray[np.int64]
-
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:[./]\d+)?")
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +41,6 @@ class TextConfig:
     """Words of a sentence past this number are left out."""
     end_marker: bool = False
     """End the ingredients with `</i>`, as the published datasets do; takes one of the slots."""
-
-
-def words(text: str) -> list[str]:
-    """Split text into lower-case words and numbers, in any script."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-
-
-def sentences(instructions: Iterable[str]) -> list[str]:
-    """Split instructions at sentence ends, keeping their order."""
-    parts = (part.strip() for text in instructions for part in _SENTENCE_END.split(text))
-    return [part for part in parts if part]
 
 
 @dataclass(frozen=True)
@@ -161,7 +147,7 @@ class Tokenizer:
 
     def ingredient_id(self, line: str) -> int | None:
         """The id of the ingredient that a line like "2 cups flour, sifted" names, or None."""
-        phrase = ingredient_phrase(words(line), self.vocabulary)
+        phrase = ingredient_phrase(line, self.vocabulary)
         return None if phrase is None else self.vocabulary.id_of(phrase)
 
     def sentence_ids(self, text: str) -> Ids:
