@@ -108,7 +108,7 @@ class RecipeIds:
     ingredients: Ids
     """Ingredient ids (T,), at least one."""
     sentences: tuple[Ids, ...]
-    """Word ids of each sentence, none empty; may be no sentence at all."""
+    """Word ids of each sentence, none empty; at least one sentence."""
     left_out: tuple[str, ...] = ()
     """Ingredient lines of which no word is known, and what passed the limits: for notes."""
 
@@ -139,6 +139,10 @@ class Tokenizer:
         if self.config.title == "instruction" and recipe.title:
             texts.insert(0, recipe.title)
         encoded = [ids for text in texts if len(ids := self.sentence_ids(text))]
+        if not encoded:
+            # Without a sentence there is no global vector: read the ingredient lines as one.
+            ids = self.sentence_ids(", ".join(recipe.ingredients))
+            encoded = [ids if len(ids) else np.array([END_ID], dtype=np.int64)]
         return RecipeIds(
             np.array(known, dtype=np.int64),
             tuple(encoded[: self.config.max_sentences]),
@@ -157,7 +161,7 @@ class Tokenizer:
     def query(self, recipe: Recipe) -> RecipeIds:
         """Like calling, for a query: a recipe of which no word is known is an error."""
         encoded = self(recipe)
-        if encoded.ingredients.tolist() == [END_ID] and not encoded.sentences:
+        if all(set(ids.tolist()) <= {END_ID} for ids in (encoded.ingredients, *encoded.sentences)):
             raise InputError(
                 f"{recipe.id}: no word of this recipe is known to the model; "
                 "write common English ingredient names"

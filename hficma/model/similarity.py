@@ -109,11 +109,12 @@ class Side:
 
     def grouped(self, shape: tuple[int, int]) -> Side:
         """The same items with the leading dimension split into (G, N)."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in fields(self)}
         return Side(
             **{
-                name: None if array is None else array.reshape(*shape, *array.shape[1:])
+                name: array.reshape(*shape, *array.shape[1:])
                 for name, array in arrays.items()
+                if array is not None
             }
         )
 
@@ -242,9 +243,8 @@ class _Attention(NamedTuple):
 
 
 def _attend(image: Side, recipe: Side, heads: int) -> _Attention:
-    groups, photos, regions, width = image.query.shape
-    recipes, slots = recipe.query.shape[1:3]
-    padding = padding_bias(recipe.lengths, slots, image.query.dtype)
+    groups, width = image.query.shape[0], image.query.shape[-1]
+    padding = padding_bias(recipe.lengths, recipe.query.shape[2], image.query.dtype)
 
     def product(left: Tensor, right: Tensor) -> Tensor:
         """(G, a, i, d) and (G, b, j, d) -> (G, H, a, i, b, j), a head's inner products."""

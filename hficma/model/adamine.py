@@ -1,0 +1,83 @@
+"""AdaMine: a joint space of photos and recipes (SIGIR 2018). It has no local score."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hficma.model.base import Model, Tokens
+from hficma.model.config import ModelConfig
+from hficma.model.recurrent import Bidirectional, last_valid
+from hficma.model.sentence import SentenceEncoder
+from hficma.model.similarity import Side
+from hficma.text import Tokenizer
+
+
+class AdaMine(Model):
+    """Both sides to a joint space of `width`, tanh, unit length; similarity is the cosine.
+
+    Sequences are read to their own lengths, where the released code reads the padding.
+    """
+
+    has_local = False
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        trunk: nn.Module,
+        channels: int,
+        sentence_encoder: SentenceEncoder,
+        word_table: Tensor,
+    ) -> None:
+        super().__init__(config, tokenizer, trunk, sentence_encoder)
+        self.ingredient_words = nn.Embedding.from_pretrained(
+            word_table.clone(), freeze=False, padding_idx=0
+        )
+        self.ingredient_lstm = Bidirectional(nn.LSTM, word_table.shape[1], config.ingredient_width)
+        self.sentence_lstm = nn.LSTM(sentence_encoder.width, config.sentence_dim, batch_first=True)
+        self.image_embedding = nn.Linear(channels, config.width)
+        self.recipe_embedding = nn.Linear(
+            2 * config.ingredient_width + config.sentence_dim, config.width
+        )
+
+    def image_tokens(self, regions: Tensor) -> Tokens:
+        """See the base."""
+        lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()
+        return Tokens(_unit(self.image_embedding(regions.mean(dim=1))), None, lengths)
+
+    def recipe_tokens(
+        self,
+        ingredients: Tensor,
+        ingredient_counts: Tensor,
+        sentences: Tensor,
+        sentence_counts: Tensor,
+    ) -> Tokens:
+        """See the base."""
+        ahead, back = self.ingredient_lstm(self.ingredient_words(ingredients), ingredient_counts)
+        states, _ = self.sentence_lstm(sentences)
+        # The backward direction ends at the first ingredient.
+        parts = [last_valid(ahead, ingredient_counts), back[:, 0],
+                 last_valid(states, sentence_counts)]  # fmt: skip
+        embedding = self.recipe_embedding(torch.cat(parts, dim=-1))
+        return Tokens(_unit(embedding), None, ingredient_counts)
+
+    def project_image(self, image: Tokens) -> NoReturn:
+        """AdaMine has no local part."""
+        raise TypeError("AdaMine has no local part to project")
+
+    def project_recipe(self, recipe: Tokens) -> NoReturn:
+        """AdaMine has no local part."""
+        raise TypeError("AdaMine has no local part to project")
+
+    def pair_scores(self, image: Side, recipe: Side, *, tile: int | None = None) -> NoReturn:
+        """AdaMine has no local part."""
+        raise TypeError("AdaMine has no local part to score")
+
+
+def _unit(embedding: Tensor) -> Tensor:
+    squashed = embedding.tanh()
+    return F.normalize(squashed if squashed.dtype == torch.float64 else squashed.float(), dim=-1)

@@ -1,0 +1,251 @@
+"""The face that HF-ICMA and AdaMine share, from photos and recipes to scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hficma.images import preprocess
+from hficma.model.backbones import Normalize
+from hficma.model.config import ModelConfig
+from hficma.model.sentence import SentenceEncoder
+from hficma.model.similarity import Side
+from hficma.recipe import Recipe
+from hficma.text import Ids, RecipeIds, Tokenizer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ENCODE_BATCH = 32
+
+
+class Tokens(NamedTuple):
+    """Photos or recipes as the branches give them: level `tokens` of the design."""
+
+    global_: Tensor
+    """(N, D_g): an inner product of two of these is S_global."""
+    tokens: Tensor | None
+    """(N, n, d), padded rows zero; None for a model without a local part."""
+    lengths: Tensor
+    """(N,) int64: tokens that are not padding."""
+
+
+class Scores(NamedTuple):
+    """Scores of B photos and M recipes, each (B, M)."""
+
+    total: Tensor
+    """S = w_g S_global + w_l S_local."""
+    global_: Tensor
+    """S_global."""
+    local: Tensor | None
+    """S_local in (0, 1); None for a model without a local part."""
+
+
+class RecipeBatch(NamedTuple):
+    """Recipes as the recipe branch reads them."""
+
+    ingredients: Tensor
+    """(M, T) int64, padded with 0."""
+    ingredient_counts: Tensor
+    """(M,) int64."""
+    sentences: Tensor
+    """(M, N, D_s) sentence vectors, padded rows zero."""
+    sentence_counts: Tensor
+    """(M,) int64."""
+
+
+class Model(nn.Module):
+    """A photo branch, a recipe branch and how alike their outputs are.
+
+    Args:
+        config: sizes and choices.
+        tokenizer: reads recipes.
+        trunk: (B, 3, 224, 224) to (B, C, 7, 7).
+        sentence_encoder: word ids to sentence vectors.
+    """
+
+    has_local: bool
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        trunk: nn.Module,
+        sentence_encoder: SentenceEncoder,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.normalize = Normalize()
+        self.trunk = trunk
+        self.sentence_encoder = sentence_encoder
+
+    def regions(self, photos: Tensor) -> Tensor:
+        """Run the trunk: uint8 photos (B, 224, 224, 3) to regions (B, R, C)."""
+        features: Tensor = self.trunk(self.normalize(photos))
+        return features.flatten(2).mT
+
+    def sentence_vectors(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Word ids (S, W), padded with 0, and their counts (S,) to vectors (S, D_s)."""
+        vectors: Tensor = self.sentence_encoder(word_ids, lengths)
+        return vectors
+
+    @abstractmethod
+    def image_tokens(self, regions: Tensor) -> Tokens:
+        """Regions (B, R, C) to the global vector and, with a local part, tokens (B, R, d)."""
+
+    @abstractmethod
+    def recipe_tokens(
+        self,
+        ingredients: Tensor,
+        ingredient_counts: Tensor,
+        sentences: Tensor,
+        sentence_counts: Tensor,
+    ) -> Tokens:
+        """The fields of a `RecipeBatch` to the global vector and tokens (M, T, d)."""
+
+    @abstractmethod
+    def project_image(self, image: Tokens) -> Side:
+        """Everything of a photo that pair scores need, once per photo."""
+
+    @abstractmethod
+    def project_recipe(self, recipe: Tokens) -> Side:
+        """Everything of a recipe that pair scores need, once per recipe."""
+
+    @abstractmethod
+    def pair_scores(self, image: Side, recipe: Side, *, tile: int | None = None) -> Tensor:
+        """S_local (B, M) of every pair; see `hficma.model.similarity.pair_scores`."""
+
+    def score(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Scores:
+        """Score every photo with every recipe.
+
+        Args:
+            image: B photos.
+            recipe: M recipes.
+            tile: pairs computed at once, see `pair_scores`.
+        """
+        config = self.config
+        # Sums of hundreds lose S_local's digits below float32, whatever the precision around.
+        with torch.autocast(image.global_.device.type, enabled=False):
+            global_ = _wide(image.global_) @ _wide(recipe.global_).mT
+        if not self.has_local:
+            return Scores(config.global_weight * global_, global_, None)
+        local = self.pair_scores(self.project_image(image), self.project_recipe(recipe), tile=tile)
+        total = config.global_weight * global_ + config.local_weight * local
+        return Scores(total, global_, local)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def model_id(self) -> str:
+        """SHA-256 over weights, options and vocabulary: what an index belongs to."""
+        digest = hashlib.sha256()
+        vocabulary = self.tokenizer.vocabulary
+        digest.update(json.dumps(self.config.to_json(), sort_keys=True).encode())
+        digest.update(json.dumps([vocabulary.words, vocabulary.counts]).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def encode_images(self, photos: Sequence[Image]) -> Tokens:
+        """Photos (upright RGB, any size) to tokens, by centre crop."""
+        batches = []
+        for start in range(0, len(photos), ENCODE_BATCH):
+            pixels = np.stack([preprocess(photo) for photo in photos[start : start + ENCODE_BATCH]])
+            batches.append(
+                self.image_tokens(self.regions(torch.from_numpy(pixels).to(self.device)))
+            )
+        return _joined(batches)
+
+    @torch.inference_mode()
+    def encode_recipes(self, recipes: Sequence[Recipe]) -> Tokens:
+        """Recipes to tokens."""
+        batches = []
+        for start in range(0, len(recipes), ENCODE_BATCH):
+            ids = [self.tokenizer(recipe) for recipe in recipes[start : start + ENCODE_BATCH]]
+            batches.append(self.recipe_tokens(*self.recipe_batch(ids)))
+        return _joined(batches)
+
+    def recipe_batch(self, recipes: Sequence[RecipeIds]) -> RecipeBatch:
+        """Pad the ids of recipes and encode their sentences, each distinct one once."""
+        ingredients, ingredient_counts = pad_ids([recipe.ingredients for recipe in recipes])
+        distinct: dict[bytes, int] = {}
+        texts: list[Ids] = []
+        rows: list[Ids] = []
+        for recipe in recipes:
+            row = []
+            for sentence in recipe.sentences:
+                key = sentence.tobytes()
+                if key not in distinct:
+                    distinct[key] = len(texts)
+                    texts.append(sentence)
+                row.append(distinct[key] + 1)
+            rows.append(np.array(row, dtype=np.int64))
+        word_ids, word_counts = pad_ids(texts)
+        device = self.device
+        vectors = self.sentence_vectors(word_ids.to(device), word_counts.to(device))
+        positions, sentence_counts = pad_ids(rows)
+        # Position 0 is the padding: a zero row.
+        padded = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
+        return RecipeBatch(
+            ingredients.to(device),
+            ingredient_counts.to(device),
+            padded[positions.to(device)],
+            sentence_counts.to(device),
+        )
+
+
+class GlobalProjection(nn.Module):
+    """Brings a global vector to the index's width, and to unit length for `cosine`."""
+
+    def __init__(self, config: ModelConfig, input_width: int) -> None:
+        super().__init__()
+        self.cosine = config.global_similarity == "cosine"
+        self.linear = (
+            nn.Linear(input_width, config.global_dim) if config.global_dim is not None else None
+        )
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(N, D_in) -> (N, D_g)."""
+        if self.linear is not None:
+            vectors = self.linear(vectors)
+        return F.normalize(_wide(vectors), dim=-1) if self.cosine else vectors
+
+
+def pad_ids(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Rows of ids to (N, longest) int64, padded with 0, and their lengths (N,)."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
+    padded = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = torch.from_numpy(sequence)
+    return padded, lengths
+
+
+def _joined(batches: Sequence[Tokens]) -> Tokens:
+    lengths = torch.cat([batch.lengths for batch in batches])
+    global_ = torch.cat([batch.global_ for batch in batches])
+    longest = int(lengths.max())
+    parts = [
+        F.pad(batch.tokens[:, :longest], (0, 0, 0, max(0, longest - batch.tokens.shape[1])))
+        for batch in batches
+        if batch.tokens is not None
+    ]
+    return Tokens(global_, torch.cat(parts) if parts else None, lengths)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """At least float32."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,0 +1,107 @@
+"""Make a model from its options, or open the one a run trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hficma.artifact import Manifest, read_manifest, verified_file
+from hficma.errors import ArtifactError, MissingDependencyError
+from hficma.model.adamine import AdaMine
+from hficma.model.backbones import make_trunk
+from hficma.model.base import Model
+from hficma.model.config import ModelConfig
+from hficma.model.hf_icma import HFICMA
+from hficma.model.sentence import GRUSentences, MeanSentences, SentenceEncoder, word_weights
+from hficma.text import FIRST_WORD_ID, Tokenizer, Vocabulary
+from hficma.vectors import WordVectors
+
+VOCABULARY = "vocabulary.json"
+
+
+def build_model(
+    config: ModelConfig,
+    vectors: WordVectors,
+    *,
+    backbone_weights: str | Path | None = None,
+    seed: int = 0,
+) -> Model:
+    """A new model: word vectors and trunk as given, everything else from `seed`.
+
+    Args:
+        config: sizes and choices; `word_dim` must be the vectors' width.
+        vectors: vocabulary and table.
+        backbone_weights: see `hficma.model.backbones.make_trunk`.
+        seed: of the random weights; the caller's random state is left as it was.
+    """
+    if vectors.dim != config.word_dim:
+        raise ValueError(f"word vectors are {vectors.dim} wide, word_dim is {config.word_dim}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _assemble(
+            config, vectors.vocabulary, torch.from_numpy(vectors.table), backbone_weights
+        )
+
+
+def load_model(path: str | Path, *, weights: str = "best") -> Model:
+    """Open the model of a run, in evaluation mode on the CPU.
+
+    Args:
+        path: a run directory (or a bundle, which carries the same weights).
+        weights: `best` or `last`, for a run.
+
+    Raises:
+        ArtifactError: no run or bundle there, or a file in it was changed.
+    """
+    directory = Path(path)
+    kind = "bundle" if (directory / "model.safetensors").is_file() else "run"
+    manifest = read_manifest(directory, kind=kind)
+    name = "model.safetensors" if kind == "bundle" else _checkpoint(directory, manifest, weights)
+    file = verified_file(directory, manifest, name)
+    vocabulary = Vocabulary.load(verified_file(directory, manifest, VOCABULARY))
+    config = ModelConfig.from_json(manifest.facts["model"])
+    state = _load_file(file)
+    model = _assemble(config, vocabulary, torch.zeros(vocabulary.table_rows, config.word_dim), None)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ArtifactError(f"{file}: does not fit the run's options ({reason})") from error
+    return model.eval().requires_grad_(False)
+
+
+def _checkpoint(directory: Path, manifest: Manifest, weights: str) -> str:
+    record: Any = manifest.facts.get(weights)
+    if not record:
+        raise ArtifactError(f"{directory}: has no {weights} weights yet; train it further")
+    return str(record["file"])
+
+
+def _load_file(file: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise MissingDependencyError("safetensors", "train", "opening a model") from error
+    state: dict[str, Tensor] = load_file(file)
+    return state
+
+
+def _assemble(
+    config: ModelConfig,
+    vocabulary: Vocabulary,
+    table: Tensor,
+    backbone_weights: str | Path | None,
+) -> Model:
+    counts = torch.tensor([0] * FIRST_WORD_ID + list(vocabulary.counts))
+    encoder: SentenceEncoder
+    if config.sentence == "mean":
+        encoder = MeanSentences(table, word_weights(counts))
+    else:
+        encoder = GRUSentences(table, config.sentence_dim)
+    trunk, channels = make_trunk(config.backbone, backbone_weights)
+    tokenizer = Tokenizer(vocabulary, config.text)
+    kind = HFICMA if config.kind == "hf-icma" else AdaMine
+    return kind(config, tokenizer, trunk, channels, encoder, table)
