@@ -197,7 +197,7 @@ def pair_scores(
     if recording and recipe.table is None:
         recipe = tabulate(recipe, weights.recipe)
     if recording and tile is None:
-        return _pair_block(image.grouped((1, -1)), recipe.grouped((1, -1)), weights)[0]
+        return pair_block(image.grouped((1, -1)), recipe.grouped((1, -1)), weights)[0]
     return _tiled(image, recipe, weights, tile or TILE_PAIRS, recompute=recording)
 
 
@@ -220,9 +220,9 @@ def _tiled(
             block = image.select(chosen) if len(photos) > rows else image
             block = block.grouped((1, -1))
             if recompute:
-                scores = checkpoint(_pair_block, block, part, weights, use_reentrant=False)
+                scores = checkpoint(pair_block, block, part, weights, use_reentrant=False)
             else:
-                scores = _pair_block(block, part, weights)
+                scores = pair_block(block, part, weights)
             strip.append(scores[0])
         strips.append(torch.cat(strip))
     back = torch.argsort(by_length)
@@ -268,7 +268,7 @@ def _attend(image: Side, recipe: Side, heads: int) -> _Attention:
     )
 
 
-def _pair_block(image: Side, recipe: Side, weights: SpineWeights) -> Tensor:
+def pair_block(image: Side, recipe: Side, weights: SpineWeights) -> Tensor:
     """S_local of every photo and recipe within each group: sides (G, B, ...), (G, M, ...)."""
     assert image.table is not None
     assert recipe.table is not None
