@@ -6,11 +6,11 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hficma.model.base import Model, Tokens
 from hficma.model.config import ModelConfig
-from hficma.model.recurrent import Bidirectional, last_valid
+from hficma.model.numerics import at_least_float32, unit_rows
+from hficma.model.recurrent import Bidirectional, last_valid, run_steps
 from hficma.model.sentence import SentenceEncoder
 from hficma.model.similarity import Side
 from hficma.text import Tokenizer
@@ -58,7 +58,7 @@ class AdaMine(Model):
     ) -> Tokens:
         """See the base."""
         ahead, back = self.ingredient_lstm(self.ingredient_words(ingredients), ingredient_counts)
-        states, _ = self.sentence_lstm(sentences)
+        states = run_steps(self.sentence_lstm, sentences)
         # The backward direction ends at the first ingredient.
         parts = [last_valid(ahead, ingredient_counts), back[:, 0],
                  last_valid(states, sentence_counts)]  # fmt: skip
@@ -79,5 +79,4 @@ class AdaMine(Model):
 
 
 def _unit(embedding: Tensor) -> Tensor:
-    squashed = embedding.tanh()
-    return F.normalize(squashed if squashed.dtype == torch.float64 else squashed.float(), dim=-1)
+    return unit_rows(at_least_float32(embedding.tanh()))

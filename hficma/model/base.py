@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from hficma.images import preprocess
 from hficma.model.backbones import Normalize
 from hficma.model.config import ModelConfig
+from hficma.model.numerics import at_least_float32, unit_rows
 from hficma.model.sentence import SentenceEncoder
 from hficma.model.similarity import Side
 from hficma.recipe import Recipe
@@ -135,7 +136,7 @@ class Model(nn.Module):
         config = self.config
         # Sums of hundreds lose S_local's digits below float32, whatever the precision around.
         with torch.autocast(image.global_.device.type, enabled=False):
-            global_ = _wide(image.global_) @ _wide(recipe.global_).mT
+            global_ = at_least_float32(image.global_) @ at_least_float32(recipe.global_).mT
         if not self.has_local:
             return Scores(config.global_weight * global_, global_, None)
         local = self.pair_scores(self.project_image(image), self.project_recipe(recipe), tile=tile)
@@ -222,7 +223,7 @@ class GlobalProjection(nn.Module):
         """(N, D_in) -> (N, D_g)."""
         if self.linear is not None:
             vectors = self.linear(vectors)
-        return F.normalize(_wide(vectors), dim=-1) if self.cosine else vectors
+        return unit_rows(at_least_float32(vectors)) if self.cosine else vectors
 
 
 def pad_ids(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
@@ -244,8 +245,3 @@ def _joined(batches: Sequence[Tokens]) -> Tokens:
         if batch.tokens is not None
     ]
     return Tokens(global_, torch.cat(parts) if parts else None, lengths)
-
-
-def _wide(values: Tensor) -> Tensor:
-    """At least float32."""
-    return values if values.dtype == torch.float64 else values.float()

@@ -6,8 +6,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from hficma.model.numerics import unit_rows
 from hficma.model.similarity import SideWeights, SpineWeights, padding_bias
 
 
@@ -133,7 +133,7 @@ class JointEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., 2 d) -> unit rows (..., d)."""
-        return F.normalize(self.linear(tokens).relu(), dim=-1)
+        return unit_rows(self.linear(tokens).relu())
 
 
 def init_published(layer: nn.Linear) -> None:

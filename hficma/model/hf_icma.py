@@ -9,7 +9,14 @@ from hficma.model.config import ModelConfig
 from hficma.model.fusion import CrossFusion, JointEmbedding, RecipeFusion
 from hficma.model.recurrent import Bidirectional
 from hficma.model.sentence import SentenceEncoder
-from hficma.model.similarity import Side, SpineWeights, pair_scores, project, token_share
+from hficma.model.similarity import (
+    Side,
+    SpineWeights,
+    padding_bias,
+    pair_scores,
+    project,
+    token_share,
+)
 from hficma.text import Tokenizer
 
 
@@ -76,9 +83,11 @@ class HFICMA(Model):
         share = token_share(sentence_counts, sentences.shape[1], fused_sentences.dtype)
         mean_sentence = (share[:, None] @ fused_sentences)[:, 0]
         tokens = self.joint_embedding(fused_ingredients)
-        valid = token_share(ingredient_counts, ingredients.shape[1], tokens.dtype) > 0
+        padded = padding_bias(ingredient_counts, ingredients.shape[1], tokens.dtype) < 0
         return Tokens(
-            self.recipe_global(mean_sentence), tokens * valid[..., None], ingredient_counts
+            self.recipe_global(mean_sentence),
+            tokens.masked_fill(padded[..., None], 0),
+            ingredient_counts,
         )
 
     def fold(self) -> SpineWeights:

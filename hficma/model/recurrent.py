@@ -35,6 +35,21 @@ def last_valid(values: Tensor, lengths: Tensor) -> Tensor:
     return take_rows(values, (lengths - 1)[:, None])[:, 0]
 
 
+def run_steps(layer: nn.GRU | nn.LSTM, values: Tensor) -> Tensor:
+    """States of a recurrent layer at every step, in its weights' own precision.
+
+    Autocast is off in here: CPUs lack half-precision kernels for some layers, and errors of
+    half precision grow with every step.
+
+    Args:
+        layer: batch first.
+        values: (M, T, D_in).
+    """
+    with torch.autocast(values.device.type, enabled=False):
+        states: Tensor = layer(values.to(next(layer.parameters()).dtype))[0]
+    return states
+
+
 class Bidirectional(nn.Module):
     """A one-layer recurrent network in both directions.
 
@@ -61,6 +76,5 @@ class Bidirectional(nn.Module):
             mean nothing.
         """
         backwards = reversed_positions(lengths, values.shape[1])
-        ahead, _ = self.ahead(values)
-        back, _ = self.back(take_rows(values, backwards))
-        return ahead, take_rows(back, backwards)
+        back = run_steps(self.back, take_rows(values, backwards))
+        return run_steps(self.ahead, values), take_rows(back, backwards)

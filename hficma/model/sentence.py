@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hficma.model.recurrent import last_valid
+from hficma.model.numerics import unit_rows
+from hficma.model.recurrent import last_valid, run_steps
 
 SMOOTHING = 1e-3
 """`a` in the word weight a / (a + p(word)) of Arora et al., ICLR 2017."""
@@ -51,7 +51,7 @@ class MeanSentences(SentenceEncoder):
 
     def forward(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
         """See the base; padding adds zero rows, so the lengths are not needed."""
-        return F.normalize(self.words(word_ids).sum(dim=1), dim=-1)
+        return unit_rows(self.words(word_ids).sum(dim=1))
 
 
 class GRUSentences(SentenceEncoder):
@@ -70,8 +70,7 @@ class GRUSentences(SentenceEncoder):
 
     def forward(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
         """See the base."""
-        states, _ = self.gru(self.words(word_ids))
-        return last_valid(states, lengths)
+        return last_valid(run_steps(self.gru, self.words(word_ids)), lengths)
 
 
 def word_weights(counts: Tensor) -> Tensor:

@@ -33,6 +33,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from hficma.model.numerics import at_least_float32, unit_rows
+
 MASKED = -1e4
 """Added to the logits of padded tokens: exp underflows to 0 in every precision, never NaN."""
 
@@ -229,98 +231,71 @@ def _tiled(
     return torch.cat(strips, dim=1)[:, back]
 
 
-class _Attention(NamedTuple):
-    """Both directions of a group of blocks, for G groups of B photos and M recipes."""
-
-    recipe_to_image: Tensor
-    """A12 (G, H, B, R, M, T): each region's attention over the ingredients."""
-    image_to_recipe: Tensor
-    """A21 (G, H, M, T, B, R): each ingredient's attention over the regions."""
-    image_gate: Tensor
-    """g1 (G, B, R, M)."""
-    recipe_gate: Tensor
-    """g2 (G, M, T, B)."""
-
-
-def _attend(image: Side, recipe: Side, heads: int) -> _Attention:
-    groups, width = image.query.shape[0], image.query.shape[-1]
-    padding = padding_bias(recipe.lengths, recipe.query.shape[2], image.query.dtype)
-
-    def product(left: Tensor, right: Tensor) -> Tensor:
-        """(G, a, i, d) and (G, b, j, d) -> (G, H, a, i, b, j), a head's inner products."""
-        items, size = left.shape[1:3]
-        others, other_size = right.shape[1:3]
-        flat_left = left.reshape(groups, items * size, heads, -1).transpose(1, 2)
-        flat_right = right.reshape(groups, others * other_size, heads, -1).permute(0, 2, 3, 1)
-        return (flat_left @ flat_right).view(groups, heads, items, size, others, other_size)
-
-    scale = (width // heads) ** -0.5
-    logits = product(image.query * scale, recipe.key) + padding[:, None, None, None]
-    a12 = torch.softmax(logits, dim=-1)
-    a21 = torch.softmax(product(recipe.query * scale, image.key), dim=-1)
-    gate1 = (a12 * product(image.gate, recipe.value)).sum(dim=(1, 5))
-    gate2 = (a21 * product(recipe.gate, image.value)).sum(dim=(1, 5))
-    return _Attention(
-        recipe_to_image=a12,
-        image_to_recipe=a21,
-        image_gate=torch.sigmoid(gate1 + image.gate_bias[..., None]),
-        recipe_gate=torch.sigmoid(gate2 + recipe.gate_bias[..., None]),
-    )
-
-
 def pair_block(image: Side, recipe: Side, weights: SpineWeights) -> Tensor:
-    """S_local of every photo and recipe within each group: sides (G, B, ...), (G, M, ...)."""
-    assert image.table is not None
-    assert recipe.table is not None
-    groups, photos, regions, width = image.query.shape
-    recipes, slots = recipe.query.shape[1:3]
-    heads = weights.image.table.shape[0]
-    attention = _attend(image, recipe, heads)
+    """S_local of every photo with every recipe of its group, (G, B, M).
 
-    # Scaling the attention by the gate is (R x H T) work; scaling what it gathers, (R x d).
-    gate1 = attention.image_gate
-    gathered = (attention.recipe_to_image * gate1[:, None, ..., None]).permute(0, 4, 2, 3, 1, 5)
-    co1 = torch.addcmul(
-        weights.image.fuse_bias,
-        gate1.permute(0, 3, 1, 2)[..., None],
-        image.fuse[:, None],
-    ).view(groups * recipes, photos * regions, width)
-    co1.baddbmm_(
-        gathered.reshape(groups * recipes, photos * regions, heads * slots),
-        recipe.table.reshape(groups * recipes, heads * slots, width),
-    )
-    mean1 = co1.relu_().view(groups, recipes, photos, regions, width).mean(dim=3).transpose(1, 2)
-    mean1 = mean1 + image.mean[:, :, None]
+    Args:
+        image: (G, B, ...), at `tables`. A block of B photos and M recipes is G = 1; B photos
+            with K candidates each are G = B groups of 1 photo and K recipes.
+        recipe: (G, M, ...), at `tables`.
+        weights: of the same model.
+    """
+    image_mean = _fused_mean(image, recipe, weights.image).transpose(1, 2)
+    recipe_mean = _fused_mean(recipe, image, weights.recipe)
+    return match_score(image_mean, recipe_mean, weights)
 
-    gate2 = attention.recipe_gate
-    gathered = (attention.image_to_recipe * gate2[:, None, ..., None]).permute(0, 4, 2, 3, 1, 5)
-    co2 = torch.addcmul(
-        weights.recipe.fuse_bias,
-        gate2.permute(0, 3, 1, 2)[..., None],
-        recipe.fuse[:, None],
-    ).view(groups * photos, recipes * slots, width)
-    co2.baddbmm_(
-        gathered.reshape(groups * photos, recipes * slots, heads * regions),
-        image.table.reshape(groups * photos, heads * regions, width),
-    )
-    share = token_share(recipe.lengths, slots, co2.dtype)
-    mean2 = share[:, None, :, None] @ co2.relu_().view(groups, photos, recipes, slots, width)
-    mean2 = mean2[..., 0, :] + recipe.mean[:, None]
 
-    return match_score(mean1, mean2, weights)
+def attend(own: Side, other: Side, heads: int) -> tuple[Tensor, Tensor]:
+    """What each token of one side reads on the other, and how far its gate opens.
+
+    Args:
+        own: (G, N, n, ...) tokens that read.
+        other: (G, O, o, ...) tokens that are read; its padding gets no attention.
+        heads: H.
+
+    Returns:
+        attention (G, H, N, n, O, o), summing to 1 over o, and gates (G, N, n, O) in (0, 1).
+    """
+    groups, _, _, width = own.query.shape
+    padding = padding_bias(other.lengths, other.key.shape[2], own.query.dtype)
+
+    def products(left: Tensor, right: Tensor) -> Tensor:
+        """(G, N, n, d) and (G, O, o, d) -> inner products of each head (G, H, N, n, O, o)."""
+        sizes = (*left.shape[1:3], *right.shape[1:3])
+        left = left.reshape(groups, -1, heads, width // heads).transpose(1, 2)
+        right = right.reshape(groups, -1, heads, width // heads).permute(0, 2, 3, 1)
+        return (left @ right).view(groups, heads, *sizes)
+
+    logits = products(own.query * (heads / width) ** 0.5, other.key)
+    attention = torch.softmax(logits + padding[:, None, None, None], dim=-1)
+    agreement = (attention * products(own.gate, other.value)).sum(dim=(1, 5))
+    return attention, torch.sigmoid(agreement + own.gate_bias[..., None])
+
+
+def _fused_mean(own: Side, other: Side, weights: SideWeights) -> Tensor:
+    """mean co: own (G, N, n, ...), other (G, O, o, ...) at `tables` -> (G, O, N, d)."""
+    assert other.table is not None
+    groups, count, size, width = own.fuse.shape
+    others, heads = other.table.shape[1:3]
+    attention, gate = attend(own, other, heads)
+    # The gate scales the attention, n x H o numbers, rather than what it gathers, n x d.
+    shares = (attention * gate[:, None, ..., None]).permute(0, 4, 2, 3, 1, 5)
+    table = other.table.reshape(groups * others, -1, width)
+    gated = torch.addcmul(weights.fuse_bias, gate.permute(0, 3, 1, 2)[..., None], own.fuse[:, None])
+    # In place: these (n x d) a pair are nearly all of the memory, with and without gradients.
+    fused = gated.to(table.dtype).view(groups * others, count * size, width)
+    fused.baddbmm_(shares.reshape(groups * others, count * size, -1).to(table.dtype), table)
+    fused = fused.relu_().view(groups, others, count, size, width)
+    share = token_share(own.lengths, size, fused.dtype)
+    return (share[:, None, :, None] @ fused)[..., 0, :] + own.mean[:, None]
 
 
 def match_score(image_mean: Tensor, recipe_mean: Tensor, weights: SpineWeights) -> Tensor:
     """σ(MLP([L2(image_mean) ; L2(recipe_mean)])): (..., d) twice -> (...)."""
-    joined = torch.cat(
-        [F.normalize(image_mean.float(), dim=-1), F.normalize(recipe_mean.float(), dim=-1)]
-        if image_mean.dtype != torch.float64
-        else [F.normalize(image_mean, dim=-1), F.normalize(recipe_mean, dim=-1)],
-        dim=-1,
-    ).to(weights.match_hidden.dtype)
+    joined = torch.cat([unit_rows(image_mean), unit_rows(recipe_mean)], dim=-1)
     hidden = F.linear(joined, weights.match_hidden, weights.match_hidden_bias).relu()
     logit = F.linear(hidden, weights.match_output, weights.match_output_bias)[..., 0]
-    return torch.sigmoid(logit if logit.dtype == torch.float64 else logit.float())
+    return torch.sigmoid(at_least_float32(logit))
 
 
 def padding_bias(lengths: Tensor, slots: int, dtype: torch.dtype) -> Tensor:

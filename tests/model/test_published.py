@@ -21,6 +21,7 @@ def plain_scores(
     model: HFICMA, regions: torch.Tensor, recipes: RecipeBatch, state: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
     rows = []
+    heads = model.config.heads
     for photo in regions:
         for t, n, ids, sentences in zip(
             recipes.ingredient_counts,
@@ -32,7 +33,11 @@ def plain_scores(
             rows.append(
                 torch.stack(
                     published.score(
-                        state, list(photo), ids[:t].tolist(), list(sentences[:n]), model.config.heads
+                        state,
+                        list(photo),
+                        ids[:t].tolist(),
+                        list(sentences[:n]),
+                        heads,
                     )
                 )
             )
@@ -87,7 +92,9 @@ def test_every_gradient_equals_the_published_one(tile: int | None) -> None:
     )
     assert any(gradient.abs().max() > 0 for gradient in plain)
     for name, got, want in zip([*names, "photos", "sentences"], fast, plain, strict=True):
-        torch.testing.assert_close(got, want, atol=1e-8, rtol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            got, want, atol=1e-8, rtol=1e-8, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_all_twenty_slots_full_is_the_case_that_was_published() -> None:
