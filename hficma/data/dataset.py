@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from hficma.artifact import MANIFEST
 from hficma.errors import InputError
 from hficma.recipe import Recipe, read_jsonl
 
@@ -35,6 +36,17 @@ class Dataset(Protocol):
         Raises:
             InputError: the recipe has no photo, or the file is no image.
         """
+
+
+@runtime_checkable
+class Columns(Protocol):
+    """A dataset that can answer for all recipes at once."""
+
+    def partitions(self) -> npt.NDArray[np.str_]:
+        """Every recipe's partition, (M,)."""
+
+    def has_photo(self) -> npt.NDArray[np.bool_]:
+        """Whether each recipe has a photo, (M,)."""
 
 
 class JsonlDataset:
@@ -78,7 +90,7 @@ class JsonlDataset:
 def open_dataset(
     spec: str, *, strict: bool = False, on_bad: Callable[[str], None] | None = None
 ) -> Dataset:
-    """Open what `--data` names: a JSONL file (plain or `.gz`), or `sample:N[:SEED]`.
+    """Open what `--data` names: a JSONL file, a dataset directory, or `sample:N[:SEED]`.
 
     Args:
         spec: the option's text.
@@ -94,7 +106,17 @@ def open_dataset(
         return SampleDataset.from_spec(spec)
     path = Path(spec)
     if not path.exists() and spec != "-":
-        raise InputError(f"{path}: no such file; --data takes a JSONL file or sample:N")
+        raise InputError(
+            f"{path}: no such file; --data takes a JSONL file, a dataset directory or sample:N"
+        )
+    if (path / MANIFEST).is_file():
+        from hficma.data.directory import DatasetDirectory
+
+        return DatasetDirectory(path)
+    if path.is_dir():
+        raise InputError(
+            f"{path}: is no dataset directory; make one with `hficma data import {path} --out NAME`"
+        )
     return JsonlDataset(path, strict=strict, on_bad=on_bad)
 
 
@@ -109,6 +131,13 @@ def positions(
             `train`.
         with_photo: leave out recipes without a photo.
     """
+    if isinstance(dataset, Columns):
+        wanted = np.ones(len(dataset), dtype=np.bool_)
+        if partitions is not None:
+            wanted &= np.isin(dataset.partitions(), list(partitions))
+        if with_photo:
+            wanted &= dataset.has_photo()
+        return np.flatnonzero(wanted).astype(np.int64)
     kept = [
         index
         for index in range(len(dataset))

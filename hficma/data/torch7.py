@@ -63,7 +63,7 @@ class _Reader:
         if kind == 3:
             return self._table(depth)
         if kind == 4:
-            return self._object()
+            return self._object(depth)
         if kind == 5:
             return self._int() == 1
         raise InputError(f"{self._path}: holds a Lua function or an unknown type ({kind}); refused")
@@ -85,7 +85,7 @@ class _Reader:
             self._seen[index] = [table[position] for position in range(1, len(table) + 1)]
         return self._seen[index]
 
-    def _object(self) -> Any:
+    def _object(self, depth: int) -> Any:
         index = self._int()
         if index in self._seen:
             return self._seen[index]
@@ -96,19 +96,22 @@ class _Reader:
         dtype = _DTYPES.get(kind.removesuffix("Tensor").removesuffix("Storage"))
         if package != "torch" or dtype is None or not kind.endswith(("Tensor", "Storage")):
             raise InputError(f"{self._path}: holds a {name}; only tensors and tables are read")
-        value = self._tensor() if kind.endswith("Tensor") else self._storage(np.dtype(dtype))
+        if kind.endswith("Storage"):
+            value = self._storage(np.dtype(dtype))
+        else:
+            value = self._tensor(depth)
         self._seen[index] = value
         return value
 
-    def _tensor(self) -> Any:
+    def _tensor(self, depth: int) -> Any:
         dims = self._count(self._int(), 16)
         size = tuple(self._long() for _ in range(dims))
         stride = tuple(self._long() for _ in range(dims))
         offset = self._long() - 1
-        storage = self.read(0)
+        storage = self.read(depth + 1)
         if storage is None or not dims:
             return np.zeros(0, dtype=np.float32)
-        if not isinstance(storage, np.ndarray) or min((*size, *stride)) < 0:
+        if not isinstance(storage, np.ndarray) or storage.ndim != 1 or min((*size, *stride)) < 0:
             raise InputError(f"{self._path}: a tensor has no values or a negative size")
         count = math.prod(size)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))

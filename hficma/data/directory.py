@@ -1,0 +1,239 @@
+"""A dataset directory: recipes in Parquet, photos in LMDB, vectors in memory-mapped arrays."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import threading
+from collections import OrderedDict
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.artifact import read_manifest, verified_file
+from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.recipe import Recipe
+from hficma.text import Vocabulary
+from hficma.vectors import VOCABULARY, WORDS, WordVectors, read_tensors
+
+from .layout import PHOTO_COUNTS, PHOTOS, SENTENCE_OFFSETS, SENTENCES, photo_key, shard_name
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_CACHED_GROUPS = 64
+
+
+class DatasetDirectory:
+    """What `hficma data import` wrote, by position.
+
+    Safe to share between threads and across forks, and to send to other processes: files are
+    opened by each process for itself.
+
+    Raises:
+        ArtifactError: no such directory, or one of another kind or format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve()
+        manifest = read_manifest(path, kind="dataset")
+        self._manifest = manifest
+        try:
+            shards = [int(size) for size in manifest.facts["shards"]]
+            self._sentence_dim = int(manifest.facts["sentence_dim"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path}: its manifest is damaged ({error!r})") from error
+        self._starts = [0, *accumulate(shards)]
+        self._files = _Files(self._path)
+
+    @property
+    def name(self) -> str:
+        """The directory's absolute path."""
+        return str(self._path)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest records: counts, the source, what was left out."""
+        return self._manifest.facts
+
+    def __len__(self) -> int:
+        """Number of recipes."""
+        return self._starts[-1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without open files: the process that gets this opens its own."""
+        return {**self.__dict__, "_files": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See `__getstate__`."""
+        self.__dict__.update(state)
+        self._files = _Files(self._path)
+
+    def recipe(self, index: int) -> Recipe:
+        """The recipe at a position."""
+        row = self._row(index)
+        has_photo = row["images"] and self._files.photo_counts()[index]
+        return Recipe(
+            id=row["id"],
+            title=row["title"],
+            ingredients=tuple(row["ingredients"]),
+            instructions=tuple(row["instructions"]),
+            image=row["images"][0] if has_photo else None,
+            partition=row["partition"],
+            url=row["url"],
+            category=row["category"],
+        )
+
+    def names(self, index: int) -> tuple[str, ...]:
+        """Ingredient names that the source's own detector found; often none."""
+        return tuple(self._row(index)["names"])
+
+    def photo_count(self, index: int) -> int:
+        """How many photos the recipe at a position has."""
+        return int(self._files.photo_counts()[self._checked(index)])
+
+    def jpeg(self, index: int, number: int = 0) -> bytes:
+        """A photo's JPEG bytes; the shorter side is 256 pixels at most.
+
+        Args:
+            index: the recipe's position.
+            number: which of its photos, from 0.
+
+        Raises:
+            InputError: the recipe has no such photo.
+        """
+        content = self._files.photo(photo_key(self._checked(index), number))
+        if content is None:
+            raise InputError(f"{self._path}: recipe {self._row(index)['id']} has no photo {number}")
+        return content
+
+    def photo(self, index: int) -> Image:
+        """The recipe's first photo, decoded."""
+        from hficma.images import decode_photo
+
+        return decode_photo(self.jpeg(index), name=f"{self._path} recipe {index}")
+
+    def sentence_vectors(self, index: int) -> npt.NDArray[np.float32] | None:
+        """Vectors (n, D) of the recipe's instructions that came with the source, or None."""
+        if not self._sentence_dim:
+            return None
+        offsets, rows = self._files.sentences(self._sentence_dim)
+        self._checked(index)
+        return rows[offsets[index] : offsets[index + 1]]
+
+    def word_vectors(self) -> WordVectors | None:
+        """Word vectors that came with the source, or None."""
+        if WORDS not in self._manifest.files:
+            return None
+        vocabulary = Vocabulary.load(verified_file(self._path, self._manifest, VOCABULARY))
+        table = read_tensors(verified_file(self._path, self._manifest, WORDS))["vectors"]
+        return WordVectors(vocabulary, table)
+
+    def partitions(self) -> npt.NDArray[np.str_]:
+        """Every recipe's partition, `train` where the source says nothing, (M,)."""
+        column = self._column("partition")
+        return np.array([part or "train" for part in column], dtype=np.str_)
+
+    def has_photo(self) -> npt.NDArray[np.bool_]:
+        """Whether each recipe has a photo, (M,)."""
+        return np.asarray(self._files.photo_counts()) > 0
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self._path}: no recipe {index} of {len(self)}")
+        return index
+
+    def _row(self, index: int) -> dict[str, Any]:
+        shard = bisect.bisect_right(self._starts, self._checked(index)) - 1
+        return self._files.row(shard, index - self._starts[shard])
+
+    def _column(self, name: str) -> list[Any]:
+        import pyarrow.parquet as pq
+
+        shards = range(len(self._starts) - 1)
+        tables = (pq.read_table(self._path / shard_name(s), columns=[name]) for s in shards)
+        return [value for table in tables for value in table.column(name).to_pylist()]
+
+
+class _Files:
+    """A directory's open files, opened again by each process: LMDB does not survive a fork."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._shards: dict[int, Any] = {}
+        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._store: Any = None
+        self._counts: npt.NDArray[np.uint8] | None = None
+        self._vectors: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None
+
+    def _own(self) -> None:
+        if os.getpid() != self._process:
+            self._process = os.getpid()
+            self._lock = threading.Lock()  # the parent may have held it while forking
+            self._forget()
+
+    def row(self, shard: int, offset: int) -> dict[str, Any]:
+        """A row of a shard; the rows around it are kept for those who read in order."""
+        self._own()
+        with self._lock:
+            group, position = divmod(offset, self._group_size(shard))
+            key = (shard, group)
+            table = self._groups.get(key)
+            if table is None:
+                table = self._shard(shard).read_row_group(group, use_threads=False)
+                self._groups[key] = table
+                if len(self._groups) > _CACHED_GROUPS:
+                    self._groups.popitem(last=False)
+        row: dict[str, Any] = table.slice(position, 1).to_pylist()[0]
+        return row
+
+    def _group_size(self, shard: int) -> int:
+        return int(self._shard(shard).metadata.row_group(0).num_rows)
+
+    def _shard(self, number: int) -> Any:
+        if number not in self._shards:
+            try:
+                import pyarrow.parquet as pq
+            except ImportError as error:
+                raise MissingDependencyError("pyarrow", "data", "reading a dataset") from error
+            path = self._path / shard_name(number)
+            try:
+                self._shards[number] = pq.ParquetFile(path)
+            except (OSError, ValueError) as error:
+                raise ArtifactError(f"{path}: cannot be read ({error})") from error
+        return self._shards[number]
+
+    def photo(self, key: bytes) -> bytes | None:
+        """The bytes under a key of the photo store."""
+        self._own()
+        with self._lock:
+            if self._store is None:
+                from .sources.lmdb_source import open_lmdb
+
+                self._store = open_lmdb(self._path / PHOTOS)
+        with self._store.begin() as transaction:
+            content: bytes | None = transaction.get(key)
+        return content
+
+    def photo_counts(self) -> npt.NDArray[np.uint8]:
+        """How many photos each recipe has."""
+        self._own()
+        if self._counts is None:
+            self._counts = np.load(self._path / PHOTO_COUNTS, mmap_mode="r")
+        return self._counts
+
+    def sentences(self, dim: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Offsets (M + 1,) and rows (S, dim) of the sentence vectors."""
+        self._own()
+        if self._vectors is None:
+            rows = np.memmap(self._path / SENTENCES, dtype="<f4", mode="r").reshape(-1, dim)
+            self._vectors = (np.load(self._path / SENTENCE_OFFSETS, mmap_mode="r"), rows)
+        return self._vectors

@@ -1,0 +1,47 @@
+"""Where recipes can be imported from, recognised by what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hficma.errors import InputError
+
+from .source import Source, SourceRecipe
+
+__all__ = ["Source", "SourceRecipe", "open_source"]
+
+
+def open_source(spec: str) -> Source:
+    """Recognise what `hficma data import` was given.
+
+    Args:
+        spec: a folder of Recipe1M's layers, of im2recipe-PyTorch's or AdaMine's LMDBs, or of
+            JSON, JSON-LD and HTML files; one such file; a JSONL file; a dataset directory;
+            or `sample:N`.
+
+    Raises:
+        InputError: nothing there, or nothing that is recognised.
+    """
+    from hficma.artifact import MANIFEST
+    from hficma.data.dataset import open_dataset
+
+    from .adamine import AdaMineSource
+    from .folder import SUFFIXES, FolderSource
+    from .im2recipe import Im2RecipeSource
+    from .plain import DatasetSource, JsonlSource
+    from .recipe1m import Recipe1MSource
+
+    path = Path(spec)
+    if spec.partition(":")[0] == "sample" or (path / MANIFEST).is_file():
+        return DatasetSource(open_dataset(spec))
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        return JsonlSource(path)
+    for source in (AdaMineSource, Im2RecipeSource, Recipe1MSource, FolderSource):
+        if source.fits(path):
+            return source(path)
+    raise InputError(
+        f"{path}: holds nothing to import; known are Recipe1M's layer1.json, *_lmdb with "
+        "*_keys.pkl, data_lmdb/, and .json, .jsonld, .html and .jsonl recipes"
+    )

@@ -1,0 +1,62 @@
+"""What the two kinds of published LMDBs share: they hold ids and vectors, the layers hold text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hficma.errors import InputError, MissingDependencyError
+from hficma.recipe import Recipe
+
+from .published import SideTable, layer1_recipe
+
+if TYPE_CHECKING:
+    import lmdb
+
+
+def open_lmdb(path: Path) -> lmdb.Environment:
+    """Open an LMDB folder for reading, wherever it lies.
+
+    Raises:
+        InputError: it is no LMDB.
+        MissingDependencyError: lmdb is not installed.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise MissingDependencyError("lmdb", "data", "reading LMDBs") from error
+    try:
+        return lmdb.open(
+            str(path), readonly=True, lock=False, readahead=False, subdir=path.is_dir()
+        )
+    except lmdb.Error as error:
+        raise InputError(f"{path}: is no LMDB that can be opened ({error})") from error
+
+
+def recipe_of(
+    identity: str, partition: str, names: tuple[str, ...], texts: SideTable | None, where: str
+) -> Recipe:
+    """The recipe's text from the layers where they lie beside, else what its ids say.
+
+    Raises:
+        InputError: it has no ingredients.
+    """
+    entry = texts.get(identity) if texts else None
+    if entry is not None:
+        return layer1_recipe(entry, where)
+    record = {"id": identity, "ingredients": list(names), "partition": partition}
+    return Recipe.parse(record, where=where)
+
+
+def leaving_out_bad(
+    readers: Iterator[Callable[[], Any]], strict: bool, on_bad: Callable[[str], None]
+) -> Iterator[Any]:
+    """Call each reader; a bad record is told and left out, or raised where `strict` is set."""
+    for read in readers:
+        try:
+            yield read()
+        except InputError as error:
+            if strict:
+                raise
+            on_bad(str(error))

@@ -1,0 +1,61 @@
+"""Sources in the project's own terms: a JSONL file, the built-in sample, another dataset."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hficma.data.dataset import Dataset
+from hficma.recipe import read_jsonl
+
+from .source import Source, SourceRecipe, read_bytes
+
+JPEG_QUALITY = 95
+
+
+class JsonlSource(Source):
+    """A JSONL file, plain or `.gz`, whose photos lie relative to its folder."""
+
+    def recipes(
+        self, *, strict: bool, on_bad: Callable[[str], None], scratch: Path
+    ) -> Iterator[SourceRecipe]:
+        """See the base."""
+        for recipe in read_jsonl(self.path, strict=strict, on_bad=on_bad):
+            yield SourceRecipe(recipe=recipe, images=(recipe.image,) if recipe.image else ())
+
+    def photo(self, image: str) -> bytes:
+        """See the base."""
+        return read_bytes(self.path.parent / image)
+
+
+class DatasetSource(Source):
+    """Anything `open_dataset` opens; photos are encoded anew."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(Path(dataset.name))
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        """Number of its recipes."""
+        return len(self._dataset)
+
+    def recipes(
+        self, *, strict: bool, on_bad: Callable[[str], None], scratch: Path
+    ) -> Iterator[SourceRecipe]:
+        """See the base."""
+        for index in range(len(self._dataset)):
+            recipe = self._dataset.recipe(index)
+            images = () if recipe.image is None else (str(index),)
+            yield SourceRecipe(recipe=recipe, images=images)
+
+    def photo(self, image: str) -> bytes:
+        """See the base."""
+        buffer = io.BytesIO()
+        self._dataset.photo(int(image)).save(buffer, "JPEG", quality=JPEG_QUALITY)
+        return buffer.getvalue()
+
+    def signature(self) -> dict[str, Any]:
+        """See the base."""
+        return {"source": "Dataset", "name": self._dataset.name, "recipes": len(self._dataset)}

@@ -1,0 +1,90 @@
+"""What an importer reads: recipes in one order, and the bytes of their photos."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.errors import InputError
+from hficma.recipe import Recipe
+from hficma.vectors import WordVectors
+
+Sentences = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRecipe:
+    """One recipe of a source with what belongs to it."""
+
+    recipe: Recipe
+    """Its text; `image` is left to the importer."""
+    images: tuple[str, ...] = ()
+    """What `Source.photo` takes for each of its photos."""
+    names: tuple[str, ...] = ()
+    """Ingredient names that the source's own detector found."""
+    sentences: Sentences | None = None
+    """(n, D) float32 vectors of its instructions, where the source has them."""
+
+
+class Source(ABC):
+    """Base of the sources. Reading one twice gives the same recipes in the same order."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def recipes(
+        self, *, strict: bool, on_bad: Callable[[str], None], scratch: Path
+    ) -> Iterator[SourceRecipe]:
+        """Stream the recipes.
+
+        Args:
+            strict: raise on the first bad record instead of leaving it out.
+            on_bad: told of each record left out, in one line.
+            scratch: an empty folder for what is too much for memory.
+
+        Raises:
+            InputError: the source cannot be read, or a record is bad and `strict` is set.
+        """
+
+    def photo(self, image: str) -> bytes:
+        """The bytes of a photo file; here of a path relative to `path`.
+
+        Raises:
+            InputError: there is no such photo.
+        """
+        return read_bytes(self.path / image)
+
+    def word_vectors(self) -> WordVectors | None:
+        """Word vectors that come with the source."""
+        return None
+
+    def __len__(self) -> int:
+        """Number of recipes where it is known beforehand, else 0."""
+        return 0
+
+    def signature(self) -> dict[str, Any]:
+        """What must be equal for a killed import to go on: the source's kind, place and state."""
+        return {
+            "source": type(self).__name__,
+            "path": str(self.path.resolve()),
+            "modified": self.path.stat().st_mtime_ns if self.path.exists() else 0,
+        }
+
+
+def read_bytes(path: Path) -> bytes:
+    """A photo file's bytes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
