@@ -1,1 +1,7 @@
-"""The built-in synthetic sample."""
+"""The built-in synthetic sample: recipes from a grammar, a rendered photo for each."""
+
+from __future__ import annotations
+
+from .dataset import SampleDataset
+
+__all__ = ["SampleDataset"]

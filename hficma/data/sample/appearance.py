@@ -1,0 +1,79 @@
+"""Which ingredient and which dish looks how: the table that a model of the sample must learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from .pantry import PANTRY, Look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staging:
+    """How a kind of dish is served."""
+
+    vessels: tuple[str, ...]
+    """What it may lie on: keys of `vessels.VESSELS`."""
+    bed: str | None = None
+    """What the pieces lie in: a key of `vessels.BEDS`; None for the bare vessel."""
+    layout: str = "scatter"
+    """How pieces are arranged: a key of `layout.LAYOUTS`."""
+    coat: float = 0.0
+    """The share of the sauce's colour that every piece takes on."""
+    browned: float = 0.0
+    """How far the heat browns the pieces, 0 to 1."""
+    sunk: float = 0.0
+    """The share of pieces that lie too deep to be seen."""
+
+
+STAGINGS: dict[str, Staging] = {
+    "salad": Staging(vessels=("plate", "bowl")),
+    "soup": Staging(vessels=("bowl",), bed="liquid", coat=0.18, sunk=0.3),
+    "curry": Staging(vessels=("bowl", "pan"), bed="liquid", coat=0.25, sunk=0.15),
+    "pizza": Staging(vessels=("board", "plate"), bed="crust", browned=0.1),
+    "pasta": Staging(vessels=("plate", "bowl"), coat=0.08),
+    "rice bowl": Staging(vessels=("bowl",), layout="heaps"),
+    "stir-fry": Staging(vessels=("pan",), coat=0.1, browned=0.12),
+    "tray bake": Staging(vessels=("tray",), browned=0.2),
+    "frittata": Staging(vessels=("pan", "plate"), bed="egg", coat=0.15, sunk=0.15),
+    "tart": Staging(vessels=("plate", "board"), bed="pastry", layout="rings"),
+    "breakfast bowl": Staging(vessels=("bowl", "plate"), bed="cream", layout="heaps"),
+    "skewers": Staging(vessels=("plate", "board", "tray"), layout="rows", browned=0.15),
+}
+"""How each kind of dish is served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """What photos show for each ingredient and each kind of dish."""
+
+    looks: Mapping[str, Look]
+    """By the name of every ingredient that can be seen."""
+    stagings: Mapping[str, Staging]
+    """By the kind of dish."""
+
+
+def appearance(shuffle_seed: int | None = None) -> Appearance:
+    """The true table, or one in which nothing keeps its place.
+
+    Args:
+        shuffle_seed: None for the true table. A number deals the looks out anew among all visible
+            ingredients, and the stagings among all dishes, so that no one keeps its own: what was
+            learned from the true table is then wrong about everything.
+    """
+    looks = {item.name: item.look for item in PANTRY.values() if item.look}
+    if shuffle_seed is None:
+        return Appearance(looks, STAGINGS)
+    rng = Random(f"appearance/{shuffle_seed}")
+    return Appearance(_dealt_anew(looks, rng), _dealt_anew(STAGINGS, rng))
+
+
+_T = TypeVar("_T")
+
+
+def _dealt_anew(table: Mapping[str, _T], rng: Random) -> dict[str, _T]:
+    """A random cyclic permutation of the values: no key keeps its own."""
+    order = rng.sample(sorted(table), len(table))
+    return {name: table[after] for name, after in zip(order, order[1:] + order[:1], strict=True)}

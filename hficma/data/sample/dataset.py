@@ -1,0 +1,111 @@
+"""The synthetic sample as a dataset: any size, item by item, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from random import Random
+
+from PIL import Image
+
+from hficma.errors import InputError
+from hficma.recipe import Recipe
+
+from .appearance import appearance
+from .grammar import Draft, draft
+from .render import render
+
+MIN_SIZE, MAX_SIZE = 100, 1_000_000
+
+
+class SampleDataset:
+    """Synthetic recipes, and a synthetic photo rendered for each when it is read.
+
+    An item depends on the seed and its index alone, so a larger sample begins with a smaller one.
+    Each of its parts (recipe, photo, partition) draws from a stream of its own, keyed by a hash.
+
+    Args:
+        size: the number of items, 100 to 1,000,000.
+        seed: another seed gives other recipes.
+        appearance_seed: renders the photos with a shuffled table of looks (see `appearance`), the
+            recipes unchanged; None keeps the true table.
+
+    Raises:
+        InputError: the size is out of bounds, or a seed is negative.
+    """
+
+    def __init__(self, size: int, *, seed: int = 0, appearance_seed: int | None = None) -> None:
+        if not MIN_SIZE <= size <= MAX_SIZE:
+            raise InputError(
+                f"sample:{size}: the synthetic sample has {MIN_SIZE} to {MAX_SIZE} items; "
+                f"ask for a size in between, such as sample:20000"
+            )
+        if seed < 0:
+            raise InputError(f"sample:{size}:{seed}: the seed is negative; give 0 or more")
+        self.size = size
+        self.seed = seed
+        self._appearance = appearance(appearance_seed)
+
+    @classmethod
+    def from_spec(cls, spec: str) -> SampleDataset:
+        """The sample that "sample:SIZE" or "sample:SIZE:SEED" names.
+
+        Raises:
+            InputError: the text does not name one.
+        """
+        match = re.fullmatch(r"sample:([0-9]{1,9})(?::([0-9]{1,18}))?", spec)
+        if not match:
+            raise InputError(
+                f"{spec}: does not name a synthetic sample; "
+                f"write sample:SIZE or sample:SIZE:SEED, such as sample:20000"
+            )
+        return cls(int(match[1]), seed=int(match[2] or 0))
+
+    @property
+    def name(self) -> str:
+        """The spec that gives this sample again."""
+        return f"sample:{self.size}" + (f":{self.seed}" if self.seed else "")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def recipe(self, index: int) -> Recipe:
+        """The recipe at `index`; its category is the kind of dish."""
+        made = self._draft(index)
+        return Recipe(
+            id=f"{index:06d}",
+            title=made.title,
+            ingredients=made.lines,
+            instructions=made.instructions,
+            image=f"sample/{self.seed}/{index:06d}.jpg",
+            partition=self.partition(index),
+            category=made.dish.kind,
+        )
+
+    def photo(self, index: int) -> Image.Image:
+        """The photo at `index`, RGB, 256 x 256, rendered now."""
+        return render(self._draft(index), self._appearance, self._stream(index, "photo"))
+
+    def partition(self, index: int) -> str:
+        """`train` (80 %), `val` (10 %) or `test` (10 %)."""
+        tenth = int.from_bytes(self._key(index, "partition")[:8], "big") % 10
+        return {0: "test", 1: "val"}.get(tenth, "train")
+
+    def ingredients(self, index: int) -> tuple[str, ...]:
+        """Names of all that is in the dish, in the order of the recipe's lines."""
+        return tuple(item.name for item in self._draft(index).contents)
+
+    def visible_ingredients(self, index: int) -> tuple[str, ...]:
+        """Names of what the photo shows as pieces."""
+        return tuple(item.name for item in self._draft(index).visible)
+
+    def _draft(self, index: int) -> Draft:
+        return draft(self._stream(index, "recipe"))
+
+    def _stream(self, index: int, part: str) -> Random:
+        return Random(int.from_bytes(self._key(index, part), "big"))
+
+    def _key(self, index: int, part: str) -> bytes:
+        if not 0 <= index < self.size:
+            raise IndexError(f"{self.name} has no item {index}")
+        return hashlib.sha256(f"hficma sample/{self.seed}/{index}/{part}".encode()).digest()

@@ -1,0 +1,85 @@
+"""Where pieces lie: positions on the dish in units of its radius, in drawing order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from random import Random
+
+Place = tuple[int, float, float]
+"""(which ingredient, x, y)."""
+
+
+def scatter(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
+    """Everything mixed, as tossed."""
+    owners = [owner for owner, count in enumerate(counts) for _ in range(count)]
+    rng.shuffle(owners)
+    return [
+        (owner, *point)
+        for owner, point in zip(owners, _spread(len(owners), square, rng), strict=True)
+    ]
+
+
+def heaps(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
+    """Every ingredient in its own sector."""
+    turn, share = rng.uniform(0, 2 * math.pi), 2 * math.pi / max(1, len(counts))
+    return [
+        (owner, radius * math.cos(angle), radius * math.sin(angle))
+        for owner, count in enumerate(counts)
+        for i in range(count)
+        for radius in [math.sqrt((i + 0.6) / count) * rng.uniform(0.85, 1)]
+        for angle in [turn + share * (owner + rng.uniform(0.12, 0.88))]
+    ]
+
+
+def rings(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
+    """Concentric circles, from the outside in, one ingredient after the other."""
+    owners = [owner for owner, count in enumerate(counts) for _ in range(count)]
+    places: list[Place] = []
+    radius = 0.97
+    while owners:
+        room = max(1, round(2 * math.pi * radius / 0.36))
+        circle, owners = owners[:room], owners[room:]
+        turn = rng.uniform(0, 2 * math.pi)
+        for i, owner in enumerate(circle):
+            angle = turn + 2 * math.pi * i / len(circle)
+            places.append((owner, radius * math.cos(angle), radius * math.sin(angle)))
+        radius = max(0.0, radius - 0.31)
+    return places
+
+
+def rows(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
+    """Parallel skewers on which the ingredients take turns."""
+    most = max(counts, default=0)
+    turns = [owner for i in range(most) for owner, count in enumerate(counts) if i < count]
+    lines = 4
+    room = math.ceil(len(turns) / lines)
+    return [
+        (
+            owner,
+            (i % room + 0.5) / room * 2 - 1 + rng.uniform(-0.02, 0.02),
+            (i // room - (lines - 1) / 2) * 0.46 + rng.uniform(-0.03, 0.03),
+        )
+        for i, owner in enumerate(turns)
+    ]
+
+
+def _spread(count: int, square: bool, rng: Random) -> list[tuple[float, float]]:
+    """Points that fill a disc or a square about evenly, in random order."""
+    if square:
+        side = math.ceil(math.sqrt(count))
+        grid = [((i % side + 0.5) / side * 2 - 1, (i // side + 0.5) / side * 2 - 1)
+                for i in range(side * side)]  # fmt: skip
+        points = rng.sample(grid, count)
+    else:
+        spots = [(math.sqrt((i + 0.5) / count), 2.39996 * i) for i in range(count)]
+        points = [(r * math.cos(a), r * math.sin(a)) for r, a in spots]
+        rng.shuffle(points)
+    slack = 0.8 / math.sqrt(max(1, count))
+    return [(x + rng.uniform(-slack, slack), y + rng.uniform(-slack, slack)) for x, y in points]
+
+
+LAYOUTS: dict[str, Callable[[Sequence[int], bool, Random], list[Place]]] = {
+    "scatter": scatter, "heaps": heaps, "rings": rings, "rows": rows,
+}  # fmt: skip
+"""By the name that `appearance.Staging` uses."""
