@@ -1,1 +1,28 @@
-"""hficma: the recipe for a photo of a dish, and the photo for a recipe."""
+"""hficma: the recipe for a photo of a dish, and the photo for a recipe.
+
+Two entry points, loaded when first used, so that serving imports no torch:
+
+* `Engine` answers queries from an index, with compiled branches.
+* `load_model` opens a trained model in torch, for research.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hficma.engine import Engine
+    from hficma.model import load_model
+    from hficma.recipe import Recipe
+
+__version__ = "0.1.0"
+__all__ = ["Engine", "Recipe", "__version__", "load_model"]
+
+_HOMES = {"Engine": "hficma.engine", "load_model": "hficma.model", "Recipe": "hficma.recipe"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hficma' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

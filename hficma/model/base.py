@@ -160,7 +160,7 @@ class Model(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_images(self, photos: Sequence[Image]) -> Tokens:
         """Photos (upright RGB, any size) to tokens, by centre crop."""
         batches = []
@@ -171,7 +171,7 @@ class Model(nn.Module):
             )
         return _joined(batches)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_recipes(self, recipes: Sequence[Recipe]) -> Tokens:
         """Recipes to tokens."""
         batches = []

@@ -38,6 +38,9 @@ from hficma.model.numerics import at_least_float32, unit_rows
 MASKED = -1e4
 """Added to the logits of padded tokens: exp underflows to 0 in every precision, never NaN."""
 
+MATCH_PAIRS = 1024
+"""Pairs whose means wait for the matching MLP: enough to fill a matrix product."""
+
 TILE_PAIRS = 16
 """Pairs scored at once without gradients: what keeps the working set in a core's cache."""
 
@@ -98,15 +101,15 @@ class Side:
     table: Tensor | None = None
     """(N, H, n, d), or None at the level `projections`."""
 
-    def select(self, items: Tensor) -> Side:
-        """The given items (any index shape), padded only to the longest of them."""
+    def select(self, items: Tensor | slice) -> Side:
+        """The given items, padded only to the longest of them; a slice copies nothing."""
         lengths = self.lengths[items]
         longest = int(lengths.max())
         chosen = {"mean": self.mean[items], "lengths": lengths}
         for name in ("query", "key", "value", "gate", "fuse", "gate_bias"):
-            chosen[name] = getattr(self, name)[:, :longest][items]
+            chosen[name] = getattr(self, name)[items, :longest]
         if self.table is not None:
-            chosen["table"] = self.table[:, :, :longest][items]
+            chosen["table"] = self.table[items, :, :longest]
         return Side(**chosen)
 
     def grouped(self, shape: tuple[int, int]) -> Side:
@@ -180,7 +183,8 @@ def pair_scores(
     Returns:
         (B, M), or (B, K) with `candidates`; float32 or wider.
     """
-    recording = torch.is_grad_enabled()
+    trained = (image.value, recipe.value, weights.match_output)
+    recording = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in trained)
     if image.table is None:
         image = tabulate(image, weights.image)
     if candidates is not None:
@@ -207,28 +211,33 @@ def _tiled(
     image: Side, recipe: Side, weights: SpineWeights, tile: int, *, recompute: bool
 ) -> Tensor:
     """The block (B, M) in tiles of similar lengths, so that little padding is computed."""
-    photos = torch.arange(image.mean.shape[0], device=image.mean.device)
-    by_length = torch.argsort(recipe.lengths)
-    rows = max(1, min(len(photos), int(tile**0.5)))
+    photos = image.lengths.shape[0]
+    rows = max(1, min(photos, int(tile**0.5)))
     columns = max(1, tile // rows)
-    strips = []
-    for wanted in by_length.split(columns):
-        part = recipe.select(wanted)
+    order = torch.argsort(recipe.lengths, stable=True)
+    sorted_already = bool((recipe.lengths.diff() >= 0).all())
+    scores, waiting = [], []
+    for first in range(0, len(order), columns):
+        some = slice(first, first + columns)
+        part = recipe.select(some if sorted_already else order[some])
         if part.table is None:
             part = tabulate(part, weights.recipe)
         part = part.grouped((1, -1))
         strip = []
-        for chosen in photos.split(rows):
-            block = image.select(chosen) if len(photos) > rows else image
-            block = block.grouped((1, -1))
+        for top in range(0, photos, rows):
+            block = image.select(slice(top, top + rows)).grouped((1, -1))
             if recompute:
-                scores = checkpoint(pair_block, block, part, weights, use_reentrant=False)
+                means = checkpoint(_block_means, block, part, weights, use_reentrant=False)
             else:
-                scores = pair_block(block, part, weights)
-            strip.append(scores[0])
-        strips.append(torch.cat(strip))
-    back = torch.argsort(by_length)
-    return torch.cat(strips, dim=1)[:, back]
+                means = _block_means(block, part, weights)
+            strip.append([mean[0] for mean in means])
+        waiting.append([torch.cat(rows_of) for rows_of in zip(*strip, strict=True)])
+        # The matching MLP reads its weights once for many pairs, not once for a tile.
+        if len(waiting) * columns * photos >= MATCH_PAIRS or first + columns >= len(order):
+            joined = [torch.cat(strips, dim=1) for strips in zip(*waiting, strict=True)]
+            scores.append(match_score(joined[0], joined[1], weights))
+            waiting.clear()
+    return torch.cat(scores, dim=1)[:, torch.argsort(order)]
 
 
 def pair_block(image: Side, recipe: Side, weights: SpineWeights) -> Tensor:
@@ -240,9 +249,13 @@ def pair_block(image: Side, recipe: Side, weights: SpineWeights) -> Tensor:
         recipe: (G, M, ...), at `tables`.
         weights: of the same model.
     """
+    return match_score(*_block_means(image, recipe, weights), weights)
+
+
+def _block_means(image: Side, recipe: Side, weights: SpineWeights) -> tuple[Tensor, Tensor]:
+    """mean co1 and mean co2 of every pair of a group, each (G, B, M, d)."""
     image_mean = _fused_mean(image, recipe, weights.image).transpose(1, 2)
-    recipe_mean = _fused_mean(recipe, image, weights.recipe)
-    return match_score(image_mean, recipe_mean, weights)
+    return image_mean, _fused_mean(recipe, image, weights.recipe)
 
 
 def attend(own: Side, other: Side, heads: int) -> tuple[Tensor, Tensor]:
@@ -264,7 +277,7 @@ def attend(own: Side, other: Side, heads: int) -> tuple[Tensor, Tensor]:
         sizes = (*left.shape[1:3], *right.shape[1:3])
         left = left.reshape(groups, -1, heads, width // heads).transpose(1, 2)
         right = right.reshape(groups, -1, heads, width // heads).permute(0, 2, 3, 1)
-        return (left @ right).view(groups, heads, *sizes)
+        return (left @ right).reshape(groups, heads, *sizes)
 
     logits = products(own.query * (heads / width) ** 0.5, other.key)
     attention = torch.softmax(logits + padding[:, None, None, None], dim=-1)
@@ -283,7 +296,7 @@ def _fused_mean(own: Side, other: Side, weights: SideWeights) -> Tensor:
     table = other.table.reshape(groups * others, -1, width)
     gated = torch.addcmul(weights.fuse_bias, gate.permute(0, 3, 1, 2)[..., None], own.fuse[:, None])
     # In place: these (n x d) a pair are nearly all of the memory, with and without gradients.
-    fused = gated.to(table.dtype).view(groups * others, count * size, width)
+    fused = gated.to(table.dtype).reshape(groups * others, count * size, width)
     fused.baddbmm_(shares.reshape(groups * others, count * size, -1).to(table.dtype), table)
     fused = fused.relu_().view(groups, others, count, size, width)
     share = token_share(own.lengths, size, fused.dtype)
