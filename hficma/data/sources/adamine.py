@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -40,15 +41,9 @@ class Field:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._environment = open_lmdb(path)
-        self._transaction = self._environment.begin()
-        self._protocol = next(
-            (
-                protocol
-                for protocol in KEY_PROTOCOLS
-                if self._transaction.get(pickle.dumps(0, protocol)) is not None
-            ),
-            KEY_PROTOCOLS[0],
-        )
+        with self._environment.begin() as transaction:
+            known = (p for p in KEY_PROTOCOLS if transaction.get(pickle.dumps(0, p)) is not None)
+            self._protocol = next(known, KEY_PROTOCOLS[0])
 
     def __len__(self) -> int:
         """Number of values."""
@@ -60,7 +55,9 @@ class Field:
         Raises:
             InputError: there is none, or it is no pickle that may be read.
         """
-        value = self._transaction.get(pickle.dumps(position, self._protocol))
+        # A transaction belongs to one thread, so every reading has its own.
+        with self._environment.begin() as transaction:
+            value = transaction.get(pickle.dumps(position, self._protocol))
         if value is None:
             raise InputError(f"{self.path}: holds no value {position}")
         return loads(value, name=f"{self.path} value {position}")
@@ -73,6 +70,7 @@ class AdaMineSource(Source):
         super().__init__(path)
         self._stores = path / "data_lmdb" if (path / "data_lmdb").is_dir() else path
         self._photos: dict[str, Field] = {}
+        self._opening = Lock()  # a process may open an LMDB only once
 
     @classmethod
     def fits(cls, path: Path) -> bool:
@@ -100,8 +98,9 @@ class AdaMineSource(Source):
     def photo(self, image: str) -> bytes:
         """See the base; the image store holds pixels, which are encoded anew."""
         part, _, position = image.partition("/")
-        if part not in self._photos:
-            self._photos[part] = Field(self._stores / part / "ims.lmdb")
+        with self._opening:
+            if part not in self._photos:
+                self._photos[part] = Field(self._stores / part / "ims.lmdb")
         value = self._photos[part][int(position)]
         if not hasattr(value, "save"):
             raise InputError(f"{self._stores / part}: image {position} is no image")
@@ -131,7 +130,8 @@ class _Split:
         self._texts = texts
         self._classes = classes
         self._ids = Field(folder / "ids.lmdb")
-        optional = ("ingrs", "classes", "impos", "ims", "rbps", "rlens", "stvecs")
+        self._has_photos = (folder / "ims.lmdb").exists()
+        optional = ("ingrs", "classes", "impos", "rbps", "rlens", "stvecs")
         self._fields = {
             name: Field(folder / f"{name}.lmdb")
             for name in optional
@@ -149,7 +149,7 @@ class _Split:
             ids = self._value("ingrs", position, [])
             names = ingredient_words(ids, self._words)
             category = self._classes.name(int(self._value("classes", position, 1)) - 1)
-            images = self._value("impos", position, []) if "ims" in self._fields else []
+            images = self._value("impos", position, []) if self._has_photos else []
             photos = tuple(f"{self._part}/{int(image) - 1}" for image in images)
             vectors = self._sentences(position)
         except (KeyError, TypeError, ValueError) as error:
