@@ -1,0 +1,168 @@
+"""A bundle opened for inference: verified when used, its graphs loaded when first run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from hficma.artifact import Manifest, read_manifest, verified_file
+from hficma.errors import ArtifactError
+from hficma.text import TextConfig, Tokenizer, Vocabulary
+
+from .runtimes import Array, Arrays, Execution, Graph, Port, Runtime, runtime
+
+VOCABULARY = "vocabulary.json"
+
+
+class Bundle:
+    """The compiled branches of one model and what its inputs need. Open with `Bundle.open`.
+
+    Args:
+        path: the bundle's directory.
+        manifest: of the directory.
+        runtime_name: which runtime executes the graphs.
+        precision: wanted; a graph that lacks it runs in `fp32`.
+        device: `cpu` or `cuda[:N]`.
+        threads: cores to use; None takes all.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        *,
+        runtime_name: str,
+        precision: str,
+        device: str,
+        threads: int | None,
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.precision = precision
+        self.device = device
+        self._runtime_name = runtime_name
+        self._threads = threads
+        self._loaded: dict[str, Runtime] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        runtime: str = "auto",
+        precision: str = "fp32",
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> Self:
+        """Open a bundle directory; no graph is loaded yet.
+
+        Args:
+            path: the directory.
+            runtime: `auto`, `onnxruntime`, `openvino`, `tensorrt` or `torch`.
+            precision: `fp32`, `fp16`, `bf16` or `int8`.
+            device: `cpu` or `cuda[:N]`.
+            threads: cores to use; None takes all.
+
+        Raises:
+            ArtifactError: no bundle there, of another format, or damaged.
+        """
+        directory = Path(path)
+        manifest = read_manifest(directory, kind="bundle")
+        bundle = cls(
+            directory,
+            manifest,
+            runtime_name=runtime,
+            precision=precision,
+            device=device,
+            threads=threads,
+        )
+        if not any(precision in graph["precisions"] for graph in bundle.facts["graphs"].values()):
+            raise ArtifactError(
+                f"{directory}: has no {precision} graphs; export it with --precision {precision}"
+            )
+        return bundle
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest records of the model and its graphs."""
+        return self.manifest.facts
+
+    @property
+    def model_id(self) -> str:
+        """SHA-256 over weights, options and vocabulary: what an index belongs to."""
+        return str(self.facts["model_id"])
+
+    @property
+    def has_local(self) -> bool:
+        """Whether the model has cross-attention."""
+        return bool(self.facts["has_local"])
+
+    @property
+    def model_config(self) -> Mapping[str, Any]:
+        """The model's options as JSON values (`hficma.model.ModelConfig.to_json`)."""
+        options: Mapping[str, Any] = self.facts["model"]
+        return options
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Reads recipes as the model does."""
+        vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
+        return Tokenizer(vocabulary, TextConfig(**self.model_config["text"]))
+
+    def graph(self, name: str, precision: str | None = None) -> Graph:
+        """A graph and its verified file.
+
+        Args:
+            name: `image`, `recipe`, ...
+            precision: None takes the bundle's, or `fp32` where this graph lacks it.
+
+        Raises:
+            ArtifactError: the model has no such graph, or its file was changed.
+        """
+        record = self.facts["graphs"].get(name)
+        if record is None:
+            raise ArtifactError(
+                f"{self.path}: a {self.model_config['kind']} model has no graph {name}"
+            )
+        files = record["precisions"]
+        if precision is None:
+            precision = self.precision if self.precision in files else "fp32"
+        if precision not in files:
+            raise ArtifactError(f"{self.path}: graph {name} was not exported in {precision}")
+        file = verified_file(self.path, self.manifest, files[precision])
+        return Graph(
+            name=name,
+            precision=precision,
+            file=file,
+            sha256=self.manifest.files[files[precision]],
+            bundle=self.path,
+            inputs=_ports(record["inputs"]),
+            outputs=_ports(record["outputs"]),
+        )
+
+    def runtime(self, name: str) -> Runtime:
+        """The loaded graph of a name; loads and warms it at the first call."""
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(self.graph(name))
+            return self._loaded[name]
+
+    def run(self, graph: str, inputs: Arrays) -> dict[str, Array]:
+        """Run a graph on named arrays; see `facts["graphs"]` for names and shapes."""
+        return self.runtime(graph).run(inputs)
+
+    def describe(self) -> dict[str, Execution]:
+        """What really runs each graph that was loaded."""
+        return {name: loaded.describe() for name, loaded in self._loaded.items()}
+
+    def _load(self, graph: Graph) -> Runtime:
+        name = "onnxruntime" if self._runtime_name == "auto" else self._runtime_name
+        return runtime(name).load(graph, device=self.device, threads=self._threads)
+
+
+def _ports(record: Mapping[str, Any]) -> dict[str, Port]:
+    return {name: Port(port["dtype"], tuple(port["shape"])) for name, port in record.items()}

@@ -1,0 +1,78 @@
+"""ONNX Runtime: the default, on CPU, CUDA and TensorRT providers."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from hficma.errors import ArtifactError, InputError, MissingDependencyError
+
+from .base import Array, Arrays, Execution, Graph, Runtime, example, prepared
+
+
+class OnnxRuntime(Runtime):
+    """A session of ONNX Runtime.
+
+    Args:
+        session: an `onnxruntime.InferenceSession`.
+        graph: what it runs.
+        device: asked for and found.
+    """
+
+    name: ClassVar[str] = "onnxruntime"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+
+    def __init__(self, session: Any, graph: Graph, device: str) -> None:
+        self._session = session
+        self._graph = graph
+        self._device = device
+
+    @classmethod
+    def load(cls, graph: Graph, *, device: str = "cpu", threads: int | None = None) -> Self:
+        """See the base."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            extra = "cpu" if device == "cpu" else "gpu"
+            raise MissingDependencyError("onnxruntime", extra, "running a bundle") from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads or 0
+        # Without AVX512-VNNI the default int8 kernels saturate; this asks for exact sums.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device != "cpu":
+            number = int(device.partition(":")[2] or 0)
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
+        try:
+            session = onnxruntime.InferenceSession(
+                str(graph.file), sess_options=options, providers=providers
+            )
+        except Exception as error:  # its own exception types are not exported
+            reason = str(error).splitlines()[0]
+            raise ArtifactError(f"{graph.file}: onnxruntime cannot load it ({reason})") from error
+        if device != "cpu" and session.get_providers()[0] == "CPUExecutionProvider":
+            raise InputError(
+                f"device {device}: onnxruntime fell back to the CPU; install 'hficma[gpu]' and a "
+                "CUDA driver, or take --device cpu"
+            )
+        runtime = cls(session, graph, device)
+        runtime.run(example(graph, {}))
+        return runtime
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """See the base."""
+        names = list(self._graph.outputs)
+        results = self._session.run(names, prepared(self._graph, inputs))
+        return dict(zip(names, results, strict=True))
+
+    def describe(self) -> Execution:
+        """See the base."""
+        import onnxruntime
+
+        return Execution(
+            runtime=self.name,
+            version=onnxruntime.__version__,
+            provider=self._session.get_providers()[0],
+            device=self._device,
+            precision=self._graph.precision,
+        )
