@@ -1,11 +1,11 @@
 """Draws a recipe: a kind of dish, what goes in, and the words for it.
 
 How much a photo can tell: what a dish shows is drawn with an entropy of 18 bits (a tart: three or
-four of 22 fruits, perhaps nuts, a topping, mint) to 29 bits (a salad: a leaf of 5, three or four of
-34 vegetables, perhaps an onion, a protein, a cheese, nuts, a herb). Among 1,000 recipes about 83 are
-of the same kind, so once the kind is seen, 6.4 bits tell a recipe from the others: whoever names half
-of the pieces finds it. Colour alone names none: a hundred looks share fourteen colours, and ripeness,
-light, sauce and browning move them further than some of these lie apart.
+four of 22 fruits, perhaps nuts, a topping, mint) to 29 bits (a salad: a leaf of 5, three or four
+of 35 vegetables, perhaps an onion, a protein, a cheese, nuts, a herb). Among 1,000 recipes about 83
+are of the same kind, so once the kind is seen, 6.4 bits tell a recipe from the others: whoever
+names half of the pieces finds it. Colour alone names none: a hundred looks share fourteen colours,
+and ripeness, light, sauce and browning move them further than some of these lie apart.
 """
 
 from __future__ import annotations
