@@ -1,1 +1,46 @@
-"""Makes indexes and answers: runtimes, encoding, prefilter, re-ranking, search."""
+"""Makes indexes and answers queries from them, by running bundles.
+
+    build_index(bundle, dataset, out)            a dataset to an index
+    Engine.open(index).search(image=...)         answers
+    IndexWriter(index).add / remove / compact    changes
+    index_info(index), verify_index(index)       what is in it, and whether it is whole
+
+No module of this package imports torch but `runtimes/torch.py`, which is loaded when asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .answer import Answer as Answer
+    from .answer import Failure as Failure
+    from .answer import Hit as Hit
+    from .build import build_index as build_index
+    from .bundle import Bundle as Bundle
+    from .filters import Filter as Filter
+    from .inspection import index_info as index_info
+    from .inspection import verify_index as verify_index
+    from .search import Engine as Engine
+    from .writer import IndexWriter as IndexWriter
+
+_HOMES = {
+    "Answer": "answer",
+    "Bundle": "bundle",
+    "Engine": "search",
+    "Failure": "answer",
+    "Filter": "filters",
+    "Hit": "answer",
+    "IndexWriter": "writer",
+    "build_index": "build",
+    "index_info": "inspection",
+    "verify_index": "inspection",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for: a search needs nothing of what builds an index."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,201 @@
+"""`build_index`: a dataset to an index, shard after shard, resumed where a kill stopped it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hficma.artifact import write_atomically
+from hficma.errors import ArtifactError, InputError
+
+from .bundle import Bundle
+from .index import SHARDS, IndexFacts, Of, write_index_manifest
+from .pipeline import OnBad, Progress, average_tokens, encoded_batches
+from .prefilter import check_factory, default_factory
+from .shard import sync
+from .sides import LEVELS, PRECISIONS, Level, Precision
+from .storage import default_level
+from .writing import (
+    LOCK,
+    UniqueIds,
+    existing_parent,
+    files_of,
+    filled,
+    locked,
+    new_shard,
+    processors,
+    reported,
+    shard_name,
+    write_batches,
+)
+
+if TYPE_CHECKING:
+    from hficma.data.dataset import Dataset
+
+SHARD_ITEMS = 32_768
+"""Items a shard: what a killed build loses at most, and what bounds its memory."""
+PLAN = "plan.json"
+
+
+def build_index(
+    bundle: Path,
+    dataset: Dataset,
+    out: Path,
+    *,
+    of: Of = "recipes",
+    keep: Level | None = None,
+    side_precision: Precision = "fp32",
+    prefilter: str | None = None,
+    shard_items: int = SHARD_ITEMS,
+    strict: bool = False,
+    on_bad: OnBad = lambda message: None,
+    progress: Progress = lambda done, total: None,
+    runtime: str = "auto",
+    precision: str = "fp32",
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Path:
+    """Encode a dataset into a new index.
+
+    Memory is bounded by a chunk of items and the prefilter of one shard. What is finished stands
+    in a hidden folder beside `out`: the same call after a kill goes on from there.
+
+    Args:
+        bundle: encodes the items; the index belongs to its model.
+        dataset: what to index.
+        out: the index's folder; must not exist.
+        of: `recipes` for photos as queries, `images` for recipes as queries.
+        keep: level of the sides; None takes the highest that fits memory and disk.
+        side_precision: of the sides' wide arrays.
+        prefilter: a FAISS factory string; None chooses by size, always one that can certify.
+        shard_items: items a shard.
+        strict: raise on an item that cannot be read instead of leaving it out.
+        on_bad: told of each item left out, in one line.
+        progress: called with items read so far and items in all.
+        runtime: see `Bundle.open`, like the options below.
+        precision: of the branches that encode.
+        device: where they run.
+        threads: None takes all processors.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: an option that cannot be; nothing usable in the dataset; a bad item if `strict`.
+        ArtifactError: `out` exists or cannot be written, or another process builds it.
+    """
+    if out.exists():
+        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
+    threads = threads or processors()
+    opened = Bundle.open(
+        bundle, runtime=runtime, precision=precision, device=device, threads=threads
+    )
+    facts = _planned(
+        opened, bundle, dataset, existing_parent(out), of=of, keep=keep,
+        side_precision=side_precision, prefilter=prefilter, shard_items=shard_items,
+    )  # fmt: skip
+    building = out.parent / f".{out.name}.building"
+    total = len(dataset)
+    names = [shard_name(number) for number in range(-(-total // shard_items))]
+    with reported(out, hint="free space, then run the same command: finished shards are kept"):
+        (building / SHARDS).mkdir(parents=True, exist_ok=True)
+        with locked(building, name=str(out)):
+            facts = _resumed(building, facts, asked=keep, total=total)
+            unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
+            for number, name in enumerate(names):
+                start, stop = number * shard_items, min((number + 1) * shard_items, total)
+                if not (building / SHARDS / name).exists():
+                    batches = encoded_batches(
+                        opened, facts.role, facts.keep, dataset, range(start, stop),
+                        threads=threads, strict=strict, on_bad=on_bad,
+                    )  # fmt: skip
+                    with new_shard(building, name, facts) as writer:
+                        write_batches(
+                            writer, batches, 0, unique, lambda done: progress(done, total)
+                        )
+                unique.shard_done(building / SHARDS / name)
+                progress(stop, total)
+            _finish(building, replace(facts, next_number=total, next_shard=len(names)), names, out)
+    return out
+
+
+def _planned(
+    opened: Bundle,
+    bundle: Path,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    of: Of,
+    keep: Level | None,
+    side_precision: Precision,
+    prefilter: str | None,
+    shard_items: int,
+) -> IndexFacts:
+    """What the new index will record, with every choice made."""
+    if of not in ("recipes", "images"):
+        raise InputError(f"--of {of}: an index is of recipes or of images")
+    if keep is not None and keep not in LEVELS:
+        raise InputError(f"--keep {keep}: must be one of {', '.join(LEVELS)}")
+    if side_precision not in PRECISIONS:
+        raise InputError(f"--side-precision {side_precision}: one of {', '.join(PRECISIONS)}")
+    if shard_items < 1:
+        raise InputError(f"--shard-items {shard_items}: must be at least 1")
+    if prefilter is not None:
+        check_factory(prefilter, opened.facts["global_dim"])
+    facts = IndexFacts(
+        of=of,
+        model_id=opened.model_id,
+        bundle=str(bundle.resolve()),
+        dataset=dataset.name,
+        keep=None,
+        side_precision=side_precision,
+        prefilter=prefilter or default_factory(len(dataset)),
+        shard_items=shard_items,
+    )
+    if opened.has_local:
+        keep = keep or default_level(
+            average_tokens(opened, facts.role, dataset) * len(dataset),
+            side_precision,
+            width=opened.facts["width"],
+            heads=opened.facts["heads"],
+            folder=folder,
+        )
+    elif keep is not None:
+        raise InputError(f"--keep {keep}: this model has no local part, there is nothing to keep")
+    return replace(facts, keep=keep)
+
+
+def _resumed(building: Path, facts: IndexFacts, *, asked: Level | None, total: int) -> IndexFacts:
+    """Take up an unfinished build of the same inputs, or start over.
+
+    A level that was chosen then stands: the free disk has changed since.
+    """
+    inputs = {**facts.to_json(), "keep": asked, "bundle": None, "total": total}
+    plan = json.loads(json.dumps({"inputs": inputs, "keep": facts.keep}))
+    try:
+        begun = json.loads((building / PLAN).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        begun = {}
+    if begun.get("inputs") == plan["inputs"]:
+        return replace(facts, keep=begun["keep"])
+    shutil.rmtree(building / SHARDS)
+    (building / SHARDS).mkdir()
+    write_atomically(building / PLAN, json.dumps(plan).encode())
+    return facts
+
+
+def _finish(building: Path, facts: IndexFacts, names: list[str], out: Path) -> None:
+    """Name the shards in a manifest and put the index into its place."""
+    kept = filled(building, names)
+    if not kept:
+        shutil.rmtree(building)
+        kind = "recipe" if facts.of == "recipes" else "photo"
+        raise InputError(f"{facts.dataset}: holds no usable {kind} to index")
+    write_index_manifest(building, replace(facts, shards=kept), files_of(building, kept))
+    for leftover in (PLAN, LOCK):
+        (building / leftover).unlink()
+    building.rename(out)
+    sync(out.parent)

@@ -1,0 +1,121 @@
+"""Ranking by S with a proof of how much of it holds.
+
+S = w_g g + w_l l with 0 <= l <= 1. Items are visited in falling g, so whatever has not been
+visited scores at most w_g (g_next + δ) + w_l. A rank whose score is above that (plus ε for
+rounding) is what scoring every item would give, in the same bundle, runtime and precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.int64]
+
+EPSILON = 2e-6
+"""ε: how far S of one pair may move with what is scored beside it, in units of w_l.
+
+S_local of a pair does not depend on its tile's other items but through the last bits of a
+runtime's kernels; float32 leaves 6e-8 a rounding, and the softmaxes and means average them.
+"""
+
+
+class Scores(NamedTuple):
+    """Scores of N items for one query, each (N,) float64."""
+
+    total: Floats
+    """S = w_g g + w_l l."""
+    global_: Floats
+    """g: S_global."""
+    local: Floats
+    """l: S_local in [0, 1]; zeros for a model without a local part."""
+
+
+class Visit(NamedTuple):
+    """Some items to score, and what is known of those not visited yet."""
+
+    items: Positions
+    """(N,) positions; no item is in two visits."""
+    ceiling: float
+    """No item of later visits has a g above this; -inf where none is left, inf if unknown."""
+
+
+class Ranking(NamedTuple):
+    """The best items found, best first."""
+
+    items: Positions
+    """(min(k, N),) positions."""
+    scores: Scores
+    """Of `items`."""
+    certified: int
+    """The first ranks that are proved: what scoring every item would give."""
+    scored: int
+    """Items scored on the way."""
+
+
+def rank(
+    visits: Iterable[Visit],
+    score: Callable[[Positions], Scores],
+    *,
+    k: int,
+    exact: bool,
+    global_weight: float,
+    local_weight: float,
+) -> Ranking:
+    """Score visits until the first k ranks are proved; without `exact`, only the first visit.
+
+    Args:
+        visits: items in visiting order; the better the order, the sooner the proof.
+        score: positions (N,) to their scores; called once a visit.
+        k: ranks wanted.
+        exact: go on until k ranks are proved or nothing is left.
+        global_weight: w_g > 0.
+        local_weight: w_l >= 0; 0 for a model without a local part.
+
+    Returns:
+        the ranking by falling S; equal scores stand in the order of their positions.
+    """
+    items = np.empty(0, dtype=np.int64)
+    scores = Scores(*(np.empty(0) for _ in Scores._fields))
+    scored = certified = 0
+    for visit in visits:
+        fresh = score(visit.items)
+        scored += len(visit.items)
+        items = np.concatenate([items, visit.items])
+        scores = Scores(*(np.concatenate(pair) for pair in zip(scores, fresh, strict=True)))
+        best = np.lexsort((items, -scores.total))[:k]
+        items, scores = items[best], Scores(*(part[best] for part in scores))
+        reach = unseen_reach(visit.ceiling, global_weight, local_weight)
+        certified = int(np.argmax(np.append(scores.total < reach, True)))
+        if certified == k or not exact:
+            break
+    return Ranking(items, scores, certified, scored)
+
+
+def unseen_reach(ceiling: float, global_weight: float, local_weight: float) -> float:
+    """The score that no item with g <= `ceiling` can pass, rounding included."""
+    if math.isinf(ceiling):
+        return ceiling
+    reach = global_weight * ceiling + local_weight
+    # The second term covers the float64 roundings of S itself.
+    return reach + EPSILON * local_weight + 1e-12 * (abs(reach) + 1.0)
+
+
+def dot_error(width: int, left_norm: float, right_norm: float) -> float:
+    """How far a float32 inner product may be from the exact one, in any summation order.
+
+    |fl(x·y) - x·y| <= γ_n ‖x‖ ‖y‖ with γ_n = n u / (1 - n u), u = 2^-24 (Higham, Accuracy and
+    Stability of Numerical Algorithms, 2nd ed., eq. 3.5 with Cauchy-Schwarz).
+
+    Args:
+        width: n, entries of the vectors.
+        left_norm: an upper bound of ‖x‖.
+        right_norm: an upper bound of ‖y‖.
+    """
+    rounding = width * 2.0**-24
+    return rounding / (1.0 - rounding) * left_norm * right_norm

@@ -1,0 +1,233 @@
+"""An index: a manifest and immutable shards.
+
+The manifest names the shards and the items removed from them; it is replaced by one rename, so
+a reader holds one consistent index for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.artifact import MANIFEST, Manifest, read_manifest, write_manifest
+from hficma.errors import ArtifactError
+
+from .certificate import Visit
+from .filters import Filter
+from .prefilter import Found, Mask, Vectors
+from .rerank import Part
+from .shard import Shard
+from .sides import Level, Precision, Role
+
+KIND = "index"
+SHARDS = "shards"
+MADE_BY = "hficma index"
+OPENING_TRIES = 5
+
+Of = Literal["recipes", "images"]
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexFacts:
+    """What an index's manifest records."""
+
+    of: Of
+    """What its items are: recipes answer photos, photos answer recipes."""
+    model_id: str
+    """Of the bundle that encoded it, and of every bundle that may search it."""
+    bundle: str
+    """Where that bundle was."""
+    dataset: str | None
+    """What was indexed first, as `open_dataset` takes it."""
+    keep: Level | None
+    """Level of the sides; None for a model without a local part."""
+    side_precision: Precision
+    """Of the sides' wide arrays."""
+    prefilter: str
+    """FAISS factory string of new shards."""
+    shard_items: int
+    """Items a shard is cut at."""
+    shards: tuple[str, ...] = ()
+    """Folders under `shards`, in the order of their items' numbers."""
+    removed: tuple[int, ...] = ()
+    """Numbers of items that are no longer there, rising."""
+    next_number: int = 0
+    """The number of the next item; numbers are never given twice."""
+    next_shard: int = 0
+    """The next shard's name; names are never given twice."""
+
+    @property
+    def role(self) -> Role:
+        """What its items are, as a side's role."""
+        return "recipe" if self.of == "recipes" else "image"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> IndexFacts:
+        """Read the facts of the index at `path`.
+
+        Raises:
+            ArtifactError: no index there, or a damaged one.
+        """
+        record = read_manifest(path, kind=KIND).facts
+        try:
+            known = {field.name: record[field.name] for field in fields(cls)}
+            lists = {name: tuple(known[name]) for name in ("shards", "removed")}
+            return cls(**{**known, **lists})
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: its {MANIFEST} is damaged ({error})") from error
+
+
+def write_index_manifest(path: Path, facts: IndexFacts, files: dict[str, str]) -> None:
+    """Make `facts` what the directory at `path` is, by one rename."""
+    write_manifest(path, Manifest(kind=KIND, made_by=MADE_BY, files=files, facts=facts.to_json()))
+
+
+class Index:
+    """One state of an index, open for reading from any thread.
+
+    Items have positions 0 .. `count`, by rising number; removed ones keep theirs.
+
+    Raises:
+        ArtifactError: from `open`: no index there, or a damaged one.
+    """
+
+    def __init__(self, path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> None:
+        self.path = path
+        self.facts = facts
+        self.shards = tuple(shards)
+        self.parts = [Part(shard.vectors, shard.sides) for shard in shards]
+        self.starts = np.cumsum([0, *(shard.count for shard in shards)])
+        self.count = int(self.starts[-1])
+        removed = np.array(facts.removed, dtype=np.int64)
+        self._kept: list[Mask | None] = []
+        for shard in shards:
+            gone = np.isin(shard.numbers, removed) if len(removed) else np.zeros(0, bool)
+            self._kept.append(~gone if gone.any() else None)
+
+    @classmethod
+    def open(cls, path: Path) -> Index:
+        """Open the index at `path`, without reading its large files."""
+        for attempt in range(OPENING_TRIES):
+            facts = IndexFacts.read(path)
+            try:
+                return cls(path, facts, [Shard(path / SHARDS / name) for name in facts.shards])
+            except ArtifactError:
+                # A writer may have replaced shards since the manifest was read: then it
+                # differs now. Otherwise the index is damaged.
+                if attempt == OPENING_TRIES - 1 or IndexFacts.read(path) == facts:
+                    raise
+        raise AssertionError("unreachable")
+
+    @property
+    def live(self) -> int:
+        """Items that were not removed."""
+        return self.count - len(self.facts.removed)
+
+    def allowed(self, wanted: Filter | None) -> list[Mask | None]:
+        """Per shard, which items may answer; None where all may."""
+        if not wanted:
+            return self._kept
+        masks: list[Mask | None] = []
+        for shard, kept in zip(self.shards, self._kept, strict=True):
+            mask = wanted.allowed(shard.records, shard.count)
+            masks.append(mask if kept is None else mask & kept)
+        return masks
+
+    def located(self, positions: Positions) -> tuple[Positions, Positions]:
+        """The shard of each item (N,), and its position there (N,)."""
+        shard = np.searchsorted(self.starts, positions, side="right") - 1
+        return shard, positions - self.starts[shard]
+
+    def first_visits(
+        self,
+        queries: Vectors,
+        count: int,
+        allowed: Sequence[Mask | None],
+        run: Callable[[Callable[[int], list[Found]]], Sequence[list[Found]]],
+    ) -> list[Visit]:
+        """The best `count` items by the prefilter for each of Q queries.
+
+        Args:
+            queries: (Q, D_g).
+            count: items wanted.
+            allowed: per shard, as `allowed` gives it.
+            run: calls a function for every shard's number, on whatever threads.
+        """
+        found = run(
+            lambda number: search_shard(self.shards[number], queries, count + 1, allowed[number])
+        )
+        errors = [
+            max((shard.prefilter.facts.error(query) for shard in self.shards), default=0.0)
+            for query in queries
+        ]
+        total = self.allowed_count(allowed)
+        return [
+            merge([part[i] for part in found], self.starts, count, total, errors[i])
+            for i in range(len(queries))
+        ]
+
+    def allowed_count(self, allowed: Sequence[Mask | None]) -> int:
+        """How many items may answer."""
+        return sum(
+            shard.count if mask is None else int(mask.sum())
+            for shard, mask in zip(self.shards, allowed, strict=True)
+        )
+
+    def further_visits(
+        self, query: Vectors, seen: Positions, step: int, allowed: Sequence[Mask | None]
+    ) -> Iterator[Visit]:
+        """Every other item by falling exact g, `step` at a time."""
+        scores = np.concatenate([shard.prefilter.scores(query) for shard in self.shards])
+        rounding = max(shard.prefilter.rounding(query) for shard in self.shards)
+        may = np.concatenate(
+            [
+                np.ones(shard.count, bool) if mask is None else mask
+                for shard, mask in zip(self.shards, allowed, strict=True)
+            ]
+        )
+        may[seen] = False
+        positions = np.flatnonzero(may)
+        positions = positions[np.argsort(-scores[positions], kind="stable")]
+        for start in range(0, len(positions), step):
+            rest = positions[start + step : start + step + 1]
+            ceiling = float(scores[rest[0]]) + rounding if len(rest) else -math.inf
+            yield Visit(positions[start : start + step], ceiling)
+
+
+def search_shard(shard: Shard, queries: Vectors, count: int, allowed: Mask | None) -> list[Found]:
+    """The best `count` items of one shard for each query, by its prefilter."""
+    return shard.prefilter.top(queries, count, allowed)
+
+
+def merge(found: Sequence[Found], starts: Positions, count: int, total: int, error: float) -> Visit:
+    """The best `count` items of all shards, from the best `count` + 1 of each.
+
+    Args:
+        found: per shard.
+        starts: the position of each shard's first item.
+        count: items wanted.
+        total: items that may be found in all shards.
+        error: δ, how far scores may be from g; inf where items may have been skipped.
+    """
+    positions = np.concatenate(
+        [part.positions + start for part, start in zip(found, starts[:-1], strict=True)]
+        or [np.empty(0, np.int64)]
+    )
+    scores = np.concatenate([part.scores for part in found] or [np.empty(0, np.float32)])
+    order = np.lexsort((positions, -scores))
+    items = positions[order[:count]]
+    if len(items) == total:
+        return Visit(items, -math.inf)
+    ceiling = float(scores[order[count]]) + error if len(order) > count else math.inf
+    return Visit(items, ceiling)

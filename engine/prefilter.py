@@ -1,0 +1,248 @@
+"""The first pass over global vectors: FAISS indexes of one shard, and what they may be wrong by.
+
+`Flat` reads the shard's exact vectors where they lie, mapped from the disk. Every other kind is
+a FAISS index beside them. Scalar-quantised kinds are bounded: the largest error of a stored
+vector is kept, so that answers can be certified. IVF and HNSW skip items: no bound holds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.errors import ArtifactError, InputError, MissingDependencyError
+
+from .certificate import dot_error
+
+FILE = "prefilter.faiss"
+TRAINING_VECTORS = 100_000
+CHUNK = 8192
+FLAT_LIMIT = 20_000
+"""Above this many items the default is SQfp16: half the bytes of Flat, the same recall."""
+
+Vectors = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+class Found(NamedTuple):
+    """The best items of one shard for one query."""
+
+    positions: npt.NDArray[np.int64]
+    """(n,) positions in the shard, by falling score."""
+    scores: npt.NDArray[np.float32]
+    """(n,) g, within the prefilter's error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefilterFacts:
+    """What a shard records of its prefilter."""
+
+    factory: str
+    """FAISS factory string."""
+    bounded: bool
+    """Whether its scores are within a known error of g, and no item is skipped."""
+    largest_norm: float
+    """max ‖x‖₂ over the shard's vectors, rounded up."""
+    error_norm: float = 0.0
+    """max ‖stored - x‖₂, rounded up."""
+    error_entry: float = 0.0
+    """max |stored - x| over single entries, rounded up."""
+
+    def error(self, query: Vectors) -> float:
+        """δ for one query (D_g,): how far a score of the prefilter may be from g.
+
+        |q·x̃ - q·x| <= min(‖q‖₁ max|e|, ‖q‖₂ max‖e‖₂), and the float32 roundings of q·x̃.
+        """
+        if not self.bounded:
+            return math.inf
+        wide = query.astype(np.float64)
+        norm = float(np.linalg.norm(wide))
+        stored = min(float(np.abs(wide).sum()) * self.error_entry, norm * self.error_norm)
+        return stored + dot_error(len(query), norm, self.largest_norm + self.error_norm)
+
+
+def default_factory(count: int) -> str:
+    """The prefilter for an index of `count` items: always one that can certify."""
+    return "Flat" if count <= FLAT_LIMIT else "SQfp16"
+
+
+def check_factory(spec: str, width: int) -> None:
+    """Refuse a factory string that FAISS does not know.
+
+    Raises:
+        InputError: naming it.
+    """
+    if spec != "Flat":
+        _empty_index(spec, width, 1000)
+
+
+def build_prefilter(vectors: Vectors, spec: str, folder: Path) -> PrefilterFacts:
+    """Make the prefilter of a shard.
+
+    Args:
+        vectors: (N, D_g) float32, memory-mapped.
+        spec: `Flat`, `SQfp16`, `SQ8`, `IVF,SQ8`, `HNSW`, or any FAISS factory string; IVF
+            without a number of lists takes 4 √N.
+        folder: where `prefilter.faiss` is written; nothing is for `Flat`.
+    """
+    largest = 0.0
+    for start in range(0, len(vectors), CHUNK):
+        norms = np.linalg.norm(vectors[start : start + CHUNK].astype(np.float64), axis=1)
+        largest = max(largest, float(norms.max()))
+    if spec == "Flat":
+        return PrefilterFacts(factory=spec, bounded=True, largest_norm=_up(largest))
+    faiss = _faiss()
+    index = _empty_index(spec, vectors.shape[1], len(vectors))
+    step = max(1, len(vectors) // TRAINING_VECTORS)
+    index.train(np.ascontiguousarray(vectors[::step]))
+    for start in range(0, len(vectors), CHUNK):
+        index.add(np.ascontiguousarray(vectors[start : start + CHUNK]))
+    # FAISS's own writer hides why a file could not be written.
+    (folder / FILE).write_bytes(faiss.serialize_index(index).data)
+    # Only a plain scan over stored vectors scores every item by its stored vector.
+    bounded = isinstance(index, (faiss.IndexScalarQuantizer, faiss.IndexFlat))
+    error_norm, error_entry = _stored_error(index, vectors) if bounded else (0.0, 0.0)
+    return PrefilterFacts(
+        factory=spec,
+        bounded=bounded,
+        largest_norm=_up(largest),
+        error_norm=_up(error_norm),
+        error_entry=_up(error_entry),
+    )
+
+
+class Prefilter:
+    """A shard's prefilter, opened.
+
+    Args:
+        facts: as recorded.
+        vectors: (N, D_g) float32, the exact ones, memory-mapped.
+        folder: of the shard.
+    """
+
+    def __init__(self, facts: PrefilterFacts, vectors: Vectors, folder: Path) -> None:
+        self.facts = facts
+        self._vectors = vectors
+        self._index: Any = None
+        if facts.factory != "Flat":
+            faiss = _faiss()
+            path = folder / FILE
+            try:
+                self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+            except RuntimeError as error:
+                raise ArtifactError(f"{path}: is damaged; make the index again") from error
+            if self._index.ntotal != len(vectors):
+                raise ArtifactError(f"{path}: holds another number of items; make it again")
+
+    def top(self, queries: Vectors, count: int, allowed: Mask | None) -> list[Found]:
+        """The best items for each of Q queries.
+
+        Args:
+            queries: (Q, D_g) float32.
+            count: items wanted; fewer only where fewer are allowed.
+            allowed: (N,) which items may be found; None for all.
+        """
+        available = len(self._vectors) if allowed is None else int(allowed.sum())
+        count = min(count, available)
+        if count == 0:
+            nothing = Found(np.empty(0, np.int64), np.empty(0, np.float32))
+            return [nothing] * len(queries)
+        if self._index is None:
+            if allowed is None and len(queries) > 1:
+                scores, positions = _faiss().knn(
+                    queries, self._vectors, count, metric=_faiss().METRIC_INNER_PRODUCT
+                )
+                return [Found(*pair) for pair in zip(positions, scores, strict=True)]
+            return [self._scan(query, count, allowed) for query in queries]
+        scores, positions = self._index.search(
+            queries, count, params=self._parameters(count, allowed)
+        )
+        # Graphs and lists may reach fewer items than exist: then all are looked at.
+        return [
+            Found(found, values) if found[-1] >= 0 else self._scan(query, count, allowed)
+            for query, found, values in zip(queries, positions, scores, strict=True)
+        ]
+
+    def scores(self, query: Vectors) -> Vectors:
+        """g of all items (N,) from the exact vectors, within `rounding`."""
+        faiss = _faiss()
+        count, width = self._vectors.shape
+        query = np.ascontiguousarray(query)
+        out = np.empty(count, dtype=np.float32)
+        faiss.fvec_inner_products_ny(
+            faiss.swig_ptr(out), faiss.swig_ptr(query), faiss.swig_ptr(self._vectors), width, count
+        )
+        return out
+
+    def rounding(self, query: Vectors) -> float:
+        """How far `scores` may be from g."""
+        norm = float(np.linalg.norm(query.astype(np.float64)))
+        return dot_error(len(query), norm, self.facts.largest_norm)
+
+    def _scan(self, query: Vectors, count: int, allowed: Mask | None) -> Found:
+        scores = self.scores(query)
+        positions = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
+        scores = scores[positions]
+        if count < len(scores):
+            best = np.argpartition(scores, len(scores) - count)[-count:]
+            positions, scores = positions[best], scores[best]
+        order = np.argsort(-scores, kind="stable")
+        return Found(positions[order], scores[order])
+
+    def _parameters(self, count: int, allowed: Mask | None) -> Any:
+        faiss = _faiss()
+        selector: dict[str, Any] = {}
+        if allowed is not None:
+            selector["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        inner = faiss.try_extract_index_ivf(self._index)
+        if inner is not None:
+            # Half of the lists: enough for recall .99 where vectors cluster at all.
+            return faiss.SearchParametersIVF(nprobe=max(1, inner.nlist // 2), **selector)
+        if isinstance(self._index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(efSearch=max(64, 2 * count), **selector)
+        return faiss.SearchParameters(**selector) if selector else None
+
+
+def _empty_index(spec: str, width: int, count: int) -> Any:
+    faiss = _faiss()
+    lists = max(1, min(int(4 * math.sqrt(count)), count // 39))
+    full = re.sub(r"\bIVF(?=,|$)", f"IVF{lists}", re.sub(r"\bHNSW(?=,|$)", "HNSW32", spec))
+    if full.startswith("IVF") and "," not in full:
+        full += ",Flat"
+    full = re.sub(r"\bSQ16\b", "SQfp16", full)
+    try:
+        return faiss.index_factory(width, full, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise InputError(
+            f"prefilter {spec!r}: FAISS knows no such index; "
+            "take Flat, SQfp16, SQ8, IVF,SQ8, HNSW or another factory string"
+        ) from error
+
+
+def _stored_error(index: Any, vectors: Vectors) -> tuple[float, float]:
+    norm = entry = 0.0
+    for start in range(0, len(vectors), CHUNK):
+        exact = vectors[start : start + CHUNK].astype(np.float64)
+        lost = index.reconstruct_n(start, len(exact)) - exact
+        norm = max(norm, float(np.linalg.norm(lost, axis=1).max()))
+        entry = max(entry, float(np.abs(lost).max()))
+    return norm, entry
+
+
+def _up(value: float) -> float:
+    """A little more, so that a bound survives its own rounding."""
+    return value * (1.0 + 1e-9)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingDependencyError("faiss", "cpu", "searching an index") from error
+    return faiss

@@ -1,0 +1,248 @@
+"""S of one query and many items: sides gathered in small tiles, scored by the cross branch.
+
+A tile holds items of one padded length, which follows from the item alone, so an item's score
+does not depend on what else is in its tile. Tiles are small enough for their sides to stay in
+a core's cache between the copy and the products, and each runs on one thread of the pool.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .certificate import Scores
+from .encode import raise_level
+from .sides import LEVELS, Level, Role, Sides, StoredSides
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+
+TILE = 16
+"""Items a tile, as `hficma.model.similarity.TILE_PAIRS`."""
+LENGTH_STEP = 2
+"""Lengths are padded up to a multiple of this: fewer, fuller tiles for little padding."""
+
+Positions = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class Query(NamedTuple):
+    """One photo or recipe, ready for scoring."""
+
+    vector: Floats
+    """(D_g,) global vector."""
+    sides: Sides | None
+    """N = 1, at level `tables`; None without a local part."""
+
+    @classmethod
+    def prepared(
+        cls, bundle: Bundle, role: Role, vectors: Floats, sides: Sides | None
+    ) -> list[Query]:
+        """Queries from what the branches give: (N, D_g) and sides at level `tokens`."""
+        if sides is None:
+            return [cls(vector, None) for vector in vectors]
+        queries = []
+        for i, vector in enumerate(vectors):
+            length = int(sides.lengths[i])
+            tokens = np.ascontiguousarray(sides.arrays["tokens"][i : i + 1, :length])
+            alone = Sides(sides.lengths[i : i + 1], {"tokens": tokens})
+            queries.append(cls(vector, raise_level(bundle, role, alone, "tables")))
+        return queries
+
+
+class Part(NamedTuple):
+    """Items that lie together: a shard's, or a batch's in memory."""
+
+    vectors: Floats
+    """(N, D_g) exact global vectors."""
+    sides: StoredSides | None
+    """Of the same items; None without a local part."""
+
+
+class Tile(NamedTuple):
+    """Items scored in one run of the cross branch."""
+
+    places: Positions
+    """(m,) where the items stand among those to score."""
+    size: int
+    """Tokens that each is padded to."""
+
+
+class Reranker:
+    """Scores items of an index, from any thread.
+
+    Args:
+        bundle: whose sessions use one thread each.
+        role: of the items.
+        pool: where tiles run.
+        global_weight: w_g.
+        local_weight: w_l.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        role: Role,
+        pool: Executor,
+        *,
+        global_weight: float,
+        local_weight: float,
+    ) -> None:
+        self._bundle = bundle
+        self._role: Role = role
+        self._pool = pool
+        self._global_weight = global_weight
+        self._local_weight = local_weight
+        self._local = threading.local()
+
+    def score(
+        self, query: Query, parts: Sequence[Part], part_of: Positions, positions: Positions
+    ) -> tuple[Scores, float]:
+        """Score items for a query.
+
+        Args:
+            query: of the other role.
+            parts: where items lie.
+            part_of: (N,) the part of each item.
+            positions: (N,) its position there.
+
+        Returns:
+            the scores, and seconds spent gathering, summed over threads.
+        """
+        global_ = exact_products(query.vector, parts, part_of, positions)
+        local = np.zeros(len(positions))
+        gathering = 0.0
+        if query.sides is not None and len(positions):
+            lengths = np.empty(len(positions), dtype=np.int64)
+            for number, part in enumerate(parts):
+                mine = part_of == number
+                assert part.sides is not None
+                lengths[mine] = part.sides.lengths[positions[mine]]
+            # Photos have all their regions: padding is for recipes.
+            step = 1 if self._role == "image" else LENGTH_STEP
+            tiles = plan(lengths, part_of, positions, step)
+            runs = self._pool.map(
+                lambda tile: self._run(
+                    query, parts, part_of[tile.places], positions[tile.places], tile.size
+                ),
+                tiles,
+            )
+            for tile, (values, seconds) in zip(tiles, runs, strict=True):
+                local[tile.places] = values
+                gathering += seconds
+        total = self._global_weight * global_ + self._local_weight * local
+        return Scores(total, global_, local), gathering
+
+    def _run(
+        self,
+        query: Query,
+        parts: Sequence[Part],
+        part_of: Positions,
+        positions: Positions,
+        size: int,
+    ) -> tuple[Floats, float]:
+        began = time.perf_counter()
+        sides = self._gathered(parts, part_of, positions, size)
+        vectors = np.concatenate(
+            [parts[part].vectors[positions[part_of == part]] for part in np.unique(part_of)]
+        )
+        gathered = time.perf_counter() - began
+        assert query.sides is not None
+        if "tokens" in sides.arrays:
+            sides = raise_level(self._bundle, self._role, sides, "projections")
+        other: Role = "image" if self._role == "recipe" else "recipe"
+        inputs = {
+            **_inputs(self._role, sides, vectors),
+            **_inputs(other, query.sides, query.vector[None]),
+        }
+        level = "tables" if "table" in sides.arrays else f"{self._role}_projections"
+        return self._bundle.run(f"cross_{level}", inputs)["local"].reshape(-1), gathered
+
+    def _gathered(
+        self, parts: Sequence[Part], part_of: Positions, positions: Positions, size: int
+    ) -> Sides:
+        """A tile's sides in this thread's buffers; the tile is ordered by part."""
+        first = parts[int(part_of[0])].sides
+        assert first is not None
+        count = len(positions)
+        out = {
+            name: self._buffer(name, shape) for name, shape in _shapes(first, count, size).items()
+        }
+        lengths = np.empty(count, dtype=np.int64)
+        for number in np.unique(part_of):
+            mine = np.flatnonzero(part_of == number)
+            sides = parts[number].sides
+            assert sides is not None
+            run = slice(int(mine[0]), int(mine[-1]) + 1)
+            sides.gather(positions[run], size, {name: array[run] for name, array in out.items()})
+            lengths[run] = sides.lengths[positions[run]]
+        if "tokens" in out:
+            # The mean of a side is the sum of its rows: here padding must be zero.
+            out["tokens"][np.arange(size) >= lengths[:, None]] = 0.0
+        return Sides(lengths, out)
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> Floats:
+        """A thread's own memory for an array: the same for every tile, so it stays cached."""
+        buffers: dict[str, Floats] = self._local.__dict__.setdefault("buffers", {})
+        wanted = int(np.prod(shape))
+        if name not in buffers or buffers[name].size < wanted:
+            buffers[name] = np.empty(wanted, dtype=np.float32)
+        return buffers[name][:wanted].reshape(shape)
+
+
+def plan(lengths: Positions, part_of: Positions, positions: Positions, step: int) -> list[Tile]:
+    """Cut N items into tiles of one padded length each, in the order in which they are stored."""
+    padded = -(-lengths // step) * step
+    order = np.lexsort((positions, part_of, padded))
+    tiles = []
+    borders = np.flatnonzero(np.diff(padded[order])) + 1
+    for run in np.split(order, borders):
+        size = int(padded[run[0]])
+        tiles += [Tile(run[start : start + TILE], size) for start in range(0, len(run), TILE)]
+    # Long tiles first: the last one to finish is then a short one.
+    return tiles[::-1]
+
+
+def exact_products(
+    query: Floats, parts: Sequence[Part], part_of: Positions, positions: Positions
+) -> npt.NDArray[np.float64]:
+    """g of items (N,): summed row by row in float64, so that it is the same in any company."""
+    wide = query.astype(np.float64)
+    products = np.empty(len(positions))
+    for number, part in enumerate(parts):
+        mine = np.flatnonzero(part_of == number)
+        for start in range(0, len(mine), 1024):
+            run = mine[start : start + 1024]
+            products[run] = (part.vectors[positions[run]] * wide).sum(axis=1)
+    return products
+
+
+def _shapes(sides: StoredSides, count: int, size: int) -> Mapping[str, tuple[int, ...]]:
+    level: Level = sides.level
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in LEVELS[level]:
+        row = sides.arrays[name].shape[1:]
+        if name == "mean":
+            shapes[name] = (count, *row)
+        elif name == "table":
+            shapes[name] = (count, sides.heads, size, *row)
+        else:
+            shapes[name] = (count, size, *row)
+    return shapes
+
+
+def _inputs(role: Role, sides: Sides, vectors: Floats) -> dict[str, npt.NDArray[np.generic]]:
+    """What the cross branch reads of one role, as one group."""
+    inputs: dict[str, npt.NDArray[np.generic]] = {
+        f"{role}_{name}": array[None] for name, array in sides.arrays.items()
+    }
+    inputs[f"{role}_global"] = vectors[None]
+    if role == "recipe":
+        inputs["recipe_lengths"] = sides.lengths[None]
+    return inputs
