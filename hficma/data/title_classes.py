@@ -1,0 +1,95 @@
+"""Classes of dishes from their titles, as Recipe1M's are made: frequent pairs of title words.
+
+Salvador et al. 2017: of the 2,000 most common bigrams of training titles those that enough
+training titles share and that occur in the other partitions too, up to 1,000; then Food-101's
+names for recipes that have no class yet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from hficma.words import words
+
+_STOP_WORDS = frozenset(
+    "a an and at by for from i ii in my n no of on or s style the to with without your".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TitleClassOptions:
+    """How many classes, and how frequent; the defaults are the published ones."""
+
+    candidates: int = 2000
+    """Most common bigrams that are looked at."""
+    max_classes: int = 1000
+    """Classes made of bigrams."""
+    min_titles: int = 20
+    """A class is shared by more training titles than this; small datasets need less."""
+
+
+def title_classes(
+    titles: Sequence[str],
+    partitions: Sequence[str | None],
+    *,
+    names: Iterable[str] = (),
+    options: TitleClassOptions | None = None,
+) -> list[str | None]:
+    """The class of each title, or None for the background.
+
+    A title with several frequent bigrams gets the most common one.
+
+    Args:
+        titles: M titles.
+        partitions: where each belongs; None counts as `train`.
+        names: further class names, such as Food-101's, underscores or spaces.
+        options: how frequent a class must be.
+    """
+    options = options or TitleClassOptions()
+    split = [words(title) for title in titles]
+    parts = [part or "train" for part in partitions]
+    bigrams = [dict.fromkeys(_bigrams(title)) for title in split]
+    counts: Counter[tuple[str, str]] = Counter()
+    seen: dict[str, set[tuple[str, str]]] = {part: set() for part in set(parts)}
+    for pairs, part in zip(bigrams, parts, strict=True):
+        seen[part].update(pairs)
+        if part == "train":
+            counts.update(pairs)
+    # Ties are broken by the words, or the classes would depend on the recipes' order.
+    common = sorted(counts, key=lambda pair: (-counts[pair], pair))[: options.candidates]
+    chosen = [
+        pair
+        for pair in common
+        if counts[pair] > options.min_titles and all(pair in found for found in seen.values())
+    ][: options.max_classes]
+    rank = {pair: position for position, pair in enumerate(chosen)}
+    further = {tuple(words(name.replace("_", " "))): None for name in names}
+    further = {name: None for name in further if name and name not in rank}
+    return [
+        _best(pairs, rank) or _named(title, further)
+        for pairs, title in zip(bigrams, split, strict=True)
+    ]
+
+
+def _bigrams(title: Sequence[str]) -> list[tuple[str, str]]:
+    return [
+        (first, second)
+        for first, second in pairwise(title)
+        if first not in _STOP_WORDS
+        and second not in _STOP_WORDS
+        and first[0].isalpha()
+        and second[0].isalpha()
+    ]
+
+
+def _best(pairs: Iterable[tuple[str, str]], rank: dict[tuple[str, str], int]) -> str | None:
+    known = [pair for pair in pairs if pair in rank]
+    return " ".join(min(known, key=rank.__getitem__)) if known else None
+
+
+def _named(title: Sequence[str], names: Iterable[tuple[str, ...]]) -> str | None:
+    text = f" {' '.join(title)} "
+    return next((joined for name in names if f" {(joined := ' '.join(name))} " in text), None)

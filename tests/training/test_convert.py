@@ -1,0 +1,156 @@
+"""Checkpoints of the two published systems, in their own layouts and names."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hficma.artifact import read_manifest
+from hficma.errors import InputError
+from hficma.model import load_model
+from hficma.training.convert import convert
+
+WORDS = ["</s>", "salt", "olive_oil", "flour", "eggs"]
+WORD_DIM = 12
+
+
+@pytest.fixture
+def vocabulary(tmp_path: Path) -> Path:
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(WORDS) + "\n")
+    return path
+
+
+def resnet18() -> nn.Module:
+    from hficma.model.backbones import make_trunk
+
+    return make_trunk("resnet18")[0]
+
+
+def hf_icma(rows: int) -> dict[str, Tensor]:
+    """A checkpoint in HF-ICMA's names at width 256 over ResNet-18, which has 512 channels."""
+    d = 256
+    trunk = resnet18()
+    order = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"]
+    state: dict[str, Tensor] = OrderedDict()
+    for name, tensor in trunk.state_dict().items():
+        part, rest = name.split(".", 1)
+        state[f"visionMLP.module.{order.index(part)}.{rest}"] = tensor
+    gru = nn.GRU(WORD_DIM, d, bidirectional=True)
+    state |= {f"ingRNN_.rnn.{name}": tensor for name, tensor in gru.state_dict().items()}
+    state["ingRNN_.embs.weight"] = torch.randn(rows, WORD_DIM)
+    layers = {"visual_embedding.0": nn.Linear(2 * d, d)}
+    for side in ("img", "txt"):
+        layers[f"crosattn.module.{side}_key_fc"] = nn.Linear(d, d, bias=False)
+        layers[f"crossgatefusion.module.{side}_key_fc"] = nn.Linear(d, d, bias=False)
+    for number in range(1, 5):
+        layers[f"crossgatefusion.module.mhattention.linears{number}"] = nn.Linear(d, d)
+    for name in ("fc_1.0", "fc_2.0", "fc_out.0"):
+        layers[f"crossgatefusion.module.{name}"] = nn.Linear(2 * d, d)
+    layers["crossgatefusion.module.fc_out.3"] = nn.Linear(d, 1)
+    for name, layer in layers.items():
+        state |= {f"{name}.{key}": tensor for key, tensor in layer.state_dict().items()}
+    return state
+
+
+def save_hf_icma(path: Path, state: dict[str, Tensor]) -> None:
+    record = {"epoch": 5, "state_dict": state, "best_val": 1.0, "freeVision": True}
+    torch.save(record, path, _use_new_zipfile_serialization=False)
+
+
+def test_hf_icma(tmp_path: Path, vocabulary: Path) -> None:
+    """A weight in another's place would rank by noise; the GRU's halves must not be swapped."""
+    state = hf_icma(len(WORDS))
+    save_hf_icma(tmp_path / "model_e005.pth.tar", state)
+    found = convert(
+        tmp_path / "model_e005.pth.tar", tmp_path / "run", vocabulary=vocabulary,
+        backbone="resnet18",
+    )  # fmt: skip
+    assert (found.kind, found.words) == ("hf-icma", len(WORDS))
+    model = load_model(tmp_path / "run")
+    ours = model.state_dict()
+    pairs = {
+        "trunk.layer2.0.conv1.weight": "visionMLP.module.5.0.conv1.weight",
+        "joint_embedding.linear.bias": "visual_embedding.0.bias",
+        "recipe_fusion.sentence_key.weight": "crosattn.module.img_key_fc.weight",
+        "cross_fusion.recipe_key.weight": "crossgatefusion.module.txt_key_fc.weight",
+        "cross_fusion.attention_value.weight": "crossgatefusion.module.mhattention.linears3.weight",
+        "cross_fusion.match_output.bias": "crossgatefusion.module.fc_out.3.bias",
+    }
+    for name, theirs in pairs.items():
+        assert torch.equal(ours[name], state[theirs])
+    gru = nn.GRU(WORD_DIM, 256, bidirectional=True, batch_first=True)
+    gru.load_state_dict(
+        {k.removeprefix("ingRNN_.rnn."): v for k, v in state.items() if ".rnn." in k}
+    )
+    sequence = torch.randn(1, 4, WORD_DIM)
+    ahead, back = model.ingredient_gru(sequence, torch.tensor([4]))  # type: ignore[operator]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.cat([ahead, back], -1), gru(sequence)[0])
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_off_by_two(tmp_path: Path, vocabulary: Path, keep: bool) -> None:
+    """Kept, id r reads the row r that training fitted; moved, word i gets the row i."""
+    state = hf_icma(len(WORDS))
+    save_hf_icma(tmp_path / "model.pth.tar", state)
+    convert(
+        tmp_path / "model.pth.tar", tmp_path / "run", vocabulary=vocabulary,
+        backbone="resnet18", keep_off_by_two=keep,
+    )  # fmt: skip
+    table = load_model(tmp_path / "run").state_dict()["ingredient_words.weight"]
+    published = state["ingRNN_.embs.weight"]
+    salt = 1 + 2  # the second word
+    assert torch.equal(table[salt], published[salt if keep else 1])
+    assert not table[0].any()
+    assert bool(table[len(WORDS) + 1].any()) is not keep
+    assert read_manifest(tmp_path / "run", kind="run").facts["keep_off_by_two"] is keep
+
+
+def test_adamine(tmp_path: Path, vocabulary: Path) -> None:
+    """AdaMine's names, inside its framework's `network`, with a classifier that is left out."""
+    width, ingredient, sentence = 16, 10, 14
+    state = {
+        f"image_embedding.convnet.resnet.{name}": tensor
+        for name, tensor in resnet18().state_dict().items()
+    }
+    layers: dict[str, nn.Module] = {
+        "image_embedding.fc": nn.Linear(512, width),
+        "recipe_embedding.emb_ingrs": nn.Embedding(len(WORDS), WORD_DIM),
+        "recipe_embedding.rnn_ingrs": nn.LSTM(WORD_DIM, ingredient, bidirectional=True),
+        "recipe_embedding.rnn_instrs": nn.LSTM(sentence, sentence),
+        "recipe_embedding.fc": nn.Linear(2 * ingredient + sentence, width),
+        "linear_classif": nn.Linear(width, 5),
+    }
+    for name, layer in layers.items():
+        state |= {f"{name}.{key}": tensor for key, tensor in layer.state_dict().items()}
+    torch.save({"network": state}, tmp_path / "ckpt_last_model.pth.tar")
+    found = convert(
+        tmp_path / "ckpt_last_model.pth.tar", tmp_path / "run", vocabulary=vocabulary,
+        backbone="resnet18",
+    )  # fmt: skip
+    assert found.kind == "adamine"
+    ours = load_model(tmp_path / "run").state_dict()
+    back = state["recipe_embedding.rnn_ingrs.weight_hh_l0_reverse"]
+    assert torch.equal(ours["ingredient_lstm.back.weight_hh_l0"], back)
+    assert torch.equal(ours["recipe_embedding.weight"], state["recipe_embedding.fc.weight"])
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path, vocabulary: Path) -> None:
+    """A weight without a place, a missing one, another vocabulary: each is named."""
+    path = tmp_path / "model.pth.tar"
+    state = hf_icma(len(WORDS))
+    save_hf_icma(path, {**state, "unknown.weight": torch.ones(1)})
+    with pytest.raises(InputError, match=r"unknown\.weight"):
+        convert(path, tmp_path / "a", vocabulary=vocabulary, backbone="resnet18")
+    save_hf_icma(path, {k: v for k, v in state.items() if "linears2" not in k})
+    with pytest.raises(InputError, match="attention_key"):
+        convert(path, tmp_path / "b", vocabulary=vocabulary, backbone="resnet18")
+    save_hf_icma(path, hf_icma(len(WORDS) + 7))
+    with pytest.raises(InputError, match="embeds 12 words"):
+        convert(path, tmp_path / "c", vocabulary=vocabulary, backbone="resnet18")
+    assert not any((tmp_path / name).exists() for name in "abc")
