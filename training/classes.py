@@ -1,0 +1,28 @@
+"""Dish classes of recipes, for semantic losses and the class-pair sampler."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.recipe import Recipe
+
+MIN_ITEMS = 2
+"""A class that fewer training items share can make no pair."""
+
+
+def dish_classes(recipes: Sequence[Recipe], training: int) -> npt.NDArray[np.int64]:
+    """A class number for each recipe, 0 for none.
+
+    Args:
+        recipes: training recipes first.
+        training: how many of them are for training; classes are those that occur there.
+    """
+    labels = [recipe.category for recipe in recipes]
+    counts = Counter(label for label in labels[:training] if label)
+    known = sorted(label for label, count in counts.items() if count >= MIN_ITEMS)
+    numbers = {label: number for number, label in enumerate(known, 1)}
+    return np.array([numbers.get(label or "", 0) for label in labels], dtype=np.int64)

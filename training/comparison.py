@@ -1,0 +1,113 @@
+"""`hficma compare`: several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hficma.errors import InputError
+from hficma.training.curves import write_curves
+from hficma.training.log import read_log
+from hficma.training.options import flatten
+from hficma.training.run import RunDirectory
+
+DEFAULT_METRIC = "recall_sum"
+_SMALLER_IS_BETTER = ("medR", "loss")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run's place."""
+
+    place: int
+    """From 1; equal scores share a place."""
+    run: str
+    """Its name."""
+    score: float
+    """Its best validated value of the metric."""
+    epoch: int
+    """When that was."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `hficma compare` prints."""
+
+    metric: str
+    """Dotted name of the figure compared."""
+    rows: tuple[Row, ...]
+    """By place."""
+    differences: dict[str, dict[str, Any]]
+    """By option, where runs differ: value by run."""
+    curves: Path | None
+    """The page with the curves overlaid."""
+
+
+def compare(
+    runs: Sequence[Path], metric: str = DEFAULT_METRIC, *, page: Path | None = None
+) -> Comparison:
+    """Rank runs by the best value that a validation figure reached.
+
+    Args:
+        runs: run directories.
+        metric: `recall_sum`, `image_to_recipe.R@1`, `recipe_to_image.medR`, ...; a figure of one
+            direction may be given alone (`R@1`: photo to recipe).
+        page: where to write the overlaid curves; None writes none.
+
+    Raises:
+        InputError: no run was given, or a run has no such figure; the message lists what there is.
+    """
+    if not runs:
+        raise InputError("compare takes one run or more")
+    names = _names(runs)
+    found = {name: _best(run, metric) for name, run in zip(names, runs, strict=True)}
+    sign = 1 if metric.rsplit(".", 1)[-1] in _SMALLER_IS_BETTER else -1
+    order = sorted(found, key=lambda name: sign * found[name][0])
+    scores = [found[name][0] for name in order]
+    rows = tuple(Row(scores.index(found[name][0]) + 1, name, *found[name]) for name in order)
+    return Comparison(
+        metric,
+        rows,
+        _differences({n: RunDirectory.open(r).options for n, r in zip(names, runs, strict=True)}),
+        None if page is None else write_curves(runs, page),
+    )
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell all runs apart."""
+    parts = [run.resolve().parts for run in runs]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError("compare takes each run once")
+
+
+def _best(run: Path, metric: str) -> tuple[float, int]:
+    RunDirectory.open(run)  # says what is wrong where it is no run
+    values: list[tuple[float, int]] = []
+    known: set[str] = set()
+    for record in read_log(run):
+        if record["kind"] != "epoch" or "validation" not in record:
+            continue
+        figures = flatten(record["validation"]) | {"loss": record["train"]["loss"]}
+        known |= set(figures)
+        value = figures.get(metric, figures.get(f"image_to_recipe.{metric}"))
+        if value is not None:
+            values.append((float(value), int(record["epoch"])))
+    if not values:
+        listed = ", ".join(sorted(known)) or "none, it was never validated"
+        raise InputError(f"{run}: has no figure {metric}; it has {listed}")
+    smaller = metric.rsplit(".", 1)[-1] in _SMALLER_IS_BETTER
+    return min(values, key=lambda pair: pair[0] if smaller else -pair[0])
+
+
+def _differences(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    flat = {name: flatten(tree) for name, tree in options.items()}
+    keys = sorted({key for tree in flat.values() for key in tree})
+    table = {key: {name: tree.get(key) for name, tree in flat.items()} for key in keys}
+    return {
+        key: row for key, row in table.items() if len({repr(value) for value in row.values()}) > 1
+    }

@@ -1,0 +1,295 @@
+"""`hficma eval`: how well a run finds recipes for photos and photos for recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.errors import InputError
+from hficma.metrics import (
+    DIRECTIONS,
+    Figures,
+    bags,
+    figures,
+    prefilter_recall,
+    prefiltered_ranks,
+    ranks,
+    summary,
+)
+from hficma.model import Model, Tokens, load_model
+from hficma.training.launch import pick_device
+from hficma.training.photos import ENCODE_BATCH, read_photos
+from hficma.training.progress import Progress
+from hficma.training.recipes import RecipeTexts
+from hficma.training.run import RunDirectory
+from hficma.training.scoring import ScoreTables, chosen, joined, score_tables
+
+Positions = npt.NDArray[np.int64]
+
+SETUPS = {"1k": 1_000, "10k": 10_000}
+BAGS = 10
+SEED = 1234
+PREFILTER_DEPTHS = (10, 50, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The figures of one model on one split."""
+
+    run: str
+    """The run's path."""
+    dataset: str
+    """What `open_dataset` takes."""
+    split: str
+    """`train`, `val` or `test`."""
+    setup: str
+    """`1k` or `10k`."""
+    items: int
+    """Pairs of the split that could be read."""
+    bag_size: int
+    """Pairs a bag; less than the setup asks for where there are fewer."""
+    bag_count: int
+    """Bags."""
+    total: dict[str, dict[str, tuple[float, float]]]
+    """By direction and figure: mean and deviation over bags, by S."""
+    global_only: dict[str, dict[str, tuple[float, float]]]
+    """The same by S_global alone."""
+    prefilter_recall: dict[str, dict[int, float]]
+    """By direction and K: percent of queries whose best item by S is in the top K by S_global."""
+    prefilter: int | None = None
+    """K of `prefiltered`."""
+    prefiltered: dict[str, dict[str, tuple[float, float]]] | None = None
+    """The same figures where only the best K by S_global are scored by S."""
+    left_out: tuple[str, ...] = ()
+    """Photos that could not be read, one line each."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation as JSON values."""
+        record = dict(self.__dict__)
+        record["left_out"] = list(self.left_out)
+        return record
+
+    def rows(self) -> list[list[str]]:
+        """Table rows: direction, scored by, medR, R@1, R@5, R@10."""
+        table = []
+        for direction in DIRECTIONS:
+            parts = [("S", self.total), ("S_global", self.global_only)]
+            if self.prefiltered is not None:
+                parts.append((f"top {self.prefilter} by S", self.prefiltered))
+            for name, found in parts:
+                cells = [_cell(found[direction][key]) for key in ("medR", "R@1", "R@5", "R@10")]
+                table.append([direction.replace("_", " "), name, *cells])
+            if self.prefiltered is not None:
+                table.append([direction.replace("_", " "), "difference", *self._loss(direction)])
+        return table
+
+    def _loss(self, direction: str) -> list[str]:
+        assert self.prefiltered is not None
+        before, after = self.total[direction], self.prefiltered[direction]
+        return [f"{after[key][0] - before[key][0]:+.1f}" for key in before]
+
+    @property
+    def note(self) -> str | None:
+        """What must be said beside the figures, in one line."""
+        asked = SETUPS[self.setup]
+        if self.bag_size < asked:
+            return (
+                f"{self.items} pairs are fewer than the {asked:,} of a bag: "
+                f"one bag of all {self.bag_size}"
+            )
+        return None
+
+
+def evaluate(
+    run: Path,
+    data: str | None = None,
+    split: str = "test",
+    setup: Literal["1k", "10k"] = "1k",
+    *,
+    prefilter: int | None = None,
+    weights: Literal["best", "last"] = "best",
+    device: str = "auto",
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate a run: seeded bags, centre crop, first photo, ranks from 1, ties against us.
+
+    Args:
+        run: the run directory.
+        data: another dataset than the run's own.
+        split: `train`, `val` or `test`.
+        setup: `1k` (10 bags of 1,000) or `10k` (10 bags of 10,000).
+        prefilter: also report what re-ranking the top K by S_global gives.
+        weights: which of the run's weights.
+        device: `cpu`, `cuda`, `cuda:N` or `auto`.
+        name: keep the figures in the run under this name; None takes split and setup.
+        progress: told of the work.
+
+    Raises:
+        InputError: the split has too few pairs, or the options make no sense.
+    """
+    if setup not in SETUPS:
+        raise InputError(f"{setup}: the setup must be {' or '.join(SETUPS)}")
+    if split not in ("train", "val", "test"):
+        raise InputError(f"{split}: the split must be train, val or test")
+    progress = progress or Progress()
+    directory = RunDirectory.open(run)
+    dataset = open_dataset(data or directory.facts["dataset"], on_bad=progress.note)
+    model = load_model(run, weights=weights).to(pick_device(device))
+    rows = positions(dataset, (split,), with_photo=True)
+    if len(rows) < 2:
+        raise InputError(f"{dataset.name}: has no {split} pairs with photos")
+    drawn = bags(len(rows), SETUPS[setup], count=BAGS, seed=SEED)
+    wanted = np.unique(np.concatenate(drawn))
+    encoded = encode_positions(model, dataset, rows[wanted], progress)
+    places = np.full(len(rows), -1)
+    places[wanted[encoded.usable]] = np.arange(len(encoded.image.lengths))
+    left_out = encoded.complaints
+    result = evaluation_of(
+        _score_bags(model, encoded, [places[bag] for bag in drawn], progress),
+        run=str(run),
+        dataset=dataset.name,
+        split=split,
+        setup=setup,
+        items=len(rows) - len(left_out),
+        prefilter=prefilter,
+        left_out=left_out,
+    )
+    directory.save_evaluation(name or f"{split}-{setup}", result.to_json())
+    return result
+
+
+def evaluation_of(
+    tables: Iterator[ScoreTables],
+    *,
+    run: str,
+    dataset: str,
+    split: str,
+    setup: str,
+    items: int,
+    prefilter: int | None = None,
+    left_out: Sequence[str] = (),
+) -> Evaluation:
+    """Figures of the score tables of one or more bags."""
+    total: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
+    global_only: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
+    filtered: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
+    recall: dict[str, dict[int, list[float]]] = {
+        name: {depth: [] for depth in PREFILTER_DEPTHS} for name in DIRECTIONS
+    }
+    size = count = 0
+    for table in tables:
+        size, count = len(table.total), count + 1
+        pairs = ((table.total, table.global_), (table.total.T, table.global_.T))
+        for name, (scores, cheap) in zip(DIRECTIONS, pairs, strict=True):
+            total[name].append(figures(ranks(scores)))
+            global_only[name].append(figures(ranks(cheap)))
+            for depth in PREFILTER_DEPTHS:
+                recall[name][depth].append(prefilter_recall(scores, cheap, depth))
+            if prefilter is not None:
+                filtered[name].append(figures(prefiltered_ranks(scores, cheap, prefilter)))
+    return Evaluation(
+        run=run,
+        dataset=dataset,
+        split=split,
+        setup=setup,
+        items=items,
+        bag_size=size,
+        bag_count=count,
+        total={name: summary(found) for name, found in total.items()},
+        global_only={name: summary(found) for name, found in global_only.items()},
+        prefilter_recall={
+            name: {depth: float(np.mean(found)) for depth, found in by_depth.items()}
+            for name, by_depth in recall.items()
+        },
+        prefilter=prefilter,
+        prefiltered=(
+            None if prefilter is None else {n: summary(found) for n, found in filtered.items()}
+        ),
+        left_out=tuple(left_out),
+    )
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Pairs of a dataset as tokens."""
+
+    image: Tokens
+    """Photos that could be read."""
+    recipe: Tokens
+    """Their recipes."""
+    usable: npt.NDArray[np.bool_]
+    """Which of the positions asked for they are."""
+    complaints: tuple[str, ...]
+    """Why the others are not there, one line each."""
+
+
+@torch.inference_mode()
+def encode_positions(
+    model: Model, dataset: Dataset, rows: Positions, progress: Progress
+) -> EncodedPairs:
+    """Photos (centre crop) and recipes at the given positions, to tokens.
+
+    Raises:
+        InputError: no photo can be read.
+    """
+    progress.stage("photos", len(rows))
+    complaints: list[str | None] = []
+    image = [
+        model.image_tokens(model.regions(torch.from_numpy(pixels).to(model.device)))
+        for pixels in _photo_batches(dataset, rows, complaints, progress)
+    ]
+    told = tuple(text for text in complaints if text is not None)
+    if not image:
+        raise InputError(f"{dataset.name}: no photo can be read; the first: {told[0]}")
+    usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
+    texts = RecipeTexts((dataset.recipe(int(row)) for row in rows[usable]), model.tokenizer)
+    recipe = [
+        model.recipe_tokens(
+            *texts.batch(model, range(start, min(start + ENCODE_BATCH, len(texts))))
+        )
+        for start in range(0, len(texts), ENCODE_BATCH)
+    ]
+    return EncodedPairs(joined(image), joined(recipe), usable, told)
+
+
+def _photo_batches(
+    dataset: Dataset, rows: Positions, complaints: list[str | None], progress: Progress
+) -> Iterator[npt.NDArray[np.uint8]]:
+    waiting: list[npt.NDArray[np.uint8]] = []
+    for pixels, complaint in read_photos(dataset, rows):
+        complaints.append(complaint)
+        progress.advance()
+        if pixels is not None:
+            waiting.append(pixels)
+        if len(waiting) == ENCODE_BATCH:
+            yield np.concatenate(waiting)
+            waiting.clear()
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def _score_bags(
+    model: Model, encoded: EncodedPairs, drawn: Sequence[Positions], progress: Progress
+) -> Iterator[ScoreTables]:
+    for number, bag in enumerate(drawn, 1):
+        kept = bag[bag >= 0]
+        progress.stage(f"bag {number} of {len(drawn)}", len(kept))
+        yield score_tables(
+            model,
+            chosen(encoded.image, kept),
+            chosen(encoded.recipe, kept),
+            on_done=progress.advance,
+        )
+
+
+def _cell(figure: tuple[float, float]) -> str:
+    mean, deviation = figure
+    return f"{mean:.1f} ± {deviation:.1f}"

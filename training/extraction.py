@@ -1,0 +1,134 @@
+"""`hficma extract`: the embeddings and tokens of a dataset, or of a folder of photos, in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from hficma.data.dataset import open_dataset, positions
+from hficma.errors import InputError
+from hficma.images import read_photo
+from hficma.model import Tokens, load_model
+from hficma.recipe import Recipe
+from hficma.training.evaluation import encode_positions
+from hficma.training.launch import pick_device
+from hficma.training.progress import Progress
+from hficma.training.run import RunDirectory
+
+PHOTO_FILES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class PhotoFolder:
+    """Every photo file of a folder and its subfolders, by path; it has no recipes."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder of photos")
+        self._folder = folder
+        found = (path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_FILES)
+        self._paths = sorted(path for path in found if path.is_file())
+        if not self._paths:
+            raise InputError(f"{folder}: holds no photo ({', '.join(PHOTO_FILES)})")
+
+    @property
+    def name(self) -> str:
+        """The folder's path."""
+        return str(self._folder.resolve())
+
+    def __len__(self) -> int:
+        """Number of photo files."""
+        return len(self._paths)
+
+    def recipe(self, index: int) -> Recipe:
+        """A recipe that says nothing but where its photo is."""
+        path = str(self._paths[index].relative_to(self._folder))
+        return Recipe(id=path, image=path)
+
+    def photo(self, index: int) -> Image:
+        """The photo at a position."""
+        return read_photo(self._paths[index])
+
+
+def extract(
+    run: Path,
+    out: Path,
+    *,
+    data: str | None = None,
+    images: Path | None = None,
+    split: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Path:
+    """Write embeddings and tokens as one safetensors file.
+
+    Tensors: `image.global` (N, D_g) and, with a local part, `image.tokens` (N, R, d); for a
+    dataset also `recipe.global` (N, D_g), `recipe.tokens` (all tokens, d), one recipe's after
+    the other's, and `recipe.offsets` (N + 1). The metadata hold `ids` as a JSON list, and the
+    `model_id`. Photos that cannot be read are left out and told of.
+
+    Args:
+        run: the run directory.
+        out: the file; must not exist.
+        data: another dataset than the run's own.
+        images: a folder of photos instead of a dataset.
+        split: `train`, `val` or `test`; None takes all.
+        device: `cpu`, `cuda`, `cuda:N` or `auto`.
+        progress: told of the work.
+
+    Raises:
+        InputError: `out` exists, or there is nothing to extract.
+    """
+    from safetensors.torch import save_file
+
+    if out.exists():
+        raise InputError(f"{out}: exists already; give another name")
+    progress = progress or Progress()
+    model = load_model(run).to(pick_device(device))
+    source = (
+        PhotoFolder(images)
+        if images is not None
+        else open_dataset(data or RunDirectory.open(run).facts["dataset"], on_bad=progress.note)
+    )
+    rows = positions(source, None if split is None else (split,), with_photo=True)
+    if not len(rows):
+        raise InputError(f"{source.name}: has no {split or ''} pairs with photos")
+    found = encode_positions(model, source, rows, progress)
+    for complaint in found.complaints:
+        progress.note(complaint)
+    tensors = _padded("image", found.image)
+    if images is None:
+        tensors |= _ragged("recipe", found.recipe)
+    ids = [source.recipe(int(row)).id for row in rows[found.usable]]
+    metadata = {"ids": json.dumps(ids), "model_id": model.model_id, "dataset": source.name}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata=metadata)
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+    return out
+
+
+def _padded(name: str, tokens: Tokens) -> dict[str, Tensor]:
+    found = {f"{name}.global": tokens.global_.cpu().contiguous()}
+    if tokens.tokens is not None:
+        found[f"{name}.tokens"] = tokens.tokens.cpu().contiguous()
+    return found
+
+
+def _ragged(name: str, tokens: Tokens) -> dict[str, Tensor]:
+    found = {f"{name}.global": tokens.global_.cpu().contiguous()}
+    if tokens.tokens is not None:
+        lengths: Sequence[int] = tokens.lengths.tolist()
+        rows = [row[:length] for row, length in zip(tokens.tokens.cpu(), lengths, strict=True)]
+        found[f"{name}.tokens"] = torch.cat(rows).contiguous()
+        found[f"{name}.offsets"] = torch.from_numpy(np.cumsum([0, *lengths]))
+    return found

@@ -1,0 +1,213 @@
+"""`hficma train`: from options and a dataset to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hficma.data.dataset import Dataset, open_dataset
+from hficma.errors import InputError
+from hficma.model import Model, ModelConfig, build_model
+from hficma.recipe import read_jsonl
+from hficma.training import distributed
+from hficma.training.classes import dish_classes
+from hficma.training.config import Options
+from hficma.training.curves import write_curves
+from hficma.training.environment import environment
+from hficma.training.lexicon import load_sentence_encoder, word_vectors
+from hficma.training.loop import Training
+from hficma.training.options import (
+    flatten,
+    load_options,
+    merge,
+    parse_options,
+    parse_override,
+    to_tree,
+)
+from hficma.training.pairs import Pairs, split
+from hficma.training.progress import Progress
+from hficma.training.recipes import RecipeTexts
+from hficma.training.run import RunDirectory
+from hficma.vectors import WordVectors
+from hficma.workspace import Workspace
+
+DEFAULT_PRESET = "hf-icma-small"
+DEFAULT_DATA = "sample:20000"
+RESUMABLE = ("trainer.epochs", "trainer.device")
+"""Options that may change when a run goes on."""
+
+
+def train(
+    preset: str = DEFAULT_PRESET,
+    overrides: Sequence[str] = (),
+    *,
+    data: str | None = None,
+    run: Path | None = None,
+    resume: bool = False,
+    workspace: Workspace | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a model and leave a run.
+
+    Args:
+        preset: a preset's name or a YAML file.
+        overrides: `section.name=value`, on top of the preset.
+        data: what `open_dataset` takes; None takes the sample.
+        run: where the run goes; None takes a new name in the workspace. With `resume`, the run
+            to go on with; None takes the newest.
+        resume: go on with a run from its last checkpoint.
+        workspace: for defaults and caches.
+        progress: told of the work.
+
+    Returns:
+        the run's path.
+
+    Raises:
+        InputError: an option or the dataset cannot be used.
+        ArtifactError: the run exists already, or cannot be resumed.
+    """
+    workspace, progress = workspace or Workspace.default(), progress or Progress()
+    if resume:
+        return _resume(run or workspace.newest("run"), overrides, data, workspace, progress)
+    options = load_options(preset, overrides)
+    dataset = open_dataset(data or DEFAULT_DATA, on_bad=progress.note)
+    path = run or workspace.new("run", Path(preset).stem)
+    return _train(options, dataset, path, None, workspace.cache, progress)
+
+
+def _resume(
+    path: Path,
+    overrides: Sequence[str],
+    data: str | None,
+    workspace: Workspace,
+    progress: Progress,
+) -> Path:
+    directory = RunDirectory.open(path)
+    tree = directory.options
+    for override in overrides:
+        change = parse_override(override)
+        for name in flatten(change):
+            if name not in RESUMABLE:
+                raise InputError(
+                    f"{name}: cannot change when a run goes on; only {', '.join(RESUMABLE)} can"
+                )
+        tree = merge(tree, change)
+    dataset = open_dataset(data or directory.facts["dataset"], on_bad=progress.note)
+    return _train(parse_options(tree), dataset, path, directory, workspace.cache, progress)
+
+
+def _train(
+    options: Options,
+    dataset: Dataset,
+    path: Path,
+    directory: RunDirectory | None,
+    cache: Path,
+    progress: Progress,
+) -> Path:
+    device = pick_device(options.trainer.device)
+    distributed.start(device)
+    seed = options.trainer.seed
+    train_rows, validation_rows = split(dataset, seed, progress.note)
+    checkpoint = directory.load_checkpoint() if directory is not None else None
+    if directory is not None:
+        vocabulary = directory.vocabulary
+        table = np.zeros((vocabulary.table_rows, options.model.word_dim), dtype=np.float32)
+        vectors = WordVectors(vocabulary, table)
+    if directory is None or checkpoint is None:
+        vectors = word_vectors(
+            options.text.vectors,
+            [dataset.recipe(int(position)) for position in train_rows],
+            dim=options.model.word_dim,
+            seed=seed,
+            cache=cache,
+            progress=progress,
+        )
+    weights = options.trunk.weights if checkpoint is None else None
+    model = build_model(options.model, vectors, backbone_weights=weights, seed=seed).to(device)
+    if checkpoint is None:
+        options = _with_sentence_encoder(options, model, progress)
+    else:
+        model.load_state_dict(checkpoint[0])
+    pairs = Pairs(dataset, train_rows, validation_rows, model, options, cache, progress)
+    if directory is None and distributed.rank() == 0:
+        directory = RunDirectory.create(
+            path,
+            made_by="hficma train",
+            options=to_tree(options),
+            environment=environment(device),
+            vocabulary=vectors.vocabulary,
+            facts={
+                "model": options.model.to_json(),
+                "dataset": dataset.name,
+                "training_pairs": len(train_rows),
+                "validation_pairs": len(validation_rows),
+                "best": None,
+                "last": None,
+            },
+        )
+    extra = _extra_recipes(options, model, progress)
+    if not options.text.tune_sentences and options.model.sentence == "gru":
+        pairs.texts.encode_sentences(model)
+        if extra is not None:
+            extra.encode_sentences(model)
+    classes = dish_classes(pairs.recipes, len(train_rows)) if _uses_classes(options) else None
+    if classes is None:
+        classes = np.zeros(len(pairs.recipes), dtype=np.int64)
+    training = Training(options, model, pairs, classes, extra, directory, progress)
+    if checkpoint is not None:
+        training.restore(*checkpoint)
+    if directory is not None:
+        directory.sweep()
+    training.fit()
+    if directory is not None:
+        write_curves([path])
+    return path
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `--device` names.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name}: is no device; give cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"{name}: there is no such GPU here; give cpu")
+    return device
+
+
+def _with_sentence_encoder(options: Options, model: Model, progress: Progress) -> Options:
+    """A GRU that nobody trained before is trained with the rest."""
+    config: ModelConfig = options.model
+    if config.sentence != "gru" or load_sentence_encoder(options.text.vectors, model):
+        return options
+    if not options.text.tune_sentences:
+        progress.note("text.vectors holds no trained sentence encoder: it is trained with the rest")
+    return replace(options, text=replace(options.text, tune_sentences=True))
+
+
+def _extra_recipes(options: Options, model: Model, progress: Progress) -> RecipeTexts | None:
+    if options.text.extra is None or not options.text.extra_count:
+        return None
+    progress.stage("recipes without photos")
+    recipes = read_jsonl(Path(options.text.extra), on_bad=progress.note)
+    return RecipeTexts(recipes, model.tokenizer)
+
+
+def _uses_classes(options: Options) -> bool:
+    losses = (options.loss.on_score, options.loss.on_global, options.loss.on_local)
+    strategies = [name for loss in losses for name in getattr(loss, "strategies", ())]
+    return (
+        options.sampler.name == "class-pairs"
+        or options.loss.classification > 0
+        or any(name.startswith("s") for name in strategies)
+    )

@@ -1,0 +1,296 @@
+"""The loop: epochs, validation, checkpoints; resumed, it goes on to the same bits on a CPU."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hficma.errors import InputError
+from hficma.metrics import bags
+from hficma.model import Model, RecipeBatch
+from hficma.training import distributed
+from hficma.training.averaging import RAW, RunningMean
+from hficma.training.config import Options
+from hficma.training.criterion import Criterion
+from hficma.training.log import Log
+from hficma.training.pairs import Pairs
+from hficma.training.progress import Progress
+from hficma.training.recipes import RecipeTexts
+from hficma.training.run import RunDirectory, State
+from hficma.training.samplers import class_pair_batches, epoch_generator, shuffled_batches
+from hficma.training.schedule import Parameters, TrunkSchedule, learning_rate
+from hficma.training.scoring import both_directions, encode, score_tables
+
+Positions = npt.NDArray[np.int64]
+
+LOG_EVERY = 10
+VALIDATION_BATCH = 64
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Training:
+    """Everything one run trains with.
+
+    All random choices of an epoch are drawn from generators seeded by (seed, epoch), so an epoch
+    begins the same way whether or not the process is a new one: no random state is stored.
+
+    Args:
+        options: of the run.
+        model: new, or of the run's last checkpoint.
+        pairs: what it learns from.
+        classes: dish class of each row of `pairs`, 0 = none.
+        extra: recipes without photos, or None.
+        run: where checkpoints go; None in processes that write nothing.
+        progress: told of the work.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        model: Model,
+        pairs: Pairs,
+        classes: Positions,
+        extra: RecipeTexts | None,
+        run: RunDirectory | None,
+        progress: Progress,
+    ) -> None:
+        self.options, self.model, self.pairs, self.extra = options, model, pairs, extra
+        self.classes, self.run, self.progress = classes, run, progress
+        self.criterion = Criterion(options.loss, model, int(classes.max(initial=0)) + 1)
+        self.criterion.to(model.device)
+        self.parameters = Parameters(model, self.criterion, options.text)
+        self.schedule = TrunkSchedule(options.trunk)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": self.parameters.trunk, "base": options.trunk.lr or options.optimizer.lr},
+                {"params": self.parameters.rest, "base": options.optimizer.lr},
+            ],
+            lr=options.optimizer.lr,
+            weight_decay=options.optimizer.weight_decay,
+        )
+        self.scaler = torch.amp.GradScaler(
+            model.device.type, enabled=options.trainer.precision == "fp16"
+        )
+        self.mean = RunningMean(model, options.trainer.average)
+        self.epoch, self.step, self.best = 0, 0, -1.0
+
+    def fit(self) -> None:
+        """Train to the last epoch."""
+        log = Log(self.run.path, epoch=self.epoch) if self.run is not None else None
+        try:
+            while self.epoch < self.options.trainer.epochs:
+                started = time.perf_counter()
+                self.epoch += 1
+                self.schedule.begin(self.epoch)
+                losses = self._train_epoch(log)
+                record: dict[str, Any] = {
+                    "kind": "epoch",
+                    "epoch": self.epoch,
+                    "step": self.step,
+                    "train": losses,
+                    "trunk_trained": int(self.schedule.trunk),
+                }
+                if self._validates():
+                    record["validation"] = self._validate_and_keep()
+                record["seconds"] = round(time.perf_counter() - started, 3)
+                if log is not None:
+                    log.add(record)
+                self.progress.epoch(record)
+        finally:
+            if log is not None:
+                log.close()
+
+    def restore(self, weights: dict[str, Tensor], state: State) -> None:
+        """Go on from a checkpoint."""
+        self.model.load_state_dict(weights)
+        tensors = {name: value.to(self.model.device) for name, value in state.tensors.items()}
+        raw = {name: value for name, value in tensors.items() if name.startswith(RAW)}
+        self.mean.restore(weights, raw, state.record["step"])
+        prefix = "criterion."
+        self.criterion.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+        for parameter, name in self.parameters.names.items():
+            moments = {
+                kind: tensors[f"adam.{kind}.{name}"]
+                for kind in ("step", "exp_avg", "exp_avg_sq")
+                if f"adam.{kind}.{name}" in tensors
+            }
+            if moments:
+                moments["step"] = moments["step"].cpu()
+                self.optimizer.state[parameter] = moments
+        self.scaler.load_state_dict(state.record["scaler"])
+        self.schedule.load_state(state.record["schedule"])
+        self.epoch, self.step = state.record["epoch"], state.record["step"]
+        self.best = state.record["best"]
+
+    def _train_epoch(self, log: Log | None) -> dict[str, float]:
+        options = self.options.trainer
+        torch.manual_seed(options.seed * 100_003 + self.epoch)
+        self.pairs.prepare(self.model, original_trunk=not self.schedule.touched)
+        self.schedule.apply(self.model, self.parameters)
+        batches = self._batches()
+        show = epoch_generator(options.seed, self.epoch, 1 + distributed.rank())
+        draw = torch.Generator().manual_seed(options.seed * 100_003 + self.epoch)
+        self.progress.stage(f"epoch {self.epoch}/{options.epochs}", len(batches))
+        sums: dict[str, float] = {}
+        for number, rows in enumerate(batches):
+            rate = self._set_rate(number, len(batches))
+            found = self._step(rows, show, draw)
+            self.step += 1
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if log is not None and number % LOG_EVERY == 0:
+                log.add(
+                    {"kind": "step", "epoch": self.epoch, "step": self.step, "lr": rate, **found}
+                )
+            self.progress.advance()
+        return {name: value / len(batches) for name, value in sums.items()}
+
+    def _batches(self) -> list[Positions]:
+        options = self.options
+        generator = epoch_generator(options.trainer.seed, self.epoch, 0)
+        train, size = self.pairs.train, min(options.trainer.batch_size, len(self.pairs.train))
+        if options.sampler.name == "class-pairs":
+            try:
+                chosen = class_pair_batches(
+                    self.classes[train], size, options.sampler.labelled, generator
+                )
+            except ValueError as error:
+                raise InputError(f"sampler.name=class-pairs: {error}; take shuffle") from error
+        else:
+            chosen = shuffled_batches(len(train), size, generator)
+        shared = [distributed.share(train[rows]) for rows in chosen]
+        return [rows for rows in shared if len(rows)]
+
+    def _step(
+        self, rows: Positions, show: np.random.Generator, draw: torch.Generator
+    ) -> dict[str, float]:
+        model, options = self.model, self.options
+        with self._autocast():
+            regions = self.pairs.shown_regions(
+                model, rows, show, original=not self.schedule.touched
+            )
+            image = model.image_tokens(regions)
+            recipe = model.recipe_tokens(*self._recipes(rows, show))
+            loss = self.criterion(
+                model,
+                image,
+                recipe,
+                classes=torch.from_numpy(self.classes[rows]).to(model.device),
+                generator=draw,
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss.value).backward()
+        trained = [*self.parameters.trunk, *self.parameters.rest]
+        distributed.sum_gradients(trained)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(trained, options.optimizer.clip or float("inf"))
+        value = float(loss.value.detach())
+        if np.isfinite(value):
+            # A loss that is no number must not reach the weights; fp16 steps are also skipped
+            # by the scaler where a gradient overflows.
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.mean.update()
+        return {"loss": value, "norm": float(norm), **loss.parts}
+
+    def _recipes(self, rows: Positions, show: np.random.Generator) -> RecipeBatch:
+        text = self.options.text
+        own = self.pairs.texts.batch(self.model, rows, options=text, generator=show)
+        if self.extra is None or not text.extra_count:
+            return own
+        drawn = show.choice(len(self.extra), min(text.extra_count, len(self.extra)), replace=False)
+        return stacked(own, self.extra.batch(self.model, drawn, options=text, generator=show))
+
+    def _set_rate(self, number: int, batches: int) -> float:
+        progress = self.epoch - 1 + (number + 1) / batches
+        share = learning_rate(self.options.optimizer, progress, self.options.trainer.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * share
+        return float(self.optimizer.param_groups[1]["lr"])
+
+    def _validates(self) -> bool:
+        options = self.options.trainer
+        return self.epoch in (1, options.epochs) or self.epoch % options.validate_every == 0
+
+    def _validate_and_keep(self) -> dict[str, Any]:
+        with self.mean.applied():
+            figures = self._validate()
+            weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        score = figures["recall_sum"]
+        self.schedule.observe(score)
+        better = score > self.best or self.options.trainer.keep == "last"
+        self.best = score if better else self.best
+        if self.run is not None:
+            best = {"recall_sum": score, "validation": figures} if better else None
+            self.run.save_checkpoint(self.epoch, weights, self._state(), best=best)
+        return figures
+
+    def _validate(self) -> dict[str, Any]:
+        """Both directions over one bag of the validation pairs, and their recall sum."""
+        model, pairs = self.model.eval(), self.pairs
+        size = self.options.trainer.validation_pairs
+        rows = pairs.validation[bags(len(pairs.validation), size)[0]]
+        blocks = [
+            rows[start : start + VALIDATION_BATCH]
+            for start in range(0, len(rows), VALIDATION_BATCH)
+        ]
+        with torch.no_grad(), self._autocast():
+            image, recipe = encode(
+                model,
+                (
+                    pairs.centre_regions(model, block, original=not self.schedule.touched)
+                    for block in blocks
+                ),
+                (pairs.texts.batch(model, block) for block in blocks),
+            )
+            tables = score_tables(model, image, recipe)
+        found = both_directions(tables.total)
+        record: dict[str, Any] = {
+            name: {"medR": one.median_rank} | {f"R@{k}": v for k, v in one.recall.items()}
+            for name, one in found.items()
+        }
+        return {**record, "recall_sum": sum(one.recall_sum for one in found.values())}
+
+    def _state(self) -> State:
+        tensors = {
+            f"adam.{kind}.{name}": torch.as_tensor(value)
+            for parameter, name in self.parameters.names.items()
+            for kind, value in self.optimizer.state.get(parameter, {}).items()
+        }
+        tensors |= {f"criterion.{k}": v for k, v in self.criterion.state_dict().items()}
+        record = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": self.best,
+            "schedule": self.schedule.state(),
+            "scaler": self.scaler.state_dict(),
+        }
+        return State({**tensors, **self.mean.raw()}, record)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _AUTOCAST.get(self.options.trainer.precision)
+        return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def stacked(first: RecipeBatch, second: RecipeBatch) -> RecipeBatch:
+    """Two batches of recipes as one, padded to the longer."""
+
+    def pad(values: Tensor, size: int) -> Tensor:
+        missing = size - values.shape[1]
+        return torch.nn.functional.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
+
+    longest = max(first.ingredients.shape[1], second.ingredients.shape[1])
+    most = max(first.sentences.shape[1], second.sentences.shape[1])
+    return RecipeBatch(
+        torch.cat([pad(first.ingredients, longest), pad(second.ingredients, longest)]),
+        torch.cat([first.ingredient_counts, second.ingredient_counts]),
+        torch.cat([pad(first.sentences, most), pad(second.sentences, most)]),
+        torch.cat([first.sentence_counts, second.sentence_counts]),
+    )

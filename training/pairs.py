@@ -1,0 +1,163 @@
+"""The pairs of one run in memory or mapped: their texts, photos and dish classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hficma.data.dataset import Dataset, positions
+from hficma.errors import InputError
+from hficma.model import Model
+from hficma.training.config import Options
+from hficma.training.photos import (
+    PhotoArray,
+    cached_pixels,
+    cached_regions,
+    centre_crops,
+    random_crops,
+)
+from hficma.training.progress import Progress
+from hficma.training.recipes import RecipeTexts
+
+Positions = npt.NDArray[np.int64]
+
+HELD_OUT = 0.05
+"""Share of the training pairs kept for validation where the dataset names none."""
+
+
+def split(dataset: Dataset, seed: int, note: Callable[[str], None]) -> tuple[Positions, Positions]:
+    """Positions of the training and validation pairs.
+
+    Raises:
+        InputError: too few pairs to train on.
+    """
+    train = positions(dataset, ("train",), with_photo=True)
+    validation = positions(dataset, ("val",), with_photo=True)
+    if len(train) < 2 or (not len(validation) and len(train) < 4):
+        raise InputError(
+            f"{dataset.name}: {len(train)} training pairs; training takes recipes with photos "
+            "(field image), a few hundred at least"
+        )
+    if not len(validation):
+        order = np.random.default_rng(seed).permutation(train)
+        held_out = max(2, round(HELD_OUT * len(train)))
+        train, validation = np.sort(order[held_out:]), np.sort(order[:held_out])
+        note(f"{dataset.name} names no validation pairs: {held_out} training pairs are held out")
+    return train, validation
+
+
+class Pairs:
+    """Training and validation pairs, by row: training first.
+
+    Args:
+        dataset: where they come from.
+        train: positions of the training pairs.
+        validation: positions of the validation pairs.
+        model: for its tokenizer and trunk.
+        options: of the run.
+        cache: the workspace's cache folder.
+        progress: told of the work.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        train: Positions,
+        validation: Positions,
+        model: Model,
+        options: Options,
+        cache: Path,
+        progress: Progress,
+    ) -> None:
+        self._dataset, self._options = dataset, options
+        self._cache, self._progress = cache, progress
+        self._positions = np.concatenate([train, validation])
+        self._regions: PhotoArray | None = None
+        self._pixels: PhotoArray | None = None
+        self._told = False
+        recipes = [dataset.recipe(int(position)) for position in self._positions]
+        self.recipes = recipes
+        self.texts = RecipeTexts(recipes, model.tokenizer)
+        self.train = np.arange(len(train))
+        self.validation = np.arange(len(train), len(self._positions))
+
+    def prepare(self, model: Model, *, original_trunk: bool) -> None:
+        """Fill the cache that the next epochs read, and leave out photos that cannot be read."""
+        found = self._region_cache(model) if original_trunk else self._pixel_cache()
+        if found.complaints and not self._told:
+            self._told = True
+            self._progress.note(
+                f"{len(found.complaints)} photos are left out; the first: {found.complaints[0]}"
+            )
+        self.train = self.train[found.usable[self.train]]
+        self.validation = self.validation[found.usable[self.validation]]
+        if len(self.train) < 2 or not len(self.validation):
+            raise InputError(f"{self._dataset.name}: hardly any photo can be read")
+
+    def shown_regions(
+        self, model: Model, rows: Positions, generator: np.random.Generator, *, original: bool
+    ) -> Tensor:
+        """Regions (B, R', C) of random views, for a training step.
+
+        Args:
+            model: whose trunk is used.
+            rows: which pairs.
+            generator: draws views and regions.
+            original: the trunk is as it was when the run began, so the cache holds.
+        """
+        if original:
+            cached = self._region_cache(model).rows
+            view = generator.integers(cached.shape[1], size=len(rows))
+            regions = torch.from_numpy(cached[rows, view]).to(model.device).float()
+        else:
+            squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
+            crops = torch.from_numpy(random_crops(squares, generator))
+            regions = model.regions(crops.to(model.device))
+        least = self._options.photos.keep_regions
+        if least < 1:
+            count = regions.shape[1]
+            kept = max(1, round(count * generator.uniform(least, 1)))
+            chosen = generator.random((len(rows), count)).argsort(axis=1)[:, :kept]
+            index = torch.from_numpy(chosen).to(regions.device)[..., None]
+            regions = regions.gather(1, index.expand(-1, -1, regions.shape[2]))
+        return regions
+
+    def centre_regions(self, model: Model, rows: Positions, *, original: bool) -> Tensor:
+        """Regions (B, R, C) of centre crops, for evaluation."""
+        if original:
+            cached = self._region_cache(model).rows
+            return torch.from_numpy(np.asarray(cached[rows, 0])).to(model.device).float()
+        squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
+        crops = torch.from_numpy(np.ascontiguousarray(centre_crops(squares)))
+        return model.regions(crops.to(model.device))
+
+    def _region_cache(self, model: Model) -> PhotoArray:
+        if self._regions is None:
+            self._progress.stage("photos", len(self._positions))
+            training = model.trunk.training
+            model.trunk.eval()
+            self._regions = cached_regions(
+                model,
+                self._dataset,
+                self._positions,
+                self._cache,
+                self._progress.advance,
+                views=self._options.photos.views,
+                scale=self._options.photos.scale,
+                seed=self._options.trainer.seed,
+            )
+            model.trunk.train(training)
+        return self._regions
+
+    def _pixel_cache(self) -> PhotoArray:
+        if self._pixels is None:
+            self._progress.stage("photos", len(self._positions))
+            self._pixels = cached_pixels(
+                self._dataset, self._positions, self._cache, self._progress.advance
+            )
+        return self._pixels

@@ -1,0 +1,276 @@
+"""Photos of a dataset for training: decoded once into the workspace's cache.
+
+Two caches, both arrays on disk that are mapped, not read: the pixels of every photo (a 256 x 256
+centre square, from which 224 x 224 is cut), and, for a frozen trunk, its regions of the centre crop
+and of a few random views, so that the trunk never sees a photo twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hficma.artifact import write_atomically
+from hficma.data.dataset import Dataset, open_dataset
+from hficma.errors import InputError
+from hficma.images import CROP, SHORT_SIDE, Pixels, preprocess, resize_short_side
+from hficma.model import Model
+
+Positions = npt.NDArray[np.int64]
+
+MARGIN = (SHORT_SIDE - CROP) // 2
+ENCODE_BATCH = 32
+_CHUNK = 32
+_CHUNKS_AHEAD = 16
+_PARALLEL_FROM = 2_000
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PhotoArray:
+    """A cached array with one row a photo, and which photos could be read."""
+
+    rows: npt.NDArray[np.generic]
+    """(P, ...), mapped from disk."""
+    usable: npt.NDArray[np.bool_]
+    """(P,); rows of unusable photos are zero."""
+    complaints: tuple[str, ...]
+    """One line for each photo that could not be read."""
+
+
+def square(photo: Image.Image) -> Pixels:
+    """The centre 256 x 256 of a photo whose shorter side is brought to 256.
+
+    Its centre 224 x 224 is exactly what `hficma.images.preprocess` gives.
+    """
+    resized = resize_short_side(photo, SHORT_SIDE)
+    left, top = (resized.width - CROP) // 2 - MARGIN, (resized.height - CROP) // 2 - MARGIN
+    return np.asarray(resized.crop((left, top, left + SHORT_SIDE, top + SHORT_SIDE)))
+
+
+def random_view(photo: Image.Image, scale: float, generator: np.random.Generator) -> Pixels:
+    """A random part of a photo, perhaps mirrored, as uint8 (224, 224, 3).
+
+    Args:
+        photo: upright RGB.
+        scale: least share of the area; the aspect ratio lies within 3:4 and 4:3.
+        generator: draws the part.
+    """
+    width, height = photo.size
+    area = width * height * generator.uniform(scale, 1)
+    ratio = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
+    wide = min(width, max(1, round(float(np.sqrt(area * ratio)))))
+    high = min(height, max(1, round(float(np.sqrt(area / ratio)))))
+    left = int(generator.integers(width - wide + 1))
+    top = int(generator.integers(height - high + 1))
+    view = photo.resize(
+        (CROP, CROP), Image.Resampling.BILINEAR, box=(left, top, left + wide, top + high)
+    )
+    if generator.random() < 0.5:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(view)
+
+
+def centre_crops(squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The evaluation crop of 256 x 256 squares: (B, 256, 256, 3) -> (B, 224, 224, 3)."""
+    return squares[:, MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
+
+
+def random_crops(
+    squares: npt.NDArray[np.uint8], generator: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """The published training crop: a random 224 x 224 of the square, mirrored half the time."""
+    corners = generator.integers(2 * MARGIN + 1, size=(len(squares), 2))
+    flips = generator.random(len(squares)) < 0.5
+    crops = [
+        one[top : top + CROP, left : left + CROP]
+        for one, (top, left) in zip(squares, corners, strict=True)
+    ]
+    return np.stack(
+        [crop[:, ::-1] if flip else crop for crop, flip in zip(crops, flips, strict=True)]
+    )
+
+
+def cached_pixels(
+    dataset: Dataset, positions: Positions, cache: Path, on_done: Callable[[int], None]
+) -> PhotoArray:
+    """Squares (P, 256, 256, 3) uint8 of the photos at the given positions.
+
+    Args:
+        dataset: where the photos are.
+        positions: which, in the order of the rows.
+        cache: the workspace's cache folder.
+        on_done: told how many photos were added.
+    """
+    key = _key("pixels", dataset, positions)
+
+    def fill(rows: npt.NDArray[np.generic]) -> Iterator[str | None]:
+        for number, (pixels, complaint) in enumerate(_read_all(dataset, positions, "square", 0, 0)):
+            if pixels is not None:
+                rows[number] = pixels[0]
+            on_done(1)
+            yield complaint
+
+    shape = (len(positions), SHORT_SIDE, SHORT_SIDE, 3)
+    return _cached(cache / "photos" / key, shape, np.uint8, fill)
+
+
+def cached_regions(
+    model: Model,
+    dataset: Dataset,
+    positions: Positions,
+    cache: Path,
+    on_done: Callable[[int], None],
+    *,
+    views: int = 0,
+    scale: float = 1.0,
+    seed: int = 0,
+) -> PhotoArray:
+    """A frozen trunk's regions (P, 1 + views, R, C) float16: the centre crop, then random views.
+
+    Args:
+        model: whose trunk is run.
+        dataset: where the photos are.
+        positions: which, in the order of the rows.
+        cache: the workspace's cache folder.
+        on_done: told how many photos were added.
+        views: random views beside the centre crop.
+        scale: least share of a photo's area in a view.
+        seed: of the views.
+    """
+    trunk = hashlib.sha256()
+    for name, tensor in sorted(model.trunk.state_dict().items()):
+        trunk.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    detail = [trunk.hexdigest(), views, scale if views else 1.0, seed if views else 0]
+    key = _key("regions", dataset, positions, *detail)
+
+    def fill(rows: npt.NDArray[np.generic]) -> Iterator[str | None]:
+        waiting: list[tuple[int, Pixels]] = []
+        for number, (pixels, complaint) in enumerate(
+            _read_all(dataset, positions, "views", views, seed, scale)
+        ):
+            if pixels is not None:
+                waiting.append((number, pixels))
+            if len(waiting) * (views + 1) >= ENCODE_BATCH:
+                _encode(model, waiting, rows)
+                waiting = []
+            on_done(1)
+            yield complaint
+        if waiting:
+            _encode(model, waiting, rows)
+
+    with torch.no_grad():
+        probe = model.regions(torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device))
+    shape = (len(positions), views + 1, *probe.shape[1:])
+    return _cached(cache / "features" / key, shape, np.float16, fill)
+
+
+@torch.no_grad()
+def _encode(model: Model, photos: list[tuple[int, Pixels]], rows: npt.NDArray[np.generic]) -> None:
+    pixels = torch.from_numpy(np.concatenate([views for _, views in photos]))
+    regions: Tensor = model.regions(pixels.to(model.device)).half().cpu()
+    for (number, _), found in zip(photos, regions.split(rows.shape[1]), strict=True):
+        rows[number] = found.numpy()
+
+
+def read_photos(
+    dataset: Dataset, positions: Positions
+) -> Iterator[tuple[Pixels | None, str | None]]:
+    """Each photo's centre crop (1, 224, 224, 3), or why it cannot be read, in order."""
+    return _read_all(dataset, positions, "views", 0, 0)
+
+
+def _key(kind: str, dataset: Dataset, positions: Positions, *detail: object) -> str:
+    """Changes with anything that the cached array depends on."""
+    file = Path(dataset.name)
+    stamp = [file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else []
+    content = json.dumps([_VERSION, kind, dataset.name, stamp, *map(str, detail)])
+    return hashlib.sha256(content.encode() + positions.tobytes()).hexdigest()[:20]
+
+
+def _cached(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: type[np.generic],
+    fill: Callable[[npt.NDArray[np.generic]], Iterator[str | None]],
+) -> PhotoArray:
+    """The array kept at `path`, made there by one rename where it is missing."""
+    if not (path / "notes.json").is_file():
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            part.mkdir(parents=True)
+            rows = np.lib.format.open_memmap(part / "rows.npy", "w+", dtype, shape)
+            complaints = list(fill(rows))
+            rows.flush()
+            write_atomically(part / "notes.json", json.dumps(complaints).encode())
+            if not path.exists():
+                part.rename(path)
+        except OSError as error:
+            raise InputError(f"{path}: the cache cannot be written ({error.strerror})") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    complaints = json.loads((path / "notes.json").read_text())
+    return PhotoArray(
+        np.load(path / "rows.npy", mmap_mode="r"),
+        np.array([complaint is None for complaint in complaints], dtype=np.bool_),
+        tuple(complaint for complaint in complaints if complaint is not None),
+    )
+
+
+def _read_all(
+    dataset: Dataset, positions: Positions, how: str, views: int, seed: int, scale: float = 1.0
+) -> Iterator[tuple[Pixels | None, str | None]]:
+    """Each photo's pixels (views, side, side, 3), or why there are none, in order."""
+    chunks = deque(positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
+    with _workers(dataset, len(positions)) as pool:
+        source = dataset if isinstance(pool, ThreadPoolExecutor) else dataset.name
+        jobs: deque[Future[list[tuple[Pixels | None, str | None]]]] = deque()
+        while chunks or jobs:
+            while chunks and len(jobs) < _CHUNKS_AHEAD:  # bounds the memory
+                chunk = chunks.popleft()
+                jobs.append(pool.submit(_read_chunk, source, chunk, how, views, seed, scale))
+            yield from jobs.popleft().result()
+
+
+def _workers(dataset: Dataset, photos: int) -> Executor:
+    """Threads; for a large sample, whose photos are drawn in Python, processes."""
+    count = min(8, os.cpu_count() or 1)
+    if dataset.name.startswith("sample") and photos >= _PARALLEL_FROM and count > 1:
+        return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    return ThreadPoolExecutor(count)
+
+
+def _read_chunk(
+    source: Dataset | str, positions: Positions, how: str, views: int, seed: int, scale: float
+) -> list[tuple[Pixels | None, str | None]]:
+    dataset = open_dataset(source) if isinstance(source, str) else source
+    found: list[tuple[Pixels | None, str | None]] = []
+    for position in positions.tolist():
+        try:
+            photo = dataset.photo(position)
+        except InputError as error:
+            found.append((None, str(error)))
+            continue
+        if how == "square":
+            pixels = square(photo)[None]
+        else:
+            generator = np.random.default_rng([seed, position])
+            pixels = np.stack(
+                [preprocess(photo), *(random_view(photo, scale, generator) for _ in range(views))]
+            )
+        found.append((pixels, None))
+    return found

@@ -1,0 +1,208 @@
+"""The run directory: what a training run leaves, whole at every moment.
+
+    manifest.json                    what the run is, and which checkpoint is best and last
+    options.json                     every option, defaults filled in
+    vocabulary.json                  the words of the model
+    environment.json                 versions, device, commit
+    checkpoints/0007.safetensors     weights after epoch 7
+    checkpoints/0007.state.safetensors, 0007.state.json    what training needs to go on
+    log.jsonl, events/, curves.html  the course of training; they grow, so they have no hash
+
+A checkpoint is written whole and synced before the manifest names it, by one rename; only then
+are checkpoints that nothing names removed. So a run killed at any moment holds its last good one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hficma.artifact import (
+    Manifest,
+    new_directory,
+    read_manifest,
+    sha256,
+    verified_file,
+    write_atomically,
+    write_manifest,
+)
+from hficma.errors import ArtifactError
+from hficma.text import Vocabulary
+
+CHECKPOINTS = "checkpoints"
+OPTIONS = "options.json"
+VOCABULARY = "vocabulary.json"
+ENVIRONMENT = "environment.json"
+LOG = "log.jsonl"
+EVENTS = "events"
+CURVES = "curves.html"
+EVALUATIONS = "evaluations"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """What training needs, beside the weights, to go on to the same bits."""
+
+    tensors: Mapping[str, Tensor]
+    """Optimizer moments, the dish-class head, raw weights behind a running mean."""
+    record: Json
+    """Epoch, schedule, optimizer steps, ... as JSON values."""
+
+
+class RunDirectory:
+    """One run on disk; the only writer of its directory."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        made_by: str,
+        options: Json,
+        environment: Json,
+        vocabulary: Vocabulary,
+        facts: Json,
+    ) -> RunDirectory:
+        """A new run, without a checkpoint yet.
+
+        Raises:
+            ArtifactError: `path` exists.
+        """
+        if path.exists():
+            raise ArtifactError(
+                f"{path}: exists already; go on with it by --resume, or give another name"
+            )
+        with new_directory(path, kind="run", made_by=made_by) as (building, own_facts):
+            (building / CHECKPOINTS).mkdir()
+            _dump(building / OPTIONS, options)
+            _dump(building / ENVIRONMENT, environment)
+            vocabulary.save(building / VOCABULARY)
+            own_facts.update(facts)
+        (path / LOG).touch()
+        return cls(path, read_manifest(path, kind="run"))
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """A run that is there already.
+
+        Raises:
+            ArtifactError: it is no run, or damaged.
+        """
+        return cls(path, read_manifest(path, kind="run"))
+
+    @property
+    def facts(self) -> Json:
+        """What the manifest records."""
+        return self.manifest.facts
+
+    @property
+    def options(self) -> Json:
+        """The resolved options."""
+        record = json.loads(verified_file(self.path, self.manifest, OPTIONS).read_bytes())
+        assert isinstance(record, dict)
+        return record
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's words."""
+        return Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
+
+    def save_checkpoint(
+        self, epoch: int, weights: Mapping[str, Tensor], state: State, *, best: Json | None
+    ) -> None:
+        """Write the checkpoint of an epoch, name it in the manifest, remove what is out of use.
+
+        Args:
+            epoch: epochs done.
+            weights: the model's whole state.
+            state: to go on from.
+            best: the record of this checkpoint where it is the best so far, else None.
+        """
+        stem = f"{CHECKPOINTS}/{epoch:04d}"
+        names = [f"{stem}.safetensors", f"{stem}.state.safetensors", f"{stem}.state.json"]
+        _save_tensors(self.path / names[0], weights)
+        _save_tensors(self.path / names[1], state.tensors)
+        write_atomically(self.path / names[2], json.dumps(state.record).encode())
+        last = {"file": names[0], "epoch": epoch, "state": names[1:]}
+        facts = {**self.facts, "last": last}
+        if best is not None:
+            facts["best"] = {"file": names[0], "epoch": epoch, **best}
+        used = {facts["best"]["file"], *names} if facts.get("best") else set(names)
+        files = {
+            name: digest
+            for name, digest in self.manifest.files.items()
+            if not name.startswith(CHECKPOINTS) or name in used
+        }
+        files |= {name: sha256(self.path / name) for name in names}
+        self.manifest = replace(self.manifest, files=files, facts=facts)
+        write_manifest(self.path, self.manifest)
+        self.sweep()
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], State] | None:
+        """The last checkpoint's weights and state; None where there is none yet.
+
+        Raises:
+            ArtifactError: a file is missing or not as it was written.
+        """
+        from safetensors.torch import load_file
+
+        last = self.facts.get("last")
+        if not last:
+            return None
+        weights, tensors, record = (
+            verified_file(self.path, self.manifest, name) for name in (last["file"], *last["state"])
+        )
+        state = State(load_file(tensors), json.loads(record.read_bytes()))
+        return load_file(weights), state
+
+    def sweep(self) -> None:
+        """Remove checkpoints that the manifest does not name, as a kill leaves them."""
+        for file in (self.path / CHECKPOINTS).glob("*"):
+            if f"{CHECKPOINTS}/{file.name}" not in self.manifest.files:
+                file.unlink(missing_ok=True)
+
+    def add_facts(self, facts: Json) -> None:
+        """Record more in the manifest."""
+        self.manifest = replace(self.manifest, facts={**self.facts, **facts})
+        write_manifest(self.path, self.manifest)
+
+    def save_evaluation(self, name: str, record: Json) -> Path:
+        """Keep an evaluation's figures beside the run, under a name."""
+        if not re.fullmatch(r"[\w.,-]+", name):
+            raise ArtifactError(
+                f"{name}: an evaluation's name has letters, digits and . , - _ only"
+            )
+        folder = self.path / EVALUATIONS
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}.json"
+        _dump(path, record)
+        return path
+
+
+def _dump(path: Path, record: object) -> None:
+    write_atomically(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save
+
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(save(flat))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
