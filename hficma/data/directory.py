@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import os
 import threading
 from collections import OrderedDict
@@ -19,7 +20,16 @@ from hficma.recipe import Recipe
 from hficma.text import Vocabulary
 from hficma.vectors import VOCABULARY, WORDS, WordVectors, read_tensors
 
-from .layout import PHOTO_COUNTS, PHOTOS, SENTENCE_OFFSETS, SENTENCES, photo_key, shard_name
+from .layout import (
+    CLASS_NAMES,
+    CLASSES,
+    PHOTO_COUNTS,
+    PHOTOS,
+    SENTENCE_OFFSETS,
+    SENTENCES,
+    photo_key,
+    shard_name,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,8 +94,14 @@ class DatasetDirectory:
             image=row["images"][0] if has_photo else None,
             partition=row["partition"],
             url=row["url"],
-            category=row["category"],
+            category=row["category"] or self._title_class(index),
         )
+
+    def _title_class(self, index: int) -> str | None:
+        if CLASSES not in self._manifest.files:
+            return None
+        numbers, names = self._files.title_classes()
+        return names[numbers[index]]
 
     def names(self, index: int) -> tuple[str, ...]:
         """Ingredient names that the source's own detector found; often none."""
@@ -173,6 +189,7 @@ class _Files:
         self._store: Any = None
         self._counts: npt.NDArray[np.uint8] | None = None
         self._vectors: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None
+        self._classes: tuple[npt.NDArray[np.int32], list[str | None]] | None = None
 
     def _own(self) -> None:
         if os.getpid() != self._process:
@@ -229,6 +246,14 @@ class _Files:
         if self._counts is None:
             self._counts = np.load(self._path / PHOTO_COUNTS, mmap_mode="r")
         return self._counts
+
+    def title_classes(self) -> tuple[npt.NDArray[np.int32], list[str | None]]:
+        """Class numbers (M,), and the classes' names."""
+        self._own()
+        if self._classes is None:
+            names = json.loads((self._path / CLASS_NAMES).read_text(encoding="utf-8"))
+            self._classes = (np.load(self._path / CLASSES, mmap_mode="r"), names)
+        return self._classes
 
     def sentences(self, dim: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Offsets (M + 1,) and rows (S, dim) of the sentence vectors."""
