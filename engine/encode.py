@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hficma.images import Pixels
 from hficma.text import Ids, RecipeIds
 
 from .sides import LEVELS, Level, Role, Sides
@@ -27,6 +28,14 @@ class Encoded(NamedTuple):
     """(N, D_g) global vectors."""
     sides: Sides | None
     """At level `tokens`; None for a model without a local part."""
+
+
+def encode(bundle: Bundle, contents: Sequence[RecipeIds | Pixels]) -> Encoded:
+    """Photos or recipes, all of one kind, at least one."""
+    photos = [content for content in contents if isinstance(content, np.ndarray)]
+    if photos:
+        return encode_photos(bundle, np.stack(photos))
+    return encode_recipes(bundle, [c for c in contents if isinstance(c, RecipeIds)])
 
 
 def encode_photos(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> Encoded:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Full, Queue
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -16,7 +17,7 @@ from hficma.images import Pixels, preprocess
 from hficma.recipe import Recipe
 from hficma.text import RecipeIds
 
-from .encode import encode_photos, encode_recipes, raise_level
+from .encode import encode, raise_level
 from .sides import Level, Role, Sides
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Batch(NamedTuple):
 class _Decoded(NamedTuple):
     positions: list[int]
     recipes: list[Recipe]
-    contents: list[RecipeIds] | list[Pixels]
+    contents: list[RecipeIds | Pixels]
 
 
 def encoded_batches(
@@ -152,26 +153,23 @@ def _decoded(
             chunk = wanted[start : start + CHUNK[role]]
             # Photos decode outside the interpreter's lock; tokenising only wakes threads.
             made = pool.map(read, chunk) if role == "image" else map(read, chunk)
-            positions, recipes, contents = [], [], []
+            chosen = _Decoded([], [], [])
             for position, outcome in zip(chunk, made, strict=True):
                 if isinstance(outcome, str):
                     on_bad(outcome)
                 elif outcome is not None:
-                    positions.append(position)
-                    recipes.append(outcome[0])
-                    contents.append(outcome[1])
-            if positions:
-                yield _Decoded(positions, recipes, contents)  # type: ignore[arg-type]
+                    chosen.positions.append(position)
+                    chosen.recipes.append(outcome[0])
+                    chosen.contents.append(outcome[1])
+            if chosen.positions:
+                yield chosen
 
 
 def _encoded(
     bundle: Bundle, role: Role, level: Level | None, decoded: Iterator[_Decoded]
 ) -> Iterator[Batch]:
     for chunk in decoded:
-        if role == "recipe":
-            encoded = encode_recipes(bundle, chunk.contents)  # type: ignore[arg-type]
-        else:
-            encoded = encode_photos(bundle, np.stack(chunk.contents))  # type: ignore[arg-type]
+        encoded = encode(bundle, chunk.contents)
         for start in range(0, len(chunk.positions), WRITTEN_TOGETHER):
             part = slice(start, start + WRITTEN_TOGETHER)
             sides = None
@@ -196,9 +194,9 @@ def average_tokens(bundle: Bundle, role: Role, dataset: Dataset, sample: int = 2
     """Tokens an item has on average, from items spread over the dataset."""
     if role == "image":
         return float(bundle.facts["regions"])
-    step = max(1, len(dataset) // sample)
-    lengths: Sequence[int] = [
-        len(bundle.tokenizer(dataset.recipe(position)).ingredients)
-        for position in range(0, len(dataset), step)[:sample]
-    ]
-    return float(np.mean(lengths))
+    lengths = []
+    for position in range(0, len(dataset), max(1, len(dataset) // sample)):
+        # What cannot be read is told when it is its turn.
+        with contextlib.suppress(InputError):
+            lengths.append(len(bundle.tokenizer(dataset.recipe(position)).ingredients))
+    return float(np.mean(lengths)) if lengths else 0.0

@@ -20,7 +20,7 @@ from hficma.text import RecipeIds
 from .answer import Answer, Failure, Hit
 from .bundle import Bundle
 from .certificate import Positions, Ranking, Scores, Visit, rank
-from .encode import encode_photos, encode_recipes
+from .encode import encode
 from .filters import Filter
 from .index import Index
 from .prefilter import Mask
@@ -212,7 +212,8 @@ class Engine:
         outcomes: list[Answer | InputError] = [c for c in read if isinstance(c, InputError)]
         if not good:
             return outcomes
-        queries = self._encoded(list(good.values()))
+        encoded = encode(self.bundle, list(good.values()))
+        queries = Query.prepared(self.bundle, self.query_role, *encoded)
         clock.stage("encode")
         allowed = self._allowed(filter)
         searched = self.index.allowed_count(allowed)
@@ -269,15 +270,6 @@ class Engine:
             return preprocess(asked)
         except InputError as error:
             return error
-
-    def _encoded(self, contents: Sequence[Content]) -> list[Query]:
-        photos = [content for content in contents if isinstance(content, np.ndarray)]
-        recipes = [content for content in contents if isinstance(content, RecipeIds)]
-        if photos:
-            encoded = encode_photos(self.bundle, np.stack(photos))
-        else:
-            encoded = encode_recipes(self.bundle, recipes)
-        return Query.prepared(self.bundle, self.query_role, *encoded)
 
     def _allowed(self, filter: Filter | None) -> Sequence[Mask | None]:
         if filter not in self._masks:

@@ -21,7 +21,7 @@ RECIPES = [
 ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def records(tmp_path: Path) -> Records:
     writer = RecordWriter(tmp_path / FILE)
     writer.append(RECIPES[:2])

@@ -61,14 +61,15 @@ def test_masked_items_are_never_found_and_none_is_missing(
     assert len(prefilter.top(vectors[:1], 5, np.zeros(len(vectors), bool))[0].positions) == 0
 
 
-@pytest.mark.parametrize("spec", ("Flat", "SQfp16"))
+@pytest.mark.parametrize("spec", ["Flat", "SQfp16"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_best_items_come_first(tmp_path: Path, spec: str, masked: bool) -> None:
     """The prefilter decides which items are re-ranked at all."""
     vectors = make_vectors()
     allowed = np.arange(len(vectors)) % 3 > 0 if masked else None
     queries = make_vectors(4, seed=5)
-    for query, found in zip(queries, opened(vectors, spec, tmp_path).top(queries, 10, allowed)):
+    answers = opened(vectors, spec, tmp_path).top(queries, 10, allowed)
+    for query, found in zip(queries, answers, strict=True):
         scores = vectors @ query
         if allowed is not None:
             scores[~allowed] = -np.inf

@@ -1,0 +1,188 @@
+"""What a bundle's graphs should give: a few items with the torch model's answers in float32.
+
+Export writes them from torch; anyone can hold a runtime to them without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hficma.errors import ArtifactError
+
+from .runtimes import Array, Arrays, Port, Runtime
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+
+REFERENCE = "reference.npz"
+
+TOLERANCES = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
+"""Largest difference of a score: S_local as it is, everything else relative to its spread.
+int8 has none: it is held by what it does to ranks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far one output of a graph is from the reference."""
+
+    graph: str
+    """Of the bundle; `scores` for the whole way from photos and ids to S."""
+    output: str
+    """Its name."""
+    precision: str
+    """What the graph computed in."""
+    runtime: str
+    """What ran it."""
+    max: float
+    """Largest absolute difference."""
+    mean: float
+    """Mean absolute difference."""
+    cosine: float
+    """Of both outputs as one long vector each."""
+    spread: float
+    """Standard deviation of the reference: what `max` is relative to, except for S_local."""
+
+    @property
+    def error(self) -> float:
+        """What tolerances bound."""
+        return self.max if self.output == "local" else self.max / max(self.spread, 1e-6)
+
+    @property
+    def held(self) -> bool:
+        """Whether it is within the tolerance of its precision.
+
+        Narrow precisions are held by scores only: what a token loses is not what a user sees.
+        """
+        if not np.isfinite(self.max):
+            return False
+        if self.precision not in TOLERANCES or (
+            self.precision != "fp32" and self.graph != "scores"
+        ):
+            return True
+        return self.error <= TOLERANCES[self.precision]
+
+
+def array_name(graph: str, port: str) -> str:
+    """How the reference calls an input or output of a graph."""
+    if graph in ("image", "recipe") and port in ("global", "tokens"):
+        return f"{graph}_{port}"
+    if graph == "sentence":
+        return {"lengths": "sentence_lengths", "vectors": "sentence_vectors"}.get(port, port)
+    if graph.startswith(("project_", "tabulate_")):
+        return f"{graph.rpartition('_')[2]}_{port}"
+    return port
+
+
+def read_reference(path: Path) -> dict[str, Array]:
+    """The arrays of a bundle's reference file, by `array_name`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: is no reference file ({error})") from error
+
+
+def arrays_of(graph: str, ports: Mapping[str, Port], reference: Arrays) -> dict[str, Array]:
+    """A graph's inputs or outputs out of the reference; cross graphs get one group."""
+    chosen = {port: reference[array_name(graph, port)] for port in ports}
+    if graph.startswith("cross"):
+        chosen = {port: array[None] for port, array in chosen.items()}
+    return chosen
+
+
+def graph_differences(
+    graph: str,
+    loaded: Runtime,
+    inputs: Mapping[str, Port],
+    outputs: Mapping[str, Port],
+    reference: Arrays,
+) -> Iterator[Difference]:
+    """Run one graph on the reference's own inputs and compare each output."""
+    given = loaded.run(arrays_of(graph, inputs, reference))
+    execution = loaded.describe()
+    for output, wanted in arrays_of(graph, outputs, reference).items():
+        yield _difference(
+            given[output], wanted, graph, output, execution.precision, execution.runtime
+        )
+
+
+def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
+    """Every graph of a bundle on the reference's inputs, and the whole way through them."""
+    found = []
+    for name in bundle.facts["graphs"]:
+        graph = bundle.graph(name)
+        loaded = bundle.runtime(name)
+        found += graph_differences(name, loaded, graph.inputs, graph.outputs, reference)
+    runtime = found[0].runtime
+    through = score_through(bundle, reference)
+    for output in ("global", "local"):
+        if output in reference:
+            found.append(
+                _difference(
+                    through[output], reference[output], "scores", output, bundle.precision, runtime
+                )
+            )
+    return found
+
+
+def score_through(bundle: Bundle, items: Arrays) -> dict[str, Array]:
+    """Scores of every photo and recipe of a reference, each graph fed by the one before it.
+
+    Args:
+        bundle: whose graphs run.
+        items: `photos` and the inputs of `sentence`; `sentence_rows` (M, N) says which sentence
+            stands where, -1 for padding.
+
+    Returns:
+        `global` (B, M) and, with a local part, `local` (B, M), float32.
+    """
+    have = reference_arrays(bundle, items)
+    return {name: have[name] for name in ("global", "local") if name in have}
+
+
+def reference_arrays(bundle: Bundle, items: Arrays) -> dict[str, Array]:
+    """Every array on the way from items to scores, by a bundle run by the reference runtime."""
+    have = dict(items)
+    for name in bundle.facts["graphs"]:
+        if name == "recipe":
+            have["sentences"] = placed_sentences(have["sentence_vectors"], have["sentence_rows"])
+        _extend(have, bundle, name)
+    if not bundle.has_local:
+        have["global"] = have["image_global"] @ have["recipe_global"].T
+    return have
+
+
+def placed_sentences(vectors: Array, rows: Array) -> Array:
+    """Sentence vectors (S, D_s) at rows (M, N) -> (M, N, D_s); row -1 is padding, zero."""
+    padded = np.concatenate([vectors, np.zeros_like(vectors[:1])])
+    placed: Array = padded[rows]
+    return placed
+
+
+def _extend(have: dict[str, Array], bundle: Bundle, graph: str) -> None:
+    given = bundle.run(graph, arrays_of(graph, bundle.graph(graph).inputs, have))
+    for port, array in given.items():
+        grouped = graph.startswith("cross")
+        have[array_name(graph, port)] = array[0] if grouped else array
+
+
+def _difference(
+    given: Array, wanted: Array, graph: str, output: str, precision: str, runtime: str
+) -> Difference:
+    gap = np.abs(given.astype(np.float64) - wanted)
+    norms = np.linalg.norm(given) * np.linalg.norm(wanted)
+    return Difference(
+        graph=graph,
+        output=output,
+        precision=precision,
+        runtime=runtime,
+        max=float(gap.max()),
+        mean=float(gap.mean()),
+        cosine=float(np.vdot(given, wanted) / max(norms, 1e-12)),
+        spread=float(wanted.std()),
+    )

@@ -1,0 +1,159 @@
+"""Building survives kills, bad items and full disks; memory holds one shard at most."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from hficma.engine import Engine, build_index, index_info, verify_index
+from hficma.engine.index import Index
+from hficma.engine.shard import ShardWriter
+from hficma.errors import ArtifactError, InputError
+from hficma.recipe import Recipe
+from tests.engine.datasets import NoiseDataset
+
+
+class Interrupted(NoiseDataset):
+    """Reading ends as a kill would at some position."""
+
+    def __init__(self, count: int, stop: int) -> None:
+        super().__init__(count)
+        self.stop: int | None = stop
+        self.read: list[int] = []
+
+    def recipe(self, index: int) -> Recipe:
+        if index == self.stop:
+            raise KeyboardInterrupt
+        self.read.append(index)
+        return super().recipe(index)
+
+
+def ids(path: Path) -> list[str]:
+    index = Index.open(path)
+    return [
+        name
+        for shard in index.shards
+        for _, name in sorted(shard.records.ids(range(shard.count)).items())
+    ]
+
+
+def test_a_killed_build_goes_on_at_the_first_missing_shard(
+    adamine_bundle: Path, tmp_path: Path
+) -> None:
+    """Hours of encoding would be lost."""
+    data = Interrupted(30, stop=25)
+    out = tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        build_index(adamine_bundle, data, out, shard_items=10)
+    assert not out.exists()
+    data.stop, data.read = None, []
+    build_index(adamine_bundle, data, out, shard_items=10)
+    assert data.read == list(range(20, 30))
+    assert ids(out) == [f"r{i}" for i in range(30)]
+    assert not verify_index(out).problems
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_other_inputs_start_over(adamine_bundle: Path, tmp_path: Path) -> None:
+    """Shards of two datasets must never stand in one index."""
+    with pytest.raises(KeyboardInterrupt):
+        build_index(adamine_bundle, Interrupted(30, stop=25), tmp_path / "i", shard_items=10)
+    build_index(adamine_bundle, NoiseDataset(15, first=100), tmp_path / "i", shard_items=10)
+    assert ids(tmp_path / "i") == [f"r{i}" for i in range(100, 115)]
+
+
+def test_bad_items_are_told_and_left_out(hf_icma_bundle: Path, tmp_path: Path) -> None:
+    """One bad line in a million must not cost the index; `strict` makes it an error."""
+    data = NoiseDataset(12, bad=(3, 4), without_photo=(0,))
+    told: list[str] = []
+    build_index(hf_icma_bundle, data, tmp_path / "i", on_bad=told.append, shard_items=2)
+    assert len(told) == 2
+    assert "line 3" in told[0]
+    assert index_info(tmp_path / "i")["items"] == 10
+    with pytest.raises(InputError, match="line 3"):
+        build_index(hf_icma_bundle, data, tmp_path / "strict", strict=True)
+    build_index(hf_icma_bundle, data, tmp_path / "photos", of="images")
+    assert "r0" not in ids(tmp_path / "photos")
+    assert len(ids(tmp_path / "photos")) == 9
+
+
+def test_an_id_enters_once(adamine_bundle: Path, tmp_path: Path) -> None:
+    """Two items of one id could not be told apart in answers or removed."""
+
+    class Twice(NoiseDataset):
+        def recipe(self, index: int) -> Recipe:
+            return super().recipe(index % 7)
+
+    told: list[str] = []
+    build_index(adamine_bundle, Twice(20), tmp_path / "i", shard_items=5, on_bad=told.append)
+    assert ids(tmp_path / "i") == [f"r{i}" for i in range(7)]
+    assert len(told) == 13
+
+
+def test_nothing_usable_is_an_error(adamine_bundle: Path, tmp_path: Path) -> None:
+    """An empty index would answer everything with nothing."""
+    data = NoiseDataset(3, without_photo=(0, 1, 2))
+    with pytest.raises(InputError, match="no usable photo"):
+        build_index(adamine_bundle, data, tmp_path / "i", of="images")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_what_is_finished(
+    adamine_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full in the third shard; the next call goes on from there."""
+    append, calls = ShardWriter.append, []
+
+    def full(self: ShardWriter, *arguments: object) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, *arguments)  # type: ignore[arg-type]
+
+    out = tmp_path / "index"
+    with monkeypatch.context() as patched:
+        patched.setattr(ShardWriter, "append", full)
+        with pytest.raises(ArtifactError, match=r"index: cannot be written \(No space.*kept"):
+            build_index(adamine_bundle, NoiseDataset(30), out, shard_items=10)
+    assert not out.exists()
+    data = Interrupted(30, stop=-1)
+    build_index(adamine_bundle, data, out, shard_items=10)
+    assert data.read == list(range(20, 30))
+
+
+def test_wrong_options_are_named(adamine_bundle: Path, tmp_path: Path) -> None:
+    """Before anything is encoded."""
+    data, out = NoiseDataset(3), tmp_path / "i"
+    with pytest.raises(InputError, match="FAISS"):
+        build_index(adamine_bundle, data, out, prefilter="nonsense")
+    with pytest.raises(InputError, match="no local part"):
+        build_index(adamine_bundle, data, out, keep="tables")
+    out.mkdir()
+    with pytest.raises(ArtifactError, match="exists already"):
+        build_index(adamine_bundle, data, out)
+
+
+def test_damage_is_found(hf_icma_bundle: Path, tmp_path: Path) -> None:
+    """A flipped byte by `verify`, a shortened file when opening."""
+    out = build_index(hf_icma_bundle, NoiseDataset(5), tmp_path / "i", keep="projections")
+    assert verify_index(out).encoded_again == 5
+    query = out / "shards" / "000000" / "query"
+    content = bytearray(query.read_bytes())
+    content[7] ^= 1
+    query.write_bytes(content)
+    assert "query" in verify_index(out).problems[0]
+    query.write_bytes(content[:-1])
+    with pytest.raises(ArtifactError, match="damaged"):
+        Engine.open(out)
+
+
+def test_info_tells_the_error_of_int8_sides(hf_icma_bundle: Path, tmp_path: Path) -> None:
+    """Who trades precision for memory must see what it costs."""
+    out = build_index(
+        hf_icma_bundle, NoiseDataset(9), tmp_path / "i", keep="tables", side_precision="int8"
+    )
+    errors = index_info(out)["side_errors"]
+    assert set(errors) == {"query", "key", "value", "gate", "fuse", "table"}
+    assert all(0 < error["relative_rms"] < 0.02 for error in errors.values())
