@@ -22,3 +22,7 @@ class MissingDependencyError(HficmaError):
         super().__init__(
             f"{purpose} needs {package}, which is not installed: pip install 'hficma[{extra}]'"
         )
+
+
+class ParityError(HficmaError):
+    """A compiled graph does not give what the model gives; the CLI exits with 1."""

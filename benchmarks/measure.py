@@ -1,0 +1,105 @@
+"""How every benchmark measures: interleaved repetitions, medians with their spread, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+NOISY = 0.15
+"""A spread (interquartile range over median) beyond this is called noisy."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one thing that was measured several times."""
+
+    seconds: tuple[float, ...]
+    """Each repetition, in the order measured."""
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over the median."""
+        low, high = np.percentile(self.seconds, [25, 75])
+        return float(high - low) / self.median
+
+    def percentile(self, share: float) -> float:
+        """Seconds within which `share` per cent of the repetitions ended."""
+        return float(np.percentile(self.seconds, share))
+
+
+def interleaved(
+    tasks: Mapping[str, Callable[[], object]], *, repeats: int = 7, warmup: int = 1
+) -> dict[str, Timing]:
+    """Time tasks in turn, A B C A B C ..., so that a drift of the machine meets all of them."""
+    for task in tasks.values():
+        for _ in range(warmup):
+            task()
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def noise_warning(timings: Sequence[Timing]) -> str | None:
+    """A line to print when the machine was too noisy to tell, else None."""
+    worst = max(timing.spread for timing in timings)
+    if worst <= NOISY:
+        return None
+    return (
+        f"noisy machine: the middle half of some repetitions spreads over {worst:.0%} of the median"
+    )
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the packages a figure was measured with; never environment variables."""
+    names = ("torch", "onnxruntime", "faiss-cpu", "numpy", "openvino")
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "packages": {name: version for name in names if (version := _version(name))},
+    }
+
+
+def peak_resident_mb() -> float:
+    """Peak resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+            if flag in flags]  # fmt: skip
+    return f"{models[0] if models else 'unknown'} ({', '.join(wide)})"

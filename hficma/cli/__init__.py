@@ -1,0 +1,134 @@
+"""The command line: parses, calls and prints. Heavy packages are imported inside commands."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from hficma.errors import HficmaError, ParityError
+
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Imports a command's module only when it is called or listed."""
+
+    homes: ClassVar[dict[str, tuple[str, str]]] = {
+        "train": ("hficma.cli.making", "train"),
+        "eval": ("hficma.cli.making", "evaluate"),
+        "compare": ("hficma.cli.making", "compare"),
+        "extract": ("hficma.cli.making", "extract"),
+        "convert": ("hficma.cli.making", "convert"),
+        "export": ("hficma.cli.making", "export"),
+        "index": ("hficma.cli.indexing", "app"),
+        "search": ("hficma.cli.searching", "search"),
+        "bench": ("hficma.cli.benching", "bench"),
+        "data": ("hficma.data.cli", "app"),
+        "vectors": ("hficma.training.vectors_cli", "app"),
+        "demo": ("hficma.cli.demo", "demo"),
+        "doctor": ("hficma.cli.doctor", "doctor"),
+    }
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.homes)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.homes:
+            return None
+        from importlib import import_module
+
+        module, name = self.homes[cmd_name]
+        found = getattr(import_module(module), name)
+        app = found if isinstance(found, typer.Typer) else _alone(cmd_name, found)
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+
+def _alone(name: str, function: Callable[..., object]) -> typer.Typer:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(name)(function)
+    return app
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Find the recipe for a photo of a dish, and the photo for a recipe.",
+)
+
+
+@app.callback()
+def _options(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Where runs, bundles, indexes live.", show_default="workspace"),
+    ] = None,
+) -> None:
+    if home is not None:
+        os.environ["HFICMA_HOME"] = str(home)
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except ParityError as error:
+        _stop(str(error), 1)
+    except HficmaError as error:
+        _stop(str(error), _BAD_INPUT)
+    except KeyboardInterrupt:
+        _stop("interrupted; what was finished is kept, nothing is half-written", _INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _stop(f"{place}cannot be written ({error.strerror}); choose another --home", _BAD_INPUT)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        _stop(
+            f"this command needs {error.name}, which is not installed: "
+            f"pip install 'hficma[{extra}]'",
+            _BAD_INPUT,
+        )
+    sys.exit(0)
+
+
+_EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "gensim": "train",
+    "safetensors": "train",
+    "sklearn": "train",
+    "tensorboard": "train",
+    "pyarrow": "data",
+    "lmdb": "data",
+    "matplotlib": "report",
+    "onnxruntime": "cpu",
+    "faiss": "cpu",
+    "openvino": "openvino",
+}
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"hficma: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,5 @@
+"""`python -m hficma.cli`."""
+
+from hficma.cli import main
+
+main()

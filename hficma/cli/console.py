@@ -1,0 +1,168 @@
+"""What commands print: bars on stderr, answers and tables on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from hficma.engine import Answer
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+MAX_BAD_SHOWN = 10
+
+
+def print_json(value: object) -> None:
+    """One JSON value on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+
+
+def note(text: str) -> None:
+    """Something a user should know, on stderr."""
+    stderr.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose first column is text and whose others are figures."""
+    made = Table(title=title, title_justify="left")
+    for position, column in enumerate(columns):
+        made.add_column(column, justify="left" if position == 0 else "right")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+class Bars:
+    """Progress bars on stderr; a stage that ends within a second leaves no trace."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=stderr,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._bad = 0
+        self._name, self._started = "", 0.0
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()
+        self._progress.stop()
+        if self._bad > MAX_BAD_SHOWN:
+            note(f"... and {self._bad - MAX_BAD_SHOWN} more lines like these")
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """A stage begins, of so many steps."""
+        self._finish()
+        self._name, self._started = name, time.monotonic()
+        self._task = self._progress.add_task(name, total=total)
+
+    def advance(self, count: int = 1) -> None:
+        """So many steps of the stage are done."""
+        if self._task is not None:
+            self._progress.advance(self._task, count)
+
+    def at(self, done: int, total: int) -> None:
+        """The stage stands at `done` of `total`."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def bad(self, message: str) -> None:
+        """A record that was left out; the first few are shown, all are counted."""
+        self._bad += 1
+        if self._bad <= MAX_BAD_SHOWN:
+            note(f"left out: {message}")
+
+    def note(self, text: str) -> None:
+        """A line above the bars."""
+        note(text)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """A line for an epoch that ended."""
+        shown = {
+            key: value for key, value in record.items() if isinstance(value, int | float | str)
+        }
+        note("  ".join(f"{key} {_short(value)}" for key, value in shown.items()))
+
+    @property
+    def left_out(self) -> int:
+        """Records left out so far."""
+        return self._bad
+
+    def _finish(self) -> None:
+        if self._task is None:
+            return
+        self._progress.remove_task(self._task)
+        self._task = None
+        seconds = time.monotonic() - self._started
+        if seconds >= 1:
+            note(f"{self._name}: {seconds:.0f} s")
+
+
+@contextlib.contextmanager
+def counted(bars: Bars, name: str) -> Iterator[Callable[[int, int], None]]:
+    """A stage whose worker reports (done, total)."""
+    bars.stage(name)
+    yield bars.at
+
+
+def print_answer(answer: Answer, *, asked: str) -> None:
+    """A table of hits, and in one line how they were found."""
+    found = Table(title=f"{asked}", title_justify="left")
+    found.add_column("#", justify="right")
+    found.add_column("title", max_width=36)
+    for column in ("S", "global", "local"):
+        found.add_column(column, justify="right", no_wrap=True)
+    found.add_column("ingredients", overflow="ellipsis", no_wrap=True, max_width=60)
+    for hit in answer.hits:
+        found.add_row(
+            str(hit.rank),
+            Text(hit.title or hit.id),
+            f"{hit.score:.3f}",
+            f"{hit.global_score:.3f}",
+            "" if hit.local_score is None else f"{hit.local_score:.3f}",
+            Text(", ".join(hit.ingredients)),
+        )
+    stdout.print(found)
+    proved = (
+        "all ranks certified"
+        if answer.certified >= len(answer.hits)
+        else f"first {answer.certified} of {len(answer.hits)} ranks certified (--exact proves all)"
+    )
+    stdout.print(
+        f"{answer.scored} of {answer.searched} items scored; {proved}; "
+        f"{answer.milliseconds.get('total', 0):.0f} ms",
+        highlight=False,
+    )
+    for line in answer.notes:
+        note(line)
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,173 @@
+"""`hficma index`: make an index, change it, look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from hficma.cli.console import Bars, counted, print_json, stdout, table
+from hficma.errors import ArtifactError, InputError
+from hficma.workspace import Workspace
+
+app = typer.Typer(
+    help="Make an index of recipes or photos; `add`, `remove`, `compact`, `info`, `verify` one.\n\n"
+    "Example: hficma index --data recipes.jsonl",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Index = Annotated[Path | None, typer.Option(help="An index.", show_default="the newest")]
+Data = Annotated[
+    str | None, typer.Option(help="A JSONL file (- reads stdin), a dataset, sample:N.")
+]
+Bundle = Annotated[Path | None, typer.Option(help="A bundle.", show_default="the newest")]
+Strict = Annotated[bool, typer.Option("--strict", help="A bad record is an error.")]
+
+
+@app.callback()
+def make(
+    ctx: typer.Context,
+    bundle: Bundle = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="The index to write.")] = None,
+    of: Annotated[
+        Literal["recipes", "images"],
+        typer.Option(help="recipes answers photos, images answers recipes."),
+    ] = "recipes",
+    keep: Annotated[
+        Literal["tokens", "projections", "tables"] | None,
+        typer.Option(help="What is stored of each item: memory against time."),
+    ] = None,
+    side_precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Of what is stored.")
+    ] = "fp32",
+    prefilter: Annotated[
+        str | None, typer.Option(help="A FAISS factory string.", show_default="by size")
+    ] = None,
+    partition: Annotated[
+        list[str] | None, typer.Option(help="Index only these: train, val, test.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of the branches.")] = "fp32",
+    runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    strict: Strict = False,
+) -> None:
+    if ctx.invoked_subcommand is not None:
+        return
+    from hficma.artifact import read_manifest
+    from hficma.data.dataset import open_dataset
+    from hficma.data.subset import Subset
+    from hficma.engine import build_index
+
+    workspace = Workspace.default()
+    bundle = bundle or workspace.newest("bundle")
+    if data is None:
+        data = read_manifest(bundle, kind="bundle").facts.get("dataset")
+        if data is None:
+            raise InputError(f"{bundle}: names no dataset; give --data")
+    with Bars() as bars:
+        dataset = open_dataset(data, strict=strict, on_bad=bars.bad)
+        if partition:
+            dataset = Subset(dataset, partition)
+        with counted(bars, f"indexing {of}") as progress:
+            path = build_index(
+                bundle, dataset, out or workspace.new("index", of), of=of, keep=keep,
+                side_precision=side_precision, prefilter=prefilter, strict=strict,
+                on_bad=bars.bad, progress=progress, runtime=runtime, precision=precision,
+                device=device,
+            )  # fmt: skip
+    count = _info(path)["items"]
+    left_out = f", {bars.left_out} left out" if bars.left_out else ""
+    stdout.print(f"index: {path} ({count} {of}{left_out})", highlight=False)
+    query = "--image photo.jpg" if of == "recipes" else '--ingredients "tomato, basil"'
+    stdout.print(f"next: hficma search {query}", highlight=False)
+
+
+@app.command("add")
+def add(
+    data: Annotated[str, typer.Option(help="What to add.")],
+    index: Index = None,
+    strict: Strict = False,
+) -> None:
+    """Add a dataset's items. Example: hficma index add --data more.jsonl."""
+    from hficma.data.dataset import open_dataset
+    from hficma.engine import IndexWriter
+
+    path = _path(index)
+    with Bars() as bars, IndexWriter(path) as writer:
+        dataset = open_dataset(data, strict=strict, on_bad=bars.bad)
+        with counted(bars, "adding") as progress:
+            added = writer.add(dataset, strict=strict, on_bad=bars.bad, progress=progress)
+    stdout.print(f"index: {path} ({added} added)", highlight=False)
+
+
+@app.command("remove")
+def remove(
+    ids: Annotated[list[str], typer.Argument(help="Ids to take out.")], index: Index = None
+) -> None:
+    """Take items out by id. Example: hficma index remove 00017 00023."""
+    from hficma.engine import IndexWriter
+
+    path = _path(index)
+    with IndexWriter(path) as writer:
+        removed = writer.remove(ids)
+    stdout.print(f"index: {path} ({removed} removed)", highlight=False)
+
+
+@app.command("compact")
+def compact(index: Index = None) -> None:
+    """Merge shards and free the space of removed items. Example: hficma index compact."""
+    from hficma.engine import IndexWriter
+
+    path = _path(index)
+    with Bars() as bars, IndexWriter(path) as writer, counted(bars, "compacting") as progress:
+        writer.compact(progress=progress)
+    stdout.print(f"index: {path} ({len(_info(path)['shards'])} shards)", highlight=False)
+
+
+@app.command("info")
+def info(
+    index: Index = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What an index holds. Example: hficma index info."""
+    path = _path(index)
+    facts = _info(path)
+    if as_json:
+        print_json(facts)
+        return
+    rows = [[key, str(value)] for key, value in facts.items() if key != "shards"]
+    rows.append(["shards", str(len(facts["shards"]))])
+    stdout.print(table(str(path), ("", ""), rows))
+
+
+@app.command("verify")
+def verify(index: Index = None, bundle: Bundle = None, data: Data = None) -> None:
+    """Check hashes and counts, and encode some items again. Example: hficma index verify."""
+    from hficma.data.dataset import open_dataset
+    from hficma.engine import verify_index
+
+    path = _path(index)
+    with Bars() as bars, counted(bars, "verifying") as progress:
+        dataset = open_dataset(data) if data else None
+        found = verify_index(path, bundle=bundle, dataset=dataset, progress=progress)
+    stdout.print(
+        f"{path}: {found.files} files, {found.items} items, {found.encoded_again} encoded again "
+        f"(largest difference {found.largest_difference:.1e})",
+        highlight=False,
+    )
+    if found.problems:
+        raise ArtifactError("; ".join(found.problems))
+
+
+def _path(index: Path | None) -> Path:
+    return index or Workspace.default().newest("index")
+
+
+def _info(path: Path) -> dict[str, Any]:
+    from hficma.engine import index_info
+
+    return index_info(path)

@@ -1,0 +1,159 @@
+"""`hficma search`: photos or recipes in, answers out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from hficma.cli.console import note, print_answer, print_json
+from hficma.errors import ArtifactError, InputError
+from hficma.recipe import Recipe, read_jsonl, read_recipe
+from hficma.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hficma.engine import Engine, Filter
+
+PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+def search(
+    image: Annotated[Path | None, typer.Option(help="A photo of a dish.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe as a JSON file.")] = None,
+    ingredients: Annotated[
+        str | None, typer.Option(help='Ingredients, such as "tomato, basil".')
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of photos; answers JSONL.")] = None,
+    recipes: Annotated[Path | None, typer.Option(help="A JSONL of recipes; answers JSONL.")] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="An index.", show_default="the newest that can answer")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A bundle.", show_default="the index's own")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Answers wanted.")] = 10,
+    candidates: Annotated[int, typer.Option(min=1, help="Items to re-rank.")] = 200,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Go on until the answer is proved.")
+    ] = False,
+    having: Annotated[
+        list[str] | None, typer.Option("--with", help="Ingredient it must have.")
+    ] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Ingredient it must not have.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Kind of dish.")] = None,
+    partition: Annotated[list[str] | None, typer.Option(help="train, val or test.")] = None,
+    runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the branches that read queries.")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    batch: Annotated[int, typer.Option(min=1, help="Queries worked on together.")] = 32,
+    explain: Annotated[
+        Path | None, typer.Option(help="Write a page that shows why the best answer is.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Find the recipe for a photo, or the photo for a recipe.
+
+    Example: hficma search --image photo.jpg
+    """
+    given = [value for value in (image, recipe, ingredients, images, recipes) if value is not None]
+    if len(given) != 1:
+        raise InputError(
+            "search takes one of --image, --recipe, --ingredients, --images, --recipes"
+        )
+    of: Literal["recipes", "images"] = "recipes" if image or images else "images"
+    query: Path | Recipe | None = image
+    if recipe is not None:
+        query = read_recipe(recipe)
+    elif ingredients is not None:
+        query = _from_ingredients(ingredients)
+    from hficma.engine import Engine, Filter
+
+    wanted = Filter(
+        having=tuple(having or ()),
+        without=tuple(without or ()),
+        categories=tuple(category or ()),
+        partitions=tuple(partition or ()),
+    )
+    with Engine.open(
+        index or _newest(of), bundle=bundle, runtime=runtime, precision=precision, device=device
+    ) as engine:
+        if query is None:
+            _search_many(engine, images, recipes, k, candidates, exact, wanted, batch)
+            return
+        answer = engine.search(
+            image=query if isinstance(query, Path) else None,
+            recipe=query if isinstance(query, Recipe) else None,
+            k=k, candidates=candidates, exact=exact, filter=wanted,
+        )  # fmt: skip
+        if explain is not None:
+            from hficma.engine.explain import write_page
+
+            write_page(engine, query, answer, explain)
+            note(f"why: {explain}")
+    if as_json:
+        print_json(answer.to_json())
+        return
+    print_answer(answer, asked=str(image or recipe or ingredients))
+    note("more: --json gives instructions and links of every answer, --explain a page")
+
+
+def _search_many(
+    engine: Engine,
+    images: Path | None,
+    recipes: Path | None,
+    k: int,
+    candidates: int,
+    exact: bool,
+    wanted: Filter,
+    batch: int,
+) -> None:
+    """Answers as JSONL in the order of the queries; a bad one is reported among them."""
+    from hficma.engine import Answer
+
+    names: list[str] = []
+
+    def queries() -> Iterator[Path | Recipe]:
+        for query in _photos(images) if images is not None else read_jsonl(recipes or Path("-")):
+            names.append(query.id if isinstance(query, Recipe) else str(query))
+            yield query
+
+    failed = 0
+    answers = engine.search_many(
+        queries(), k=k, candidates=candidates, exact=exact, filter=wanted, batch=batch
+    )
+    for number, answer in enumerate(answers):
+        failed += not isinstance(answer, Answer)
+        print(json.dumps({"query": names[number], **answer.to_json()}, ensure_ascii=False))
+    note(f"{len(names) - failed} answered, {failed} could not be read")
+
+
+def _photos(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; --images takes a folder of photos")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTOS)
+    if not found:
+        raise InputError(f"{folder}: holds no photo ({', '.join(sorted(PHOTOS))})")
+    yield from found
+
+
+def _from_ingredients(text: str) -> Recipe:
+    lines = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not lines:
+        raise InputError('--ingredients is empty; write names such as "tomato, basil"')
+    return Recipe.parse({"id": text, "ingredients": list(lines)}, where="--ingredients")
+
+
+def _newest(of: Literal["recipes", "images"]) -> Path:
+    """The newest index that answers this kind of query."""
+    from hficma.engine import index_info
+
+    workspace = Workspace.default()
+    for path in workspace.all("index"):
+        if index_info(path)["of"] == of:
+            return path
+    raise ArtifactError(
+        f"{workspace.home}: no index of {of} here yet; make one with `hficma index --of {of}`"
+    )

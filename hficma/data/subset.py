@@ -1,0 +1,48 @@
+"""Part of a dataset, by partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hficma.data.dataset import Dataset, positions
+from hficma.errors import InputError
+from hficma.recipe import Recipe
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Subset:
+    """The recipes of some partitions, in the dataset's order.
+
+    Args:
+        dataset: the whole.
+        partitions: of `train`, `val`, `test`.
+
+    Raises:
+        InputError: none of its recipes is in them.
+    """
+
+    def __init__(self, dataset: Dataset, partitions: Sequence[str]) -> None:
+        self._dataset = dataset
+        self._positions = positions(dataset, partitions)
+        if not len(self._positions):
+            raise InputError(f"{dataset.name}: holds no recipe of {', '.join(partitions)}")
+
+    @property
+    def name(self) -> str:
+        """The whole dataset's name."""
+        return self._dataset.name
+
+    def __len__(self) -> int:
+        """Recipes in the partitions."""
+        return len(self._positions)
+
+    def recipe(self, index: int) -> Recipe:
+        """The recipe at a position of the part."""
+        return self._dataset.recipe(int(self._positions[index]))
+
+    def photo(self, index: int) -> Image:
+        """Its photo."""
+        return self._dataset.photo(int(self._positions[index]))
