@@ -21,6 +21,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+import hficma.progress
+
 if TYPE_CHECKING:
     from hficma.engine import Answer
 
@@ -50,7 +52,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return made
 
 
-class Bars:
+class Bars(hficma.progress.Progress):
     """Progress bars on stderr; a stage that ends within a second leaves no trace."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from hficma.cli.console import print_json, stdout, table
 
-STEPS = {
+STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "search, index": {"cpu": ("onnxruntime", "faiss")},
     "train, eval, export": {
         "train": ("torch", "torchvision", "onnx", "onnxscript", "gensim", "safetensors"),
