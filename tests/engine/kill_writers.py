@@ -13,17 +13,21 @@ import sys
 import time
 from pathlib import Path
 
+import faiss  # noqa: F401  imported here, not in every fork
+import onnxruntime  # noqa: F401
+
 from hficma.engine import IndexWriter
 from hficma.engine.index import Index
 from tests.engine.datasets import NoiseDataset
 
-LONGEST = 0.25
+WITHIN = 2
+"""Writers are killed within the time that this many whole changes take."""
 
 
-def write(path: Path, turn: int) -> None:
-    """Add, remove and compact until killed."""
+def write(path: Path, turn: int, steps: int) -> None:
+    """Add, remove and compact."""
     with IndexWriter(path) as writer:
-        for step in range(1000):
+        for step in range(steps):
             first = 1000 * turn + 3 * step + 100
             writer.add(NoiseDataset(3, first=first), threads=1)
             writer.remove([f"r{first}"])
@@ -50,16 +54,24 @@ def main() -> None:
     """Kill N writers."""
     path, kills = Path(sys.argv[1]), int(sys.argv[2])
     chance = random.Random(0)
-    for turn in range(kills):
-        child = os.fork()
-        if child == 0:
-            write(path, turn)
-            os._exit(0)
-        time.sleep(chance.uniform(0.0, LONGEST))
+    began = time.perf_counter()
+    os.waitpid(_writer(path, turn=0, steps=2), 0)
+    change = (time.perf_counter() - began) / 2
+    for turn in range(1, kills + 1):
+        child = _writer(path, turn, steps=300)
+        time.sleep(chance.uniform(0.0, WITHIN * change))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         check(path)
     print("killed", kills)
+
+
+def _writer(path: Path, turn: int, steps: int) -> int:
+    child = os.fork()
+    if child == 0:
+        write(path, turn, steps)
+        os._exit(0)
+    return child
 
 
 if __name__ == "__main__":

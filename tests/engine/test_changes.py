@@ -125,8 +125,8 @@ def test_a_second_writer_is_told(index: Path) -> None:
 def test_fifty_kills_lose_nothing(adamine_bundle: Path, tmp_path: Path) -> None:
     """`kill -9` at random moments of add, remove and compact leaves the last good state.
 
-    A process is forked for each kill from one that has imported everything, so that fifty take
-    seconds.
+    `kill_writers` forks each writer from a process that has imported everything, so that fifty
+    take seconds, and checks the index after every kill.
     """
     path = build_index(adamine_bundle, NoiseDataset(20), tmp_path / "index", shard_items=16)
     killer = subprocess.run(
@@ -135,7 +135,7 @@ def test_fifty_kills_lose_nothing(adamine_bundle: Path, tmp_path: Path) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     kept = set(scores(path))
-    assert len(kept) > 20, "no writer came to an end of anything before its kill"
+    assert len(kept) > 24, "no writer came to the end of a change before its kill"
     assert killer.stdout.split() == ["killed", str(KILLS)]
     verification = verify_index(path, spot_checks=10)
     assert not verification.problems
