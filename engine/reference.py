@@ -26,6 +26,19 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
 int8 has none: it is held by what it does to ranks."""
 
 
+GIVEN = (
+    "photos",
+    "word_ids",
+    "sentence_lengths",
+    "sentence_rows",
+    "ingredients",
+    "ingredient_counts",
+    "recipe_lengths",
+    "sentence_counts",
+)
+"""Arrays of a reference that are no graph's output."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """How far one output of a graph is from the reference."""
@@ -119,7 +132,7 @@ def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
         loaded = bundle.runtime(name)
         found += graph_differences(name, loaded, graph.inputs, graph.outputs, reference)
     runtime = found[0].runtime
-    through = score_through(bundle, reference)
+    through = run_through(bundle, {name: reference[name] for name in GIVEN})
     for output in ("global", "local"):
         if output in reference:
             found.append(
@@ -130,28 +143,24 @@ def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
     return found
 
 
-def score_through(bundle: Bundle, items: Arrays) -> dict[str, Array]:
-    """Scores of every photo and recipe of a reference, each graph fed by the one before it.
+def run_through(bundle: Bundle, items: Arrays) -> dict[str, Array]:
+    """Run every graph of a bundle, each fed by those before it.
 
     Args:
         bundle: whose graphs run.
-        items: `photos` and the inputs of `sentence`; `sentence_rows` (M, N) says which sentence
-            stands where, -1 for padding.
+        items: `photos`, ids and lengths by `array_name`; `sentence_rows` (M, N) says which
+            sentence stands where, -1 for padding.
 
     Returns:
-        `global` (B, M) and, with a local part, `local` (B, M), float32.
+        the items and every array made on the way; `global` and `local` (B, M) are the scores.
     """
-    have = reference_arrays(bundle, items)
-    return {name: have[name] for name in ("global", "local") if name in have}
-
-
-def reference_arrays(bundle: Bundle, items: Arrays) -> dict[str, Array]:
-    """Every array on the way from items to scores, by a bundle run by the reference runtime."""
     have = dict(items)
     for name in bundle.facts["graphs"]:
         if name == "recipe":
             have["sentences"] = placed_sentences(have["sentence_vectors"], have["sentence_rows"])
-        _extend(have, bundle, name)
+        given = bundle.run(name, arrays_of(name, bundle.graph(name).inputs, have))
+        for port, array in given.items():
+            have[array_name(name, port)] = array[0] if name.startswith("cross") else array
     if not bundle.has_local:
         have["global"] = have["image_global"] @ have["recipe_global"].T
     return have
@@ -162,13 +171,6 @@ def placed_sentences(vectors: Array, rows: Array) -> Array:
     padded = np.concatenate([vectors, np.zeros_like(vectors[:1])])
     placed: Array = padded[rows]
     return placed
-
-
-def _extend(have: dict[str, Array], bundle: Bundle, graph: str) -> None:
-    given = bundle.run(graph, arrays_of(graph, bundle.graph(graph).inputs, have))
-    for port, array in given.items():
-        grouped = graph.startswith("cross")
-        have[array_name(graph, port)] = array[0] if grouped else array
 
 
 def _difference(

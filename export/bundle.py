@@ -3,38 +3,82 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hficma.artifact import new_directory, read_manifest
+import numpy as np
+import torch
+
+from hficma.artifact import (
+    MANIFEST,
+    Manifest,
+    new_directory,
+    read_manifest,
+    sha256,
+    write_manifest,
+)
+from hficma.data.dataset import open_dataset
+from hficma.engine.bundle import VOCABULARY, Bundle
+from hficma.engine.reference import REFERENCE, run_through
+from hficma.errors import InputError
 from hficma.model import Model, load_model
 from hficma.model.branches import REGIONS, Branch, branches, global_width
 
+from . import parity
+from .card import write_card
+from .items import Items, adversarial_items, arrays, joined, real_items, smooth_items
+from .quantize import quantize_image
 from .trace import OPSET, trace
 
-VOCABULARY = "vocabulary.json"
 WEIGHTS = "model.safetensors"
+PARITY = "parity.json"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+REFERENCE_PAIRS = 4
+"""Items from the dataset in the reference, beside the adversarial ones."""
+CALIBRATION_PHOTOS = 64
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def export_run(run: Path, out: Path, *, precisions: Sequence[str] = ("fp32",)) -> Path:
+def export_run(
+    run: Path,
+    out: Path,
+    *,
+    precisions: Sequence[str] = ("fp32",),
+    data: str | None = None,
+    runtimes: Sequence[str] = ("onnxruntime",),
+    queries: int = parity.LEAST_QUERIES,
+) -> Path:
     """Compile the best weights of a run.
 
     Args:
         run: the run's directory.
         out: the bundle's directory; must not exist.
         precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
+        data: dataset for calibration and parity; None takes the run's own.
+        runtimes: to hold to the torch model.
+        queries: test pairs whose ranks are compared; 0 compares none.
 
     Returns:
         `out`.
 
     Raises:
         ArtifactError: no run there, or `out` exists.
+        ParityError: a graph is not what the model is; nothing is left at `out`.
     """
     model = load_model(run)
     facts = read_manifest(run, kind="run").facts
     return export_model(
-        model, out, precisions=precisions, dataset=facts.get("dataset"), run=run.name
+        model,
+        out,
+        precisions=precisions,
+        data=data or facts.get("dataset"),
+        run=run.name,
+        runtimes=runtimes,
+        queries=queries,
     )
 
 
@@ -43,8 +87,10 @@ def export_model(
     out: Path,
     *,
     precisions: Sequence[str] = ("fp32",),
-    dataset: str | None = None,
+    data: str | None = None,
     run: str | None = None,
+    runtimes: Sequence[str] = ("onnxruntime",),
+    queries: int = 0,
 ) -> Path:
     """Compile a model that is already in memory; see `export_run`.
 
@@ -52,42 +98,115 @@ def export_model(
         model: in evaluation mode, on the CPU.
         out: the bundle's directory; must not exist.
         precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
-        dataset: what `--data` named in training: real items for calibration and parity.
-        run: the run's name.
+        data: dataset for calibration and parity; None takes random items.
+        run: name of the run that trained it, or None for weights that nothing trained.
+        runtimes: to hold to the torch model.
+        queries: test pairs whose ranks are compared; random weights need none.
     """
-    from safetensors.torch import save_file
-
+    wanted = [name for name in PRECISIONS if name == "fp32" or name in precisions]
+    unknown = set(precisions) - set(PRECISIONS)
+    if unknown:
+        raise InputError(f"precision {min(unknown)}: there is none; take {', '.join(PRECISIONS)}")
+    began = time.perf_counter()
     with new_directory(out, kind="bundle", made_by="hficma export") as (building, facts):
-        config = model.config
-        facts.update(
-            model=config.to_json(),
-            model_id=model.model_id,
-            dataset=dataset,
-            run=run,
-            has_local=model.has_local,
-            global_dim=global_width(model),
-            width=config.width,
-            heads=config.heads,
-            regions=REGIONS,
-            sentence_dim=model.sentence_encoder.width,
-            opset=OPSET,
-            graphs={},
-        )
-        save_file(
-            {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
-            building / WEIGHTS,
-        )
-        model.tokenizer.vocabulary.save(building / VOCABULARY)
-        (building / "onnx").mkdir()
-        for name, branch in branches(model):
-            file = f"onnx/{name}.fp32.onnx"
-            trace(branch, building / file)
-            facts["graphs"][name] = _graph_facts(branch) | {"precisions": {"fp32": file}}
+        facts.update(_facts(model, data, run))
+        _write_model(model, building)
+        for precision in wanted:
+            if precision == "int8":
+                photos = _items(model, data, ("train",), CALIBRATION_PHOTOS).photos
+                facts |= quantize_image(building, facts["graphs"]["image"], photos)
+            else:
+                _write_graphs(model, building, facts["graphs"], precision)
+        found, changes = _prove(model, building, facts, data, runtimes, queries)
+        (building / PARITY).write_text(json.dumps(parity.report(found, changes), indent=1))
+        facts["export_seconds"] = round(time.perf_counter() - began, 1)
+        write_card(building, facts, found, changes)
     return out
 
 
-def _graph_facts(branch: Branch) -> dict[str, Any]:
+def _facts(model: Model, data: str | None, run: str | None) -> dict[str, Any]:
+    config = model.config
+    return {
+        "model": config.to_json(),
+        "model_id": model.model_id,
+        "dataset": data,
+        "run": run,
+        "has_local": model.has_local,
+        "global_dim": global_width(model),
+        "width": config.width,
+        "heads": config.heads,
+        "regions": REGIONS,
+        "sentence_dim": model.sentence_encoder.width,
+        "opset": OPSET,
+        "graphs": {},
+    }
+
+
+def _write_model(model: Model, building: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, building / WEIGHTS)
+    (building / WEIGHTS).chmod(0o644)  # safetensors makes it private
+    model.tokenizer.vocabulary.save(building / VOCABULARY)
+    (building / "onnx").mkdir()
+
+
+def _write_graphs(model: Model, building: Path, graphs: dict[str, Any], precision: str) -> None:
+    for name, branch in branches(model, _DTYPES[precision]):
+        file = f"onnx/{name}.{precision}.onnx"
+        trace(branch, building / file)
+        record = graphs.setdefault(name, _ports(branch) | {"precisions": {}})
+        record["precisions"][precision] = file
+
+
+def _ports(branch: Branch) -> dict[str, Any]:
     return {
         "inputs": {name: dataclasses.asdict(port) for name, port in branch.inputs.items()},
         "outputs": {name: dataclasses.asdict(port) for name, port in branch.outputs.items()},
     }
+
+
+def _items(model: Model, data: str | None, partitions: Sequence[str], limit: int) -> Items:
+    if data is None:
+        return smooth_items(model.tokenizer, limit)
+    return real_items(open_dataset(data), model.tokenizer, partitions, limit)
+
+
+def _prove(
+    model: Model,
+    building: Path,
+    facts: dict[str, Any],
+    data: str | None,
+    runtimes: Sequence[str],
+    queries: int,
+) -> tuple[list[parity.Difference], list[parity.RankChange]]:
+    """Write the reference and hold every graph in every precision and runtime to it."""
+    # Opened like any bundle; the files' own hashes come when all are written.
+    files = {
+        str(file.relative_to(building)): sha256(file)
+        for file in building.rglob("*")
+        if file.is_file()
+    }
+    write_manifest(
+        building, Manifest(kind="bundle", made_by="hficma export", files=files, facts=facts)
+    )
+    try:
+        torch_bundle = Bundle.open(building, runtime="torch")
+        pairs = _items(model, data, ("test", "val"), REFERENCE_PAIRS)
+        items = arrays(joined(adversarial_items(model.tokenizer), pairs))
+        reference = run_through(torch_bundle, items)
+        np.savez_compressed(building / REFERENCE, **reference)
+        found = parity.differences(building, reference, runtimes=runtimes)
+        parity.require(found, ())
+        changes = []
+        if queries and data is not None:
+            asked = _items(model, data, ("test", "val"), queries)
+            for name in runtimes:
+                for precision in parity.bundle_precisions(building, name):
+                    bundle = Bundle.open(building, runtime=name, precision=precision)
+                    changes.append(parity.rank_change(bundle, torch_bundle, asked))
+        parity.require(found, changes)
+        return found, changes
+    finally:
+        (building / MANIFEST).unlink()

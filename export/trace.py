@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hficma.errors import MissingDependencyError
-from hficma.model.branches import Branch, Port
+from hficma.model.branches import Branch, Port, Ports
 
 OPSET = 20
 
@@ -39,21 +39,27 @@ def trace(branch: Branch, path: Path) -> None:
         name: {axis: size for axis, size in enumerate(port.shape) if isinstance(size, str)}
         for name, port in ports.items()
     }
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependencyError("onnx", "train", "hficma export") from error
     torch.onnx.register_custom_op_symbolic("aten::mT", _transpose_last, OPSET)
+    torch.onnx.register_custom_op_symbolic("aten::addcmul", _add_product, OPSET)
     with torch.no_grad(), _quiet():
-        try:
-            torch.onnx.export(
-                branch,
-                examples,
-                str(path),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=list(branch.inputs),
-                output_names=list(branch.outputs),
-                dynamic_axes=dynamic,
-            )
-        except ImportError as error:
-            raise MissingDependencyError("onnx", "train", "hficma export") from error
+        torch.onnx.export(
+            branch,
+            examples,
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(branch.inputs),
+            output_names=list(branch.outputs),
+            dynamic_axes=dynamic,
+        )
+    model = onnx.load(path)
+    _inline_shared_weights(model.graph)
+    _name_outputs(model.graph, branch.outputs)
+    onnx.save(model, path)
 
 
 def _example(port: Port) -> torch.Tensor:
@@ -66,6 +72,44 @@ def _transpose_last(graph: Any, values: Any) -> Any:
     """`Tensor.mT`, which the exporter does not know."""
     rank = values.type().dim()
     return graph.op("Transpose", values, perm_i=[*range(rank - 2), rank - 1, rank - 2])
+
+
+def _add_product(graph: Any, values: Any, left: Any, right: Any, scale: Any) -> Any:
+    """`addcmul` without the exporter's product with a scale of 1, a pass over all of it."""
+    return graph.op("Add", values, graph.op("Mul", left, right))
+
+
+def _inline_shared_weights(graph: Any) -> None:
+    """Let layers with equal weights read them directly.
+
+    The exporter stores equal tensors once and passes copies through Identity nodes, behind
+    which quantisers and TensorRT no longer see a constant.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    shared = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type == "Identity" and node.input[0] in constants
+    }
+    kept = [node for node in graph.node if not set(node.output) & shared.keys()]
+    for node in kept:
+        node.input[:] = [shared.get(name, name) for name in node.input]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _name_outputs(graph: Any, ports: Ports) -> None:
+    """Give outputs the sizes of their ports; the tracer's guesses can be names of its own."""
+    for output in graph.output:
+        shape = output.type.tensor_type.shape
+        del shape.dim[:]
+        for size in ports[output.name].shape:
+            dimension = shape.dim.add()
+            if isinstance(size, str):
+                dimension.dim_param = size
+            else:
+                dimension.dim_value = size
+    del graph.value_info[:]  # sizes of the example, not of every input
 
 
 @contextlib.contextmanager

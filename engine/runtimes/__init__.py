@@ -12,6 +12,9 @@ __all__ = ["RUNTIMES", "Array", "Arrays", "Execution", "Graph", "Port", "Runtime
 
 RUNTIMES = {
     "onnxruntime": ("onnxruntime", "OnnxRuntime"),
+    "openvino": ("openvino", "OpenVinoRuntime"),
+    "tensorrt": ("tensorrt", "TensorRTRuntime"),
+    "torch": ("torch", "TorchRuntime"),
 }
 """Module and class of each runtime; loaded when asked for, since each needs its own package."""
 
