@@ -30,6 +30,7 @@ from .layout import (
     photo_key,
     shard_name,
 )
+from .lmdb_files import open_lmdb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -231,11 +232,8 @@ class _Files:
     def photo(self, key: bytes) -> bytes | None:
         """The bytes under a key of the photo store."""
         self._own()
-        with self._lock:
-            if self._store is None:
-                from .sources.lmdb_source import open_lmdb
-
-                self._store = open_lmdb(self._path / PHOTOS)
+        if self._store is None:
+            self._store = open_lmdb(self._path / PHOTOS)
         with self._store.begin() as transaction:
             content: bytes | None = transaction.get(key)
         return content

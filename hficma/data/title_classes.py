@@ -51,7 +51,7 @@ def title_classes(
     options = options or TitleClassOptions()
     split = [words(title) for title in titles]
     parts = [part or "train" for part in partitions]
-    bigrams = [dict.fromkeys(_bigrams(title)) for title in split]
+    bigrams = [list(dict.fromkeys(_bigrams(title))) for title in split]
     counts: Counter[tuple[str, str]] = Counter()
     seen: dict[str, set[tuple[str, str]]] = {part: set() for part in set(parts)}
     for pairs, part in zip(bigrams, parts, strict=True):

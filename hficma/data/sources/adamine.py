@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from hficma.data.lmdb_files import open_lmdb
 from hficma.errors import InputError
 from hficma.recipe import PARTITIONS
 from hficma.safe_pickle import loads
 from hficma.vectors import WordVectors
 
-from .lmdb_source import leaving_out_bad, open_lmdb, recipe_of
+from .lmdb_source import leaving_out_bad, recipe_of
 from .published import (
     Classes,
     SideTable,
@@ -70,7 +71,7 @@ class AdaMineSource(Source):
         super().__init__(path)
         self._stores = path / "data_lmdb" if (path / "data_lmdb").is_dir() else path
         self._photos: dict[str, Field] = {}
-        self._opening = Lock()  # a process may open an LMDB only once
+        self._opening = Lock()
 
     @classmethod
     def fits(cls, path: Path) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from hficma.data.lmdb_files import open_lmdb
 from hficma.errors import InputError
 from hficma.recipe import PARTITIONS
 from hficma.safe_pickle import load_all, loads
 from hficma.vectors import WordVectors
 
-from .lmdb_source import leaving_out_bad, open_lmdb, recipe_of
+from .lmdb_source import leaving_out_bad, recipe_of
 from .published import (
     Classes,
     ImageTree,
@@ -85,7 +86,6 @@ class Im2RecipeSource(Source):
                 value = transaction.get(identity.encode("latin1", errors="replace"))
                 where = f"{store} recipe {identity}"
                 yield partial(self._read, identity, part, value, where, words, texts, classes)
-        environment.close()
 
     def _read(
         self,

@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hficma.errors import InputError, MissingDependencyError
+from hficma.errors import InputError
 from hficma.recipe import Recipe
 
 from .published import SideTable, layer1_recipe
-
-if TYPE_CHECKING:
-    import lmdb
-
-
-def open_lmdb(path: Path) -> lmdb.Environment:
-    """Open an LMDB folder for reading, wherever it lies.
-
-    Raises:
-        InputError: it is no LMDB.
-        MissingDependencyError: lmdb is not installed.
-    """
-    try:
-        import lmdb
-    except ImportError as error:
-        raise MissingDependencyError("lmdb", "data", "reading LMDBs") from error
-    try:
-        return lmdb.open(
-            str(path), readonly=True, lock=False, readahead=False, subdir=path.is_dir()
-        )
-    except lmdb.Error as error:
-        raise InputError(f"{path}: is no LMDB that can be opened ({error})") from error
 
 
 def recipe_of(
