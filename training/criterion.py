@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class Criterion(nn.Module):
         image: Tokens,
         recipe: Tokens,
         *,
-        classes: Tensor | None = None,
+        classes: Tensor,
         generator: torch.Generator | None = None,
     ) -> BatchLoss:
         """The loss of B pairs.
@@ -64,75 +65,128 @@ class Criterion(nn.Module):
             classes: dish class of each pair (B,), 0 = none.
             generator: for losses that draw pairs.
         """
-        options = self.options
+        sum_ = _Sum(image.global_.new_zeros(()))
         count = len(image.global_)
-        pairs = _first(recipe, count)
-        extra = recipe.global_[count:]
-        pairs = distributed.gather_tokens(pairs)
-        recipes_global = torch.cat([pairs.global_, distributed.gather(extra)])
-        images_global = distributed.gather(image.global_)
-        if classes is not None:
-            classes = distributed.gather(classes)
+        pairs = _rows(recipe, slice(0, count))
+        self._add_global(sum_, image, pairs, recipe.global_[count:], classes, generator)
+        if self.options.on_score is not None or self.options.on_local is not None:
+            self._add_pairwise(sum_, model, image, pairs, classes, generator)
+        if self.head is not None:
+            self._add_classification(sum_, image, pairs, classes)
+        if sum_.idle:
+            sum_.parts["bad_pairs"] = sum(sum_.idle) / len(sum_.idle)
+        return BatchLoss(sum_.value, sum_.parts)
 
-        rows = image.global_.float() @ recipes_global.float().T
-        global_ = distributed.gather_rows(rows)
-        local = score = None
-        if model.has_local and (options.on_score or options.on_local):
-            tile = options.block**2 if options.block else None
-            local = distributed.gather_rows(
-                model.pair_scores(
-                    model.project_image(image), model.project_recipe(pairs), tile=tile
-                )
+    def _add_global(
+        self,
+        sum_: _Sum,
+        image: Tokens,
+        pairs: Tokens,
+        extra: Tensor,
+        classes: Tensor,
+        generator: torch.Generator | None,
+    ) -> None:
+        loss = self.options.on_global
+        if loss is None:
+            return
+        images, recipes = distributed.gather(image.global_), distributed.gather(pairs.global_)
+        everyone = torch.cat([recipes, distributed.gather(extra)])
+
+        def table(own: Tensor, others: Tensor) -> Tensor:
+            return distributed.gather_rows(own.float() @ others.float().T)
+
+        similarities = Similarities(
+            scores=table(image.global_, everyone),
+            images=table(image.global_, images),
+            recipes=table(pairs.global_, recipes),
+            classes=distributed.gather(classes),
+            generator=generator,
+        )
+        sum_.add("on_global", loss, similarities)
+
+    def _add_pairwise(
+        self,
+        sum_: _Sum,
+        model: Model,
+        image: Tokens,
+        pairs: Tokens,
+        classes: Tensor,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Losses on S and S_local: over the whole batch, or the mean over groups of it."""
+        options, config = self.options, model.config
+        tile = options.block**2 if options.block else None
+        groups = list(_groups(len(image.global_), options.group))
+        share = 1 / len(groups)
+        for rows in groups:
+            own_image, own_recipe, own_classes = (
+                _rows(image, rows),
+                _rows(pairs, rows),
+                classes[rows],
             )
-        if options.on_score is not None:
-            config = model.config
-            score = config.global_weight * global_[:, : len(global_)]
-            if local is not None:
+            if not options.group:
+                own_recipe = distributed.gather_tokens(own_recipe)
+                own_classes = distributed.gather(own_classes)
+            score = config.global_weight * (
+                own_image.global_.float() @ own_recipe.global_.float().T
+            )
+            local = None
+            if model.has_local:
+                local = model.pair_scores(
+                    model.project_image(own_image), model.project_recipe(own_recipe), tile=tile
+                )
                 score = score + config.local_weight * local
+            for name, loss, table in (
+                ("on_score", options.on_score, score),
+                ("on_local", options.on_local, local),
+            ):
+                if loss is None or table is None:
+                    continue
+                if options.group:
+                    found = table
+                    weight = share / distributed.world_size()
+                else:
+                    found, weight = distributed.gather_rows(table), 1.0
+                similarities = Similarities(scores=found, classes=own_classes, generator=generator)
+                sum_.add(name, loss, similarities, share=weight)
 
-        unimodal = options.on_global is not None
-        images = distributed.gather_rows(image.global_ @ images_global.T) if unimodal else None
-        own_recipes = recipe.global_[:count] @ pairs.global_.T if unimodal else None
-        recipes = distributed.gather_rows(own_recipes) if own_recipes is not None else None
-
-        value = global_.new_zeros(())
-        parts: dict[str, float] = {}
-        idle: list[float] = []
-
-        def add(name: str, loss: Loss | None, scores: Tensor | None, *, one_kind: bool) -> None:
-            nonlocal value
-            if loss is None or scores is None:
-                return
-            found = loss(
-                Similarities(
-                    scores=scores,
-                    images=images if one_kind else None,
-                    recipes=recipes if one_kind else None,
-                    classes=classes,
-                    generator=generator,
-                )
-            )
-            value = value + loss.weight * found.value
-            parts[name] = float(found.value.detach())
-            if found.bad_pairs is not None:
-                idle.append(found.bad_pairs)
-
-        add("on_score", options.on_score, score, one_kind=False)
-        add("on_global", options.on_global, global_, one_kind=True)
-        add("on_local", options.on_local, local, one_kind=False)
-        if self.head is not None and classes is not None:
-            weight = options.classification
-            value = (1 - 2 * weight) * value
-            for name, own in (("image", image.global_), ("recipe", recipe.global_[:count])):
-                logits = self.head(nn.functional.normalize(own.float(), dim=-1))
-                part = classification(distributed.gather_rows(logits), classes)
-                value = value + weight * part
-                parts[f"{name}_classes"] = float(part.detach())
-        if idle:
-            parts["bad_pairs"] = sum(idle) / len(idle)
-        return BatchLoss(value, parts)
+    def _add_classification(
+        self, sum_: _Sum, image: Tokens, pairs: Tokens, classes: Tensor
+    ) -> None:
+        assert self.head is not None
+        weight = self.options.classification
+        sum_.value = (1 - 2 * weight) * sum_.value
+        everyone = distributed.gather(classes)
+        for name, own in (("image", image.global_), ("recipe", pairs.global_)):
+            logits = self.head(nn.functional.normalize(own.float(), dim=-1))
+            part = classification(distributed.gather_rows(logits), everyone)
+            sum_.value = sum_.value + weight * part
+            sum_.parts[f"{name}_classes"] = float(part.detach())
 
 
-def _first(recipe: Tokens, count: int) -> Tokens:
-    tokens = None if recipe.tokens is None else recipe.tokens[:count]
-    return Tokens(recipe.global_[:count], tokens, recipe.lengths[:count])
+@dataclass
+class _Sum:
+    """The loss while it is added up."""
+
+    value: Tensor
+    parts: dict[str, float] = field(default_factory=dict)
+    idle: list[float] = field(default_factory=list)
+
+    def add(self, name: str, loss: Loss, batch: Similarities, *, share: float = 1.0) -> None:
+        found = loss(batch)
+        self.value = self.value + share * loss.weight * found.value
+        self.parts[name] = self.parts.get(name, 0.0) + share * float(found.value.detach())
+        if found.bad_pairs is not None:
+            self.idle.append(found.bad_pairs)
+
+
+def _groups(count: int, size: int) -> Iterator[slice]:
+    """Slices of nearly equal size, at most `size` (0: all) and at least 2."""
+    number = max(1, min(-(-count // size), count // 2)) if size else 1
+    for group in range(number):
+        yield slice(group * count // number, (group + 1) * count // number)
+
+
+def _rows(tokens: Tokens, rows: slice) -> Tokens:
+    values = None if tokens.tokens is None else tokens.tokens[rows]
+    return Tokens(tokens.global_[rows], values, tokens.lengths[rows])

@@ -11,6 +11,7 @@ import torch
 
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.errors import InputError
+from hficma.images import CROP
 from hficma.model import Model, ModelConfig, build_model
 from hficma.recipe import read_jsonl
 from hficma.training import distributed
@@ -128,6 +129,7 @@ def _train(
         )
     weights = options.trunk.weights if checkpoint is None else None
     model = build_model(options.model, vectors, backbone_weights=weights, seed=seed).to(device)
+    _check_widths(model)
     if checkpoint is None:
         options = _with_sentence_encoder(options, model, progress)
     else:
@@ -183,6 +185,20 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"{name}: there is no such GPU here; give cpu")
     return device
+
+
+def _check_widths(model: Model) -> None:
+    """The published model leaves both global vectors as they are: they must be equally wide."""
+    config = model.config
+    if config.kind == "hf-icma" and config.global_dim is None:
+        probe = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
+        with torch.no_grad():
+            channels = model.eval().regions(probe).shape[2]
+        if channels != 2 * config.width:
+            raise InputError(
+                f"model.global_dim: backbone {config.backbone} gives {channels} channels, recipes "
+                f"{2 * config.width}; give a width for both, such as model.global_dim=256"
+            )
 
 
 def _with_sentence_encoder(options: Options, model: Model, progress: Progress) -> Options:

@@ -77,13 +77,19 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merge(base: Tree, change: Mapping[str, Any]) -> Tree:
-    """`change` over `base`, section by section; a loss of another `name` replaces the old one."""
+    """`change` over `base`, section by section.
+
+    A loss of another `name` replaces the old one, and `strategies` the old list of them.
+    """
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            renamed = "name" in value and value["name"] != old.get("name") and key != "sampler"
-            merged[key] = dict(value) if renamed else merge(dict(old), value)
+            renamed = key.startswith("on_") and value.get("name", old.get("name")) != old.get(
+                "name"
+            )
+            whole = renamed or key == "strategies"
+            merged[key] = dict(value) if whole else merge(dict(old), value)
         else:
             merged[key] = value
     return merged

@@ -1,0 +1,183 @@
+"""Whole runs on a small sample: every preset, reproducible, resumable, killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hficma.artifact import read_manifest
+from hficma.errors import ArtifactError, InputError
+from hficma.model import load_model
+from hficma.training import presets, train
+from hficma.training.log import read_log
+from hficma.workspace import Workspace
+
+Trained = Callable[..., Path]
+
+
+def weights_of(run: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = load_file(run / read_manifest(run, kind="run").facts["last"]["file"])
+    return found
+
+
+def same_bits(first: Path, second: Path) -> bool:
+    one, other = weights_of(first), weights_of(second)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_trains(preset: str, trained: Trained) -> None:
+    """A preset that cannot take a step, or whose loss is no number, is a broken promise."""
+    run = trained(f"preset-{preset}", "trainer.epochs=1", preset=preset)
+    (epoch,) = [record for record in read_log(run) if record["kind"] == "epoch"]
+    assert epoch["train"]["loss"] == pytest.approx(epoch["train"]["loss"], abs=1e6)
+    assert {"image_to_recipe", "recipe_to_image", "recall_sum"} <= epoch["validation"].keys()
+    model = load_model(run)
+    assert model.config.kind == ("hf-icma" if preset in _CROSS else "adamine")
+
+
+_CROSS = ("hf-icma", "hf-icma-small", "best", "demo")
+
+
+def test_the_same_seed_gives_the_same_bits(reference: Path, trained: Trained) -> None:
+    again = trained("again", "trainer.epochs=4", "trainer.average=0.9")
+    assert same_bits(reference, again)
+    other = trained("other", "trainer.epochs=1", "trainer.seed=5")
+    assert not torch.equal(
+        weights_of(other)["recipe_global.linear.weight"],
+        weights_of(reference)["recipe_global.linear.weight"],
+    )
+
+
+def test_the_loss_falls(reference: Path) -> None:
+    losses = [r["train"]["loss"] for r in read_log(reference) if r["kind"] == "epoch"]
+    assert losses[-1] < losses[0]
+
+
+def test_the_first_epoch_can_be_the_best(trained: Trained) -> None:
+    """The published logger never saves at the first epoch."""
+    run = trained("first", "trainer.epochs=1")
+    assert read_manifest(run, kind="run").facts["best"]["epoch"] == 1
+
+
+def test_a_run_killed_ten_times_ends_at_the_same_bits(
+    reference: Path, trained: Trained, workspace: Workspace
+) -> None:
+    """Whatever is being written when the kill comes: weights, manifest, log or nothing."""
+    path = workspace.home / "runs" / "killed"
+    draw = random.Random(0)
+    context = multiprocessing.get_context("fork")
+
+    def go_on() -> None:
+        torch.set_num_threads(1)
+        if path.exists():
+            train(run=path, resume=True, workspace=workspace)
+        else:
+            trained("killed", "trainer.epochs=4", "trainer.average=0.9")
+
+    started = time.monotonic()
+    process = context.Process(target=go_on)
+    process.start()
+    process.join()
+    whole = time.monotonic() - started
+    shutil.rmtree(path)
+    kills = 0
+    while kills < 10:
+        process = context.Process(target=go_on)
+        process.start()
+        process.join(timeout=draw.uniform(0.1, whole / 3))
+        if process.exitcode is None:
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        elif path.exists():
+            shutil.rmtree(path)  # it finished: begin anew until ten kills are done
+        kills += 1
+    process = context.Process(target=go_on)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert same_bits(reference, path)
+    epochs = [record["epoch"] for record in read_log(path) if record["kind"] == "epoch"]
+    assert epochs == [1, 2, 3, 4], "the log repeats or misses an epoch"
+    files = {f"checkpoints/{file.name}" for file in (path / "checkpoints").iterdir()}
+    assert files <= set(read_manifest(path, kind="run").files), "a kill left files behind"
+
+
+def test_an_existing_run_is_not_touched(reference: Path, trained: Trained) -> None:
+    before = (reference / "manifest.json").read_bytes()
+    with pytest.raises(ArtifactError, match="exists already"):
+        trained("reference")
+    assert (reference / "manifest.json").read_bytes() == before
+
+
+def test_resuming_can_add_epochs_and_change_nothing_else(
+    trained: Trained, workspace: Workspace
+) -> None:
+    run = trained("more", "trainer.epochs=1")
+    with pytest.raises(InputError, match="cannot change"):
+        train(run=run, overrides=["optimizer.lr=1"], resume=True, workspace=workspace)
+    train(run=run, overrides=["trainer.epochs=2"], resume=True, workspace=workspace)
+    assert read_manifest(run, kind="run").facts["last"]["epoch"] == 2
+
+
+def test_a_frozen_trunk_keeps_its_weights_and_its_batchnorm(trained: Trained) -> None:
+    """The published code lets BatchNorm statistics drift while the trunk is frozen."""
+    one = weights_of(trained("frozen-1", "trainer.epochs=1"))
+    two = weights_of(trained("frozen-2", "trainer.epochs=2"))
+    trunk = [name for name in one if name.startswith("trunk.")]
+    assert trunk
+    assert all(torch.equal(one[name], two[name]) for name in trunk)
+
+
+@pytest.mark.parametrize("schedule", ["tuned", "alternate", "freeze-then-tune"])
+def test_schedules_train_the_trunk_when_they_say(schedule: str, trained: Trained) -> None:
+    run = trained(
+        f"schedule-{schedule}",
+        f"trunk.schedule={schedule}",
+        "trunk.switch_epoch=1",
+        "trunk.patience=0",
+        "trainer.epochs=2",
+    )
+    trained_in = [r["trunk_trained"] for r in read_log(run) if r["kind"] == "epoch"]
+    assert trained_in[1] == 1 or schedule == "alternate"
+    assert trained_in[0] == (1 if schedule == "tuned" else 0)
+
+
+def test_options_environment_and_curves_are_in_the_run(reference: Path) -> None:
+    options = json.loads((reference / "options.json").read_text())
+    assert options["trainer"]["epochs"] == 4
+    environment = json.loads((reference / "environment.json").read_text())
+    assert environment["packages"]["torch"]
+    assert not {"PATH", "HOME"} & environment.keys(), "environment variables leak secrets"
+    page = (reference / "curves.html").read_text()
+    assert "photo to recipe: medR" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert list((reference / "events").iterdir())
+
+
+def test_fewer_than_two_pairs_is_an_error_that_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "recipes.jsonl"
+    file.write_text('{"title": "soup", "ingredients": ["water"]}\n')
+    with pytest.raises(InputError, match="training pairs"):
+        train(data=str(file), workspace=Workspace(tmp_path / "home"))
+
+
+def test_global_vectors_of_different_widths_are_an_error_that_says_what_to_give(
+    trained: Trained,
+) -> None:
+    with pytest.raises(InputError, match="global_dim"):
+        trained("widths", "model.global_dim=null")
