@@ -63,7 +63,12 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
             return _decode_jpeg(content, image)
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{name}: claims more than {MAX_PIXELS // 1_000_000} million pixels; "
+            "scale it down first"
+        ) from error
+    except UnidentifiedImageError as error:
         raise InputError(f"{name}: is no image that can be read (JPEG, PNG, WebP)") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise InputError(f"{name}: the image is damaged or truncated ({error})") from error

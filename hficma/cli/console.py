@@ -136,12 +136,12 @@ def counted(bars: Bars, name: str) -> Iterator[Callable[[int, int], None]]:
 
 def print_answer(answer: Answer, *, asked: str) -> None:
     """A table of hits, and in one line how they were found."""
-    found = Table(title=f"{asked}", title_justify="left")
-    found.add_column("#", justify="right")
-    found.add_column("title", max_width=36)
+    found = Table(title=asked, title_justify="left", expand=True)
+    found.add_column("#", justify="right", width=3)
+    found.add_column("title", ratio=2)
     for column in ("S", "global", "local"):
-        found.add_column(column, justify="right", no_wrap=True)
-    found.add_column("ingredients", overflow="ellipsis", no_wrap=True, max_width=60)
+        found.add_column(column, justify="right", no_wrap=True, width=7)
+    found.add_column("ingredients", ratio=3, overflow="ellipsis", no_wrap=True)
     for hit in answer.hits:
         found.add_row(
             str(hit.rank),
