@@ -14,15 +14,17 @@ MIN_ITEMS = 2
 """A class that fewer training items share can make no pair."""
 
 
-def dish_classes(recipes: Sequence[Recipe], training: int) -> npt.NDArray[np.int64]:
+def dish_classes(
+    recipes: Sequence[Recipe], training: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """A class number for each recipe, 0 for none.
 
     Args:
-        recipes: training recipes first.
-        training: how many of them are for training; classes are those that occur there.
+        recipes: of all pairs.
+        training: rows of those to train on; classes are those that occur there.
     """
     labels = [recipe.category for recipe in recipes]
-    counts = Counter(label for label in labels[:training] if label)
+    counts = Counter(label for row in training if (label := labels[row]))
     known = sorted(label for label, count in counts.items() if count >= MIN_ITEMS)
     numbers = {label: number for number, label in enumerate(known, 1)}
     return np.array([numbers.get(label or "", 0) for label in labels], dtype=np.int64)

@@ -77,7 +77,7 @@ def train(
     options = load_options(preset, overrides)
     dataset = open_dataset(data or DEFAULT_DATA, on_bad=progress.note)
     path = run or workspace.new("run", Path(preset).stem)
-    return _train(options, dataset, path, None, workspace.cache, progress)
+    return train_on(options, dataset, path, cache=workspace.cache, progress=progress)
 
 
 def _resume(
@@ -98,17 +98,31 @@ def _resume(
                 )
         tree = merge(tree, change)
     dataset = open_dataset(data or directory.facts["dataset"], on_bad=progress.note)
-    return _train(parse_options(tree), dataset, path, directory, workspace.cache, progress)
+    options = parse_options(tree)
+    return train_on(
+        options, dataset, path, directory=directory, cache=workspace.cache, progress=progress
+    )
 
 
-def _train(
+def train_on(
     options: Options,
     dataset: Dataset,
     path: Path,
-    directory: RunDirectory | None,
+    *,
     cache: Path,
     progress: Progress,
+    directory: RunDirectory | None = None,
 ) -> Path:
+    """Train on a dataset that is open already.
+
+    Args:
+        options: of the run.
+        dataset: what to learn from; its partitions say which pairs.
+        path: where the run goes.
+        cache: the workspace's cache folder.
+        progress: told of the work.
+        directory: the run to go on with, or None.
+    """
     device = pick_device(options.trainer.device)
     distributed.start(device)
     seed = options.trainer.seed
@@ -156,7 +170,7 @@ def _train(
         pairs.texts.encode_sentences(model)
         if extra is not None:
             extra.encode_sentences(model)
-    classes = dish_classes(pairs.recipes, len(train_rows)) if _uses_classes(options) else None
+    classes = dish_classes(pairs.recipes, pairs.train) if _uses_classes(options) else None
     if classes is None:
         classes = np.zeros(len(pairs.recipes), dtype=np.int64)
     training = Training(options, model, pairs, classes, extra, directory, progress)

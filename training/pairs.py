@@ -52,7 +52,7 @@ def split(dataset: Dataset, seed: int, note: Callable[[str], None]) -> tuple[Pos
 
 
 class Pairs:
-    """Training and validation pairs, by row: training first.
+    """Training and validation pairs, by row.
 
     Args:
         dataset: where they come from.
@@ -76,15 +76,16 @@ class Pairs:
     ) -> None:
         self._dataset, self._options = dataset, options
         self._cache, self._progress = cache, progress
-        self._positions = np.concatenate([train, validation])
+        # In the dataset's order, so that other splits of the same pairs find the same cache.
+        self._positions = np.sort(np.concatenate([train, validation]))
         self._regions: PhotoArray | None = None
         self._pixels: PhotoArray | None = None
         self._told = False
         recipes = [dataset.recipe(int(position)) for position in self._positions]
         self.recipes = recipes
         self.texts = RecipeTexts(recipes, model.tokenizer)
-        self.train = np.arange(len(train))
-        self.validation = np.arange(len(train), len(self._positions))
+        self.train = np.searchsorted(self._positions, np.sort(train))
+        self.validation = np.searchsorted(self._positions, np.sort(validation))
 
     def prepare(self, model: Model, *, original_trunk: bool) -> None:
         """Fill the cache that the next epochs read, and leave out photos that cannot be read."""
@@ -149,7 +150,6 @@ class Pairs:
                 self._progress.advance,
                 views=self._options.photos.views,
                 scale=self._options.photos.scale,
-                seed=self._options.trainer.seed,
             )
             model.trunk.train(training)
         return self._regions

@@ -119,7 +119,7 @@ def cached_pixels(
     key = _key("pixels", dataset, positions)
 
     def fill(rows: npt.NDArray[np.generic]) -> Iterator[str | None]:
-        for number, (pixels, complaint) in enumerate(_read_all(dataset, positions, "square", 0, 0)):
+        for number, (pixels, complaint) in enumerate(_read_all(dataset, positions, "square")):
             if pixels is not None:
                 rows[number] = pixels[0]
             on_done(1)
@@ -138,7 +138,6 @@ def cached_regions(
     *,
     views: int = 0,
     scale: float = 1.0,
-    seed: int = 0,
 ) -> PhotoArray:
     """A frozen trunk's regions (P, 1 + views, R, C) float16: the centre crop, then random views.
 
@@ -150,18 +149,17 @@ def cached_regions(
         on_done: told how many photos were added.
         views: random views beside the centre crop.
         scale: least share of a photo's area in a view.
-        seed: of the views.
     """
     trunk = hashlib.sha256()
     for name, tensor in sorted(model.trunk.state_dict().items()):
         trunk.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    detail = [trunk.hexdigest(), views, scale if views else 1.0, seed if views else 0]
+    detail = [trunk.hexdigest(), views, scale if views else 1.0]
     key = _key("regions", dataset, positions, *detail)
 
     def fill(rows: npt.NDArray[np.generic]) -> Iterator[str | None]:
         waiting: list[tuple[int, Pixels]] = []
         for number, (pixels, complaint) in enumerate(
-            _read_all(dataset, positions, "views", views, seed, scale)
+            _read_all(dataset, positions, "views", views, scale)
         ):
             if pixels is not None:
                 waiting.append((number, pixels))
@@ -191,7 +189,7 @@ def read_photos(
     dataset: Dataset, positions: Positions
 ) -> Iterator[tuple[Pixels | None, str | None]]:
     """Each photo's centre crop (1, 224, 224, 3), or why it cannot be read, in order."""
-    return _read_all(dataset, positions, "views", 0, 0)
+    return _read_all(dataset, positions, "views")
 
 
 def _key(kind: str, dataset: Dataset, positions: Positions, *detail: object) -> str:
@@ -232,7 +230,7 @@ def _cached(
 
 
 def _read_all(
-    dataset: Dataset, positions: Positions, how: str, views: int, seed: int, scale: float = 1.0
+    dataset: Dataset, positions: Positions, how: str, views: int = 0, scale: float = 1.0
 ) -> Iterator[tuple[Pixels | None, str | None]]:
     """Each photo's pixels (views, side, side, 3), or why there are none, in order."""
     chunks = deque(positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
@@ -242,7 +240,7 @@ def _read_all(
         while chunks or jobs:
             while chunks and len(jobs) < _CHUNKS_AHEAD:  # bounds the memory
                 chunk = chunks.popleft()
-                jobs.append(pool.submit(_read_chunk, source, chunk, how, views, seed, scale))
+                jobs.append(pool.submit(_read_chunk, source, chunk, how, views, scale))
             yield from jobs.popleft().result()
 
 
@@ -255,7 +253,7 @@ def _workers(dataset: Dataset, photos: int) -> Executor:
 
 
 def _read_chunk(
-    source: Dataset | str, positions: Positions, how: str, views: int, seed: int, scale: float
+    source: Dataset | str, positions: Positions, how: str, views: int, scale: float
 ) -> list[tuple[Pixels | None, str | None]]:
     dataset = open_dataset(source) if isinstance(source, str) else source
     found: list[tuple[Pixels | None, str | None]] = []
@@ -268,7 +266,7 @@ def _read_chunk(
         if how == "square":
             pixels = square(photo)[None]
         else:
-            generator = np.random.default_rng([seed, position])
+            generator = np.random.default_rng(position)
             pixels = np.stack(
                 [preprocess(photo), *(random_view(photo, scale, generator) for _ in range(views))]
             )

@@ -30,7 +30,7 @@ class ScoreTables:
     global_: Floats
     """S_global (N, N)."""
     local: Floats | None
-    """S_local (N, N); None for a model without a local part."""
+    """S_local (N, N); None where S has no local part."""
 
 
 @torch.inference_mode()
@@ -84,7 +84,7 @@ def score_tables(
     """
     config = model.config
     global_ = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
-    if not model.has_local:
+    if not model.has_local or config.local_weight == 0:
         return ScoreTables(config.global_weight * global_, global_, None)
     prepared = model.project_recipe(recipe)
     local = np.empty_like(global_)

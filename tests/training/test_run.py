@@ -1,0 +1,91 @@
+"""The run directory: whole at every moment, and its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hficma.artifact import read_manifest
+from hficma.errors import ArtifactError
+from hficma.text import Vocabulary
+from hficma.training.log import Log, read_log
+from hficma.training.run import RunDirectory, State
+
+
+def new_run(path: Path) -> RunDirectory:
+    return RunDirectory.create(
+        path,
+        made_by="test",
+        options={"trainer": {"epochs": 3}},
+        environment={},
+        vocabulary=Vocabulary(("salt",), (1,)),
+        facts={"best": None, "last": None},
+    )
+
+
+def save(run: RunDirectory, epoch: int, *, best: bool) -> None:
+    weights = {"layer": torch.full((3,), float(epoch))}
+    state = State({"adam.step.layer": torch.tensor(float(epoch))}, {"epoch": epoch})
+    run.save_checkpoint(epoch, weights, state, best={"recall_sum": epoch} if best else None)
+
+
+def test_only_the_best_and_the_last_checkpoint_are_kept(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    for epoch, best in ((1, True), (2, True), (3, False), (4, False)):
+        save(run, epoch, best=best)
+    files = {file.name for file in (run.path / "checkpoints").iterdir()}
+    assert files == {
+        "0002.safetensors", "0004.safetensors", "0004.state.safetensors", "0004.state.json",
+    }  # fmt: skip
+    facts = read_manifest(run.path, kind="run").facts
+    assert (facts["best"]["epoch"], facts["last"]["epoch"]) == (2, 4)
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    assert run.load_checkpoint() is None
+    save(run, 1, best=True)
+    found = RunDirectory.open(run.path).load_checkpoint()
+    assert found is not None
+    weights, state = found
+    assert weights["layer"].tolist() == [1, 1, 1]
+    assert state.record == {"epoch": 1}
+
+
+def test_a_changed_checkpoint_is_refused(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    save(run, 1, best=True)
+    (run.path / "checkpoints/0001.safetensors").write_bytes(b"other")
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        RunDirectory.open(run.path).load_checkpoint()
+
+
+def test_files_of_a_killed_checkpoint_are_swept(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    save(run, 1, best=True)
+    (run.path / "checkpoints/0002.safetensors").write_bytes(b"half")
+    (run.path / "checkpoints/.0002.safetensors.part").write_bytes(b"half")
+    RunDirectory.open(run.path).sweep()
+    assert all(file.name.startswith("0001") for file in (run.path / "checkpoints").iterdir())
+
+
+def test_an_evaluation_cannot_be_named_out_of_the_run(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    with pytest.raises(ArtifactError, match="name"):
+        run.save_evaluation("../../elsewhere", {})
+    assert run.save_evaluation("test-1k", {"items": 1}).is_file()
+
+
+def test_the_log_forgets_what_lies_beyond_the_checkpoint(tmp_path: Path) -> None:
+    """Otherwise a resumed run logs its epochs twice, and a line cut by a kill breaks it."""
+    run = new_run(tmp_path / "run")
+    log = Log(run.path, epoch=0)
+    for epoch in (1, 2):
+        log.add({"kind": "epoch", "epoch": epoch, "step": 10 * epoch, "train": {"loss": 1.0}})
+    log.close()
+    with (run.path / "log.jsonl").open("a") as file:
+        file.write('{"kind": "step", "epo')
+    Log(run.path, epoch=1).close()
+    assert [record["epoch"] for record in read_log(run.path)] == [1]
