@@ -27,6 +27,8 @@ from hficma.errors import HficmaError
 
 from .items import Items, arrays
 
+AFTER_ENCODING = ("project_", "tabulate_", "cross_")
+"""Graphs that only S_local comes from."""
 LEAST_QUERIES = 500
 """Fewer say too little about ranks to fail an export."""
 BATCH = 16

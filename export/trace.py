@@ -58,6 +58,7 @@ def trace(branch: Branch, path: Path) -> None:
         )
     model = onnx.load(path)
     _inline_shared_weights(model.graph)
+    _mend_casts(model.graph)
     _name_outputs(model.graph, branch.outputs)
     onnx.save(model, path)
 
@@ -96,6 +97,16 @@ def _inline_shared_weights(graph: Any) -> None:
         node.input[:] = [shared.get(name, name) for name in node.input]
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def _mend_casts(graph: Any) -> None:
+    """Some casts to bfloat16 come out with torch's number of that type, 15, which in ONNX is
+    complex128; no graph here has complex numbers."""
+    complex128, bfloat16 = 15, 16
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.i == complex128:
+                attribute.i = bfloat16
 
 
 def _name_outputs(graph: Any, ports: Ports) -> None:

@@ -1,0 +1,104 @@
+"""Sizes that a compiled plan takes, and inputs of any size made to fit them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from .base import Array, Arrays, Port
+
+BATCH_AXES = "BMSG"
+"""Axes along which nothing is summed, so that inputs may be split there."""
+Range = tuple[int, int, int]
+"""Smallest, usual and largest size."""
+Profile = Mapping[str, Range]
+"""By letter."""
+
+
+def profiles_of(graph: str, text: Mapping[str, int]) -> list[dict[str, Range]]:
+    """The profiles a plan of a graph is built for.
+
+    Cross graphs get two: photos with candidates of their own, and whole blocks.
+
+    Args:
+        graph: its name.
+        text: the model's `max_ingredients`, `max_words`, `max_sentences`.
+    """
+    tokens = (1, min(12, text["max_ingredients"]), text["max_ingredients"])
+    if graph.startswith("cross"):
+        return [
+            {"G": (1, 1, 8), "B": (1, 1, 1), "M": (1, 100, 256), "T": tokens},
+            {"G": (1, 1, 1), "B": (1, 16, 32), "M": (1, 32, 64), "T": tokens},
+        ]
+    return [
+        {
+            "B": (1, 1, 64),
+            "M": (1, 32, 256),
+            "T": tokens,
+            "S": (1, 64, 512),
+            "W": (1, min(12, text["max_words"]), text["max_words"]),
+            "N": (1, min(8, text["max_sentences"]), text["max_sentences"]),
+        }
+    ]
+
+
+def sizes_of(inputs: Arrays, ports: Mapping[str, Port]) -> dict[str, int]:
+    """The dynamic sizes of some inputs, by letter."""
+    return {
+        letter: inputs[name].shape[axis]
+        for name, port in ports.items()
+        for axis, letter in enumerate(port.shape)
+        if isinstance(letter, str)
+    }
+
+
+def run_in_profiles(
+    execute: Callable[[int, dict[str, Array]], dict[str, Array]],
+    inputs: Arrays,
+    input_ports: Mapping[str, Port],
+    output_ports: Mapping[str, Port],
+    profiles: list[dict[str, Range]],
+) -> dict[str, Array]:
+    """Run inputs of any size, split along a batch axis where no profile takes them whole.
+
+    Args:
+        execute: runs inputs that fit the profile of the given number.
+        inputs: by name.
+        input_ports: of the graph.
+        output_ports: of the graph.
+        profiles: what the plan takes.
+
+    Raises:
+        ValueError: an axis that cannot be split, such as ingredients, is too long.
+    """
+    sizes = sizes_of(inputs, input_ports)
+    runs = [
+        math.prod(math.ceil(size / profile[letter][2]) for letter, size in sizes.items())
+        for profile in profiles
+    ]
+    best = runs.index(min(runs))
+    excess = [letter for letter, size in sizes.items() if size > profiles[best][letter][2]]
+    if not excess:
+        return execute(best, dict(inputs))
+    letter = excess[0]
+    if letter not in BATCH_AXES or any(letter not in p.shape for p in output_ports.values()):
+        limit = profiles[best][letter][2]
+        raise ValueError(f"axis {letter} has {sizes[letter]} entries, the plan takes {limit}")
+    step = profiles[best][letter][2]
+    parts = []
+    for start in range(0, sizes[letter], step):
+        chunk = {
+            name: array.take(
+                range(start, min(start + step, sizes[letter])), port.shape.index(letter)
+            )
+            if letter in (port := input_ports[name]).shape
+            else array
+            for name, array in inputs.items()
+        }
+        parts.append(run_in_profiles(execute, chunk, input_ports, output_ports, profiles))
+    return {
+        name: np.concatenate([part[name] for part in parts], axis=port.shape.index(letter))
+        for name, port in output_ports.items()
+    }
