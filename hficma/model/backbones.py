@@ -36,7 +36,8 @@ class Normalize(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """See the class."""
-        pixels = photos.permute(0, 3, 1, 2).to(self.mean.dtype)
+        # Cast first: TensorRT takes uint8 as an input, but only casts can read it.
+        pixels = photos.to(self.mean.dtype).permute(0, 3, 1, 2)
         return (pixels - self.mean) / self.deviation
 
 
