@@ -7,10 +7,12 @@ a core's cache between the copy and the products, and each runs on one thread of
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ import numpy.typing as npt
 
 from .certificate import Scores
 from .encode import raise_level
-from .sides import LEVELS, Level, Role, Sides, StoredSides
+from .sides import LEVELS, Level, Role, Sides, StoredSides, rows_of
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -119,14 +121,7 @@ class Reranker:
         local = np.zeros(len(positions))
         gathering = 0.0
         if query.sides is not None and len(positions):
-            lengths = np.empty(len(positions), dtype=np.int64)
-            for number, part in enumerate(parts):
-                mine = part_of == number
-                assert part.sides is not None
-                lengths[mine] = part.sides.lengths[positions[mine]]
-            # Photos have all their regions: padding is for recipes.
-            step = 1 if self._role == "image" else LENGTH_STEP
-            tiles = plan(lengths, part_of, positions, step)
+            tiles = self._tiles(parts, part_of, positions)
             runs = self._pool.map(
                 lambda tile: self._run(
                     query, parts, part_of[tile.places], positions[tile.places], tile.size
@@ -139,6 +134,53 @@ class Reranker:
         total = self._global_weight * global_ + self._local_weight * local
         return Scores(total, global_, local), gathering
 
+    def shared(
+        self, parts: Sequence[Part], part_of: Positions, positions: Positions
+    ) -> tuple[Part, Positions]:
+        """Items that several queries will read, brought to `tables` in memory once for all.
+
+        Returns:
+            the items, and the position there of each item given.
+        """
+        tiles = self._tiles(parts, part_of, positions)
+
+        def raised(tile: Tile) -> tuple[Positions, dict[str, Floats]]:
+            mine = part_of[tile.places], positions[tile.places]
+            sides = self._gathered(parts, *mine, tile.size)
+            sides = raise_level(self._bundle, self._role, sides, "tables")
+            # Copied, for the next tile comes into the same buffers.
+            return sides.lengths, {n: np.array(rows_of(sides, n)) for n in LEVELS["tables"]}
+
+        made = list(self._pool.map(raised, tiles))
+        order = np.concatenate([tile.places for tile in tiles])
+        heads = self._bundle.facts["heads"]
+        arrays = {
+            name: np.concatenate([rows[name] for _, rows in made]) for name in LEVELS["tables"]
+        }
+        sides = StoredSides(np.concatenate([lengths for lengths, _ in made]), arrays, heads)
+        vectors = np.concatenate(
+            [parts[part_of[i]].vectors[positions[i] : positions[i] + 1] for i in order]
+        )
+        return Part(vectors, sides), np.argsort(order)
+
+    def _tiles(self, parts: Sequence[Part], part_of: Positions, positions: Positions) -> list[Tile]:
+        """Tiles of all items, each of one level and one padded length."""
+        lengths = np.empty(len(positions), dtype=np.int64)
+        levels = np.empty(len(positions), dtype=np.int64)
+        for number, part in enumerate(parts):
+            mine = part_of == number
+            assert part.sides is not None
+            lengths[mine] = part.sides.lengths[positions[mine]]
+            levels[mine] = list(LEVELS).index(part.sides.level)
+        # Photos have all their regions: padding is for recipes.
+        step = 1 if self._role == "image" else LENGTH_STEP
+        return [
+            Tile(places[tile.places], tile.size)
+            for level in np.unique(levels)
+            for places in [np.flatnonzero(levels == level)]
+            for tile in plan(lengths[places], part_of[places], positions[places], step)
+        ]
+
     def _run(
         self,
         query: Query,
@@ -150,7 +192,7 @@ class Reranker:
         began = time.perf_counter()
         sides = self._gathered(parts, part_of, positions, size)
         vectors = np.concatenate(
-            [parts[part].vectors[positions[part_of == part]] for part in np.unique(part_of)]
+            [parts[part].vectors[positions[run]] for part, run in _runs(part_of)]
         )
         gathered = time.perf_counter() - began
         assert query.sides is not None
@@ -175,11 +217,9 @@ class Reranker:
             name: self._buffer(name, shape) for name, shape in _shapes(first, count, size).items()
         }
         lengths = np.empty(count, dtype=np.int64)
-        for number in np.unique(part_of):
-            mine = np.flatnonzero(part_of == number)
+        for number, run in _runs(part_of):
             sides = parts[number].sides
             assert sides is not None
-            run = slice(int(mine[0]), int(mine[-1]) + 1)
             sides.gather(positions[run], size, {name: array[run] for name, array in out.items()})
             lengths[run] = sides.lengths[positions[run]]
         if "tokens" in out:
@@ -190,7 +230,7 @@ class Reranker:
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Floats:
         """A thread's own memory for an array: the same for every tile, so it stays cached."""
         buffers: dict[str, Floats] = self._local.__dict__.setdefault("buffers", {})
-        wanted = int(np.prod(shape))
+        wanted = math.prod(shape)
         if name not in buffers or buffers[name].size < wanted:
             buffers[name] = np.empty(wanted, dtype=np.float32)
         return buffers[name][:wanted].reshape(shape)
@@ -207,6 +247,12 @@ def plan(lengths: Positions, part_of: Positions, positions: Positions, step: int
         tiles += [Tile(run[start : start + TILE], size) for start in range(0, len(run), TILE)]
     # Long tiles first: the last one to finish is then a short one.
     return tiles[::-1]
+
+
+def _runs(part_of: Positions) -> list[tuple[int, slice]]:
+    """The parts in an ordered (m,) array, and where each stands."""
+    borders = [0, *(np.flatnonzero(np.diff(part_of)) + 1).tolist(), len(part_of)]
+    return [(int(part_of[start]), slice(start, stop)) for start, stop in pairwise(borders)]
 
 
 def exact_products(

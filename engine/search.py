@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hficma.errors import ArtifactError, InputError
-from hficma.images import Pixels, decode_photo, preprocess, read_photo
 from hficma.recipe import Recipe
-from hficma.text import RecipeIds
 
-from .answer import Answer, Failure, Hit
+from .answer import Answer, Failure
 from .bundle import Bundle
 from .certificate import Positions, Ranking, Scores, Visit, rank
+from .clock import Clock
 from .encode import encode
 from .filters import Filter
+from .hits import hits_of
 from .index import Index
+from .loads import Loads, shared_loads
 from .prefilter import Mask
+from .queries import Asked, notes_on, query_name, read_query, the_one
 from .rerank import Query, Reranker
 from .sides import Role
 from .writing import processors
@@ -40,8 +41,19 @@ BATCH = 32
 KEPT_FILTERS = 16
 """Filters whose outcome is remembered."""
 
-Asked: TypeAlias = "Image | Path | bytes | Recipe"
-Content: TypeAlias = "Pixels | RecipeIds"
+
+class _Wanted(NamedTuple):
+    """What is asked of every query of a batch."""
+
+    k: int
+    candidates: int
+    exact: bool
+    filter: Filter | None
+
+    @property
+    def first(self) -> int:
+        """Items of the first visit."""
+        return max(self.k, self.candidates)
 
 
 class Engine:
@@ -155,9 +167,8 @@ class Engine:
         Raises:
             InputError: a query that cannot be read, or of the wrong kind for this index.
         """
-        answers = self._answers(
-            [_query_of(image, recipe)], k=k, candidates=candidates, exact=exact, filter=filter
-        )
+        wanted = _wanted(k, candidates, exact, filter)
+        answers = self._answers([the_one(image, recipe)], wanted)
         if isinstance(answers[0], InputError):
             raise answers[0]
         return answers[0]
@@ -182,31 +193,19 @@ class Engine:
             filter: which items may answer.
             batch: queries that are worked on together, sharing the loads of candidates.
         """
+        wanted = _wanted(k, candidates, exact, filter)
         remaining = enumerate(queries)
         while chunk := list(islice(remaining, batch)):
-            answers = self._answers(
-                [query for _, query in chunk], k=k, candidates=candidates, exact=exact,
-                filter=filter,
-            )  # fmt: skip
+            answers = self._answers([query for _, query in chunk], wanted)
             for (number, query), answer in zip(chunk, answers, strict=True):
                 if isinstance(answer, InputError):
-                    yield Failure(name=_name(query, number), error=str(answer))
+                    yield Failure(name=query_name(query, number), error=str(answer))
                 else:
                     yield answer
 
-    def _answers(
-        self,
-        asked: Sequence[Asked],
-        *,
-        k: int,
-        candidates: int,
-        exact: bool,
-        filter: Filter | None,
-    ) -> list[Answer | InputError]:
-        if k < 1 or candidates < 1:
-            raise InputError(f"k is {k} and candidates {candidates}: both must be at least 1")
-        clock = _Clock(len(asked))
-        read = list(self._pool.map(self._read, asked))
+    def _answers(self, asked: Sequence[Asked], wanted: _Wanted) -> list[Answer | InputError]:
+        clock = Clock(len(asked))
+        read = list(self._pool.map(lambda one: read_query(one, self.index, self.bundle), asked))
         good = {place: c for place, c in enumerate(read) if not isinstance(c, InputError)}
         clock.stage("decode")
         outcomes: list[Answer | InputError] = [c for c in read if isinstance(c, InputError)]
@@ -215,23 +214,22 @@ class Engine:
         encoded = encode(self.bundle, list(good.values()))
         queries = Query.prepared(self.bundle, self.query_role, *encoded)
         clock.stage("encode")
-        allowed = self._allowed(filter)
+        allowed = self._allowed(wanted.filter)
         searched = self.index.allowed_count(allowed)
         firsts = self.index.first_visits(
             np.stack([query.vector for query in queries]),
-            max(k, candidates),
+            wanted.first,
             allowed,
             run=lambda search: list(self._pool.map(search, range(len(self.index.shards)))),
         )
         clock.stage("prefilter")
+        loads = self._loads(firsts)
         rankings = [
-            self._ranked(
-                query, first, allowed, k=k, step=max(k, candidates), exact=exact, clock=clock
-            )
+            self._ranked(query, first, loads, allowed, wanted, clock)
             for query, first in zip(queries, firsts, strict=True)
         ]
         clock.stage("rerank")
-        hits = self._hits(rankings)
+        hits = hits_of(self.index, rankings, has_local=self.bundle.has_local)
         clock.stage("records")
         milliseconds = clock.milliseconds()
         for place, ranking, found in zip(good, rankings, hits, strict=True):
@@ -243,145 +241,59 @@ class Engine:
                     scored=ranking.scored,
                     searched=searched,
                     milliseconds=milliseconds,
-                    notes=_notes(good[place]),
+                    notes=notes_on(good[place]),
                 ),
             )
         return outcomes
 
-    def _read(self, asked: Asked) -> Content | InputError:
-        """A query's pixels or ids."""
-        try:
-            if isinstance(asked, Recipe):
-                if self.query_role == "image":
-                    raise InputError(
-                        f"{self.index.path}: is an index of recipes, which photos search; "
-                        "for a recipe make one with --of images"
-                    )
-                return self.bundle.tokenizer.query(asked)
-            if self.query_role == "recipe":
-                raise InputError(
-                    f"{self.index.path}: is an index of photos, which recipes search; "
-                    "for a photo make one with --of recipes"
-                )
-            if isinstance(asked, Path):
-                return preprocess(read_photo(asked))
-            if isinstance(asked, bytes):
-                return preprocess(decode_photo(asked, name="photo"))
-            return preprocess(asked)
-        except InputError as error:
-            return error
-
     def _allowed(self, filter: Filter | None) -> Sequence[Mask | None]:
-        if filter not in self._masks:
+        masks = self._masks.get(filter)
+        if masks is None:
+            masks = self.index.allowed(filter)
             if len(self._masks) >= KEPT_FILTERS:
                 self._masks.clear()
-            self._masks[filter] = self.index.allowed(filter)
-        return self._masks[filter]
+            self._masks[filter] = masks
+        return masks
+
+    def _loads(self, firsts: Sequence[Visit]) -> Loads:
+        if len(firsts) == 1:
+            return Loads(self.index)
+        facts = self.bundle.facts
+        return shared_loads(
+            self.index, self._reranker, firsts, width=facts["width"], heads=facts["heads"]
+        )
 
     def _ranked(
         self,
         query: Query,
         first: Visit,
+        loads: Loads,
         allowed: Sequence[Mask | None],
-        *,
-        k: int,
-        step: int,
-        exact: bool,
-        clock: _Clock,
+        wanted: _Wanted,
+        clock: Clock,
     ) -> Ranking:
         def visits() -> Iterator[Visit]:
             yield first
             if first.ceiling > -math.inf:
-                yield from self.index.further_visits(query.vector, first.items, step, allowed)
+                yield from self.index.further_visits(
+                    query.vector, first.items, wanted.first, allowed
+                )
 
         def score(items: Positions) -> Scores:
-            scores, gathering = self._reranker.score(
-                query, self.index.parts, *self.index.located(items)
-            )
+            scores, gathering = self._reranker.score(query, loads.parts, *loads.located(items))
             clock.add("gather", gathering)
             return scores
 
         return rank(
-            visits(), score, k=k, exact=exact,
+            visits(), score, k=wanted.k, exact=wanted.exact,
             global_weight=self._global_weight, local_weight=self._local_weight,
         )  # fmt: skip
 
-    def _hits(self, rankings: Sequence[Ranking]) -> list[tuple[Hit, ...]]:
-        """Each ranking's items with their records, which are looked up once a shard."""
-        positions = np.unique(np.concatenate([ranking.items for ranking in rankings]))
-        shard_of, places = self.index.located(positions)
-        recipes: dict[int, Recipe] = {}
-        for number in np.unique(shard_of):
-            start = int(self.index.starts[number])
-            found = self.index.shards[number].records.recipes(places[shard_of == number].tolist())
-            recipes.update({start + place: recipe for place, recipe in found.items()})
-        return [
-            tuple(
-                self._hit(place, recipes[int(item)], ranking.scores)
-                for place, item in enumerate(ranking.items)
-            )
-            for ranking in rankings
-        ]
 
-    def _hit(self, place: int, recipe: Recipe, scores: Scores) -> Hit:
-        return Hit(
-            rank=place + 1,
-            id=recipe.id,
-            title=recipe.title,
-            score=float(scores.total[place]),
-            global_score=float(scores.global_[place]),
-            local_score=float(scores.local[place]) if self.bundle.has_local else None,
-            ingredients=recipe.ingredients,
-            instructions=recipe.instructions,
-            url=recipe.url,
-            image=recipe.image,
-            category=recipe.category,
-            partition=recipe.partition,
-        )
-
-
-class _Clock:
-    """Milliseconds a stage, shared among the queries of a batch."""
-
-    def __init__(self, queries: int) -> None:
-        self._queries = queries
-        self._began = self._last = time.perf_counter()
-        self._seconds: dict[str, float] = {}
-
-    def stage(self, name: str) -> None:
-        """The time since the stage before was `name`'s."""
-        now = time.perf_counter()
-        self.add(name, now - self._last)
-        self._last = now
-
-    def add(self, name: str, seconds: float) -> None:
-        """Count seconds that were measured elsewhere."""
-        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
-
-    def milliseconds(self) -> dict[str, float]:
-        """A query's share of each stage, and of the whole."""
-        whole = {**self._seconds, "total": self._last - self._began}
-        return {name: 1000 * seconds / self._queries for name, seconds in whole.items()}
-
-
-def _query_of(image: Image | Path | bytes | None, recipe: Recipe | None) -> Asked:
-    if (image is None) == (recipe is None):
-        raise InputError("search takes a photo or a recipe, one of them")
-    asked = recipe if image is None else image
-    assert asked is not None
-    return asked
-
-
-def _name(query: Asked, number: int) -> str:
-    if isinstance(query, Recipe):
-        return query.id
-    return str(query) if isinstance(query, Path) else f"query {number + 1}"
-
-
-def _notes(content: Content) -> tuple[str, ...]:
-    if not isinstance(content, RecipeIds):
-        return ()
-    return tuple(f"not read, unknown or past the limit: {line}" for line in content.left_out)
+def _wanted(k: int, candidates: int, exact: bool, filter: Filter | None) -> _Wanted:
+    if k < 1 or candidates < 1:
+        raise InputError(f"k is {k} and candidates {candidates}: both must be at least 1")
+    return _Wanted(k, candidates, exact, filter)
 
 
 def _one_thread() -> None:

@@ -205,9 +205,14 @@ class StoredSides:
             size: tokens an item is padded to.
             out: array to its place, (m, size, d) and so on, contiguous.
         """
+        # Arrays with as many rows a token share their row numbers.
+        known: dict[int, npt.NDArray[np.int64]] = {}
         for name, place in out.items():
             stored = self.arrays[name]
-            rows = self.padded_rows(name, positions, size)
+            each = rows_a_token(name, self.heads)
+            if each not in known:
+                known[each] = self.padded_rows(name, positions, size)
+            rows = known[each]
             flat = place.reshape(len(rows), *stored.shape[1:])
             if stored.dtype == np.float32:
                 np.take(stored, rows, axis=0, out=flat, mode="clip")

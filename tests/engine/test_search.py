@@ -160,6 +160,27 @@ def test_a_batch_answers_as_one_at_a_time_and_survives_bad_queries(recipe_index:
         assert "cannot be read" in failure.error
 
 
+@pytest.mark.parametrize("keep", LEVELS)
+@pytest.mark.parametrize("of", ["recipes", "images"])
+def test_shared_candidates_score_as_unshared_ones(
+    hf_icma_bundle: Path, tmp_path: Path, keep: Level, of: str
+) -> None:
+    """A batch brings what its queries share to memory: that must change nothing."""
+    data = NoiseDataset(15)
+    path = build_index(hf_icma_bundle, data, tmp_path / "i", of=of, keep=keep, shard_items=6)
+    queries = [data.photo(i) if of == "recipes" else data.recipe(i) for i in range(4)]
+    with Engine.open(path, threads=2) as engine:
+        together = list(engine.search_many(queries, k=15, candidates=8, exact=True))
+        for number, answer in enumerate(together):
+            option = {"image" if of == "recipes" else "recipe": queries[number]}
+            alone = engine.search(k=15, candidates=8, exact=True, **option)
+            assert isinstance(answer, Answer)
+            assert answer.certified == alone.certified == 15
+            wanted = {hit.id: hit.score for hit in alone.hits}
+            for hit in answer.hits:
+                assert hit.score == pytest.approx(wanted[hit.id], abs=2e-6)
+
+
 def test_many_threads_may_search_at_once(recipe_index: Path) -> None:
     """The engine is shared by a server's threads."""
     with Engine.open(recipe_index, threads=2) as engine:
