@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class HficmaError(Exception):
-    """Base of the project's own errors; the CLI prints the message and exits with 2."""
+    """Base of the project's own errors; the CLI prints the message and exits."""
+
+    exit_code: ClassVar[int] = 2
+    """Of the command that it ends."""
 
 
 class InputError(HficmaError):
@@ -22,7 +27,3 @@ class MissingDependencyError(HficmaError):
         super().__init__(
             f"{purpose} needs {package}, which is not installed: pip install 'hficma[{extra}]'"
         )
-
-
-class ParityError(HficmaError):
-    """A compiled graph does not give what the model gives; the CLI exits with 1."""

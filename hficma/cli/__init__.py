@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from hficma.errors import HficmaError, ParityError
+from hficma.errors import HficmaError
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -84,10 +84,8 @@ def main() -> NoReturn:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     try:
         app(standalone_mode=True)
-    except ParityError as error:
-        _stop(str(error), 1)
     except HficmaError as error:
-        _stop(str(error), _BAD_INPUT)
+        _stop(str(error), error.exit_code)
     except KeyboardInterrupt:
         _stop("interrupted; what was finished is kept, nothing is half-written", _INTERRUPTED)
     except BrokenPipeError:

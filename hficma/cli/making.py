@@ -171,7 +171,13 @@ def export(
     if check is not None:
         from hficma.export import check_bundle
 
-        print_parity(check_bundle(check))
+        found = check_bundle(check)
+        rows = [
+            [f"{d.graph} {d.output}", d.runtime, d.precision, f"{d.max:.1e}", f"{d.mean:.1e}"]
+            for d in found
+        ]
+        columns = ("output", "runtime", "precision", "largest difference", "mean")
+        stdout.print(table(f"{check}: every file and graph is as it was made", columns, rows))
         return
     run = run or workspace.newest("run")
     name = run.name.rsplit("-", 2)[0]
