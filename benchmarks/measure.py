@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+REGIONS = 49
+"""R: regions of a photo."""
 NOISY = 0.15
 """A spread (interquartile range over median) beyond this is called noisy."""
 
@@ -55,6 +58,50 @@ def interleaved(
             task()
             seconds[name].append(time.perf_counter() - start)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+class Recorder:
+    """Seconds of named tasks in rounds that are spread over a run.
+
+    A round's median meets the machine as it was then, so the range of the rounds' medians says
+    how far a second run may lie from this one; the spread within a round does not.
+    """
+
+    def __init__(self) -> None:
+        self._rounds: list[dict[str, list[float]]] = []
+
+    def new_round(self) -> None:
+        """What is timed from now on belongs to another round."""
+        self._rounds.append({})
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count one repetition."""
+        self._rounds[-1].setdefault(name, []).append(seconds)
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time a block as one repetition."""
+        start = time.perf_counter()
+        yield
+        self.add(name, time.perf_counter() - start)
+
+    def names(self) -> list[str]:
+        """Tasks, in the order first seen."""
+        return list(dict.fromkeys(name for part in self._rounds for name in part))
+
+    def seconds(self, name: str) -> list[float]:
+        """All repetitions of a task."""
+        return [second for part in self._rounds for second in part.get(name, ())]
+
+    def percentile(self, name: str, share: float) -> float:
+        """Seconds within which `share` per cent of the repetitions ended."""
+        return float(np.percentile(self.seconds(name), share))
+
+    def noise(self, name: str, share: float) -> float:
+        """Range of the rounds' own percentiles over the percentile of all."""
+        each = [np.percentile(part[name], share) for part in self._rounds if name in part]
+        whole = self.percentile(name, share)
+        return float(max(each) - min(each)) / whole if whole > 0 else 0.0
 
 
 def noise_warning(timings: Sequence[Timing]) -> str | None:

@@ -1,0 +1,73 @@
+"""`hficma bench`: latency of every stage, recall beside it, and what others need for the same."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hficma.artifact import new_directory
+from hficma.benchmarks.compare import Change, Comparison, compare_reports
+from hficma.benchmarks.measure import environment
+from hficma.benchmarks.options import BenchOptions
+from hficma.benchmarks.page import write_page
+from hficma.benchmarks.report import FILE, Report
+from hficma.benchmarks.session import Session
+from hficma.benchmarks.subject import IndexKind, bags_of, bundle_of, seeds
+from hficma.engine import Bundle
+from hficma.training.progress import Progress
+from hficma.workspace import Workspace
+
+__all__ = ["BenchOptions", "Change", "Comparison", "Report", "compare_reports", "run_bench"]
+
+PAGE = "report.html"
+
+
+def run_bench(
+    options: BenchOptions,
+    workspace: Workspace,
+    progress: Progress | None = None,
+    *,
+    out: Path | None = None,
+) -> Path:
+    """Measure, and write `report.json` and `report.html`.
+
+    Args:
+        options: what to measure.
+        workspace: where bundles, the cache and reports are.
+        progress: told of the work.
+        out: the report's directory; None takes a new name in the workspace.
+
+    Returns:
+        the report's directory; `Report.read(it).markdown()` is for the terminal.
+
+    Raises:
+        InputError: an option or the data cannot be used.
+        ArtifactError: something is missing or damaged.
+    """
+    progress, began = progress or Progress(), time.perf_counter()
+    kinds = [IndexKind.parse(text) for text in options.kinds]
+    bundle, made = bundle_of(options.bundle, workspace, progress)
+    facts = Bundle.open(bundle).facts
+    bags, notes = bags_of(options.data, facts["dataset"], size=options.items, count=options.bags)
+    with ExitStack() as stack:
+        session = Session(options, bundle, kinds, bags, workspace, progress, stack)
+        tables = session.tables()
+    chosen = {"model_id": facts["model_id"], "item_set": bags[0].name, "budget": session.budget}
+    report = Report(
+        title=f"{facts['model']['kind']} of width {facts['width']} on {len(bags[0]):,} items",
+        environment=environment() | {"device": options.device, "threads": session.threads},
+        options=options.to_json() | seeds(bags) | chosen,
+        headline=session.headline(tables),
+        notes=tuple(note for note in (made, *notes, *session.notes) if note),
+        tables=tuple(tables),
+        seconds=time.perf_counter() - began,
+    )
+    out = out or workspace.new("report", f"bench-{options.setup}")
+    with new_directory(out, kind="report", made_by="hficma bench") as (folder, recorded):
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        recorded.update(benchmark="bench", setup=options.setup, made=made_at)
+        report.write(folder / FILE)
+        write_page(report, folder / PAGE)
+    return out

@@ -1,0 +1,95 @@
+"""What `hficma bench` measures, and how long."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hficma.errors import InputError
+
+SETUPS = {"1k": 1_000, "10k": 10_000}
+FEWEST = 20
+"""Items a bag: with fewer there is nothing to tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Options of one run; the defaults end within 5 minutes for 1k on two cores, 40 for 10k."""
+
+    setup: str = "1k"
+    """Items a bag: `1k`, `10k` or a number."""
+    bundle: Path | None = None
+    """None takes the newest; where there is none, a small model is trained."""
+    data: str | None = None
+    """What `open_dataset` takes; None takes items like those that the bundle was trained on."""
+    runtime: str = "auto"
+    """What executes the branches."""
+    precisions: tuple[str, ...] = ("fp32",)
+    """Of the branches that encode queries; the first is measured stage by stage."""
+    kinds: tuple[str, ...] = ("Flat/fp32", "SQ8/int8", "HNSW/fp16")
+    """Prefilter and precision of the sides; the first is measured stage by stage."""
+    candidates: tuple[int, ...] = (10, 50, 100, 200, 500)
+    """Numbers of items re-ranked."""
+    concurrency: tuple[int, ...] = (1, 4, 16)
+    """Numbers of clients at once."""
+    device: str = "cpu"
+    """`cpu` or `cuda[:N]`."""
+    threads: int | None = None
+    """None takes all processors."""
+    bags: int | None = None
+    """At most so many; None takes 10, or 5 above 1,000 items."""
+    exhaustive: bool = False
+    """Score every pair for the ranks."""
+    adamine_bundle: Path | None = None
+    """Compared with, where given."""
+    rounds: int = 5
+    """Rounds that the repetitions are spread over."""
+    queries: int | None = None
+    """A round; None takes 20, or 40 above 1,000 items."""
+    compared: int = 4
+    """Queries a round that are re-ranked in every other way."""
+    rank_seconds: float | None = None
+    """For finding ranks, about; None takes 60, or 900 above 1,000 items."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            InputError: naming the option.
+        """
+        if self.setup not in SETUPS and not (self.setup.isdecimal() and int(self.setup) >= FEWEST):
+            raise InputError(f"--setup {self.setup}: takes 1k, 10k or a number from {FEWEST}")
+        for name in ("candidates", "concurrency", "precisions", "kinds"):
+            if not getattr(self, name):
+                raise InputError(f"--{name}: needs at least one")
+        for name in ("candidates", "concurrency"):
+            if min(getattr(self, name)) < 1:
+                raise InputError(f"--{name}: must be at least 1")
+        for name in ("rounds", "compared", "queries", "bags", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name} {value}: must be at least 1")
+
+    @property
+    def items(self) -> int:
+        """Items a bag."""
+        return SETUPS.get(self.setup) or int(self.setup)
+
+    @property
+    def a_round(self) -> int:
+        """Queries a round."""
+        return self.queries or (40 if self.items > SETUPS["1k"] else 20)
+
+    @property
+    def seconds_for_ranks(self) -> float:
+        """Of all bags and both directions."""
+        return self.rank_seconds or (900.0 if self.items > SETUPS["1k"] else 60.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; no path of the machine is among them."""
+        record = dataclasses.asdict(self)
+        for name in ("bundle", "adamine_bundle"):
+            record[name] = record[name].name if record[name] else None
+        return record
