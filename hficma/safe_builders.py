@@ -77,7 +77,7 @@ class _DType:
         if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
             raise ValueError("a dtype with fields")
         if order in "<>":
-            self.value = self.value.newbyteorder(order)
+            self.value = self.value.newbyteorder("<" if order == "<" else ">")
 
 
 def _new_array(kind: Any, shape: Any, code: Any) -> Array:
@@ -94,7 +94,8 @@ def _set_array(array: Array, state: Any) -> None:
     have = len(values) if dtype.value.hasobject else len(values) // dtype.value.itemsize
     if have != count or (dtype.value.hasobject and not isinstance(values, list)):
         raise ValueError(f"an array of shape {shape} with {have} values")
-    array.__setstate__((1, tuple(shape), dtype.value, bool(fortran), values))  # type: ignore[attr-defined]
+    state = (1, tuple(shape), dtype.value, bool(fortran), values)
+    array.__setstate__(state)
 
 
 def _count(shape: Any) -> int:

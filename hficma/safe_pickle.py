@@ -110,8 +110,14 @@ class _Bounded:
 
 
 # The pure-Python unpickler: its opcodes can be replaced one by one, the C one's cannot.
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+class _Reader(pickle._Unpickler):
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    # What the base class has while it loads.
+    stack: list[Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, file: _Bounded, name: str, storage_of: Storages | None) -> None:
         super().__init__(file, encoding="latin1", errors="strict")

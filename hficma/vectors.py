@@ -71,7 +71,8 @@ class WordVectors:
         number = self.vocabulary.id_of(word)
         if number is None:
             raise KeyError(word)
-        return self.table[number]
+        vector: Table = self.table[number]
+        return vector
 
     def save(
         self,

@@ -105,7 +105,7 @@ def test_data_is_read(protocol: int) -> None:
     assert list(found["order"].items()) == [("b", 1), ("a", 2)]
     for name in ("array", "columns", "big", "objects"):
         assert np.array_equal(found[name], value[name])
-        assert found[name].dtype == value[name].dtype
+        assert found[name].dtype.newbyteorder("=") == value[name].dtype.newbyteorder("=")
     assert found["number"] == 1.5
     assert np.array_equal(found["tensor"], value["tensor"].numpy())
     assert found["image"].tobytes() == value["image"].tobytes()

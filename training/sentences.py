@@ -125,7 +125,7 @@ def train_sentence_encoder(
     for done, pairs in enumerate(_batches(corpus, options, batch, generator), 1):
         loss = neighbour_loss(encoder, corpus.sentences, pairs, options.temperature)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         schedule.step()

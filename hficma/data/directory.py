@@ -102,7 +102,7 @@ class DatasetDirectory:
         if CLASSES not in self._manifest.files:
             return None
         numbers, names = self._files.title_classes()
-        return names[numbers[index]]
+        return names[int(numbers[index])]
 
     def names(self, index: int) -> tuple[str, ...]:
         """Ingredient names that the source's own detector found; often none."""

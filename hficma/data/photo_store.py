@@ -68,7 +68,7 @@ class PhotoStore:
             cursor: Any = transaction.cursor()
             for key in cursor.iternext(values=False):
                 if key.startswith(NOTE):
-                    notes.append(transaction.get(key).decode())
+                    notes.append(transaction.get(key, b"").decode())
                 elif key != DONE:
                     counts[int.from_bytes(key[1:9], "big")] += 1
         return counts, notes

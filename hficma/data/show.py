@@ -63,7 +63,9 @@ def summarise(dataset: Dataset, *, seed: int = 0) -> Summary:
     chosen = np.sort(generator.permutation(total)[:SAMPLED])
     names: Counter[str] = Counter()
     classes: Counter[str] = Counter()
-    ingredients, steps, lengths = [], [], []
+    ingredients: list[int] = []
+    steps: list[int] = []
+    lengths: list[int] = []
     for index in chosen:
         recipe = dataset.recipe(int(index))
         found = (" ".join(ingredient_name(line)) for line in recipe.ingredients)

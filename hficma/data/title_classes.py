@@ -86,8 +86,8 @@ def _bigrams(title: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _best(pairs: Iterable[tuple[str, str]], rank: dict[tuple[str, str], int]) -> str | None:
-    known = [pair for pair in pairs if pair in rank]
-    return " ".join(min(known, key=rank.__getitem__)) if known else None
+    known = [(rank[pair], pair) for pair in pairs if pair in rank]
+    return " ".join(min(known)[1]) if known else None
 
 
 def _named(title: Sequence[str], names: Iterable[tuple[str, ...]]) -> str | None:
