@@ -42,12 +42,11 @@ def published_scores(
 def multiply_adds(width: int, regions: int, slots: int) -> int:
     """Multiply-adds of one pair of the published graph."""
     tokens = regions + slots
-    linears = 4 * tokens * width * width  # query, key, value, output, each for both sides
-    keys = tokens * width * width
+    linears = 4 * tokens * width * width  # query, key, value, output; the K layers run once a side
     attention = 4 * regions * slots * width
     fuse = 2 * tokens * width * width
     match = 2 * width * width + width
-    return linears + keys + attention + fuse + match
+    return linears + attention + fuse + match
 
 
 def _block(fusion: CrossFusion, photos: Tensor, recipes: Tensor, lengths: Tensor) -> Tensor:
