@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from hficma.artifact import Manifest, read_manifest, verified_file
-from hficma.errors import ArtifactError
+from hficma.errors import ArtifactError, InputError
 from hficma.text import TextConfig, Tokenizer, Vocabulary
 
-from .runtimes import Array, Arrays, Execution, Graph, Port, Runtime, runtime
+from .reference import REFERENCE, read_reference
+from .runtimes import RUNTIMES, Array, Arrays, Execution, Graph, Port, Runtime, runtime
+from .runtimes.auto import Choice, choose
 
 VOCABULARY = "vocabulary.json"
 
@@ -45,6 +47,8 @@ class Bundle:
         self.device = device
         self._runtime_name = runtime_name
         self._threads = threads
+        self.choices: dict[str, Choice] = {}
+        """What `auto` took for each graph that was loaded, and why."""
         self._loaded: dict[str, Runtime] = {}
         self._lock = threading.Lock()
 
@@ -72,6 +76,8 @@ class Bundle:
         """
         directory = Path(path)
         manifest = read_manifest(directory, kind="bundle")
+        if runtime != "auto" and runtime not in RUNTIMES:
+            raise InputError(f"runtime {runtime}: there is none; take auto, {', '.join(RUNTIMES)}")
         bundle = cls(
             directory,
             manifest,
@@ -160,8 +166,16 @@ class Bundle:
         return {name: loaded.describe() for name, loaded in self._loaded.items()}
 
     def _load(self, graph: Graph) -> Runtime:
-        name = "onnxruntime" if self._runtime_name == "auto" else self._runtime_name
+        name = self._runtime_name
+        if name == "auto":
+            choice = choose(graph, self._reference, device=self.device, threads=self._threads)
+            self.choices[graph.name] = choice
+            name = choice.runtime
         return runtime(name).load(graph, device=self.device, threads=self._threads)
+
+    @cached_property
+    def _reference(self) -> dict[str, Array]:
+        return read_reference(verified_file(self.path, self.manifest, REFERENCE))
 
 
 def _ports(record: Mapping[str, Any]) -> dict[str, Port]:

@@ -78,7 +78,6 @@ class _Quantizer:
             _QUANTISED,
             augmented_model_path=str(folder / "calibration.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"symmetric": True},
         )
         calibrator.collect_data(_Photos(calibrating))
         self._ranges = calibrator.compute_data()
@@ -93,15 +92,16 @@ class _Quantizer:
         quantizer = QDQQuantizer(
             onnx.load(self._file),
             per_channel=True,
-            reduce_range=False,
+            # 7-bit weights: CPUs without VNNI add products in 16 bits, which 8-bit ones overflow.
+            reduce_range=True,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QInt8,
+            # Unsigned, so that ReLU is the type's own lower end and leaves the graph.
+            activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
             nodes_to_quantize=list(only),
             nodes_to_exclude=list(wide),
             op_types_to_quantize=_QUANTISED,
-            # Symmetric, as TensorRT reads it.
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+            extra_options={},
         )
         quantizer.quantize_model()
         content: bytes = quantizer.model.model.SerializeToString()

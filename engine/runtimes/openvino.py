@@ -9,7 +9,7 @@ from hficma.errors import ArtifactError, InputError, MissingDependencyError
 
 from .base import Array, Arrays, Execution, Graph, Runtime, example, prepared
 
-_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_NAMES = {"f32": "fp32", "bf16": "bf16"}
 
 
 class OpenVinoRuntime(Runtime):
@@ -64,13 +64,13 @@ class OpenVinoRuntime(Runtime):
         """See the base."""
         import openvino
 
-        computes = str(self._compiled.get_property("INFERENCE_PRECISION_HINT"))
-        kind = computes.rpartition("'")[0].rpartition("'")[2] or computes
-        wide = self._graph.precision != "int8"
+        computes = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        # int8 and fp16 are in the graph's own weights; the hint is what the rest computes in.
+        stored = self._graph.precision in ("int8", "fp16")
         return Execution(
             runtime=self.name,
             version=openvino.__version__.partition("-")[0],
             provider="CPU",
             device="cpu",
-            precision=_NAMES.get(kind, kind) if wide else "int8",
+            precision=self._graph.precision if stored else _NAMES[computes],
         )
