@@ -15,6 +15,7 @@ from hficma.text import TextConfig, Tokenizer, Vocabulary
 from .reference import REFERENCE, read_reference
 from .runtimes import RUNTIMES, Array, Arrays, Execution, Graph, Port, Runtime, runtime
 from .runtimes.auto import Choice, choose
+from .runtimes.onnx_file import refuse_external_data
 
 VOCABULARY = "vocabulary.json"
 
@@ -50,6 +51,7 @@ class Bundle:
         self.choices: dict[str, Choice] = {}
         """What `auto` took for each graph that was loaded, and why."""
         self._loaded: dict[str, Runtime] = {}
+        self._graphs: dict[tuple[str, str], Graph] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -137,10 +139,13 @@ class Bundle:
         files = record["precisions"]
         if precision is None:
             precision = self.precision if self.precision in files else "fp32"
+        if (name, precision) in self._graphs:
+            return self._graphs[name, precision]  # a file is hashed once, not at every use
         if precision not in files:
             raise ArtifactError(f"{self.path}: graph {name} was not exported in {precision}")
         file = verified_file(self.path, self.manifest, files[precision])
-        return Graph(
+        refuse_external_data(file)
+        self._graphs[name, precision] = Graph(
             name=name,
             precision=precision,
             file=file,
@@ -149,6 +154,7 @@ class Bundle:
             inputs=_ports(record["inputs"]),
             outputs=_ports(record["outputs"]),
         )
+        return self._graphs[name, precision]
 
     def runtime(self, name: str) -> Runtime:
         """The loaded graph of a name; loads and warms it at the first call."""

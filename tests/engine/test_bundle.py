@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from hficma.artifact import sha256
 from hficma.engine.bundle import Bundle
+from hficma.engine.runtimes.onnx_file import refuse_external_data
+from hficma.errors import ArtifactError
 from hficma.model import load_model
 from hficma.model.branches import Branch, branches
 
@@ -54,3 +61,94 @@ def test_graphs_equal_torch(
             np.testing.assert_allclose(
                 given[output], expected.numpy(), atol=1e-5, err_msg=f"{name}.{output}"
             )
+
+
+@pytest.fixture
+def copied(adamine_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle of one's own to damage."""
+    return Path(shutil.copytree(adamine_bundle, tmp_path / "bundle"))
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        Bundle.open(path, runtime="onnxruntime").runtime("image")
+
+
+def test_a_flipped_byte_is_refused(copied: Path) -> None:
+    """A damaged weight would quietly change every answer."""
+    file = copied / "onnx" / "image.fp32.onnx"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    refused(copied, "not as it was written")
+
+
+def test_a_missing_file_is_refused(copied: Path) -> None:
+    (copied / "onnx" / "image.fp32.onnx").unlink()
+    refused(copied, "image.fp32.onnx: is missing")
+
+
+def test_a_link_out_of_the_bundle_is_refused(copied: Path, tmp_path: Path) -> None:
+    """Reading through a link would let a bundle name any file of the machine."""
+    file = copied / "onnx" / "image.fp32.onnx"
+    file.rename(tmp_path / "elsewhere.onnx")
+    file.symlink_to(tmp_path / "elsewhere.onnx")
+    refused(copied, "leads out of the bundle")
+
+
+def test_a_path_out_of_the_bundle_is_refused(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.onnx").write_bytes(b"x")
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["files"]["../elsewhere.onnx"] = sha256(tmp_path / "elsewhere.onnx")
+    manifest["facts"]["graphs"]["image"]["precisions"]["fp32"] = "../elsewhere.onnx"
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    refused(copied, "leads out of the bundle")
+
+
+def test_weights_in_another_file_are_refused(copied: Path, tmp_path: Path) -> None:
+    """A runtime would read whatever file the ONNX names, with the user's rights."""
+    import onnx
+
+    file = copied / "onnx" / "image.fp32.onnx"
+    model = onnx.load(file)
+    onnx.save(model, file, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["files"]["onnx/image.fp32.onnx"] = sha256(file)  # as whoever made it would
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    refused(copied, "reads weights from another file")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x3a\xff\x01", b"no protobuf at all", b"\xff" * 20])
+def test_what_is_no_onnx_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(ArtifactError, match="is no ONNX file"):
+        refuse_external_data(tmp_path / "x.onnx")
+
+
+def test_another_format_is_refused(copied: Path) -> None:
+    """An older bundle would be read by rules that were not its own."""
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["format_version"] = 0
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    refused(copied, "has format 0, this version reads 1")
+
+
+def test_a_precision_that_was_not_exported_is_refused(copied: Path) -> None:
+    with pytest.raises(ArtifactError, match="has no fp16 graphs"):
+        Bundle.open(copied, precision="fp16")
+
+
+def test_adamine_has_no_cross_attention(copied: Path) -> None:
+    with pytest.raises(ArtifactError, match="adamine model has no graph cross_tables"):
+        Bundle.open(copied, runtime="onnxruntime").run("cross_tables", {})
+
+
+def test_serving_needs_no_torch(hf_icma_bundle: Path) -> None:
+    """A server would need 200 MB of torch, and seconds to import it."""
+    program = (
+        "import sys; from hficma.engine.bundle import Bundle; "
+        f"b = Bundle.open({str(hf_icma_bundle)!r}, runtime='onnxruntime', threads=1); "
+        "b.runtime('image'); b.tokenizer; print('torch' in sys.modules, 'onnx' in sys.modules)"
+    )
+    given = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert given.stdout.split() == ["False", "False"], given.stderr
