@@ -1,0 +1,246 @@
+"""What `python -m hficma.benchmarks.engine` measures, a function for each of its tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hficma.benchmarks.drawn import REAL_LENGTHS, drawn_index, drawn_photo, drawn_recipes
+from hficma.benchmarks.machine import serving
+from hficma.benchmarks.measure import REGIONS, interleaved
+from hficma.benchmarks.published import published_scores
+from hficma.engine import Answer, Engine
+from hficma.engine.bundle import Bundle
+from hficma.engine.encode import raise_level
+from hficma.engine.rerank import Part, Query, Reranker
+from hficma.engine.sides import LEVELS, Level, StoredSides, rows_of
+
+if TYPE_CHECKING:
+    from hficma.data.dataset import Dataset
+
+GEMM_SIZE = 1024
+CANDIDATES = 200
+LEVELS_MEASURED: tuple[Level, ...] = ("projections", "tables")
+
+
+def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, str | float]]:
+    """Re-ranking 200 candidates, gathering included, beside the published graph and a GEMM.
+
+    Rows are a level at 20 ingredients each, and at real lengths.
+    """
+    from hficma.model import HFICMA, load_model
+
+    torch.set_num_threads(threads)
+    opened = Bundle.open(bundle, threads=1)
+    width, heads = opened.facts["width"], opened.facts["heads"]
+    model = load_model(bundle)
+    assert isinstance(model, HFICMA)
+    rows: list[dict[str, str | float]] = []
+    square = torch.rand(GEMM_SIZE, GEMM_SIZE)
+    photo = drawn_photo(width, seed=1)
+    vectors = np.zeros((CANDIDATES, opened.facts["global_dim"]), np.float32)
+    query = Query.prepared(opened, "image", vectors[:1], photo)[0]
+    items = np.random.default_rng(0).permutation(CANDIDATES)
+    with ThreadPoolExecutor(threads) as pool:
+        reranker = Reranker(opened, "recipe", pool, global_weight=0.2, local_weight=0.8)
+        for title, lengths in (
+            ("20 ingredients", np.full(CANDIDATES, 20)),
+            ("real lengths", np.resize(REAL_LENGTHS, CANDIDATES)),
+        ):
+            recipes = drawn_recipes(CANDIDATES, lengths.astype(np.int64), width, seed=2)
+            image = torch.from_numpy(photo.arrays["tokens"])
+            tokens = torch.from_numpy(recipes.arrays["tokens"])
+            counts = torch.from_numpy(recipes.lengths)
+
+            def published(
+                image: torch.Tensor = image,
+                tokens: torch.Tensor = tokens,
+                counts: torch.Tensor = counts,
+            ) -> torch.Tensor:
+                with torch.inference_mode():
+                    return published_scores(model.cross_fusion, image, tokens, counts, 50)
+
+            for level in LEVELS_MEASURED:
+                raised = raise_level(opened, "recipe", recipes, level)
+                kept = {name: rows_of(raised, name) for name in LEVELS[level]}
+                part = Part(vectors, StoredSides(recipes.lengths, kept, heads))
+
+                def scored(part: Part = part) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+                    scores, _ = reranker.score(query, [part], np.zeros(CANDIDATES, int), items)
+                    return scores.local
+
+                timings = interleaved(
+                    {
+                        "gemm": lambda: square @ square,
+                        "engine": scored,
+                        "gemm again": lambda: square @ square,
+                    },
+                    repeats=repeats,
+                )
+                slow = interleaved({"published": published}, repeats=2, warmup=0)["published"]
+                rate = 2 * GEMM_SIZE**3 / min(timings["gemm"].median, timings["gemm again"].median)
+                seconds = timings["engine"].median
+                work = sum(
+                    2 * pair_multiply_adds(int(length), width, heads, level) for length in lengths
+                )
+                wanted = published()[0].numpy()[items]
+                found = scored()
+                rows.append(
+                    {
+                        "what": f"{level}, {title}",
+                        "ms": 1000 * seconds,
+                        "spread": timings["engine"].spread,
+                        "gemm_share": work / seconds / rate,
+                        "gemm_gflops": rate / 1e9,
+                        "published_ms": 1000 * slow.median,
+                        "ratio": slow.median / seconds,
+                        "largest_difference": float(np.abs(found - wanted).max()),
+                        "swapped_pairs": swapped(wanted, found),
+                    }
+                )
+    return rows
+
+
+def pair_multiply_adds(slots: int, width: int, heads: int, level: Level) -> int:
+    """Multiply-adds that one pair needs: the attention, what it gathers, and the MLP."""
+    attention = 4 * REGIONS * slots * width
+    gathered = 2 * REGIONS * heads * slots * width
+    match = 2 * width * width + width
+    table = slots * width * width if level == "projections" else 0
+    return attention + gathered + match + table
+
+
+def swapped(wanted: np.ndarray, found: np.ndarray, tolerance: float = 1e-6) -> int:  # type: ignore[type-arg]
+    """Pairs of items whose order differs, where their scores differ by more than rounding."""
+    order = np.argsort(-wanted, kind="stable")
+    rises = found[order][None, :] - found[order][:, None]
+    apart = wanted[order][:, None] - wanted[order][None, :] > tolerance
+    return int(np.triu((rises > 0) & apart, 1).sum())
+
+
+def answer_table(
+    index: Path, dataset: Dataset, photos: Sequence[int], *, threads: int
+) -> list[dict[str, str | float]]:
+    """What 200 candidates find, what `exact` scores, and what S gains over S_global alone.
+
+    Args:
+        index: of the dataset's recipes.
+        dataset: whose photo i belongs to recipe i.
+        photos: positions of the queries.
+        threads: of the engine.
+    """
+    found = {"same": 0, "certified": 0.0, "first": 0, "first_global": 0}
+    shares: dict[int, list[float]] = {1: [], 10: []}
+    with Engine.open(index, threads=threads) as engine:
+        for position in photos:
+            photo, own = dataset.photo(position), dataset.recipe(position).id
+            plain = engine.search(image=photo, k=10, candidates=CANDIDATES)
+            exact = engine.search(image=photo, k=10, candidates=CANDIDATES, exact=True)
+            shares[10].append(exact.scored / exact.searched)
+            first = engine.search(image=photo, k=1, candidates=CANDIDATES, exact=True)
+            shares[1].append(first.scored / first.searched)
+            found["same"] += [h.id for h in plain.hits] == [h.id for h in exact.hits]
+            found["certified"] += plain.certified
+            found["first"] += exact.hits[0].id == own
+            everything = engine.search(image=photo, k=CANDIDATES, candidates=CANDIDATES)
+            best = max(everything.hits, key=lambda hit: hit.global_score)
+            found["first_global"] += best.id == own
+        items = engine.index.live
+        similarity = engine.bundle.facts["model"]["global_similarity"]
+    count = len(photos)
+    return [
+        {
+            "what": f"{items:,} recipes, {similarity}, {count} photos",
+            "same_top_10": found["same"] / count,
+            "certified_ranks": found["certified"] / count,
+            "scored_k1": float(np.mean(shares[1])),
+            "scored_k10": float(np.mean(shares[10])),
+            "r1_global": found["first_global"] / count,
+            "r1": found["first"] / count,
+        }
+    ]
+
+
+def batch_table(
+    index: Path, dataset: Dataset, photos: Sequence[int], *, threads: int, repeats: int
+) -> list[dict[str, str | float]]:
+    """Photos answered one at a time and in batches."""
+    asked = [dataset.photo(position) for position in photos]
+    stages: dict[str, dict[str, float]] = {}
+    with Engine.open(index, threads=threads) as engine:
+
+        def alone() -> None:
+            answers = [engine.search(image=photo, candidates=CANDIDATES) for photo in asked]
+            stages["one at a time"] = _mean_stages(answers)
+
+        def together() -> None:
+            answers = engine.search_many(asked, candidates=CANDIDATES)
+            stages["in batches"] = _mean_stages([a for a in answers if isinstance(a, Answer)])
+
+        timings = interleaved({"one at a time": alone, "in batches": together}, repeats=repeats)
+    first = timings["one at a time"].median
+    return [
+        {
+            "what": f"{len(asked)} photos {name}",
+            "queries_a_second": len(asked) / timing.median,
+            "times_one": first / timing.median,
+            **{f"{stage}_ms": ms for stage, ms in stages[name].items()},
+        }
+        for name, timing in timings.items()
+    ]
+
+
+def growth_table(
+    bundle: Path,
+    folder: Path,
+    photo: Path,
+    sizes: Sequence[int],
+    *,
+    keep: Level,
+    threads: int,
+    queries: int,
+) -> list[dict[str, str | float]]:
+    """Every stage's time and the memory of a serving process as the index grows."""
+    rows: list[dict[str, str | float]] = []
+    for size in sizes:
+        began = time.perf_counter()
+        index = drawn_index(
+            bundle, folder / f"drawn-{size}-{keep}-{bundle.name}", size,
+            keep=keep, side_precision="fp16", prefilter="SQfp16",
+        )  # fmt: skip
+        built = time.perf_counter() - began
+        with Engine.open(index, threads=threads) as engine:
+            engine.search(image=photo)
+            answers = [engine.search(image=photo, candidates=CANDIDATES) for _ in range(queries)]
+            files = sum(f.stat().st_size for f in index.rglob("*") if f.is_file())
+        served = serving(index, bundle, photo, threads=threads, device="cpu")
+        stages = {
+            name: float(np.median([answer.milliseconds[name] for answer in answers]))
+            for name in answers[0].milliseconds
+        }
+        rows.append(
+            {
+                "what": f"{size:,} recipes",
+                "size": size,
+                **{f"{stage}_ms": ms for stage, ms in stages.items()},
+                "open_s": served["open_seconds"],
+                "own_mb": served["own_mb"],
+                "peak_mb": served["peak_mb"],
+                "disk_mb": files / 1e6,
+                "drawn_s": built,
+            }
+        )
+    return rows
+
+
+def _mean_stages(answers: Sequence[Answer]) -> dict[str, float]:
+    return {
+        name: float(np.mean([answer.milliseconds[name] for answer in answers]))
+        for name in answers[0].milliseconds
+    }
