@@ -1,5 +1,7 @@
 """Makes bundles: branch graphs, ONNX, precision, TensorRT, parity."""
 
 from .bundle import export_model, export_run
+from .parity import ParityError, check_bundle
+from .tensorrt import build_plans
 
-__all__ = ["export_model", "export_run"]
+__all__ = ["ParityError", "build_plans", "check_bundle", "export_model", "export_run"]
