@@ -5,58 +5,35 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, ClassVar, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
+from hficma.cli.lazy import LazyGroup
 from hficma.errors import HficmaError
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 
 
-class _Commands(TyperGroup):
-    """Imports a command's module only when it is called or listed."""
-
-    homes: ClassVar[dict[str, tuple[str, str]]] = {
+class _Commands(LazyGroup):
+    homes: ClassVar[Mapping[str, tuple[str, str]]] = {
         "train": ("hficma.cli.making", "train"),
         "eval": ("hficma.cli.making", "evaluate"),
-        "compare": ("hficma.cli.making", "compare"),
-        "extract": ("hficma.cli.making", "extract"),
-        "convert": ("hficma.cli.making", "convert"),
         "export": ("hficma.cli.making", "export"),
         "index": ("hficma.cli.indexing", "app"),
         "search": ("hficma.cli.searching", "search"),
-        "bench": ("hficma.cli.benching", "bench"),
-        "data": ("hficma.data.cli", "app"),
-        "vectors": ("hficma.training.vectors_cli", "app"),
+        "bench": ("hficma.cli.benching", "app"),
         "demo": ("hficma.cli.demo", "demo"),
         "doctor": ("hficma.cli.doctor", "doctor"),
+        "data": ("hficma.data.cli", "app"),
+        "vectors": ("hficma.training.vectors_cli", "app"),
+        "compare": ("hficma.cli.making", "compare"),
+        "extract": ("hficma.cli.making", "extract"),
+        "convert": ("hficma.cli.making", "convert"),
     }
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.homes)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.homes:
-            return None
-        from importlib import import_module
-
-        module, name = self.homes[cmd_name]
-        found = getattr(import_module(module), name)
-        app = found if isinstance(found, typer.Typer) else _alone(cmd_name, found)
-        command = typer.main.get_command(app)
-        command.name = cmd_name
-        return command
-
-
-def _alone(name: str, function: Callable[..., object]) -> typer.Typer:
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name)(function)
-    return app
 
 
 app = typer.Typer(

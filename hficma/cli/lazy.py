@@ -1,0 +1,39 @@
+"""Groups of commands whose modules are imported only when called: a search must start at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperGroup
+
+
+class LazyGroup(TyperGroup):
+    """Finds its commands by name in other modules."""
+
+    homes: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Command to module and name in it: a function, or a Typer app of more commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of `homes`."""
+        return list(self.homes)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import and make the command, or None where there is no such name."""
+        if cmd_name not in self.homes:
+            return None
+        module, name = self.homes[cmd_name]
+        found = getattr(import_module(module), name)
+        command = typer.main.get_command(
+            found if isinstance(found, typer.Typer) else _alone(cmd_name, found)
+        )
+        command.name = cmd_name
+        return command
+
+
+def _alone(name: str, function: Callable[..., object]) -> typer.Typer:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(name)(function)
+    return app
