@@ -4,6 +4,7 @@
     Engine.open(index).search(image=...)         answers
     IndexWriter(index).add / remove / compact    changes
     index_info(index), verify_index(index)       what is in it, and whether it is whole
+    write_page(path, engine.bundle, photo, answer)   why the items answer, as a web page
 
 No module of this package imports torch but `runtimes/torch.py`, which is loaded when asked for.
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .answer import Hit as Hit
     from .build import build_index as build_index
     from .bundle import Bundle as Bundle
+    from .explain import write_page as write_page
     from .filters import Filter as Filter
     from .inspection import index_info as index_info
     from .inspection import verify_index as verify_index
@@ -36,6 +38,7 @@ _HOMES = {
     "build_index": "build",
     "index_info": "inspection",
     "verify_index": "inspection",
+    "write_page": "explain",
 }
 
 
