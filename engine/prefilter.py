@@ -26,6 +26,11 @@ CHUNK = 8192
 FLAT_LIMIT = 20_000
 """Above this many items the default is SQfp16: half the bytes of Flat, the same recall."""
 
+PROBED_LISTS = 8
+"""IVF looks into at least this many lists,"""
+PROBED_SHARE = 16
+"""and at least one in so many."""
+
 Vectors = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
@@ -202,8 +207,8 @@ class Prefilter:
             selector["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         inner = faiss.try_extract_index_ivf(self._index)
         if inner is not None:
-            # Half of the lists: enough for recall .99 where vectors cluster at all.
-            return faiss.SearchParametersIVF(nprobe=max(1, inner.nlist // 2), **selector)
+            lists = max(PROBED_LISTS, inner.nlist // PROBED_SHARE)
+            return faiss.SearchParametersIVF(nprobe=min(lists, inner.nlist), **selector)
         if isinstance(self._index, faiss.IndexHNSW):
             return faiss.SearchParametersHNSW(efSearch=max(64, 2 * count), **selector)
         return faiss.SearchParameters(**selector) if selector else None
