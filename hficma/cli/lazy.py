@@ -25,7 +25,10 @@ class LazyGroup(TyperGroup):
         if cmd_name not in self.homes:
             return None
         module, name = self.homes[cmd_name]
-        found = getattr(import_module(module), name)
+        try:
+            found = getattr(import_module(module), name)
+        except ModuleNotFoundError as missing:
+            return _unavailable(cmd_name, missing)
         command = typer.main.get_command(
             found if isinstance(found, typer.Typer) else _alone(cmd_name, found)
         )
@@ -37,3 +40,16 @@ def _alone(name: str, function: Callable[..., object]) -> typer.Typer:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name)(function)
     return app
+
+
+def _unavailable(name: str, missing: ModuleNotFoundError) -> Any:
+    """Stands in the list for a command whose packages are not installed, and says so if called."""
+
+    def complain() -> None:
+        raise missing
+
+    command = typer.main.get_command(_alone(name, complain))
+    command.help = f"Not available here: {missing.name} is not installed."
+    command.params.clear()
+    command.ignore_unknown_options = command.allow_extra_args = True
+    return command

@@ -1,0 +1,46 @@
+"""Every command explains itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Hficma
+
+COMMANDS = [
+    "train", "eval", "export", "index", "search", "bench", "demo", "doctor", "compare",
+    "extract", "convert", "index add", "index remove", "index compact", "index info",
+    "index verify", "data import", "data show", "vectors words", "vectors sentences",
+    "bench pair_scores", "bench training_step",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(hficma: Hficma, command: str) -> None:
+    """A user who has forgotten the options looks here first."""
+    ended = hficma(*command.split(), "--help")
+    assert ended.code == 0
+    assert "Example:" in ended.out
+
+
+def test_the_list_names_every_command(hficma: Hficma) -> None:
+    """Commands are found by name in other modules; one misspelt would vanish."""
+    listed = hficma("--help").out
+    for command in {name.split()[0] for name in COMMANDS}:
+        assert f"  {command} " in listed
+    assert "Not available" not in listed
+
+
+def test_doctor_tells_what_is_ready(hficma: Hficma) -> None:
+    """Its first line of use: what works here."""
+    ended = hficma("doctor")
+    assert ended.code == 0
+    assert "ready" in ended.out
+    assert "onnxruntime" in ended.out
+
+
+def test_an_unknown_benchmark_lists_the_known_ones(hficma: Hficma) -> None:
+    assert hficma("bench", "nonsense").code == 2
+    ended = hficma("bench", "--setup", "5")
+    assert ended.code == 2
+    assert "--setup 5" in ended.err
+    assert "10,50" in hficma("bench", "--candidates", "x").err
