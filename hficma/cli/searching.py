@@ -63,6 +63,8 @@ def search(
         raise InputError(
             "search takes one of --image, --recipe, --ingredients, --images, --recipes"
         )
+    if explain is not None and image is None:
+        raise InputError("--explain draws on a photo: it goes with --image")
     of: Literal["recipes", "images"] = "recipes" if image or images else "images"
     query: Path | Recipe | None = image
     if recipe is not None:
@@ -89,9 +91,11 @@ def search(
             k=k, candidates=candidates, exact=exact, filter=wanted,
         )  # fmt: skip
         if explain is not None:
-            from hficma.engine.explain import write_page
+            from hficma.engine import write_page
+            from hficma.images import read_photo
 
-            write_page(engine, query, answer, explain)
+            assert image is not None
+            write_page(explain, engine.bundle, read_photo(image), answer)
             note(f"why: {explain}")
     if as_json:
         print_json(answer.to_json())

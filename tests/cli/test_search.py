@@ -57,6 +57,17 @@ def test_exact_answers_are_certified(hficma: Hficma, photo: Path) -> None:
     assert json.loads(ended.out)["certified"] == 5
 
 
+def test_an_answer_can_be_explained(hficma: Hficma, photo: Path, tmp_path: Path) -> None:
+    """The page must stand alone: nothing in it may be fetched from elsewhere."""
+    page = tmp_path / "why.html"
+    ended = hficma("search", "--image", photo, "-k", "2", "--explain", page)
+    assert ended.code == 0, ended.err
+    content = page.read_text(encoding="utf-8")
+    assert "data:image/" in content
+    assert 'src="http' not in content
+    assert hficma("search", "--ingredients", "salt", "--explain", page).code == 2
+
+
 def test_filters_keep_k_answers(hficma: Hficma, photo: Path) -> None:
     """Thrown away afterwards, answers would be fewer than asked for."""
     ended = hficma("search", "--image", photo, "-k", "8", "--without", "salt", "--json")
