@@ -13,7 +13,7 @@ from hficma.errors import ArtifactError, InputError
 
 from .bundle import Bundle
 from .index import SHARDS, IndexFacts, Of, write_index_manifest
-from .pipeline import OnBad, Progress, average_tokens, encoded_batches
+from .pipeline import OnBad, Progress, average_tokens, encoded_batches, fingerprint
 from .prefilter import check_factory, default_factory
 from .shard import sync
 from .sides import LEVELS, PRECISIONS, Level, Precision
@@ -103,7 +103,7 @@ def build_index(
     with reported(out, hint="free space, then run the same command: finished shards are kept"):
         (building / SHARDS).mkdir(parents=True, exist_ok=True)
         with locked(building, name=str(out)):
-            facts = _resumed(building, facts, asked=keep, total=total)
+            facts = _resumed(building, facts, dataset, asked=keep)
             unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
             for number, name in enumerate(names):
                 start, stop = number * shard_items, min((number + 1) * shard_items, total)
@@ -168,12 +168,16 @@ def _planned(
     return replace(facts, keep=keep)
 
 
-def _resumed(building: Path, facts: IndexFacts, *, asked: Level | None, total: int) -> IndexFacts:
+def _resumed(
+    building: Path, facts: IndexFacts, dataset: Dataset, *, asked: Level | None
+) -> IndexFacts:
     """Take up an unfinished build of the same inputs, or start over.
 
     A level that was chosen then stands: the free disk has changed since.
     """
-    inputs = {**facts.to_json(), "keep": asked, "bundle": None, "total": total}
+    inputs = {
+        **facts.to_json(), "keep": asked, "bundle": None, "items": fingerprint(dataset)
+    }  # fmt: skip
     plan = json.loads(json.dumps({"inputs": inputs, "keep": facts.keep}))
     try:
         begun = json.loads((building / PLAN).read_text(encoding="utf-8"))

@@ -165,9 +165,15 @@ class Prefilter:
                 )
                 return [Found(*pair) for pair in zip(positions, scores, strict=True)]
             return [self._scan(query, count, allowed) for query in queries]
-        scores, positions = self._index.search(
-            queries, count, params=self._parameters(count, allowed)
-        )
+        try:
+            scores, positions = self._index.search(
+                queries, count, params=self._parameters(self._index, count, allowed)
+            )
+        except RuntimeError:
+            # Some kinds take no selector: then the exact vectors are looked at.
+            if allowed is None:
+                raise
+            return [self._scan(query, count, allowed) for query in queries]
         # Graphs and lists may reach fewer items than exist: then all are looked at.
         return [
             Found(found, values) if found[-1] >= 0 else self._scan(query, count, allowed)
@@ -200,16 +206,19 @@ class Prefilter:
         order = np.argsort(-scores, kind="stable")
         return Found(positions[order], scores[order])
 
-    def _parameters(self, count: int, allowed: Mask | None) -> Any:
+    def _parameters(self, index: Any, count: int, allowed: Mask | None) -> Any:
         faiss = _faiss()
+        index = faiss.downcast_index(index)
+        if isinstance(index, faiss.IndexPreTransform):
+            inner = self._parameters(index.index, count, allowed)
+            return inner and faiss.SearchParametersPreTransform(index_params=inner)
         selector: dict[str, Any] = {}
         if allowed is not None:
             selector["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-        inner = faiss.try_extract_index_ivf(self._index)
-        if inner is not None:
-            lists = max(PROBED_LISTS, inner.nlist // PROBED_SHARE)
-            return faiss.SearchParametersIVF(nprobe=min(lists, inner.nlist), **selector)
-        if isinstance(self._index, faiss.IndexHNSW):
+        if isinstance(index, faiss.IndexIVF):
+            lists = max(PROBED_LISTS, index.nlist // PROBED_SHARE)
+            return faiss.SearchParametersIVF(nprobe=min(lists, index.nlist), **selector)
+        if isinstance(index, faiss.IndexHNSW):
             return faiss.SearchParametersHNSW(efSearch=max(64, 2 * count), **selector)
         return faiss.SearchParameters(**selector) if selector else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,18 +17,28 @@ from tests.engine.datasets import NoiseDataset
 
 
 class Interrupted(NoiseDataset):
-    """Reading ends as a kill would at some position."""
+    """Reading ends as a kill would, after a number of recipes."""
 
-    def __init__(self, count: int, stop: int) -> None:
+    def __init__(self, count: int, after: int | None) -> None:
         super().__init__(count)
-        self.stop: int | None = stop
+        self.after = after
         self.read: list[int] = []
 
     def recipe(self, index: int) -> Recipe:
-        if index == self.stop:
+        if len(self.read) == self.after:
             raise KeyboardInterrupt
         self.read.append(index)
         return super().recipe(index)
+
+
+LOOKED_AT = 30
+"""Recipes of a dataset of 30 that are read to tell it from others, before any is encoded."""
+
+
+class Renamed(NoiseDataset):
+    """Other recipes under the name and size of the first."""
+
+    name = NoiseDataset(30).name
 
 
 def ids(path: Path) -> list[str]:
@@ -43,14 +54,14 @@ def test_a_killed_build_goes_on_at_the_first_missing_shard(
     adamine_bundle: Path, tmp_path: Path
 ) -> None:
     """Hours of encoding would be lost."""
-    data = Interrupted(30, stop=25)
+    data = Interrupted(30, after=LOOKED_AT + 25)
     out = tmp_path / "index"
     with pytest.raises(KeyboardInterrupt):
         build_index(adamine_bundle, data, out, shard_items=10)
     assert not out.exists()
-    data.stop, data.read = None, []
+    data.after, data.read = None, []
     build_index(adamine_bundle, data, out, shard_items=10)
-    assert data.read == list(range(20, 30))
+    assert data.read[LOOKED_AT:] == list(range(20, 30))
     assert ids(out) == [f"r{i}" for i in range(30)]
     assert not verify_index(out).problems
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
@@ -58,10 +69,14 @@ def test_a_killed_build_goes_on_at_the_first_missing_shard(
 
 def test_other_inputs_start_over(adamine_bundle: Path, tmp_path: Path) -> None:
     """Shards of two datasets must never stand in one index."""
-    with pytest.raises(KeyboardInterrupt):
-        build_index(adamine_bundle, Interrupted(30, stop=25), tmp_path / "i", shard_items=10)
-    build_index(adamine_bundle, NoiseDataset(15, first=100), tmp_path / "i", shard_items=10)
-    assert ids(tmp_path / "i") == [f"r{i}" for i in range(100, 115)]
+    out = tmp_path / "index"
+    for later in (NoiseDataset(15, first=100), Renamed(30, first=200)):
+        killed = Interrupted(30, after=LOOKED_AT + 25)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(adamine_bundle, killed, out, shard_items=10)
+        build_index(adamine_bundle, later, out, shard_items=10)
+        assert ids(out) == [later.recipe(i).id for i in range(len(later))]
+        shutil.rmtree(out)
 
 
 def test_bad_items_are_told_and_left_out(hf_icma_bundle: Path, tmp_path: Path) -> None:
@@ -118,9 +133,9 @@ def test_a_full_disk_keeps_what_is_finished(
         with pytest.raises(ArtifactError, match=r"index: cannot be written \(No space.*kept"):
             build_index(adamine_bundle, NoiseDataset(30), out, shard_items=10)
     assert not out.exists()
-    data = Interrupted(30, stop=-1)
+    data = Interrupted(30, after=None)
     build_index(adamine_bundle, data, out, shard_items=10)
-    assert data.read == list(range(20, 30))
+    assert data.read[LOOKED_AT:] == list(range(20, 30))
 
 
 def test_wrong_options_are_named(adamine_bundle: Path, tmp_path: Path) -> None:

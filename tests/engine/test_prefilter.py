@@ -18,7 +18,7 @@ from hficma.engine.prefilter import (
 from hficma.errors import InputError
 
 BOUNDED = ("Flat", "SQfp16", "SQ8", "SQ4")
-SKIPPING = ("IVF,SQ8", "IVF4,Flat", "HNSW", "HNSW8")
+SKIPPING = ("IVF,SQ8", "IVF4,Flat", "HNSW", "HNSW8", "PCA6,IVF4,SQ8", "PQ4x4fs", "SQ4,RFlat")
 
 
 def make_vectors(count: int = 300, width: int = 12, seed: int = 0) -> np.ndarray:
