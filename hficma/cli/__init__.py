@@ -63,8 +63,10 @@ def main() -> NoReturn:
         app(standalone_mode=True)
     except HficmaError as error:
         _stop(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _stop("interrupted; what was finished is kept, nothing is half-written", _INTERRUPTED)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            _stop("interrupted; what was finished is kept, nothing is half-written", _INTERRUPTED)
+        raise
     except BrokenPipeError:
         # The reader of our output has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

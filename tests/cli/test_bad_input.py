@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -188,6 +193,35 @@ def test_a_taken_name_is_never_overwritten(hficma: Hficma, recipes: Path, tmp_pa
 def test_a_place_that_cannot_be_written(hficma: Hficma, recipes: Path) -> None:
     """A read-only disk; /proc refuses even the superuser."""
     refused(hficma("index", "--data", recipes, "--out", "/proc/hficma/index"), "/proc")
+
+
+@pytest.mark.parametrize("command", ["index", "train"])
+def test_an_interrupt_leaves_nothing_half_made(home: Path, tmp_path: Path, command: str) -> None:
+    """Ctrl-C in the middle: one line, exit 130, and no directory that only looks whole."""
+    out = tmp_path / "made" / "it"
+    words = {
+        "index": ["index", "--of", "images", "--data", "sample:5000", "--out", out],
+        "train": ["train", "--preset", "demo", "--data", "sample:5000", "--run", out],
+    }[command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hficma.cli", "--home", home, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    begun = home / "cache" if command == "train" else out.parent
+    deadline = time.monotonic() + 60
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert begun.exists()
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "hficma: interrupted" in err
+    assert "Traceback" not in err
+    if out.exists():
+        assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["kind"] == "run"
 
 
 def test_an_option_of_no_preset_suggests_the_nearest(hficma: Hficma, recipes: Path) -> None:
