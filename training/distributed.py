@@ -43,7 +43,7 @@ def gather(values: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return values
-    gathered: Tensor = _Gather.apply(values, True)
+    gathered: Tensor = _Gather.apply(values, True)  # type: ignore[no-untyped-call]
     return gathered
 
 
@@ -54,7 +54,7 @@ def gather_rows(values: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return values
-    gathered: Tensor = _Gather.apply(values, False)
+    gathered: Tensor = _Gather.apply(values, False)  # type: ignore[no-untyped-call]
     return gathered
 
 

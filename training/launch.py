@@ -166,7 +166,7 @@ def train_on(
             },
         )
     extra = _extra_recipes(options, model, progress)
-    if not options.text.tune_sentences and options.model.sentence == "gru":
+    if not options.text.tune_sentences:
         pairs.texts.encode_sentences(model)
         if extra is not None:
             extra.encode_sentences(model)

@@ -81,4 +81,4 @@ def _events(run: Path, *, first_step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(run / EVENTS), purge_step=first_step or None)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(run / EVENTS), purge_step=first_step or None)

@@ -46,12 +46,9 @@ def encode(
 def joined(batches: list[Tokens]) -> Tokens:
     """Batches of tokens as one, padded to the longest."""
     lengths = torch.cat([batch.lengths for batch in batches])
-    longest = max(batch.tokens.shape[1] for batch in batches) if _local(batches) else 0
-    parts = [
-        F.pad(batch.tokens, (0, 0, 0, longest - batch.tokens.shape[1]))
-        for batch in batches
-        if batch.tokens is not None
-    ]
+    tokens = [batch.tokens for batch in batches if batch.tokens is not None]
+    longest = max((one.shape[1] for one in tokens), default=0)
+    parts = [F.pad(one, (0, 0, 0, longest - one.shape[1])) for one in tokens]
     return Tokens(
         torch.cat([batch.global_ for batch in batches]),
         torch.cat(parts) if parts else None,
@@ -83,9 +80,10 @@ def score_tables(
         on_done: told how many photos were scored.
     """
     config = model.config
-    global_ = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
+    global_: Floats = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
+    weight = np.float32(config.global_weight)
     if not model.has_local or config.local_weight == 0:
-        return ScoreTables(config.global_weight * global_, global_, None)
+        return ScoreTables(weight * global_, global_, None)
     prepared = model.project_recipe(recipe)
     local = np.empty_like(global_)
     for start in range(0, len(global_), PHOTO_BLOCK):
@@ -93,7 +91,7 @@ def score_tables(
         side = model.project_image(chosen(image, rows))
         local[rows] = model.pair_scores(side, prepared, tile=TILE).cpu().numpy()
         on_done(len(rows))
-    total = config.global_weight * global_ + config.local_weight * local
+    total = weight * global_ + np.float32(config.local_weight) * local
     return ScoreTables(total, global_, local)
 
 
@@ -103,7 +101,3 @@ def both_directions(scores: Floats) -> dict[str, Figures]:
         "image_to_recipe": figures(ranks(scores)),
         "recipe_to_image": figures(ranks(scores.T)),
     }
-
-
-def _local(batches: list[Tokens]) -> bool:
-    return all(batch.tokens is not None for batch in batches)
