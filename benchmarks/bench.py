@@ -14,8 +14,10 @@ from hficma.benchmarks.options import BenchOptions
 from hficma.benchmarks.page import write_page
 from hficma.benchmarks.report import FILE, Report
 from hficma.benchmarks.session import Session
-from hficma.benchmarks.subject import IndexKind, bags_of, bundle_of, seeds
+from hficma.benchmarks.subject import Bag, IndexKind, bags_of, bundle_of, queries_for, seeds
 from hficma.engine import Bundle
+from hficma.engine.index import IndexFacts
+from hficma.errors import InputError
 from hficma.training.progress import Progress
 from hficma.workspace import Workspace
 
@@ -48,12 +50,18 @@ def run_bench(
     """
     progress, began = progress or Progress(), time.perf_counter()
     kinds = [IndexKind.parse(text) for text in options.kinds]
-    bundle, made = bundle_of(options.bundle, workspace, progress)
-    facts = Bundle.open(bundle).facts
-    bags, notes = bags_of(options.data, facts["dataset"], size=options.items, count=options.bags)
+    if options.index is None:
+        bundle, made = bundle_of(options.bundle, workspace, progress)
+        facts = Bundle.open(bundle).facts
+        bags, notes = bags_of(
+            options.data, facts["dataset"], size=options.items, count=options.bags
+        )
+    else:
+        bundle, kinds, bags, made = _of_index(options.index, options)
+        facts, notes = Bundle.open(bundle).facts, []
     with ExitStack() as stack:
         session = Session(options, bundle, kinds, bags, workspace, progress, stack)
-        tables = session.tables()
+        tables = session.tables() if options.index is None else session.index_tables(options.index)
     chosen = {"model_id": facts["model_id"], "item_set": bags[0].name, "budget": session.budget}
     report = Report(
         title=f"{facts['model']['kind']} of width {facts['width']} on {len(bags[0]):,} items",
@@ -71,3 +79,15 @@ def run_bench(
         report.write(folder / FILE)
         write_page(report, folder / PAGE)
     return out
+
+
+def _of_index(index: Path, options: BenchOptions) -> tuple[Path, list[IndexKind], list[Bag], str]:
+    """An index's bundle and kind, queries for it, and a line that says what is measured."""
+    facts = IndexFacts.read(index)
+    data = options.data or facts.dataset
+    if data is None:
+        raise InputError(f"{index}: does not say what it was made of; name it with --data")
+    bag = queries_for(data, options.items)
+    note = f"an index as it stands: {index.name}, of {facts.of}; queries are test items of {data}"
+    kinds = [IndexKind(facts.prefilter, facts.side_precision)]
+    return options.bundle or Path(facts.bundle), kinds, [bag], note

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from hficma.benchmarks.measure import Recorder
+from hficma.benchmarks.measure import Recorder, peak_resident_mb
+from hficma.benchmarks.report import Column, Figure, Row, Table
 from hficma.errors import ArtifactError
+from hficma.recipe import Recipe
 
 GEMM_SIZE = 1024
 COPIED_BYTES = 256 * 2**20
 """Larger than the caches, so that memory is what is measured."""
+MEMORY_NOISE = 0.1
+"""Allocators and the page cache differ from run to run by about this."""
 
 
 class Limits:
@@ -72,15 +77,19 @@ _SERVER = """
 import json, sys, time
 from pathlib import Path
 from hficma.engine import Engine
+from hficma.recipe import Recipe
 index, bundle, threads, device, query = sys.argv[1:]
 began = time.perf_counter()
 with Engine.open(Path(index), bundle=Path(bundle), threads=int(threads), device=device) as engine:
     opened = time.perf_counter()
     if engine.query_role == "image":
-        engine.search(image=Path(query))
-        first = time.perf_counter()
-        for _ in range(20):
-            engine.search(image=Path(query))
+        asked = {"image": Path(query)}
+    else:
+        asked = {"recipe": Recipe.parse(json.loads(Path(query).read_bytes()), where=query)}
+    engine.search(**asked)
+    first = time.perf_counter()
+    for _ in range(20):
+        engine.search(**asked)
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 kilobytes = {name: int(status[name].split()[0]) for name in ("VmHWM", "RssAnon", "RssFile")}
 print(json.dumps({
@@ -94,33 +103,84 @@ print(json.dumps({
 
 
 def serving(
-    index: Path, bundle: Path, photo: Path, *, threads: int, device: str
+    index: Path, bundle: Path, query: Path | bytes | Recipe, *, threads: int, device: str
 ) -> dict[str, float]:
     """Memory and start of a process that only serves.
 
     The benchmark's own peak would count torch and everything it compares with.
 
     Args:
-        index: of recipes.
+        index: served.
         bundle: its model.
-        photo: a query.
+        query: a photo (a file, or its bytes) or a recipe; asked 21 times.
         threads: as `Engine.open`.
         device: as `Engine.open`.
 
     Returns:
         `peak_mb` resident, at the end `own_mb` and `mapped_mb` (files of the index and of
-        libraries, which the system may drop), seconds to open and to the first answer, and the
-        process's whole `wall_seconds`.
+        libraries, which the system may drop), `open_seconds`, and `first_answer_seconds` from
+        the start of opening.
     """
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", _SERVER, *map(str, (index, bundle, threads, device, photo))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    if isinstance(query, Path):
+        query = query.read_bytes()
+    content = query if isinstance(query, bytes) else json.dumps(query.to_json()).encode()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        done = subprocess.run(
+            [sys.executable, "-c", _SERVER, *map(str, (index, bundle, threads, device, file.name))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ArtifactError(f"{index}: a process of its own cannot serve it ({reason[0]})")
     figures: dict[str, float] = json.loads(done.stdout)
-    return figures | {"wall_seconds": time.perf_counter() - began}
+    return figures
+
+
+def limits_table(limits: Limits) -> Table:
+    """The machine's own rates."""
+    noise = limits.noise
+    rows = (
+        Row(
+            name="matrix product, G multiply-adds a second",
+            cells={"value": Figure(limits.multiply_adds / 1e9, noise=noise["gemm"])},
+        ),
+        Row(
+            name="memory copy, GB a second",
+            cells={"value": Figure(limits.bandwidth / 1e9, noise=noise["copy"])},
+        ),
+    )
+    return Table(
+        key="machine",
+        title="What the machine can do",
+        first="limit",
+        columns=(Column("value", "value"),),
+        rows=rows,
+        note="In float32, measured between the rounds of this run.",
+    )
+
+
+def memory_table(served: Mapping[str, float]) -> Table:
+    """What `serving` found, beside this process."""
+    amounts = {
+        "serving, at its peak": served["peak_mb"],
+        "serving, at the end: its own": served["own_mb"],
+        "serving, at the end: mapped files": served["mapped_mb"],
+        "this benchmark, at its peak": peak_resident_mb(),
+    }
+    return Table(
+        key="memory",
+        title="Memory",
+        first="process",
+        columns=(Column("mb", "resident MB", better="lower", digits=0),),
+        rows=tuple(
+            Row(name=name, cells={"mb": Figure(value, noise=MEMORY_NOISE)})
+            for name, value in amounts.items()
+        ),
+        note="Serving: a process of its own that opens the index and answers 21 queries; its first "
+        f"answer came after {served['first_answer_seconds']:.1f} s. Mapped files (the index, "
+        "libraries) count as resident while they are in use, and the system may drop them.",
+    )

@@ -22,6 +22,8 @@ class BenchOptions:
     """Items a bag: `1k`, `10k` or a number."""
     bundle: Path | None = None
     """None takes the newest; where there is none, a small model is trained."""
+    index: Path | None = None
+    """Measure this index as it stands, whole, with its own bundle; queries are test items."""
     data: str | None = None
     """What `open_dataset` takes; None takes items like those that the bundle was trained on."""
     runtime: str = "auto"
@@ -90,6 +92,6 @@ class BenchOptions:
     def to_json(self) -> dict[str, Any]:
         """As JSON values; no path of the machine is among them."""
         record = dataclasses.asdict(self)
-        for name in ("bundle", "adamine_bundle"):
+        for name in ("bundle", "index", "adamine_bundle"):
             record[name] = record[name].name if record[name] else None
         return record

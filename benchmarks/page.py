@@ -7,8 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from hficma.benchmarks.others import ENGINE
 from hficma.benchmarks.plots import bars_plot, choices_plot
 from hficma.benchmarks.report import Column, Figure, Report, Table, cell_text
+from hficma.benchmarks.stages import TOTAL
 
 STYLE = """
 :root { --ink: #1d2321; --soft: #66706c; --line: #dfe4e1; --leaf: #0b6e4f; --paper: #fbfcfb; }
@@ -30,8 +32,8 @@ p { margin: 6px 0; max-width: 78ch; }
 .notes p { margin: 2px 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr));
   gap: 16px; margin: 12px 0; }
-.plots svg { width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
-  border-radius: 8px; padding: 8px; }
+.plots svg { width: 100%; max-width: 580px; height: auto; background: #fff;
+  border: 1px solid var(--line); border-radius: 8px; padding: 8px; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; background: #fff;
   margin: 10px 0; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem;
@@ -39,8 +41,9 @@ table { border-collapse: collapse; width: 100%; font-size: .875rem;
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); background: #f3f6f4; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: inherit; }
-tr { background: #fff; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; }
+td:first-child { background: #fff; }
+tr.whole td { font-weight: 600; background: #f6faf8; }
 tr:last-child td { border-bottom: 0; }
 td small { color: var(--soft); margin-left: 4px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; font-size: .875rem; }
@@ -117,7 +120,8 @@ def _table(table: Table) -> Iterator[str]:
     yield "</tr></thead><tbody>"
     for row in table.rows:
         cells = "".join(_cell(row.cells.get(column.key), column) for column in table.columns)
-        yield f"<tr><td>{escape(row.name)}</td>{cells}</tr>"
+        whole = ' class="whole"' if row.name in (TOTAL, ENGINE) else ""
+        yield f"<tr{whole}><td>{escape(row.name)}</td>{cells}</tr>"
     yield "</tbody></table></div>"
 
 

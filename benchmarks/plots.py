@@ -46,7 +46,7 @@ def choices_plot(table: Table, figure: str, label: str) -> str:
     axes.set_ylabel(label)
     axes.set_xlim(left=0)
     axes.margins(y=0.2)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="best")
     return _svg(canvas, f"choices-{figure}")
 
 

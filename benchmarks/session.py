@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,27 +10,29 @@ import numpy as np
 
 from hficma.benchmarks.bag_ranks import BagRanks, quality_table, rank_bags
 from hficma.benchmarks.exact_ranks import Ranks
-from hficma.benchmarks.machine import Limits, serving
-from hficma.benchmarks.measure import NOISY, Recorder, peak_resident_mb
+from hficma.benchmarks.machine import Limits, limits_table, memory_table, serving
+from hficma.benchmarks.measure import NOISY, Recorder
 from hficma.benchmarks.options import BenchOptions
-from hficma.benchmarks.others import Others, VectorSearch, others_table
-from hficma.benchmarks.report import Column, Figure, Row, Table, cell_text
-from hficma.benchmarks.stages import Stages, engine_pool, stage_table
+from hficma.benchmarks.others import PUBLISHED, Others, VectorSearch, others_table
+from hficma.benchmarks.report import Table, cell_text
+from hficma.benchmarks.stages import Stages, engine_pool, measured_in_turn, stage_table
 from hficma.benchmarks.subject import SEED, Bag, IndexKind, index_of
 from hficma.benchmarks.sweep import (
     SWEEP_COLUMNS,
     Asked,
+    Rounds,
     choice_name,
     concurrent,
     sweep,
     sweep_table,
 )
-from hficma.benchmarks.work import joined, photo_work, recipe_work, search_work
+from hficma.benchmarks.work import Work, photo_work, recipe_work, search_work
 from hficma.engine import Bundle, Engine
-from hficma.engine.index import Of
+from hficma.engine.index import Index, Of
 from hficma.engine.writing import processors
 from hficma.errors import InputError
 from hficma.model import Model, load_model
+from hficma.recipe import Recipe
 from hficma.training.progress import Progress
 from hficma.workspace import Workspace
 
@@ -73,30 +74,42 @@ class Session:
             bundle, runtime=options.runtime, device=options.device, threads=1
         )
         self._model: Model = load_model(bundle)
-        self._candidates = sorted({min(count, len(bags[0])) for count in options.candidates})
+        items = len(bags[0]) if options.index is None else Index.open(options.index).live
+        self._candidates = sorted({min(count, items) for count in options.candidates})
         self._typical = min(self._candidates, key=lambda count: abs(count - TYPICAL))
         self.notes: list[str] = []
         self.budget = 0
+        self._moved: dict[str, float] = {}
 
     def tables(self) -> list[Table]:
-        """Measure everything."""
+        """Measure everything, on indexes of the bags."""
         photos, recipes = self._queries()
         engines = {
-            self._engine_name(precision, kind): self._open("recipes", kind, precision)
+            self._engine_name(precision, kind): self._open(
+                self._index(self._bags[0], kind, "recipes"), precision
+            )
             for precision in self._options.precisions
             for kind in self._kinds
         }
         main = next(iter(engines.values()))
-        images = self._open("images", self._kinds[0], self._options.precisions[0])
-        tables = [self._choices(engines, main, photos)]
-        tables += self._stages(main, images, photos, recipes)
-        self._progress.stage("clients at once")
-        tables.append(concurrent(main, photos, self._options.concurrency, self._typical))
+        path = self._index(self._bags[0], self._kinds[0], "images")
+        images = self._open(path, self._options.precisions[0])
+        tables = self._timed(engines, [(main, photos), (images, recipes)])
         ranks = self._ranks()
         tables.append(quality_table(ranks, self._candidates))
         tables.append(self._others(main, photos, ranks["image_to_recipe"][0]))
-        tables.append(self._machine(main, photos))
-        return tables
+        return [*tables, *self._machine(main, photos)]
+
+    def index_tables(self, index: Path) -> list[Table]:
+        """Measure one index as it stands; what is known of a bag only is left out."""
+        photos, recipes = self._queries()
+        engines = {
+            self._engine_name(precision, self._kinds[0]): self._open(index, precision)
+            for precision in self._options.precisions
+        }
+        main = next(iter(engines.values()))
+        asked = photos if main.query_role == "image" else recipes
+        return [*self._timed(engines, [(main, asked)]), *self._machine(main, asked)]
 
     def headline(self, tables: Sequence[Table]) -> tuple[tuple[str, str], ...]:
         """The few figures that matter most."""
@@ -115,14 +128,13 @@ class Session:
             (f"{shown('agreement')} %", "of those ten are what scoring every item gives"),
             (f"{shown('r10')} %", "of photos find their own recipe among the ten"),
         ]
-        others = by_key["others"]
-        slower = {row.name: row.cells.get("times") for row in others.rows}
-        published = slower.get("eager torch, published graph")
-        if published is not None:
-            lines.append((f"{published.value:.1f} x", "faster re-ranking than the published graph"))
+        rows = by_key["others"].rows if "others" in by_key else ()
+        for other in rows:
+            if other.name == PUBLISHED and (times := other.cells["times"]):
+                lines.append((f"{times.value:.1f} x", "faster re-ranking than the published graph"))
         return tuple(lines)
 
-    def _queries(self) -> tuple[list[list[Asked]], list[list[Asked]]]:
+    def _queries(self) -> tuple[Rounds, Rounds]:
         """Photos and recipes of the first bag, in rounds."""
         bag, rounds = self._bags[0], self._options.rounds
         wanted = min(rounds * self._options.a_round, len(bag))
@@ -141,7 +153,7 @@ class Session:
             recipes.append(Asked(query=recipe, true_id=recipe.id))
         if len(photos) < rounds:
             raise InputError(f"{bag.name}: has {len(photos)} usable queries, fewer than rounds")
-        return [[part[i::rounds] for i in range(rounds)] for part in (photos, recipes)]  # type: ignore[return-value]
+        return _dealt(photos, rounds), _dealt(recipes, rounds)
 
     def _index(self, bag: Bag, kind: IndexKind, of: Of) -> Path:
         return index_of(
@@ -149,76 +161,54 @@ class Session:
             device=self._options.device, threads=self.threads, runtime=self._options.runtime,
         )  # fmt: skip
 
-    def _open(self, of: Of, kind: IndexKind, precision: str) -> Engine:
+    def _open(self, index: Path, precision: str) -> Engine:
         engine = Engine.open(
-            self._index(self._bags[0], kind, of), bundle=self._bundle,
-            runtime=self._options.runtime, precision=precision, device=self._options.device,
-            threads=self.threads,
+            index, bundle=self._bundle, runtime=self._options.runtime, precision=precision,
+            device=self._options.device, threads=self.threads,
         )  # fmt: skip
         return self._stack.enter_context(engine)
 
     def _engine_name(self, precision: str, kind: IndexKind) -> str:
         return kind.name if len(self._options.precisions) == 1 else f"{precision}, {kind.name}"
 
-    def _choices(
-        self, engines: Mapping[str, Engine], main: Engine, photos: Sequence[Sequence[Asked]]
-    ) -> Table:
-        self._progress.stage("recall against latency", sum(map(len, photos)))
+    def _timed(
+        self, engines: Mapping[str, Engine], sides: Sequence[tuple[Engine, Rounds]]
+    ) -> list[Table]:
+        """Choices and clients of the first side's queries, stages of every side's."""
+        main, asked = sides[0]
+        self._progress.stage("recall against latency", sum(map(len, asked)))
         recorder, outcomes, scored = sweep(
-            engines, main, photos, self._candidates,
+            engines, main, asked, self._candidates,
             on_round=self._limits.measure, on_done=self._progress.advance,
         )  # fmt: skip
-        self._warn(recorder, "recall against latency")
-        note = (
-            "Photo queries, one at a time, from the photo's bytes to ten recipes with their "
-            "records. The same answers are timed and judged. The truth is scoring on until all "
-            f"ten ranks are proved, which took {scored:,} of {main.index.count:,} items at the "
-            "median. best found: the best of the truth is among the ten."
-        )
-        return sweep_table("choices", "Recall against latency", recorder, outcomes, note)
-
-    def _stages(
-        self,
-        main: Engine,
-        images: Engine,
-        photos: Sequence[Sequence[Asked]],
-        recipes: Sequence[Sequence[Asked]],
-    ) -> list[Table]:
-        """Both directions, round by round in turn."""
-        self._progress.stage("stages", sum(map(len, photos)))
-        both = [
-            (Stages(engine, self._scorer, self._pool, self.threads, self._typical), Recorder())
-            for engine in (main, images)
+        self._watch(recorder, "recall against latency")
+        tables = [sweep_table(recorder, outcomes, scored, main)]
+        self._progress.stage("stages", sum(map(len, asked)))
+        stages = [
+            Stages(engine, self._scorer, self._pool, self.threads, self._typical)
+            for engine, _ in sides
         ]
-        for (stages, _), asked in zip(both, (photos, recipes), strict=True):
-            warm = Recorder()
-            warm.new_round()
-            stages.measure(asked[0][0].query, warm)
-        for photo_round, recipe_round in zip(photos, recipes, strict=True):
-            self._limits.measure()
-            for _, recorder in both:
-                recorder.new_round()
-            for pair in zip(photo_round, recipe_round, strict=True):
-                for (stages, recorder), asked_one in zip(both, pair, strict=True):
-                    stages.measure(asked_one.query, recorder)
-                self._progress.advance()
-        ids = [
-            self._scorer.tokenizer.query(asked.query)
-            for part in recipes
-            for asked in part[:10]
-            if not isinstance(asked.query, bytes)
-        ]
-        work = (photo_work(self._model), recipe_work(self._model, ids))
-        titles = {"stages-photo": "A photo's search", "stages-recipe": "A recipe's search"}
-        tables = []
-        for (key, title), (stages, recorder), branch in zip(
-            titles.items(), both, work, strict=True
-        ):
-            self._warn(recorder, title)
-            search = search_work(stages.engine.index, self._scorer, self._typical)
-            title = f"{title}, stage by stage"
-            tables.append(stage_table(key, title, recorder, joined(branch, search), self._limits))
+        queries = [[[one.query for one in part] for part in rounds] for _, rounds in sides]
+        recorders = measured_in_turn(stages, queries, self._limits, self._progress.advance)
+        for (engine, rounds), recorder in zip(sides, recorders, strict=True):
+            self._watch(recorder, f"stages of {engine.query_role} queries")
+            work = self._work(engine, rounds)
+            tables.append(stage_table(engine.query_role, recorder, work, self._limits))
+        self._progress.stage("clients at once")
+        tables.append(concurrent(main, asked, self._options.concurrency, self._typical))
         return tables
+
+    def _work(self, engine: Engine, rounds: Rounds) -> dict[str, Work]:
+        """What the stages of an engine's searches have to do."""
+        search = search_work(engine.index, self._scorer, self._typical)
+        if engine.query_role == "image":
+            return photo_work(self._model) | search
+        ids = [
+            self._scorer.tokenizer.query(one.query)
+            for one in rounds[0]
+            if isinstance(one.query, Recipe)
+        ]
+        return recipe_work(self._model, ids) | search
 
     def _ranks(self) -> dict[str, list[Ranks]]:
         kind = self._kinds[0]
@@ -237,7 +227,7 @@ class Session:
         )  # fmt: skip
         return found
 
-    def _others(self, main: Engine, photos: Sequence[Sequence[Asked]], ranks: Ranks) -> Table:
+    def _others(self, main: Engine, photos: Rounds, ranks: Ranks) -> Table:
         count = min(MOST_COMPARED, self._typical)
         others = Others(main, self._scorer, self._model, self._pool, self.threads, count)
         rounds = [part[: self._options.compared] for part in photos]
@@ -271,50 +261,27 @@ class Session:
             figures=found["image_to_recipe"].by_global(),
         )
 
-    def _machine(self, main: Engine, photos: Sequence[Sequence[Asked]]) -> Table:
-        query = photos[0][0].query
-        assert isinstance(query, bytes)
-        with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
-            file.write(query)
-            file.flush()
-            served = serving(
-                main.index.path, self._bundle, Path(file.name), threads=self.threads,
-                device=self._options.device,
-            )  # fmt: skip
-        noise = self._limits.noise
-        values = {
-            "matrix product, G multiply-adds a second": (
-                self._limits.multiply_adds / 1e9, noise["gemm"],
-            ),
-            "memory copy, GB a second": (self._limits.bandwidth / 1e9, noise["copy"]),
-            "serving process, peak resident MB": (served["peak_mb"], 0.0),
-            "of it at the end its own, MB": (served["own_mb"], 0.0),
-            "of it at the end mapped files, MB": (served["mapped_mb"], 0.0),
-            "serving process, seconds to its first answer": (served["first_answer_seconds"], 0.5),
-            "this benchmark, peak resident MB": (peak_resident_mb(), 0.0),
-        }  # fmt: skip
-        if max(noise.values()) > NOISY:
+    def _machine(self, main: Engine, asked: Rounds) -> list[Table]:
+        """Limits and memory; and a note where the machine was too noisy to tell."""
+        served = serving(
+            main.index.path, self._bundle, asked[0][0].query, threads=self.threads,
+            device=self._options.device,
+        )  # fmt: skip
+        self._moved["the machine's limits"] = max(self._limits.noise.values())
+        moved = {name: share for name, share in self._moved.items() if share > NOISY}
+        if moved:
+            parts = ", ".join(f"{name} by {share:.0%}" for name, share in moved.items())
             self.notes.append(
-                "noisy machine: its own limits moved by "
-                f"{max(noise.values()):.0%} during the run; compare nothing closely"
+                f"noisy machine: medians moved between rounds, at worst in {parts}; "
+                "differences within the stated noise tell nothing"
             )
-        return Table(
-            key="machine",
-            title="The machine, and memory",
-            first="what",
-            columns=(Column("value", "value", digits=1), Column("noise", "noise %", digits=0)),
-            rows=tuple(
-                Row(name=name, cells={"value": Figure(value, moved), "noise": Figure(100 * moved)})
-                for name, (value, moved) in values.items()
-            ),
-            note="Measured between the rounds of this run. Mapped files (the index, libraries) "
-            "count as resident while they are in use, and the system may drop them.",
-        )
+        return [limits_table(self._limits), memory_table(served)]
 
-    def _warn(self, recorder: Recorder, what: str) -> None:
-        worst = max(recorder.noise(name, 50) for name in recorder.names())
-        if worst > 2 * NOISY:
-            self.notes.append(
-                f'noisy machine: in "{what}" some medians moved by {worst:.0%} between rounds; '
-                "differences below that tell nothing"
-            )
+    def _watch(self, recorder: Recorder, what: str) -> None:
+        """Remember how far the machine moved while `what` was measured."""
+        self._moved[what] = max(recorder.noise(name, 50) for name in recorder.names())
+
+
+def _dealt(asked: list[Asked], rounds: int) -> Rounds:
+    """Queries in as many rounds."""
+    return [asked[number::rounds] for number in range(rounds)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,7 +15,7 @@ from hficma.benchmarks.work import Work, limit_share
 from hficma.engine import Answer, Bundle, Engine
 from hficma.engine.encode import Encoded, encode_photos, pad
 from hficma.engine.rerank import Query, Reranker
-from hficma.engine.sides import Sides
+from hficma.engine.sides import Role, Sides
 from hficma.images import decode_photo, preprocess
 from hficma.recipe import Recipe
 
@@ -122,8 +122,38 @@ def search(
     return engine.search(image=query, candidates=candidates, exact=exact)
 
 
+def measured_in_turn(
+    sides: Sequence[Stages],
+    queries: Sequence[Sequence[Sequence[bytes | Recipe]]],
+    limits: Limits,
+    on_done: Callable[[], None],
+) -> list[Recorder]:
+    """Measure searches of several engines in turn, query by query.
+
+    Args:
+        sides: of each engine.
+        queries: of each engine, in rounds of equal sizes.
+        limits: of the machine, measured once a round.
+        on_done: called after each query of all engines.
+    """
+    recorders = [Recorder() for _ in sides]
+    for stages, rounds in zip(sides, queries, strict=True):
+        warming = Recorder()
+        warming.new_round()
+        stages.measure(rounds[0][0], warming)
+    for together in zip(*queries, strict=True):
+        limits.measure()
+        for recorder in recorders:
+            recorder.new_round()
+        for asked in zip(*together, strict=True):
+            for stages, recorder, query in zip(sides, recorders, asked, strict=True):
+                stages.measure(query, recorder)
+            on_done()
+    return recorders
+
+
 def stage_table(
-    key: str, title: str, recorder: Recorder, work: Mapping[str, Work], limits: Limits
+    query_role: Role, recorder: Recorder, work: Mapping[str, Work], limits: Limits
 ) -> Table:
     """What `Stages.measure` recorded, held against the machine's limits."""
     rows = []
@@ -159,7 +189,15 @@ def stage_table(
         "stage's multiply-adds take at the matrix-product rate, or its bytes at the memory "
         "bandwidth, over the time it took."
     )
-    return Table(key=key, title=title, first="stage", columns=columns, rows=tuple(rows), note=note)
+    name = {"image": "photo", "recipe": "recipe"}[query_role]
+    return Table(
+        key=f"stages-{name}",
+        title=f"A {name}'s search, stage by stage",
+        first="stage",
+        columns=columns,
+        rows=tuple(rows),
+        note=note,
+    )
 
 
 PERCENTILES = (

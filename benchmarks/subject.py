@@ -139,6 +139,20 @@ def bags_of(
     return [Bag(dataset, np.sort(drawn[i * size : (i + 1) * size])) for i in range(bags)], notes
 
 
+def queries_for(data: str, size: int) -> Bag:
+    """Test items of a dataset, as queries for an index of it.
+
+    Raises:
+        InputError: it has none with photos.
+    """
+    dataset = open_dataset(data)
+    rows = positions(dataset, ("test",), with_photo=True)
+    if not len(rows):
+        raise InputError(f"{data}: has no test items with photos to ask with; name another --data")
+    drawn = np.random.default_rng(SEED).permutation(rows)[:size]
+    return Bag(dataset, np.sort(drawn))
+
+
 def bundle_of(bundle: Path | None, workspace: Workspace, progress: Progress) -> tuple[Path, str]:
     """The bundle to benchmark, and a line where one had to be made.
 

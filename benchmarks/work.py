@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,8 +122,3 @@ def _counted(run: Callable[[], object]) -> float:
     finally:
         handle.remove()
     return float(counter.get_total_flops()) / 2 + steps
-
-
-def joined(*parts: Mapping[str, Work]) -> dict[str, Work]:
-    """All stages' work."""
-    return {name: work for part in parts for name, work in part.items()}
