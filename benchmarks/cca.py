@@ -11,11 +11,11 @@ import torch
 
 from hficma.data.dataset import Dataset, positions
 from hficma.model import Model, build_model
+from hficma.progress import Progress
 from hficma.recipe import Recipe
 from hficma.training.lexicon import word_vectors
 from hficma.training.options import load_options
 from hficma.training.photos import cached_regions
-from hficma.training.progress import Progress
 from hficma.training.recipes import RecipeTexts
 
 PRINCIPAL = 64

@@ -31,10 +31,10 @@ from hficma.benchmarks.measure import environment
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.metrics import DIRECTIONS, bags, figures, prefilter_recall, ranks, summary
 from hficma.model import load_model
+from hficma.progress import Progress
 from hficma.training.evaluation import PREFILTER_DEPTHS, encode_positions
 from hficma.training.launch import train_on
 from hficma.training.options import load_options
-from hficma.training.progress import Progress
 from hficma.training.scoring import ScoreTables, score_tables
 
 BASELINE = "dual-encoder"

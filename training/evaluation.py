@@ -24,16 +24,17 @@ from hficma.metrics import (
     summary,
 )
 from hficma.model import Model, Tokens, load_model
+from hficma.progress import Progress
 from hficma.training.launch import pick_device
 from hficma.training.photos import ENCODE_BATCH, read_photos
-from hficma.training.progress import Progress
 from hficma.training.recipes import RecipeTexts
 from hficma.training.run import RunDirectory
 from hficma.training.scoring import ScoreTables, chosen, joined, score_tables
 
 Positions = npt.NDArray[np.int64]
 
-SETUPS = {"1k": 1_000, "10k": 10_000}
+SETUPS = {"1k": 1_000, "10k": 10_000, "all": None}
+"""Items a bag; None takes all of them in one."""
 BAGS = 10
 SEED = 1234
 PREFILTER_DEPTHS = (10, 50, 100)
@@ -50,7 +51,7 @@ class Evaluation:
     split: str
     """`train`, `val` or `test`."""
     setup: str
-    """`1k` or `10k`."""
+    """`1k`, `10k` or `all`."""
     items: int
     """Pairs of the split that could be read."""
     bag_size: int
@@ -99,7 +100,7 @@ class Evaluation:
     def note(self) -> str | None:
         """What must be said beside the figures, in one line."""
         asked = SETUPS[self.setup]
-        if self.bag_size < asked:
+        if asked is not None and self.bag_size < asked:
             return (
                 f"{self.items} pairs are fewer than the {asked:,} of a bag: "
                 f"one bag of all {self.bag_size}"
@@ -111,7 +112,7 @@ def evaluate(
     run: Path,
     data: str | None = None,
     split: str = "test",
-    setup: Literal["1k", "10k"] = "1k",
+    setup: Literal["1k", "10k", "all"] = "1k",
     *,
     prefilter: int | None = None,
     weights: Literal["best", "last"] = "best",
@@ -125,7 +126,7 @@ def evaluate(
         run: the run directory.
         data: another dataset than the run's own.
         split: `train`, `val` or `test`.
-        setup: `1k` (10 bags of 1,000) or `10k` (10 bags of 10,000).
+        setup: `1k` (10 bags of 1,000), `10k` (10 bags of 10,000) or `all` (one bag of all).
         prefilter: also report what re-ranking the top K by S_global gives.
         weights: which of the run's weights.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
@@ -136,7 +137,7 @@ def evaluate(
         InputError: the split has too few pairs, or the options make no sense.
     """
     if setup not in SETUPS:
-        raise InputError(f"{setup}: the setup must be {' or '.join(SETUPS)}")
+        raise InputError(f"{setup}: the setup must be one of {', '.join(SETUPS)}")
     if split not in ("train", "val", "test"):
         raise InputError(f"{split}: the split must be train, val or test")
     progress = progress or Progress()
@@ -146,7 +147,7 @@ def evaluate(
     rows = positions(dataset, (split,), with_photo=True)
     if len(rows) < 2:
         raise InputError(f"{dataset.name}: has no {split} pairs with photos")
-    drawn = bags(len(rows), SETUPS[setup], count=BAGS, seed=SEED)
+    drawn = bags(len(rows), SETUPS[setup] or len(rows), count=BAGS, seed=SEED)
     wanted = np.unique(np.concatenate(drawn))
     encoded = encode_positions(model, dataset, rows[wanted], progress)
     places = np.full(len(rows), -1)

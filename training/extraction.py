@@ -16,10 +16,10 @@ from hficma.data.dataset import open_dataset, positions
 from hficma.errors import InputError
 from hficma.images import read_photo
 from hficma.model import Tokens, load_model
+from hficma.progress import Progress
 from hficma.recipe import Recipe
 from hficma.training.evaluation import encode_positions
 from hficma.training.launch import pick_device
-from hficma.training.progress import Progress
 from hficma.training.run import RunDirectory
 
 PHOTO_FILES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")

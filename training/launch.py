@@ -13,6 +13,7 @@ from hficma.data.dataset import Dataset, open_dataset
 from hficma.errors import InputError
 from hficma.images import CROP
 from hficma.model import Model, ModelConfig, build_model
+from hficma.progress import Progress
 from hficma.recipe import read_jsonl
 from hficma.training import distributed
 from hficma.training.classes import dish_classes
@@ -30,7 +31,6 @@ from hficma.training.options import (
     to_tree,
 )
 from hficma.training.pairs import Pairs, split
-from hficma.training.progress import Progress
 from hficma.training.recipes import RecipeTexts
 from hficma.training.run import RunDirectory
 from hficma.vectors import WordVectors

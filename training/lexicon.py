@@ -13,8 +13,8 @@ import torch
 from hficma.artifact import MANIFEST
 from hficma.errors import ArtifactError, InputError
 from hficma.model import Model
+from hficma.progress import Progress
 from hficma.recipe import Recipe, read_jsonl
-from hficma.training.progress import Progress
 from hficma.training.words import train_word_vectors
 from hficma.vectors import SENTENCES, WordVectors, read_tensors
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from hficma.errors import InputError
 from hficma.metrics import bags
 from hficma.model import Model, RecipeBatch
+from hficma.progress import Progress
 from hficma.training import distributed
 from hficma.training.averaging import RAW, RunningMean
 from hficma.training.config import Options
 from hficma.training.criterion import Criterion
 from hficma.training.log import Log
 from hficma.training.pairs import Pairs
-from hficma.training.progress import Progress
 from hficma.training.recipes import RecipeTexts
 from hficma.training.run import RunDirectory, State
 from hficma.training.samplers import class_pair_batches, epoch_generator, shuffled_batches

@@ -13,6 +13,7 @@ from torch import Tensor
 from hficma.data.dataset import Dataset, positions
 from hficma.errors import InputError
 from hficma.model import Model
+from hficma.progress import Progress
 from hficma.training.config import Options
 from hficma.training.photos import (
     PhotoArray,
@@ -21,7 +22,6 @@ from hficma.training.photos import (
     centre_crops,
     random_crops,
 )
-from hficma.training.progress import Progress
 from hficma.training.recipes import RecipeTexts
 
 Positions = npt.NDArray[np.int64]

@@ -1,3 +1,5 @@
-"""What a training run tells whoever started it."""
+"""What a training run tells whoever started it: see `hficma.progress`."""
 
-from hficma.progress import Progress as Progress
+from hficma.progress import Progress
+
+__all__ = ["Progress"]

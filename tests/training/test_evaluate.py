@@ -51,7 +51,7 @@ def test_evaluation_repeats_and_is_kept_in_the_run(reference: Path) -> None:
 
 
 def test_evaluation_says_what_it_cannot_do(reference: Path) -> None:
-    with pytest.raises(InputError, match="1k or 10k"):
+    with pytest.raises(InputError, match="1k, 10k, all"):
         evaluate(reference, setup="5k")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="train, val or test"):
         evaluate(reference, split="tets")
