@@ -21,6 +21,9 @@ from hficma.vectors import SENTENCES, WordVectors, read_tensors
 PASSES = 10
 """Epochs of word2vec over the recipes, as published."""
 
+READ = 200_000
+"""Recipes read in all epochs together: a large corpus needs fewer of them to say the same."""
+
 
 def word_vectors(
     source: str | None,
@@ -88,10 +91,12 @@ def _trained(
     path = cache / "vectors" / key
     if (path / MANIFEST).is_file():
         return WordVectors.load(path)
-    progress.stage("word vectors", PASSES)
+    recipes = list(recipes)
+    passes = max(1, min(PASSES, READ // max(1, len(recipes))))
+    progress.stage("word vectors", passes)
     # One worker: gensim's threads race, and the same seed would give other vectors.
     vectors = train_word_vectors(
-        recipes, dim=dim, epochs=PASSES, seed=seed, workers=1, on_epoch=lambda _: progress.advance()
+        recipes, dim=dim, epochs=passes, seed=seed, workers=1, on_epoch=lambda _: progress.advance()
     )
     shutil.rmtree(path, ignore_errors=True)
     vectors.save(path, made_by="hficma train")
