@@ -124,7 +124,7 @@ def graph_differences(
 
 def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
     """Every graph of a bundle on the reference's inputs, and the whole way through them."""
-    found = []
+    found: list[Difference] = []
     for name in bundle.facts["graphs"]:
         graph = bundle.graph(name)
         loaded = bundle.runtime(name)
@@ -175,7 +175,7 @@ def _difference(
     given: Array, wanted: Array, graph: str, output: str, precision: str, runtime: str
 ) -> Difference:
     gap = np.abs(given.astype(np.float64) - wanted)
-    norms = np.linalg.norm(given) * np.linalg.norm(wanted)
+    norms = float(np.linalg.norm(given)) * float(np.linalg.norm(wanted))
     return Difference(
         graph=graph,
         output=output,
@@ -183,6 +183,6 @@ def _difference(
         runtime=runtime,
         max=float(gap.max()),
         mean=float(gap.mean()),
-        cosine=float(np.vdot(given, wanted) / max(norms, 1e-12)),
+        cosine=float(np.vdot(given, wanted)) / max(norms, 1e-12),
         spread=float(wanted.std()),
     )

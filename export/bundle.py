@@ -22,7 +22,7 @@ from hficma.artifact import (
 )
 from hficma.data.dataset import open_dataset
 from hficma.engine.bundle import VOCABULARY, Bundle
-from hficma.engine.reference import REFERENCE, run_through
+from hficma.engine.reference import REFERENCE, Difference, run_through
 from hficma.errors import InputError
 from hficma.model import Model, load_model
 from hficma.model.branches import REGIONS, Branch, branches, global_width
@@ -182,7 +182,7 @@ def _prove(
     data: str | None,
     runtimes: Sequence[str],
     queries: int,
-) -> tuple[list[parity.Difference], list[parity.RankChange]]:
+) -> tuple[list[Difference], list[parity.RankChange]]:
     """Write the reference and hold every graph in every precision and runtime to it."""
     # Opened like any bundle; the files' own hashes come when all are written.
     files = {
@@ -198,7 +198,8 @@ def _prove(
         pairs = _items(model, data, ("test", "val"), REFERENCE_PAIRS)
         items = arrays(joined(adversarial_items(model.tokenizer), pairs))
         reference = run_through(torch_bundle, items)
-        np.savez_compressed(building / REFERENCE, **reference)
+        with (building / REFERENCE).open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **reference)
         found = parity.differences(building, reference, runtimes=runtimes)
         parity.require(found, ())
         changes = []

@@ -11,6 +11,7 @@ from hficma.engine.bundle import Bundle
 from hficma.engine.runtimes import Graph
 from hficma.engine.runtimes.plans import library, plan_file, plan_key, why_stale, write_plan
 from hficma.engine.runtimes.profiles import Range, profiles_of
+from hficma.engine.runtimes.tensorrt import TensorRTRuntime
 from hficma.errors import ArtifactError, InputError
 from hficma.workspace import Workspace
 
@@ -46,10 +47,15 @@ def build_plans(
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
-        InputError: it needs a GPU and there is none.
+        InputError: it needs a GPU and there is none, or the precision is not one it reads.
         ArtifactError: a graph does not parse or build.
     """
     trt = library()
+    if precision not in TensorRTRuntime.precisions:
+        raise InputError(
+            f"--trt: TensorRT does not read the {precision} graphs (their activations are "
+            "unsigned); take --precision fp16"
+        )
     bundle = Bundle.open(bundle_path, precision=precision)
     timing = (Workspace.default().cache if cache is None else cache) / "tensorrt" / "timing.cache"
     plans = []

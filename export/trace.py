@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.onnx.utils import register_custom_op_symbolic
 
 from hficma.errors import MissingDependencyError
 from hficma.model.branches import Branch, Port, Ports
@@ -43,8 +44,8 @@ def trace(branch: Branch, path: Path) -> None:
         import onnx
     except ImportError as error:
         raise MissingDependencyError("onnx", "train", "hficma export") from error
-    torch.onnx.register_custom_op_symbolic("aten::mT", _transpose_last, OPSET)
-    torch.onnx.register_custom_op_symbolic("aten::addcmul", _add_product, OPSET)
+    register_custom_op_symbolic("aten::mT", _transpose_last, OPSET)
+    register_custom_op_symbolic("aten::addcmul", _add_product, OPSET)
     with torch.no_grad(), _quiet():
         torch.onnx.export(
             branch,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hficma.artifact import sha256, write_atomically
+from hficma.artifact import MANIFEST, sha256, write_atomically
 from hficma.errors import MissingDependencyError
 from hficma.workspace import Workspace
 
@@ -65,7 +65,7 @@ def library() -> ModuleType:
 def plan_file(graph: Graph, cache: Path | None = None) -> Path:
     """Where the plan of a graph lies on this machine."""
     root = Workspace.default().cache if cache is None else cache
-    model = json.loads((graph.bundle / "manifest.json").read_text())["facts"]["model_id"]
+    model = str(json.loads((graph.bundle / MANIFEST).read_text())["facts"]["model_id"])
     return root / "tensorrt" / model[:16] / f"{graph.name}.{graph.precision}.plan"
 
 

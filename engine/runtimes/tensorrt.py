@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from hficma.artifact import MANIFEST
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 
 from .base import Array, Arrays, Execution, Graph, Runtime, example, prepared
@@ -26,7 +27,7 @@ class TensorRTRuntime(Runtime):
     """
 
     name: ClassVar[str] = "tensorrt"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "bf16", "int8")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "bf16")
 
     def __init__(
         self, engine: Any, graph: Graph, device: str, profiles: list[dict[str, Range]]
@@ -55,7 +56,7 @@ class TensorRTRuntime(Runtime):
             raise MissingDependencyError("torch", "gpu", "the runtime tensorrt") from error
         if not device.startswith("cuda") or not torch.cuda.is_available():
             raise InputError(f"device {device}: the runtime tensorrt needs a CUDA device")
-        options = json.loads((graph.bundle / "manifest.json").read_text())["facts"]["model"]
+        options = json.loads((graph.bundle / MANIFEST).read_text())["facts"]["model"]
         profiles = profiles_of(graph.name, options["text"])
         file = plan_file(graph)
         reason = why_stale(file, plan_key(graph, profiles))

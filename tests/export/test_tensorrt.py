@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from hficma.engine.bundle import Bundle
-from hficma.engine.runtimes.base import Port
+from hficma.engine.runtimes.base import Graph, Port
 from hficma.engine.runtimes.plans import PlanKey, why_stale, write_plan
-from hficma.engine.runtimes.profiles import run_in_profiles
+from hficma.engine.runtimes.profiles import profiles_of, run_in_profiles
+from hficma.model import ModelConfig, build_model
+from hficma.model.branches import branches
+from hficma.training import load_options, presets
+from tests.model.factories import make_vectors
 
 KEY = PlanKey(
     onnx="a",
@@ -80,3 +84,38 @@ def test_inputs_beyond_a_profile_are_split_and_joined() -> None:
         wanted = arrays["left"] @ arrays["right"].swapaxes(1, 2)
         np.testing.assert_allclose(given, wanted, atol=1e-5)
     assert set(seen) == {0, 1}
+
+
+def preset_models() -> dict[str, ModelConfig]:
+    """Each model that a preset trains, by the first preset that does."""
+    found: dict[str, ModelConfig] = {}
+    for name in presets():
+        config = load_options(name).model
+        if config not in found.values():
+            found[name] = config
+    return found
+
+
+@pytest.mark.parametrize("preset", preset_models())
+def test_every_preset_builds(preset: str, tmp_path: Path) -> None:
+    """A size at which a graph no longer builds; the published one is eight times the tests'."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    from hficma.export.tensorrt import build_plan
+    from hficma.export.trace import trace
+
+    config = preset_models()[preset]
+    model = build_model(config, make_vectors(config.word_dim)).eval()
+    text = dataclasses.asdict(config.text)
+    for name, branch in branches(model):
+        file = tmp_path / f"{name}.onnx"
+        trace(branch, file)
+        graph = Graph(
+            name=name,
+            precision="fp32",
+            file=file,
+            sha256="",
+            bundle=tmp_path,
+            inputs=branch.inputs,  # type: ignore[arg-type]
+            outputs=branch.outputs,  # type: ignore[arg-type]
+        )
+        assert len(build_plan(graph, profiles_of(name, text))) > 1000
