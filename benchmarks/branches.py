@@ -212,7 +212,7 @@ def main(
         report = {
             "environment": environment() | {"threads": threads},
             "model": facts["model"],
-            "export_seconds": facts["export_seconds"],
+            "export_seconds": facts.get("export_seconds"),
             "rows": [asdict(row) for row in rows],
         }
         json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")

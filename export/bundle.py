@@ -38,7 +38,7 @@ PARITY = "parity.json"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 REFERENCE_PAIRS = 4
 """Items from the dataset in the reference, beside the adversarial ones."""
-CALIBRATION_PHOTOS = 64
+CALIBRATION_PHOTOS = 32
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -114,7 +114,8 @@ def export_model(
         for precision in wanted:
             if precision == "int8":
                 photos = _items(model, data, ("train",), CALIBRATION_PHOTOS).photos
-                facts |= quantize_image(building, facts["graphs"]["image"], photos)
+                image = facts["graphs"]["image"]
+                facts |= quantize_image(building, image, photos, widen=data is not None)
             else:
                 _write_graphs(model, building, facts["graphs"], precision)
         found, changes = _prove(model, building, facts, data, runtimes, queries)

@@ -28,13 +28,16 @@ _QUANTISED = ["Conv", "Add", "MaxPool", "Relu", "Clip"]
 Floats = npt.NDArray[np.float32]
 
 
-def quantize_image(directory: Path, graph: dict[str, Any], photos: Pixels) -> dict[str, Any]:
+def quantize_image(
+    directory: Path, graph: dict[str, Any], photos: Pixels, *, widen: bool
+) -> dict[str, Any]:
     """Write `onnx/image.int8.onnx` beside the fp32 graph.
 
     Args:
         directory: of the bundle being written.
         graph: record of the `image` graph; gets the new file.
         photos: (P, 224, 224, 3) real photos; every fourth judges, the others calibrate.
+        widen: keep the noisiest layers in float32; without real photos nothing tells which.
 
     Returns:
         facts for the manifest: layers kept wide and the noise that remains.
@@ -53,7 +56,7 @@ def quantize_image(directory: Path, graph: dict[str, Any], photos: Pixels) -> di
         quantizer = _Quantizer(wide_file, calibrating, judging_photos, Path(folder))
         kept: list[str] = []
         content, noise = quantizer.quantize(kept)
-        if noise > LARGEST_NOISE:
+        if widen and noise > LARGEST_NOISE:
             noisiest = quantizer.by_noise(layers)
             while noise > LARGEST_NOISE and len(kept) < min(MOST_WIDE, len(noisiest)):
                 kept = noisiest[: len(kept) + 2]
