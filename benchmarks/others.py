@@ -144,11 +144,11 @@ class Others:
         }
         for name, way in ways.items():
             with recorder.timed(name), torch.inference_mode():
-                pixels = torch.from_numpy(_pixels(photo).copy())
+                pixels = torch.from_numpy(_pixels(photo).copy()).to(self._model.device)
                 image = self._model.image_tokens(self._model.regions(pixels))
-                first(self._engine, image.global_.numpy(), self._count, self._pool)
+                first(self._engine, image.global_.cpu().numpy(), self._count, self._pool)
                 with recorder.timed(f"{name} re-rank"):
-                    local[name] = way(image)[0].numpy()
+                    local[name] = way(image)[0].cpu().numpy()
         return local
 
     def _timed_engine(self, photo: bytes, recorder: Recorder) -> Floats:

@@ -73,7 +73,7 @@ class Session:
         self._scorer = Bundle.open(
             bundle, runtime=options.runtime, device=options.device, threads=1
         )
-        self._model: Model = load_model(bundle)
+        self._model: Model = load_model(bundle).to(options.device)
         items = len(bags[0]) if options.index is None else Index.open(options.index).live
         self._candidates = sorted({min(count, items) for count in options.candidates})
         self._typical = min(self._candidates, key=lambda count: abs(count - TYPICAL))

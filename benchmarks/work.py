@@ -33,7 +33,7 @@ class Work(NamedTuple):
 
 def photo_work(model: Model) -> dict[str, Work]:
     """The image branch, and raising its tokens to tables."""
-    photo = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8)
+    photo = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
     work = {"image branch": Work(_counted(lambda: model.image_tokens(model.regions(photo))))}
     if model.has_local:
         work["project"] = Work(6.0 * REGIONS * model.config.width**2)
