@@ -101,7 +101,7 @@ def drawn_index(
     global_dim = opened.facts["global_dim"]
     centres = rng.standard_normal((CLUSTERS, global_dim), dtype=np.float32)
     building = out.with_name(f".{out.name}.building")
-    names = []
+    names: list[str] = []
     for start in range(0, count, SHARD_ITEMS):
         names.append(shard_name(len(names)))
         with new_shard(building, names[-1], facts) as writer:

@@ -116,7 +116,7 @@ def pair_multiply_adds(slots: int, width: int, heads: int, level: Level) -> int:
     return attention + gathered + match + table
 
 
-def swapped(wanted: np.ndarray, found: np.ndarray, tolerance: float = 1e-6) -> int:  # type: ignore[type-arg]
+def swapped(wanted: np.ndarray, found: np.ndarray, tolerance: float = 1e-6) -> int:
     """Pairs of items whose order differs, where their scores differ by more than rounding."""
     order = np.argsort(-wanted, kind="stable")
     rises = found[order][None, :] - found[order][:, None]

@@ -100,7 +100,7 @@ def build_index(
     building = out.parent / f".{out.name}.building"
     total = len(dataset)
     names = [shard_name(number) for number in range(-(-total // shard_items))]
-    with reported(out, hint="free space, then run the same command: finished shards are kept"):
+    with reported(out, hint="mend that and run the same command again: what is finished is kept"):
         (building / SHARDS).mkdir(parents=True, exist_ok=True)
         with locked(building, name=str(out)):
             facts = _resumed(building, facts, dataset, asked=keep)
@@ -199,7 +199,8 @@ def _finish(building: Path, facts: IndexFacts, names: list[str], out: Path) -> N
         kind = "recipe" if facts.of == "recipes" else "photo"
         raise InputError(f"{facts.dataset}: holds no usable {kind} to index")
     write_index_manifest(building, replace(facts, shards=kept), files_of(building, kept))
-    for leftover in (PLAN, LOCK):
-        (building / leftover).unlink()
     building.rename(out)
     sync(out.parent)
+    # Only now: killed before, the same call must find its plan again.
+    for leftover in (PLAN, LOCK):
+        (out / leftover).unlink()

@@ -25,8 +25,8 @@ from .sides import LEVELS, Level, Role, Sides, StoredSides, rows_of
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-TILE = 16
-"""Items a tile, as `hficma.model.similarity.TILE_PAIRS`."""
+TILE_TOKENS = 320
+"""Tokens of a tile's items, padding included: 16 recipes of 20 ingredients, 6 photos."""
 LENGTH_STEP = 2
 """Lengths are padded up to a multiple of this: fewer, fuller tiles for little padding."""
 
@@ -173,12 +173,12 @@ class Reranker:
             lengths[mine] = part.sides.lengths[positions[mine]]
             levels[mine] = list(LEVELS).index(part.sides.level)
         # Photos have all their regions: padding is for recipes.
-        step = 1 if self._role == "image" else LENGTH_STEP
+        multiple = 1 if self._role == "image" else LENGTH_STEP
         return [
             Tile(places[tile.places], tile.size)
             for level in np.unique(levels)
             for places in [np.flatnonzero(levels == level)]
-            for tile in plan(lengths[places], part_of[places], positions[places], step)
+            for tile in plan(lengths[places], part_of[places], positions[places], multiple)
         ]
 
     def _run(
@@ -236,15 +236,16 @@ class Reranker:
         return buffers[name][:wanted].reshape(shape)
 
 
-def plan(lengths: Positions, part_of: Positions, positions: Positions, step: int) -> list[Tile]:
+def plan(lengths: Positions, part_of: Positions, positions: Positions, multiple: int) -> list[Tile]:
     """Cut N items into tiles of one padded length each, in the order in which they are stored."""
-    padded = -(-lengths // step) * step
+    padded = -(-lengths // multiple) * multiple
     order = np.lexsort((positions, part_of, padded))
     tiles = []
     borders = np.flatnonzero(np.diff(padded[order])) + 1
     for run in np.split(order, borders):
         size = int(padded[run[0]])
-        tiles += [Tile(run[start : start + TILE], size) for start in range(0, len(run), TILE)]
+        step = max(1, TILE_TOKENS // size)
+        tiles += [Tile(run[start : start + step], size) for start in range(0, len(run), step)]
     # Long tiles first: the last one to finish is then a short one.
     return tiles[::-1]
 

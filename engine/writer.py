@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hficma.data.dataset import Dataset
 
 COPIED_TOGETHER = 1024
-FREE_SPACE = "free space and try again: the index is as it was"
+UNTOUCHED = "mend that and try again: the index is as it was"
 
 
 class IndexWriter:
@@ -57,7 +57,7 @@ class IndexWriter:
         self._path = path
         self._stack = ExitStack()
         self._facts = IndexFacts.read(path)
-        with reported(path, hint="the index is as it was"):
+        with reported(path, hint=UNTOUCHED):
             self._stack.enter_context(locked(path, name=str(path)))
             # Another writer may have ended between the first reading and the lock.
             self._facts = IndexFacts.read(path)
@@ -118,7 +118,8 @@ class IndexWriter:
         total = len(dataset)
         names: list[str] = []
         added = 0
-        with reported(self._path, hint=FREE_SPACE):
+        with reported(self._path, hint=UNTOUCHED):
+            sweep(self._path, facts.shards)  # what an addition that failed left
             unique = UniqueIds(self._shard_folders(), facts.removed, strict=strict, on_bad=on_bad)
             for start in range(0, total, facts.shard_items):
                 stop = min(start + facts.shard_items, total)
@@ -165,7 +166,7 @@ class IndexWriter:
         missing = [identity for identity in wanted if identity not in found]
         if missing:
             raise InputError(f"{missing[0]}: no item of {self._path} has this id")
-        with reported(self._path, hint=FREE_SPACE):
+        with reported(self._path, hint=UNTOUCHED):
             self._commit(replace(self._facts, removed=tuple(sorted(removed | set(found.values())))))
         return len(found)
 
@@ -184,7 +185,8 @@ class IndexWriter:
         names: list[str] = []
         fresh = facts.next_shard
         done = 0
-        with reported(self._path, hint=FREE_SPACE):
+        with reported(self._path, hint=UNTOUCHED):
+            sweep(self._path, facts.shards)
             for run in runs:
                 if len(run) == 1 and not _lost(run[0], removed):
                     names.append(run[0].folder.name)

@@ -20,7 +20,7 @@ from hficma.engine import IndexWriter
 from hficma.engine.index import Index
 from tests.engine.datasets import NoiseDataset
 
-WITHIN = 2
+WITHIN = 1
 """Writers are killed within the time that this many whole changes take."""
 
 

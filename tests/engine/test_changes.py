@@ -114,6 +114,16 @@ def test_a_reader_keeps_its_state(index: Path) -> None:
     assert answer.certified == len(answer.hits)
 
 
+def test_a_failed_addition_leaves_no_trace(index: Path) -> None:
+    """The second shard of it holds a bad recipe; the same writer goes on."""
+    with IndexWriter(index) as writer:
+        with pytest.raises(InputError, match="line 12"):
+            writer.add(NoiseDataset(16, first=20, bad=(12,)), strict=True, threads=1)
+        assert set(scores(index)) == {f"r{i}" for i in range(20)}
+        assert writer.add(NoiseDataset(10, first=20), threads=1) == 10
+    assert set(scores(index)) == {f"r{i}" for i in range(30)}
+
+
 def test_a_second_writer_is_told(index: Path) -> None:
     """Two writers would lose each other's shards."""
     with IndexWriter(index), pytest.raises(ArtifactError, match="another process is writing"):
