@@ -55,7 +55,9 @@ def estimates(found: Ranks, baseline: Ranks | None = None, *, seed: int = 0) -> 
 
 
 def _resampled(function: Callable[[Ranks], Floats], found: Ranks, draws: Ranks) -> Floats:
-    return np.mean([function(one[draws]) for one in found], axis=0)
+    per_seed = np.stack([function(one[draws]) for one in found])
+    mean: Floats = per_seed.mean(axis=0)
+    return mean
 
 
 def _interval(value: float, spread: Floats) -> dict[str, float]:

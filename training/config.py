@@ -33,8 +33,8 @@ class PhotoOptions:
     """Random views a photo kept beside the centre crop while the trunk is frozen."""
     scale: float = 0.4
     """Least share of a photo's area in such a view."""
-    keep_regions: float = 1.0
-    """Least share of a photo's regions shown at a step; the rest is drawn away anew each time."""
+    window: float = 1.0
+    """Least share of the regions' grid shown at a step: a rectangle drawn anew each time."""
 
 
 @dataclass(frozen=True, kw_only=True)

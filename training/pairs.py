@@ -119,13 +119,8 @@ class Pairs:
             squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
             crops = torch.from_numpy(random_crops(squares, generator))
             regions = model.regions(crops.to(model.device))
-        least = self._options.photos.keep_regions
-        if least < 1:
-            count = regions.shape[1]
-            kept = max(1, round(count * generator.uniform(least, 1)))
-            chosen = generator.random((len(rows), count)).argsort(axis=1)[:, :kept]
-            index = torch.from_numpy(chosen).to(regions.device)[..., None]
-            regions = regions.gather(1, index.expand(-1, -1, regions.shape[2]))
+        if self._options.photos.window < 1:
+            return windows(regions, self._options.photos.window, generator)
         return regions
 
     def centre_regions(self, model: Model, rows: Positions, *, original: bool) -> Tensor:
@@ -161,3 +156,26 @@ class Pairs:
                 self._dataset, self._positions, self._cache, self._progress.advance
             )
         return self._pixels
+
+
+def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Tensor:
+    """A rectangle of each photo's grid of regions: what a crop shows, without running the trunk.
+
+    Args:
+        regions: (B, R, C), R a square's rows one after the other.
+        least: least share of the grid's area; the rectangle's size is drawn once for the batch.
+        generator: draws size and places.
+
+    Returns:
+        (B, R', C).
+    """
+    count, size, _ = regions.shape
+    side = round(size**0.5)
+    shortest = min(side, max(1, int(np.ceil(side * least**0.5))))
+    high, wide = generator.integers(shortest, side + 1, size=2)
+    top = generator.integers(side - high + 1, size=count)
+    left = generator.integers(side - wide + 1, size=count)
+    rows = (top[:, None] + np.arange(high))[:, :, None] * side
+    chosen = rows + (left[:, None] + np.arange(wide))[:, None, :]
+    index = torch.from_numpy(chosen.reshape(count, -1, 1)).to(regions.device)
+    return regions.gather(1, index.expand(-1, -1, regions.shape[2]))

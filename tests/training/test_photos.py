@@ -10,6 +10,7 @@ import torch
 from hficma.data.dataset import open_dataset
 from hficma.images import preprocess
 from hficma.model import Model, ModelConfig, build_model
+from hficma.training.pairs import windows
 from hficma.training.photos import cached_pixels, cached_regions, random_crops, random_view
 from hficma.vectors import WordVectors
 
@@ -66,3 +67,15 @@ def test_random_crops_and_views_have_the_networks_size_and_repeat_with_the_seed(
     squares = np.arange(2 * 256 * 256 * 3, dtype=np.uint32).astype(np.uint8)
     crops = random_crops(squares.reshape(2, 256, 256, 3), np.random.default_rng(0))
     assert crops.shape == (2, 224, 224, 3)
+
+
+def test_windows_are_rectangles_of_the_grid() -> None:
+    """Rows and columns mixed up would show scattered regions, which no crop does."""
+    places = torch.arange(49).view(1, 49, 1).expand(5, 49, 1)
+    for seed in range(20):
+        shown = windows(places, 0.2, np.random.default_rng(seed))[..., 0]
+        for photo in shown:
+            rows, columns = set((photo // 7).tolist()), set((photo % 7).tolist())
+            assert len(rows) * len(columns) == len(photo) >= 0.2 * 49
+            assert max(rows) - min(rows) + 1 == len(rows)
+            assert max(columns) - min(columns) + 1 == len(columns)
