@@ -23,6 +23,7 @@ from hficma.artifact import (
 from hficma.data.dataset import open_dataset
 from hficma.engine.bundle import VOCABULARY, Bundle
 from hficma.engine.reference import REFERENCE, Difference, run_through
+from hficma.engine.runtimes.auto import installed
 from hficma.errors import InputError
 from hficma.model import Model, load_model
 from hficma.model.branches import REGIONS, Branch, branches, global_width
@@ -49,7 +50,7 @@ def export_run(
     *,
     precisions: Sequence[str] = ("fp32",),
     data: str | None = None,
-    runtimes: Sequence[str] = ("onnxruntime",),
+    runtimes: Sequence[str] | None = None,
     queries: int = parity.LEAST_QUERIES,
 ) -> Path:
     """Compile the best weights of a run.
@@ -59,7 +60,7 @@ def export_run(
         out: the bundle's directory; must not exist.
         precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
         data: dataset for calibration and parity; None takes the run's own.
-        runtimes: to hold to the torch model.
+        runtimes: to hold to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; 0 compares none.
 
     Returns:
@@ -89,7 +90,7 @@ def export_model(
     precisions: Sequence[str] = ("fp32",),
     data: str | None = None,
     run: str | None = None,
-    runtimes: Sequence[str] = ("onnxruntime",),
+    runtimes: Sequence[str] | None = None,
     queries: int = 0,
 ) -> Path:
     """Compile a model that is already in memory; see `export_run`.
@@ -100,7 +101,7 @@ def export_model(
         precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
         data: dataset for calibration and parity; None takes random items.
         run: name of the run that trained it, or None for weights that nothing trained.
-        runtimes: to hold to the torch model.
+        runtimes: to hold to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; random weights need none.
     """
     wanted = [name for name in PRECISIONS if name == "fp32" or name in precisions]
@@ -118,7 +119,8 @@ def export_model(
                 facts |= quantize_image(building, image, photos, widen=data is not None)
             else:
                 _write_graphs(model, building, facts["graphs"], precision)
-        found, changes = _prove(model, building, facts, data, runtimes, queries)
+        proved = installed("cpu") if runtimes is None else runtimes
+        found, changes = _prove(model, building, facts, data, proved, queries)
         (building / PARITY).write_text(json.dumps(parity.report(found, changes), indent=1))
         facts["export_seconds"] = round(time.perf_counter() - began, 1)
         write_card(building, facts, found, changes)

@@ -154,8 +154,10 @@ def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChang
 
 
 def encoded(bundle: Bundle, items: Items) -> dict[str, Array]:
-    """Global vectors of items and, with a local part, everything pair scores need but the
-    photos' tables, which are large and made a query at a time."""
+    """Global vectors of items and what pair scores need beside.
+
+    But for the photos' tables, which are large and made a query at a time.
+    """
     have = dict(arrays(items))
 
     def run(graph: str) -> None:
@@ -206,7 +208,8 @@ def require(found: Sequence[Difference], changes: Sequence[RankChange]) -> None:
             allowed = TOLERANCES.get(one.precision, np.inf)
             raise ParityError(
                 f"{one.graph}.{one.output} in {one.precision} on {one.runtime} differs by "
-                f"{one.error:.2g} from torch (at most {allowed:.0e}); export it again or leave that precision out"
+                f"{one.error:.2g} from torch (at most {allowed:.0e}); "
+                "export it again or leave that precision out"
             )
     for change in changes:
         if change.queries >= LEAST_QUERIES and not change.held:

@@ -101,8 +101,10 @@ def _inline_shared_weights(graph: Any) -> None:
 
 
 def _mend_casts(graph: Any) -> None:
-    """Some casts to bfloat16 come out with torch's number of that type, 15, which in ONNX is
-    complex128; no graph here has complex numbers."""
+    """Mend casts to bfloat16 that come out with torch's number of that type, 15.
+
+    In ONNX that is complex128, which no graph here has.
+    """
     complex128, bfloat16 = 15, 16
     for node in graph.node:
         for attribute in node.attribute:

@@ -10,4 +10,5 @@ from tests.model.factories import make_model
 
 def tiny_bundle(folder: Path, kind: str = "hf-icma", *, seed: int = 0, **options: object) -> Path:
     """A bundle of a random model; `options` are fields of `ModelConfig`."""
-    return export_model(make_model(kind, seed=seed, **options), folder / f"{kind}-{seed}")
+    model = make_model(kind, seed=seed, **options)
+    return export_model(model, folder / f"{kind}-{seed}", runtimes=("onnxruntime",))

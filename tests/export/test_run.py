@@ -25,7 +25,9 @@ def test_a_run_becomes_a_bundle(tmp_path: Path) -> None:
             dataset="sample:100:3",
             best={"file": "best.safetensors"},
         )
-    out = export_run(run, tmp_path / "bundle", precisions=("int8",), queries=8)
+    out = export_run(
+        run, tmp_path / "bundle", precisions=("int8",), runtimes=("onnxruntime",), queries=8
+    )
     facts = read_manifest(out, kind="bundle").facts
     assert (facts["run"], facts["dataset"]) == ("run", "sample:100:3")
     assert facts["int8_noise"] >= 0
