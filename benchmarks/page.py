@@ -29,7 +29,7 @@ p { margin: 6px 0; max-width: 78ch; }
 .tile span { font-size: .85rem; color: var(--soft); }
 .notes { background: #fff7e6; border-left: 4px solid #d99a1c; padding: 10px 14px; margin: 16px 0;
   font-size: .9rem; }
-.notes p { margin: 2px 0; }
+.notes p { margin: 2px 0; max-width: none; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr));
   gap: 16px; margin: 12px 0; }
 .plots svg { width: 100%; max-width: 580px; height: auto; background: #fff;

@@ -107,9 +107,9 @@ SWEEP_COLUMNS = (
     *PERCENTILES,
     Column("r1", "R@1 %", better="higher"),
     Column("r10", "R@10 %", better="higher"),
-    Column("agreement", "top 10 agree %", better="higher"),
+    Column("agreement", "agree %", better="higher"),
     Column("best", "best found %", better="higher"),
-    Column("certified", "ranks certified %", better="higher"),
+    Column("certified", "certified %", better="higher"),
 )
 
 
@@ -132,8 +132,9 @@ def sweep_table(
     note = (
         f"{asked} to ten answers with their records, one at a time. The same answers are timed "
         "and judged. The truth is scoring on until all ten ranks are proved, which took "
-        f"{scored:,} of {truth_of.index.count:,} items at the median. best found: the best of the "
-        "truth is among the ten."
+        f"{scored:,} of {truth_of.index.count:,} items at the median. agree: of the ten, how "
+        "many are the truth's; best found: the best of the truth is among them; certified: ranks "
+        "that the search itself proves."
     )
     return Table(
         key="choices",
