@@ -35,6 +35,8 @@ class PhotoOptions:
     """Least share of a photo's area in such a view."""
     window: float = 1.0
     """Least share of the regions' grid shown at a step: a rectangle drawn anew each time."""
+    dropout: float = 0.0
+    """Chance of each of a photo's channels to be 0, in all its regions alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class TextOptions:
     """Chance that it is shown without its instructions."""
     drop_items: float = 0.0
     """Chance of each single ingredient and sentence to be left out."""
+    dropout: float = 0.0
+    """Chance of each number of a sentence vector to be 0."""
     extra: str | None = None
     """Recipes without photos (JSONL), as further negatives of the global part."""
     extra_count: int = 0

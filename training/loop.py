@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hficma.errors import InputError
 from hficma.metrics import bags
@@ -176,7 +177,7 @@ class Training:
             regions = self.pairs.shown_regions(
                 model, rows, show, original=not self.schedule.touched
             )
-            image = model.image_tokens(regions)
+            image = model.image_tokens(regions * self._kept_channels(regions))
             recipe = model.recipe_tokens(*self._recipes(rows, show))
             loss = self.criterion(
                 model,
@@ -202,11 +203,19 @@ class Training:
 
     def _recipes(self, rows: Positions, show: np.random.Generator) -> RecipeBatch:
         text = self.options.text
-        own = self.pairs.texts.batch(self.model, rows, options=text, generator=show)
-        if self.extra is None or not text.extra_count:
-            return own
-        drawn = show.choice(len(self.extra), min(text.extra_count, len(self.extra)), replace=False)
-        return stacked(own, self.extra.batch(self.model, drawn, options=text, generator=show))
+        found = self.pairs.texts.batch(self.model, rows, options=text, generator=show)
+        if self.extra is not None:
+            count = min(text.extra_count, len(self.extra))
+            drawn = show.choice(len(self.extra), count, replace=False)
+            found = stacked(
+                found, self.extra.batch(self.model, drawn, options=text, generator=show)
+            )
+        return found._replace(sentences=F.dropout(found.sentences, text.dropout))
+
+    def _kept_channels(self, regions: Tensor) -> Tensor:
+        """Scale of each photo's channels (B, 1, C): 0 where dropped."""
+        ones = regions.new_ones(len(regions), 1, regions.shape[2])
+        return F.dropout(ones, self.options.photos.dropout)
 
     def _set_rate(self, number: int, batches: int) -> float:
         progress = self.epoch - 1 + (number + 1) / batches
@@ -284,7 +293,7 @@ def stacked(first: RecipeBatch, second: RecipeBatch) -> RecipeBatch:
 
     def pad(values: Tensor, size: int) -> Tensor:
         missing = size - values.shape[1]
-        return torch.nn.functional.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
+        return F.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
 
     longest = max(first.ingredients.shape[1], second.ingredients.shape[1])
     most = max(first.sentences.shape[1], second.sentences.shape[1])
