@@ -50,8 +50,12 @@ def cca_scores(
         progress=Progress(),
     )  # fmt: skip
     model = build_model(options.model, vectors, backbone_weights=options.trunk.weights).eval()
-    images = {name: _pooled(model, dataset, part, cache) for name, part in
-              (("train", train), ("test", rows))}  # fmt: skip
+    # The cache that every other method fills holds the validation pairs too.
+    known = positions(dataset, ("train", "val"), with_photo=True)
+    images = {
+        "train": _pooled(model, dataset, known, cache)[np.isin(known, train)],
+        "test": _pooled(model, dataset, rows, cache),
+    }
     texts = {
         "train": _text_means(model, recipes),
         "test": _text_means(model, [dataset.recipe(int(row)) for row in rows]),
