@@ -126,7 +126,7 @@ def _disagreement(graph: Graph, loaded: Runtime, reference: Arrays) -> str | Non
     from hficma.engine.reference import graph_differences
 
     try:
-        found = list(graph_differences(graph.name, loaded, graph.inputs, graph.outputs, reference))
+        found = list(graph_differences(graph, loaded, reference))
     except (RuntimeError, ValueError) as error:
         return f"fails to run ({str(error).splitlines()[0]})"
     for one in found:
