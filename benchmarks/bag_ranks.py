@@ -150,13 +150,19 @@ def quality_table(found: Mapping[str, Sequence[Ranks]], candidates: Sequence[int
         f"scoring every pair: at most {budget:,} items that may pass the true one are scored. "
     )
     if open_ranks:
-        lowest = min(
-            item.low for bags in found.values() for bag in bags for item in bag.found
-            if item.low != item.high
-        )  # fmt: skip
+        above = np.median(
+            [
+                item.low - 1
+                for bags in found.values()
+                for bag in bags
+                for item in bag.found
+                if item.low != item.high
+            ]
+        )
         note += (
-            f"For {open_ranks:,} queries that did not suffice: their rank is known to be above "
-            f"{lowest - 1:,} or more, and figures are given from the least to the most they can be."
+            f"For {open_ranks:,} queries that did not suffice: all that is known is rank > r, "
+            f"with r = {above:,.0f} at the median, and figures are given from the least to the "
+            "most they can be."
         )
     else:
         note += "That sufficed for all of them."

@@ -184,8 +184,8 @@ def stage_table(
         Column("limit", "% of machine", digits=0),
     )
     note = (
-        "One query at a time. The total is a stopwatch around a search of its own; it may be "
-        "less than the sum, whose stages start from cold caches. % of machine: the time that the "
+        "One query at a time. The total is a stopwatch around a search of its own, right after its "
+        "stages were timed one by one. % of machine: the time that the "
         "stage's multiply-adds take at the matrix-product rate, or its bytes at the memory "
         "bandwidth, over the time it took."
     )
