@@ -20,7 +20,7 @@ from torch import Tensor
 from hficma.artifact import read_manifest
 from hficma.errors import ArtifactError, InputError
 from hficma.model import load_model
-from hficma.training import presets, train
+from hficma.training import load_options, presets, train
 from hficma.training.log import read_log
 from hficma.workspace import Workspace
 
@@ -45,10 +45,7 @@ def test_every_preset_trains(preset: str, trained: Trained) -> None:
     assert epoch["train"]["loss"] == pytest.approx(epoch["train"]["loss"], abs=1e6)
     assert {"image_to_recipe", "recipe_to_image", "recall_sum"} <= epoch["validation"].keys()
     model = load_model(run)
-    assert model.config.kind == ("hf-icma" if preset in _CROSS else "adamine")
-
-
-_CROSS = ("hf-icma", "hf-icma-small", "best", "demo")
+    assert model.config.kind == load_options(preset).model.kind
 
 
 def test_the_same_seed_gives_the_same_bits(reference: Path, trained: Trained) -> None:
