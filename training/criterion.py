@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from hficma.errors import InputError
 from hficma.model import Model, Tokens
 from hficma.training import distributed
 from hficma.training.config import LossOptions
@@ -33,13 +34,23 @@ class Criterion(nn.Module):
         classes: number of dish classes, "none" (0) included.
 
     Raises:
-        ValueError: a loss on S_local for a model that has none.
+        InputError: a loss on S_local for a model that has none, or a strategy that compares
+            items of one kind where only pairs are scored.
     """
 
     def __init__(self, options: LossOptions, model: Model, classes: int) -> None:
         super().__init__()
         if options.on_local is not None and not model.has_local:
-            raise ValueError(f"loss.on_local: {model.config.kind} has no local part")
+            raise InputError(f"loss.on_local: {model.config.kind} has no local part")
+        for name in ("on_score", "on_local"):
+            one_kind = {"iri", "rir", "siii", "srrr"} & set(
+                getattr(getattr(options, name), "strategies", ())
+            )
+            if one_kind:
+                raise InputError(
+                    f"loss.{name}.strategies: {', '.join(sorted(one_kind))} compare items of one "
+                    "kind; give them to loss.on_global"
+                )
         self.options = options
         self.head = (
             nn.Linear(model.config.global_dim or model.config.width, classes)

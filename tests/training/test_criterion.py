@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hficma.errors import InputError
 from hficma.model import Model, ModelConfig, RecipeBatch, build_model
 from hficma.training import distributed
 from hficma.training.config import LossOptions
@@ -137,3 +138,9 @@ def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     assert float(found.pop("loss")) == pytest.approx(value, rel=1e-5)
     for name, gradient in whole.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_a_loss_that_cannot_act_where_it_is_put_is_an_error_before_training() -> None:
+    options = LossOptions(on_score=Triplets(strategies={"irr": 1.0, "iri": 1.0}))
+    with pytest.raises(InputError, match=r"on_score.strategies: iri .* loss.on_global"):
+        Criterion(options, small_model(), classes=1)
