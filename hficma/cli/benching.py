@@ -44,7 +44,7 @@ def bench(
     ctx: typer.Context,
     setup: Annotated[str, typer.Option(help="Items a bag: 1k, 10k or a number.")] = "1k",
     bundle: Annotated[Path | None, typer.Option(help="A bundle.", show_default="newest")] = None,
-    index: Annotated[Path | None, typer.Option(help="Measure the bundle of this index.")] = None,
+    index: Annotated[Path | None, typer.Option(help="Measure this index.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Pairs.", show_default="like the training data, unseen")
     ] = None,
@@ -71,13 +71,10 @@ def bench(
         found = compare_reports(*compare, tolerance)
         print(found.markdown(), end="")
         raise typer.Exit(found.exit_code)
-    if index is not None:
-        from hficma.engine import index_info
-
-        bundle = Path(index_info(index)["bundle"])
     options = BenchOptions(
         setup=setup,
         bundle=bundle,
+        index=index,
         data=data,
         runtime=runtime,
         precisions=tuple(precision.split(",")),

@@ -181,6 +181,15 @@ def export(
         return
     run = run or workspace.newest("run")
     name = run.name.rsplit("-", 2)[0]
-    path = export_run(run, out or workspace.new("bundle", name), precisions=precision or ("fp32",))
+    with Bars() as bars:
+        bars.stage("compiling the branches and proving them equal")
+        path = export_run(
+            run, out or workspace.new("bundle", name), precisions=precision or ("fp32",)
+        )
     stdout.print(f"bundle: {path}", highlight=False)
+    if trt:
+        from hficma.export import build_plans
+
+        for made in precision or ("fp32",):
+            build_plans(path, precision=made, tell=note)
     stdout.print("next: hficma index", highlight=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hficma.artifact import Manifest, read_manifest, verified_file
-from hficma.errors import ArtifactError, MissingDependencyError
+from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.model.adamine import AdaMine
 from hficma.model.backbones import make_trunk
 from hficma.model.base import Model
@@ -102,6 +102,11 @@ def _assemble(
     else:
         encoder = GRUSentences(table, config.sentence_dim)
     trunk, channels = make_trunk(config.backbone, backbone_weights)
+    if config.kind == "hf-icma" and config.global_dim is None and channels != 2 * config.width:
+        raise InputError(
+            f"backbone {config.backbone}: its global vector is {channels} wide, a recipe's "
+            f"{2 * config.width}; give model.global_dim, such as 256, to bring both to one width"
+        )
     tokenizer = Tokenizer(vocabulary, config.text)
     kind = HFICMA if config.kind == "hf-icma" else AdaMine
     return kind(config, tokenizer, trunk, channels, encoder, table)

@@ -126,6 +126,12 @@ def test_torchvision_trunks_give_49_regions(backbone: str, channels: int) -> Non
         assert trunk.eval()(torch.zeros(1, 3, 224, 224)).shape == (1, channels, 7, 7)
 
 
+def test_global_vectors_of_two_widths_are_refused() -> None:
+    """Their inner product would fail at the first score, far from the option that causes it."""
+    with pytest.raises(InputError, match="global_dim"):
+        make_model(global_dim=None)
+
+
 def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     """Each would otherwise end in a traceback from inside torchvision."""
     from hficma.model.backbones import tiny_trunk
