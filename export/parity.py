@@ -205,10 +205,9 @@ def require(found: Sequence[Difference], changes: Sequence[RankChange]) -> None:
     """
     for one in found:
         if not one.held:
-            allowed = TOLERANCES.get(one.precision, np.inf)
             raise ParityError(
                 f"{one.graph}.{one.output} in {one.precision} on {one.runtime} differs by "
-                f"{one.error:.2g} from torch (at most {allowed:.0e}); "
+                f"{one.error:.2g} from torch (at most {one.tolerance:.0e}); "
                 "export it again or leave that precision out"
             )
     for change in changes:

@@ -127,6 +127,14 @@ def test_tolerances(precision: str) -> None:
         require([replace(CLOSE, precision=precision, output="global", max=0.9 * limit)], ())
 
 
+def test_a_branch_is_held_in_fp32_too() -> None:
+    """A deep trunk's rounding passes, a graph that computes something else does not."""
+    branch = replace(CLOSE, precision="fp32", graph="image", output="tokens", spread=1.0)
+    require([replace(branch, max=5e-4)], ())
+    with pytest.raises(ParityError, match=r"image\.tokens in fp32"):
+        require([replace(branch, max=2e-3)], ())
+
+
 def test_numbers_that_are_none_never_pass() -> None:
     with pytest.raises(ParityError):
         require([replace(CLOSE, precision="int8", max=float("nan"))], ())
