@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hficma.data.title_classes import TitleClassOptions, title_classes
 from hficma.recipe import Recipe
 
 MIN_ITEMS = 2
@@ -17,13 +18,17 @@ MIN_ITEMS = 2
 def dish_classes(
     recipes: Sequence[Recipe], training: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """A class number for each recipe, 0 for none.
+    """A class number for each recipe, 0 for none: its category, or frequent words of its title.
 
     Args:
         recipes: of all pairs.
         training: rows of those to train on; classes are those that occur there.
     """
     labels = [recipe.category for recipe in recipes]
+    if not any(labels[row] for row in training):
+        titles = [recipe.title for recipe in recipes]
+        few = TitleClassOptions(min_titles=MIN_ITEMS - 1)
+        labels = title_classes(titles, [None] * len(titles), options=few)
     counts = Counter(label for row in training if (label := labels[row]))
     known = sorted(label for label, count in counts.items() if count >= MIN_ITEMS)
     numbers = {label: number for number, label in enumerate(known, 1)}

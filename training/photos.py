@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -234,22 +235,33 @@ def _read_all(
 ) -> Iterator[tuple[Pixels | None, str | None]]:
     """Each photo's pixels (views, side, side, 3), or why there are none, in order."""
     chunks = deque(positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
-    with _workers(dataset, len(positions)) as pool:
-        source = dataset if isinstance(pool, ThreadPoolExecutor) else dataset.name
-        jobs: deque[Future[list[tuple[Pixels | None, str | None]]]] = deque()
+    pool = _workers(dataset, len(positions))
+    source = dataset if isinstance(pool, ThreadPoolExecutor) else dataset.name
+    jobs: deque[Future[list[tuple[Pixels | None, str | None]]]] = deque()
+    try:
         while chunks or jobs:
             while chunks and len(jobs) < _CHUNKS_AHEAD:  # bounds the memory
                 chunk = chunks.popleft()
                 jobs.append(pool.submit(_read_chunk, source, chunk, how, views, scale))
             yield from jobs.popleft().result()
+    finally:
+        # An interrupt must not wait for chunks that nobody will read.
+        pool.shutdown(cancel_futures=True)
 
 
 def _workers(dataset: Dataset, photos: int) -> Executor:
     """Threads; for a large sample, whose photos are drawn in Python, processes."""
     count = min(8, os.cpu_count() or 1)
     if dataset.name.startswith("sample") and photos >= _PARALLEL_FROM and count > 1:
-        return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+        return ProcessPoolExecutor(
+            count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+        )
     return ThreadPoolExecutor(count)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C reaches every process of a terminal; only the parent knows what to tidy."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _read_chunk(

@@ -107,9 +107,10 @@ class Bars(hficma.progress.Progress):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """A line for an epoch that ended."""
-        shown = {
-            key: value for key, value in record.items() if isinstance(value, int | float | str)
-        }
+        shown = {key: record[key] for key in ("epoch", "seconds") if key in record}
+        for direction, figures in record.get("validation", {}).items():
+            if isinstance(figures, dict) and "R@10" in figures:
+                shown[f"{direction.replace('_', ' ')} R@10"] = figures["R@10"]
         note("  ".join(f"{key} {_short(value)}" for key, value in shown.items()))
 
     @property
@@ -138,10 +139,10 @@ def print_answer(answer: Answer, *, asked: str) -> None:
     """A table of hits, and in one line how they were found."""
     found = Table(title=asked, title_justify="left", expand=True)
     found.add_column("#", justify="right", width=3)
-    found.add_column("title", ratio=2)
+    found.add_column("title", ratio=1, overflow="ellipsis", no_wrap=True)
     for column in ("S", "global", "local"):
-        found.add_column(column, justify="right", no_wrap=True, width=7)
-    found.add_column("ingredients", ratio=3, overflow="ellipsis", no_wrap=True)
+        found.add_column(column, justify="right", no_wrap=True, width=6)
+    found.add_column("ingredients", ratio=1, overflow="ellipsis", no_wrap=True)
     for hit in answer.hits:
         found.add_row(
             str(hit.rank),

@@ -11,7 +11,7 @@ from hficma.cli.console import Bars, counted, note, print_answer, stdout
 from hficma.workspace import Workspace
 
 PRESET = "demo"
-TRAINING = "sample:6000"
+TRAINING = "sample:3000"
 SHELF = "sample:1000:1"
 """What is searched: another seed, so no recipe of it was seen in training."""
 PHOTO = 7
@@ -38,7 +38,7 @@ def demo(
         run = train(PRESET, data=TRAINING, run=space.new("run", PRESET), workspace=space,
                     progress=bars)  # fmt: skip
         bars.stage("compiling the branches and proving them equal")
-        bundle = export_run(run, space.new("bundle", PRESET))
+        bundle = export_run(run, space.new("bundle", PRESET), runtimes=("onnxruntime",), queries=0)
         shelf = open_dataset(SHELF)
         with counted(bars, "indexing recipes") as progress:
             index = build_index(bundle, shelf, space.new("index", PRESET), progress=progress)

@@ -67,7 +67,6 @@ def tiny_trunk() -> tuple[nn.Module, int]:
     trunk = nn.Sequential(
         *halve(3, 24, size=7, stride=4),
         *halve(24, 48),
-        _Residual(48),
         *halve(48, 96),
         _Residual(96),
         *halve(96, 192),
@@ -127,14 +126,14 @@ def _classifier(backbone: str, *, download: bool) -> nn.Module:
     except OSError as error:
         raise InputError(
             f"backbone {backbone}: {file} cannot be downloaded here; bring that file and give "
-            f"model.backbone_weights=PATH/{file}"
+            f"trunk.weights=PATH/{file}"
         ) from error
     return classifier
 
 
 def _load_classifier(classifier: nn.Module, path: Path, backbone: str) -> None:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; model.backbone_weights takes a weights file")
+        raise InputError(f"{path}: no such file; trunk.weights takes a weights file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
