@@ -14,7 +14,7 @@ from hficma.benchmarks.report import Column, Figure, Row, Table
 from hficma.engine import Bundle
 from hficma.engine.index import Index
 from hficma.metrics import DIRECTIONS, RECALLS, Figures
-from hficma.training.progress import Progress
+from hficma.progress import Progress
 
 Positions = npt.NDArray[np.int64]
 

@@ -18,7 +18,7 @@ from hficma.benchmarks.subject import Bag, IndexKind, bags_of, bundle_of, querie
 from hficma.engine import Bundle
 from hficma.engine.index import IndexFacts
 from hficma.errors import InputError
-from hficma.training.progress import Progress
+from hficma.progress import Progress
 from hficma.workspace import Workspace
 
 __all__ = ["BenchOptions", "Change", "Comparison", "Report", "compare_reports", "run_bench"]

@@ -32,8 +32,8 @@ from hficma.engine.index import Index, Of
 from hficma.engine.writing import processors
 from hficma.errors import InputError
 from hficma.model import Model, load_model
+from hficma.progress import Progress
 from hficma.recipe import Recipe
-from hficma.training.progress import Progress
 from hficma.workspace import Workspace
 
 MOST_COMPARED = 100

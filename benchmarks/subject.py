@@ -19,8 +19,8 @@ from hficma.engine import Bundle, build_index
 from hficma.engine.index import Of
 from hficma.engine.sides import PRECISIONS, Precision
 from hficma.errors import InputError
+from hficma.progress import Progress
 from hficma.recipe import Recipe
-from hficma.training.progress import Progress
 from hficma.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from hficma.engine import Bundle, Engine, build_index
 from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS
 from hficma.model import load_model
+from hficma.progress import Progress
 from hficma.training.evaluation import Evaluation, evaluation_of
-from hficma.training.progress import Progress
 from hficma.training.scoring import score_tables
 from hficma.workspace import Workspace
 from tests.engine.factories import tiny_bundle
