@@ -107,7 +107,7 @@ class Bars(hficma.progress.Progress):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """A line for an epoch that ended."""
-        shown = {key: record[key] for key in ("epoch", "seconds") if key in record}
+        shown: dict[str, Any] = {key: record[key] for key in ("epoch", "seconds") if key in record}
         for direction, figures in record.get("validation", {}).items():
             if isinstance(figures, dict) and "R@10" in figures:
                 shown[f"{direction.replace('_', ' ')} R@10"] = figures["R@10"]

@@ -7,6 +7,7 @@ in every precision, so that whoever feeds one need not know what it computes in.
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,9 +59,9 @@ class Branch(nn.Module):
         self.outputs = outputs
         self.dtype = dtype
 
+    @abstractmethod
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """The graph itself, in `dtype`, except for what it widens on purpose."""
-        raise NotImplementedError
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
         """Run on arrays in the order of `inputs`; gives float32."""

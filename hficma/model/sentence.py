@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ class SentenceEncoder(nn.Module):
 
     width: int
 
+    @abstractmethod
     def forward(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
         """Encode sentences.
 
@@ -31,7 +34,6 @@ class SentenceEncoder(nn.Module):
         Returns:
             (S, D_s) float.
         """
-        raise NotImplementedError
 
 
 class MeanSentences(SentenceEncoder):
