@@ -12,17 +12,17 @@ folds of the training and validation pairs, which is how to choose without seein
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
 from hficma.benchmarks.bootstrap import estimates
 from hficma.benchmarks.cca import cca_scores
@@ -104,31 +104,31 @@ METHODS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the benchmark; see the module."""
-    parser = argparse.ArgumentParser(
-        prog="hficma.benchmarks.quality", description="Quality of every loss on real pairs."
-    )
-    parser.add_argument("--data", required=True, help="JSONL of pairs with partitions")
-    parser.add_argument("--trunk", required=True, help="weights of the frozen mobilenet_v2")
-    parser.add_argument("--vectors", required=True, help="word vectors (200 wide), or recipes")
-    parser.add_argument("--cache", type=Path, default=Path("workspace/cache"), help="feature cache")
-    parser.add_argument("--seeds", type=int, help="at most so many training seeds a method")
-    parser.add_argument("--only", nargs="+", help="only these methods, beside the baseline")
-    parser.add_argument("--json", type=Path, help="where to write the report")
-    parser.add_argument(
-        "--cross-validate", nargs="+", metavar=("PRESET", "name=value"), help="choose by folds"
-    )
-    options = parser.parse_args(arguments)
-    dataset = open_dataset(options.data)
-    bench = Quality(dataset, options.trunk, options.vectors, options.cache)
-    if options.cross_validate:
-        preset, *overrides = options.cross_validate
-        report = bench.cross_validate(preset, overrides)
+def main(
+    data: Annotated[str, typer.Option(help="Pairs with partitions.")],
+    trunk: Annotated[str, typer.Option(help="Weights of the frozen mobilenet_v2.")],
+    vectors: Annotated[str, typer.Option(help="Word vectors (200 wide), or recipes.")],
+    cache: Annotated[Path, typer.Option(help="Feature cache.")] = Path("workspace/cache"),
+    seeds: Annotated[int | None, typer.Option(help="At most so many a method.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only these, beside the baseline.")] = None,
+    cross_validate: Annotated[
+        str | None, typer.Option(help="Judge this preset by folds; name=value may follow.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report.")] = None,
+) -> None:
+    """Quality of every loss and system on real pairs.
+
+    Example: python -m hficma.benchmarks.quality --data recipes.jsonl --trunk mobilenet.safetensors
+    --vectors words
+    """
+    bench = Quality(open_dataset(data), trunk, vectors, cache)
+    if cross_validate is not None:
+        report = bench.cross_validate(cross_validate, overrides or ())
     else:
-        report = bench.test(options.seeds, options.only)
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        report = bench.test(seeds, only)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 class Quality:
@@ -265,4 +265,4 @@ def _print(record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

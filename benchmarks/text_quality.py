@@ -10,15 +10,15 @@ vectors (Arora et al. 2017).
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
 from hficma.errors import InputError
 from hficma.ingredients import ingredient_name
@@ -110,17 +110,21 @@ def measure(data: str | None, vectors: Path | None) -> dict[str, Any]:
     return report
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m hficma.benchmarks.text_quality")
-    parser.add_argument("--data", help="recipes to measure sentence vectors on")
-    parser.add_argument("--vectors", type=Path, help="what `hficma vectors sentences` wrote")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
-    if (options.data is None) != (options.vectors is None):
-        parser.error("--data and --vectors belong together")
-    report = measure(options.data, options.vectors)
-    print(json.dumps(report, indent=1) if options.json else _table(report))
+def main(
+    data: Annotated[str | None, typer.Option(help="Recipes to measure vectors on.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="What `hficma vectors sentences` wrote.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Ingredients found in labelled lines; with --data and --vectors, what sentence vectors know.
+
+    Example: python -m hficma.benchmarks.text_quality
+    """
+    if (data is None) != (vectors is None):
+        raise InputError("--data and --vectors belong together")
+    report = measure(data, vectors)
+    print(json.dumps(report, indent=1) if as_json else _table(report))
 
 
 def _measure_sentences(data: str, path: Path) -> dict[str, Any]:
@@ -179,4 +183,4 @@ def _table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -24,6 +24,7 @@ class _Benchmarks(LazyGroup):
             "engine",
             "sample_hardness",
             "text_quality",
+            "quality",
         )
     }
 

@@ -10,7 +10,8 @@ COMMANDS = [
     "train", "eval", "export", "index", "search", "bench", "demo", "doctor", "compare",
     "extract", "convert", "index add", "index remove", "index compact", "index info",
     "index verify", "data import", "data show", "vectors words", "vectors sentences",
-    "bench pair_scores", "bench training_step",
+    "bench pair_scores", "bench training_step", "bench engine", "bench branches",
+    "bench text_quality", "bench quality", "bench sample_hardness",
 ]  # fmt: skip
 
 
