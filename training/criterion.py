@@ -143,9 +143,7 @@ class Criterion(nn.Module):
             )
             local = None
             if model.has_local:
-                local = model.pair_scores(
-                    model.project_image(own_image), model.project_recipe(own_recipe), tile=tile
-                )
+                local = model.local_scores(own_image, own_recipe, tile=tile)
                 score = score + config.local_weight * local
             for name, loss, table in (
                 ("on_score", options.on_score, score),

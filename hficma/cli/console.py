@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -95,6 +94,11 @@ class Bars(hficma.progress.Progress):
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
 
+    def counting(self, name: str) -> Callable[[int, int], None]:
+        """A stage begins whose worker reports (done, total) to what this returns."""
+        self.stage(name)
+        return self.at
+
     def bad(self, message: str) -> None:
         """A record that was left out; the first few are shown, all are counted."""
         self._bad += 1
@@ -126,13 +130,6 @@ class Bars(hficma.progress.Progress):
         seconds = time.monotonic() - self._started
         if seconds >= 1:
             note(f"{self._name}: {seconds:.0f} s")
-
-
-@contextlib.contextmanager
-def counted(bars: Bars, name: str) -> Iterator[Callable[[int, int], None]]:
-    """A stage whose worker reports (done, total)."""
-    bars.stage(name)
-    yield bars.at
 
 
 def print_answer(answer: Answer, *, asked: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hficma.cli.console import Bars, counted, note, print_answer, stdout
+from hficma.cli.console import Bars, note, print_answer, stdout
 from hficma.workspace import Workspace
 
 PRESET = "demo"
@@ -40,8 +40,9 @@ def demo(
         bars.stage("compiling the branches and proving them equal")
         bundle = export_run(run, space.new("bundle", PRESET), runtimes=("onnxruntime",), queries=0)
         shelf = open_dataset(SHELF)
-        with counted(bars, "indexing recipes") as progress:
-            index = build_index(bundle, shelf, space.new("index", PRESET), progress=progress)
+        index = build_index(
+            bundle, shelf, space.new("index", PRESET), progress=bars.counting("indexing recipes")
+        )
     photo = space.home / "demo-photo.png"
     shelf.photo(PHOTO).save(photo)
     asked = shelf.recipe(PHOTO)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hficma.cli.console import Bars, counted, print_json, stdout, table
+from hficma.cli.console import Bars, print_json, stdout, table
 from hficma.errors import ArtifactError, InputError
 from hficma.workspace import Workspace
 
@@ -72,13 +72,12 @@ def make(
         dataset = open_dataset(data, strict=strict, on_bad=bars.bad)
         if partition:
             dataset = Subset(dataset, partition)
-        with counted(bars, f"indexing {of}") as progress:
-            path = build_index(
-                bundle, dataset, out or workspace.new("index", of), of=of, keep=keep,
-                side_precision=side_precision, prefilter=prefilter, strict=strict,
-                on_bad=bars.bad, progress=progress, runtime=runtime, precision=precision,
-                device=device,
-            )  # fmt: skip
+        path = build_index(
+            bundle, dataset, out or workspace.new("index", of), of=of, keep=keep,
+            side_precision=side_precision, prefilter=prefilter, strict=strict,
+            on_bad=bars.bad, progress=bars.counting(f"indexing {of}"), runtime=runtime,
+            precision=precision, device=device,
+        )  # fmt: skip
     count = _info(path)["items"]
     left_out = f", {bars.left_out} left out" if bars.left_out else ""
     stdout.print(f"index: {path} ({count} {of}{left_out})", highlight=False)
@@ -99,8 +98,8 @@ def add(
     path = _path(index)
     with Bars() as bars, IndexWriter(path) as writer:
         dataset = open_dataset(data, strict=strict, on_bad=bars.bad)
-        with counted(bars, "adding") as progress:
-            added = writer.add(dataset, strict=strict, on_bad=bars.bad, progress=progress)
+        progress = bars.counting("adding")
+        added = writer.add(dataset, strict=strict, on_bad=bars.bad, progress=progress)
     stdout.print(f"index: {path} ({added} added)", highlight=False)
 
 
@@ -123,8 +122,8 @@ def compact(index: Index = None) -> None:
     from hficma.engine import IndexWriter
 
     path = _path(index)
-    with Bars() as bars, IndexWriter(path) as writer, counted(bars, "compacting") as progress:
-        writer.compact(progress=progress)
+    with Bars() as bars, IndexWriter(path) as writer:
+        writer.compact(progress=bars.counting("compacting"))
     stdout.print(f"index: {path} ({len(_info(path)['shards'])} shards)", highlight=False)
 
 
@@ -151,9 +150,11 @@ def verify(index: Index = None, bundle: Bundle = None, data: Data = None) -> Non
     from hficma.engine import verify_index
 
     path = _path(index)
-    with Bars() as bars, counted(bars, "verifying") as progress:
+    with Bars() as bars:
         dataset = open_dataset(data) if data else None
-        found = verify_index(path, bundle=bundle, dataset=dataset, progress=progress)
+        found = verify_index(
+            path, bundle=bundle, dataset=dataset, progress=bars.counting("verifying")
+        )
     stdout.print(
         f"{path}: {found.files} files, {found.items} items, {found.encoded_again} encoded again "
         f"(largest difference {found.largest_difference:.1e})",

@@ -125,6 +125,10 @@ class Model(nn.Module):
     def pair_scores(self, image: Side, recipe: Side, *, tile: int | None = None) -> Tensor:
         """S_local (B, M) of every pair; see `hficma.model.similarity.pair_scores`."""
 
+    def local_scores(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Tensor:
+        """S_local (B, M) from tokens: projected and scored in one go."""
+        return self.pair_scores(self.project_image(image), self.project_recipe(recipe), tile=tile)
+
     def score(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Scores:
         """Score every photo with every recipe.
 
@@ -139,7 +143,7 @@ class Model(nn.Module):
             global_ = at_least_float32(image.global_) @ at_least_float32(recipe.global_).mT
         if not self.has_local:
             return Scores(config.global_weight * global_, global_, None)
-        local = self.pair_scores(self.project_image(image), self.project_recipe(recipe), tile=tile)
+        local = self.local_scores(image, recipe, tile=tile)
         total = config.global_weight * global_ + config.local_weight * local
         return Scores(total, global_, local)
 

@@ -104,6 +104,18 @@ class HFICMA(Model):
         assert recipe.tokens is not None
         return project(recipe.tokens, recipe.lengths, self.fold().recipe)
 
+    def local_scores(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Tensor:
+        """See the base; the weights are folded once for all three steps."""
+        assert image.tokens is not None
+        assert recipe.tokens is not None
+        weights = self.fold()
+        return pair_scores(
+            project(image.tokens, image.lengths, weights.image),
+            project(recipe.tokens, recipe.lengths, weights.recipe),
+            weights,
+            tile=tile,
+        )
+
     def pair_scores(self, image: Side, recipe: Side, *, tile: int | None = None) -> Tensor:
         """See the base."""
         return pair_scores(image, recipe, self.fold(), tile=tile)
