@@ -6,7 +6,8 @@
     index_info(index), verify_index(index)       what is in it, and whether it is whole
     write_page(path, engine.bundle, photo, answer)   why the items answer, as a web page
 
-No module of this package imports torch but `runtimes/torch.py`, which is loaded when asked for.
+Nothing here imports torch but what is loaded when asked for: `runtimes/torch.py`, and `device.py`
+with `device_scorer.py`, which search on a GPU.
 """
 
 from __future__ import annotations

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hficma.errors import ArtifactError
+
+from .closing import Closing
 
 Array = npt.NDArray[Any]
 """Of the dtype that the context says."""
@@ -35,7 +36,7 @@ class Layout(NamedTuple):
         return cls(record["dtype"], tuple(record["shape"]))
 
 
-class ArrayFile:
+class ArrayFile(Closing):
     """A file of rows that grows by appending and hashes itself on the way."""
 
     def __init__(self, path: Path) -> None:
@@ -67,17 +68,6 @@ class ArrayFile:
     def sha256(self) -> str:
         """Of what was written so far."""
         return self._digest.hexdigest()
-
-    def __enter__(self) -> ArrayFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def map_array(path: Path, layout: Layout) -> Array:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from .certificate import Scores
 from .encode import raise_level
-from .sides import LEVELS, Level, Role, Sides, StoredSides, rows_of
+from .sides import LEVELS, Role, Sides, StoredSides, rows_of, shape_of
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -271,17 +271,7 @@ def exact_products(
 
 
 def _shapes(sides: StoredSides, count: int, size: int) -> Mapping[str, tuple[int, ...]]:
-    level: Level = sides.level
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in LEVELS[level]:
-        row = sides.arrays[name].shape[1:]
-        if name == "mean":
-            shapes[name] = (count, *row)
-        elif name == "table":
-            shapes[name] = (count, sides.heads, size, *row)
-        else:
-            shapes[name] = (count, size, *row)
-    return shapes
+    return {name: shape_of(name, sides, count, size) for name in LEVELS[sides.level]}
 
 
 def _inputs(role: Role, sides: Sides, vectors: Floats) -> dict[str, npt.NDArray[np.generic]]:

@@ -18,20 +18,19 @@ from .answer import Answer, Failure
 from .bundle import Bundle
 from .certificate import Positions, Ranking, Scores, Visit, rank
 from .clock import Clock
+from .closing import Closing
 from .encode import encode
 from .filters import Filter
 from .hits import hits_of
 from .index import Index
-from .loads import Loads, shared_loads
 from .prefilter import Mask
 from .queries import Asked, notes_on, query_name, read_query, the_one
-from .rerank import Query, Reranker
+from .rerank import Query
+from .scoring import HostScorer, Score, Scorer, Weights
 from .sides import Role
 from .writing import processors
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from PIL.Image import Image
 
 CANDIDATES = 200
@@ -56,7 +55,7 @@ class _Wanted(NamedTuple):
         return max(self.k, self.candidates)
 
 
-class Engine:
+class Engine(Closing):
     """Answers photos with recipes, or recipes with photos, from one index.
 
     Opened by `Engine.open`. Any number of threads may search at once; each search reads the
@@ -68,21 +67,15 @@ class Engine:
             print(hit.rank, hit.title, hit.score)
     """
 
-    def __init__(self, index: Index, encoder: Bundle, scorer: Bundle, threads: int) -> None:
+    def __init__(
+        self, index: Index, bundle: Bundle, scorer: Scorer, pool: ThreadPoolExecutor
+    ) -> None:
         self.index = index
-        self.bundle = encoder
-        self._pool = ThreadPoolExecutor(threads, initializer=_one_thread)
+        self.bundle = bundle
+        self._scorer = scorer
+        self._pool = pool
+        self._weights = Weights(bundle)
         self._masks: dict[Filter | None, Sequence[Mask | None]] = {}
-        config = encoder.facts["model"]
-        self._global_weight = float(config["global_weight"])
-        self._local_weight = float(config["local_weight"]) if encoder.has_local else 0.0
-        self._reranker = Reranker(
-            scorer,
-            index.facts.role,
-            self._pool,
-            global_weight=self._global_weight,
-            local_weight=self._local_weight,
-        )
 
     @classmethod
     def open(
@@ -93,6 +86,7 @@ class Engine:
         runtime: str = "auto",
         precision: str = "fp32",
         device: str = "cpu",
+        gpu_memory: float | None = None,
         threads: int | None = None,
     ) -> Engine:
         """Open an index for searching.
@@ -102,7 +96,8 @@ class Engine:
             bundle: None takes the one that made it.
             runtime: see `Bundle.open`.
             precision: of the branches that encode queries; pairs are scored in fp32.
-            device: where the branches run.
+            device: `cpu`, or `cuda[:N]` for branches, prefilter and scores on a GPU.
+            gpu_memory: GiB of it for the index; None takes half of what is free.
             threads: None takes all processors.
 
         Raises:
@@ -120,24 +115,21 @@ class Engine:
             raise ArtifactError(
                 f"{index}: was made with another model than {path}; index again with this bundle"
             )
+        pool = ThreadPoolExecutor(threads, initializer=_one_thread)
+        if device != "cpu":
+            from .device import DeviceIndex, cuda_device, memory_of
+            from .device_scorer import DeviceScorer
+
+            gpu = cuda_device(device)
+            placed = DeviceIndex(opened, gpu, memory_of(gpu, gpu_memory))
+            return cls(opened, encoder, DeviceScorer(placed, encoder), pool)
         # Tiles run side by side, so each of their sessions takes one thread.
-        scorer = Bundle.open(path, runtime=runtime, precision="fp32", device=device, threads=1)
-        return cls(opened, encoder, scorer, threads)
+        scorer = Bundle.open(path, runtime=runtime, precision="fp32", threads=1)
+        return cls(opened, encoder, HostScorer(opened, scorer, pool), pool)
 
     def close(self) -> None:
         """Stop the engine's threads."""
         self._pool.shutdown()
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def query_role(self) -> Role:
@@ -223,10 +215,10 @@ class Engine:
             run=lambda search: list(self._pool.map(search, range(len(self.index.shards)))),
         )
         clock.stage("prefilter")
-        loads = self._loads(firsts)
+        score = self._scorer.batch(queries, firsts)
         rankings = [
-            self._ranked(query, first, loads, allowed, wanted, clock)
-            for query, first in zip(queries, firsts, strict=True)
+            self._ranked(number, queries[number], first, score, allowed, wanted, clock)
+            for number, first in enumerate(firsts)
         ]
         clock.stage("rerank")
         hits = hits_of(self.index, rankings, has_local=self.bundle.has_local)
@@ -255,19 +247,12 @@ class Engine:
             self._masks[filter] = masks
         return masks
 
-    def _loads(self, firsts: Sequence[Visit]) -> Loads:
-        if len(firsts) == 1:
-            return Loads(self.index)
-        facts = self.bundle.facts
-        return shared_loads(
-            self.index, self._reranker, firsts, width=facts["width"], heads=facts["heads"]
-        )
-
     def _ranked(
         self,
+        number: int,
         query: Query,
         first: Visit,
-        loads: Loads,
+        score: Score,
         allowed: Sequence[Mask | None],
         wanted: _Wanted,
         clock: Clock,
@@ -279,14 +264,14 @@ class Engine:
                     query.vector, first.items, wanted.first, allowed
                 )
 
-        def score(items: Positions) -> Scores:
-            scores, gathering = self._reranker.score(query, loads.parts, *loads.located(items))
+        def scores(items: Positions) -> Scores:
+            found, gathering = score(number, items)
             clock.add("gather", gathering)
-            return scores
+            return found
 
         return rank(
-            visits(), score, k=wanted.k, exact=wanted.exact,
-            global_weight=self._global_weight, local_weight=self._local_weight,
+            visits(), scores, k=wanted.k, exact=wanted.exact,
+            global_weight=self._weights.global_, local_weight=self._weights.local,
         )  # fmt: skip
 
 

@@ -221,6 +221,14 @@ class StoredSides:
                 dequantise(stored[rows], None if scales is None else scales[rows], flat)
 
 
+def shape_of(name: str, sides: StoredSides, count: int, size: int) -> tuple[int, ...]:
+    """Of one array of `count` items padded to `size` tokens, as `StoredSides.gather` fills it."""
+    row = sides.arrays[name].shape[1:]
+    if name == "mean":
+        return (count, *row)
+    return (count, sides.heads, size, *row) if name == "table" else (count, size, *row)
+
+
 def bytes_a_token(level: Level, precision: Precision, width: int, heads: int) -> int:
     """Bytes of storage for one token, without what belongs to the item."""
     wide = [name for name in LEVELS[level] if name not in NARROW]

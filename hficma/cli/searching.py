@@ -48,6 +48,10 @@ def search(
     runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
     precision: Annotated[str, typer.Option(help="Of the branches that read queries.")] = "fp32",
     device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(min=0, help="GiB of the GPU for the index.", show_default="half of the free"),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Queries worked on together.")] = 32,
     explain: Annotated[
         Path | None, typer.Option(help="Write a page that shows why the best answer is.")
@@ -80,8 +84,9 @@ def search(
         partitions=tuple(partition or ()),
     )
     with Engine.open(
-        index or _newest(of), bundle=bundle, runtime=runtime, precision=precision, device=device
-    ) as engine:
+        index or _newest(of), bundle=bundle, runtime=runtime, precision=precision,
+        device=device, gpu_memory=gpu_memory,
+    ) as engine:  # fmt: skip
         if query is None:
             _search_many(engine, images, recipes, k, candidates, exact, wanted, batch)
             return
