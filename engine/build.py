@@ -6,9 +6,9 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hficma.artifact import write_atomically
+from hficma.data.stream import STDIN
 from hficma.errors import ArtifactError, InputError
 
 from .bundle import Bundle
@@ -17,6 +17,7 @@ from .pipeline import OnBad, Progress, average_tokens, encoded_batches, fingerpr
 from .prefilter import check_factory, default_factory
 from .shard import sync
 from .sides import LEVELS, PRECISIONS, Level, Precision
+from .source import Indexed, Source
 from .storage import default_level
 from .writing import (
     LOCK,
@@ -32,9 +33,6 @@ from .writing import (
     write_batches,
 )
 
-if TYPE_CHECKING:
-    from hficma.data.dataset import Dataset
-
 SHARD_ITEMS = 32_768
 """Items a shard: what a killed build loses at most, and what bounds its memory."""
 PLAN = "plan.json"
@@ -42,7 +40,7 @@ PLAN = "plan.json"
 
 def build_index(
     bundle: Path,
-    dataset: Dataset,
+    dataset: Indexed,
     out: Path,
     *,
     of: Of = "recipes",
@@ -60,21 +58,23 @@ def build_index(
 ) -> Path:
     """Encode a dataset into a new index.
 
-    Memory is bounded by a chunk of items and the prefilter of one shard. What is finished stands
-    in a hidden folder beside `out`: the same call after a kill goes on from there.
+    Memory is bounded by a chunk of items and the prefilter of one shard, and for a stream by the
+    recipes of two shards. What is finished stands in a hidden folder beside `out`: the same call
+    after a kill goes on from there, with the same stream from its start.
 
     Args:
         bundle: encodes the items; the index belongs to its model.
-        dataset: what to index.
+        dataset: what to index: a dataset, or a stream of unknown length.
         out: the index's folder; must not exist.
         of: `recipes` for photos as queries, `images` for recipes as queries.
-        keep: level of the sides; None takes the highest that fits memory and disk.
+        keep: level of the sides; None takes the highest that fits memory and disk, and `tokens`
+            where a stream may go on.
         side_precision: of the sides' wide arrays.
         prefilter: a FAISS factory string; None chooses by size, always one that can certify.
         shard_items: items a shard.
         strict: raise on an item that cannot be read instead of leaving it out.
         on_bad: told of each item left out, in one line.
-        progress: called with items read so far and items in all.
+        progress: called with items done so far and items in all, of a stream those read.
         runtime: see `Bundle.open`, like the options below.
         precision: of the branches that encode.
         device: where they run.
@@ -93,39 +93,46 @@ def build_index(
     opened = Bundle.open(
         bundle, runtime=runtime, precision=precision, device=device, threads=threads
     )
+    source = Source(dataset, max(1, shard_items))
     facts = _planned(
-        opened, bundle, dataset, existing_parent(out), of=of, keep=keep,
+        opened, bundle, source, existing_parent(out), of=of, keep=keep,
         side_precision=side_precision, prefilter=prefilter, shard_items=shard_items,
     )  # fmt: skip
     building = out.parent / f".{out.name}.building"
-    total = len(dataset)
-    names = [shard_name(number) for number in range(-(-total // shard_items))]
+    names: list[str] = []
+    stop = 0
     with reported(out, hint="mend that and run the same command again: what is finished is kept"):
         (building / SHARDS).mkdir(parents=True, exist_ok=True)
         with locked(building, name=str(out)):
-            facts = _resumed(building, facts, dataset, asked=keep)
+            facts = _resumed(building, facts, source, asked=keep)
             unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
-            for number, name in enumerate(names):
-                start, stop = number * shard_items, min((number + 1) * shard_items, total)
-                if not (building / SHARDS / name).exists():
+            for piece in source.pieces():
+                name = shard_name(len(names))
+                shard = building / SHARDS / name
+                if not shard.exists():
                     batches = encoded_batches(
-                        opened, facts.role, facts.keep, dataset, range(start, stop),
+                        opened, facts.role, facts.keep, piece.dataset, piece.wanted,
                         threads=threads, strict=strict, on_bad=on_bad,
                     )  # fmt: skip
                     with new_shard(building, name, facts) as writer:
-                        write_batches(
-                            writer, batches, 0, unique, lambda done: progress(done, total)
-                        )
-                unique.shard_done(building / SHARDS / name)
-                progress(stop, total)
-            _finish(building, replace(facts, next_number=total, next_shard=len(names)), names, out)
+                        write_batches(writer, batches, piece.first, unique, piece.telling(progress))
+                elif source.streamed and not piece.made(shard):
+                    raise ArtifactError(
+                        f"{out}: {building} is an unfinished index of another stream; "
+                        "remove it or give another name"
+                    )
+                unique.shard_done(shard)
+                names.append(name)
+                stop = piece.stop
+                progress(stop, piece.total)
+            _finish(building, replace(facts, next_number=stop, next_shard=len(names)), names, out)
     return out
 
 
 def _planned(
     opened: Bundle,
     bundle: Path,
-    dataset: Dataset,
+    source: Source,
     folder: Path,
     *,
     of: Of,
@@ -149,34 +156,43 @@ def _planned(
         of=of,
         model_id=opened.model_id,
         bundle=str(bundle.resolve()),
-        dataset=dataset.name,
+        dataset=None if source.streamed else source.name,
         keep=None,
         side_precision=side_precision,
-        prefilter=prefilter or default_factory(len(dataset)),
+        prefilter=prefilter or default_factory(source.count),
         shard_items=shard_items,
     )
     if opened.has_local:
-        keep = keep or default_level(
-            average_tokens(opened, facts.role, dataset) * len(dataset),
-            side_precision,
-            width=opened.facts["width"],
-            heads=opened.facts["heads"],
-            folder=folder,
-        )
+        keep = keep or _default_level(opened, source, facts, folder)
     elif keep is not None:
         raise InputError(f"--keep {keep}: this model has no local part, there is nothing to keep")
     return replace(facts, keep=keep)
 
 
+def _default_level(opened: Bundle, source: Source, facts: IndexFacts, folder: Path) -> Level:
+    """The highest level that fits; the lowest where nobody knows how much is to come."""
+    if source.count is None or source.sample is None:
+        return "tokens"
+    return default_level(
+        average_tokens(opened, facts.role, source.sample) * source.count,
+        facts.side_precision,
+        width=opened.facts["width"],
+        heads=opened.facts["heads"],
+        folder=folder,
+    )
+
+
 def _resumed(
-    building: Path, facts: IndexFacts, dataset: Dataset, *, asked: Level | None
+    building: Path, facts: IndexFacts, source: Source, *, asked: Level | None
 ) -> IndexFacts:
     """Take up an unfinished build of the same inputs, or start over.
 
     A level that was chosen then stands: the free disk has changed since.
     """
+    sample = source.sample
     inputs = {
-        **facts.to_json(), "keep": asked, "bundle": None, "items": fingerprint(dataset)
+        **facts.to_json(), "keep": asked, "bundle": None,
+        "items": fingerprint(sample) if sample is not None else None,
     }  # fmt: skip
     plan = json.loads(json.dumps({"inputs": inputs, "keep": facts.keep}))
     try:
@@ -197,7 +213,7 @@ def _finish(building: Path, facts: IndexFacts, names: list[str], out: Path) -> N
     if not kept:
         shutil.rmtree(building)
         kind = "recipe" if facts.of == "recipes" else "photo"
-        raise InputError(f"{facts.dataset}: holds no usable {kind} to index")
+        raise InputError(f"{facts.dataset or STDIN}: holds no usable {kind} to index")
     write_index_manifest(building, replace(facts, shards=kept), files_of(building, kept))
     building.rename(out)
     sync(out.parent)

@@ -72,9 +72,9 @@ class PrefilterFacts:
         return stored + dot_error(len(query), norm, self.largest_norm + self.error_norm)
 
 
-def default_factory(count: int) -> str:
-    """The prefilter for an index of `count` items: always one that can certify."""
-    return "Flat" if count <= FLAT_LIMIT else "SQfp16"
+def default_factory(count: int | None) -> str:
+    """The prefilter for an index of `count` items, None for unknown: one that can certify."""
+    return "Flat" if count is not None and count <= FLAT_LIMIT else "SQfp16"
 
 
 def check_factory(spec: str, width: int) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +18,11 @@ from hficma.artifact import read_manifest
 from hficma.errors import ArtifactError, InputError
 
 from .bundle import Bundle
+from .closing import Closing
 from .index import KIND, SHARDS, IndexFacts, write_index_manifest
 from .pipeline import OnBad, Progress, encoded_batches
 from .shard import Shard, ShardWriter
+from .source import Indexed, Source
 from .writing import (
     UniqueIds,
     files_of,
@@ -36,14 +36,11 @@ from .writing import (
     write_batches,
 )
 
-if TYPE_CHECKING:
-    from hficma.data.dataset import Dataset
-
 COPIED_TOGETHER = 1024
 UNTOUCHED = "mend that and try again: the index is as it was"
 
 
-class IndexWriter:
+class IndexWriter(Closing):
     """The one writer of an index; a second one is refused while this is open.
 
     Args:
@@ -63,24 +60,13 @@ class IndexWriter:
             self._facts = IndexFacts.read(path)
             sweep(path, self._facts.shards)
 
-    def __enter__(self) -> IndexWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Let the next writer in."""
         self._stack.close()
 
     def add(
         self,
-        dataset: Dataset,
+        dataset: Indexed,
         *,
         bundle: Path | None = None,
         strict: bool = False,
@@ -94,7 +80,8 @@ class IndexWriter:
         """Encode a dataset's items into new shards.
 
         Args:
-            dataset: what to add; items whose id the index holds are left out.
+            dataset: what to add, a dataset or a stream; items whose id the index holds are left
+                out.
             bundle: None takes the one that made the index.
             strict: raise on an item that cannot be added instead of leaving it out.
             on_bad: told of each item left out.
@@ -115,32 +102,32 @@ class IndexWriter:
         facts = self._facts
         if opened.model_id != facts.model_id:
             raise ArtifactError(f"{self._path}: was made with another model than {bundle}")
-        total = len(dataset)
+        source = Source(dataset, facts.shard_items)
         names: list[str] = []
-        added = 0
+        added = stop = 0
         with reported(self._path, hint=UNTOUCHED):
             sweep(self._path, facts.shards)  # what an addition that failed left
             unique = UniqueIds(self._shard_folders(), facts.removed, strict=strict, on_bad=on_bad)
-            for start in range(0, total, facts.shard_items):
-                stop = min(start + facts.shard_items, total)
+            for piece in source.pieces():
                 batches = encoded_batches(
-                    opened, facts.role, facts.keep, dataset, range(start, stop),
+                    opened, facts.role, facts.keep, piece.dataset, piece.wanted,
                     threads=threads, strict=strict, on_bad=on_bad,
                 )  # fmt: skip
                 name = shard_name(facts.next_shard + len(names))
                 with new_shard(self._path, name, facts) as writer:
                     write_batches(
-                        writer, batches, facts.next_number, unique,
-                        lambda done: progress(done, total),
+                        writer, batches, facts.next_number + piece.first, unique,
+                        piece.telling(progress),
                     )  # fmt: skip
                 added += writer.count
                 unique.shard_done(self._path / SHARDS / name)
                 names.append(name)
+                stop = piece.stop
             self._commit(
                 replace(
                     facts,
                     shards=(*facts.shards, *filled(self._path, names)),
-                    next_number=facts.next_number + total,
+                    next_number=facts.next_number + stop,
                     next_shard=facts.next_shard + len(names),
                 )
             )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hficma.cli.console import Bars, print_json, stdout, table
 from hficma.errors import ArtifactError, InputError
 from hficma.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hficma.engine.source import Indexed
 
 app = typer.Typer(
     help="Make an index of recipes or photos; `add`, `remove`, `compact`, `info`, `verify` one.\n\n"
@@ -58,8 +62,6 @@ def make(
     if ctx.invoked_subcommand is not None:
         return
     from hficma.artifact import read_manifest
-    from hficma.data.dataset import open_dataset
-    from hficma.data.subset import Subset
     from hficma.engine import build_index
 
     workspace = Workspace.default()
@@ -69,9 +71,7 @@ def make(
         if data is None:
             raise InputError(f"{bundle}: names no dataset; give --data")
     with Bars() as bars:
-        dataset = open_dataset(data, strict=strict, on_bad=bars.bad)
-        if partition:
-            dataset = Subset(dataset, partition)
+        dataset = _opened(data, partition, strict=strict, on_bad=bars.bad)
         path = build_index(
             bundle, dataset, out or workspace.new("index", of), of=of, keep=keep,
             side_precision=side_precision, prefilter=prefilter, strict=strict,
@@ -92,12 +92,11 @@ def add(
     strict: Strict = False,
 ) -> None:
     """Add a dataset's items. Example: hficma index add --data more.jsonl."""
-    from hficma.data.dataset import open_dataset
     from hficma.engine import IndexWriter
 
     path = _path(index)
     with Bars() as bars, IndexWriter(path) as writer:
-        dataset = open_dataset(data, strict=strict, on_bad=bars.bad)
+        dataset = _opened(data, None, strict=strict, on_bad=bars.bad)
         progress = bars.counting("adding")
         added = writer.add(dataset, strict=strict, on_bad=bars.bad, progress=progress)
     stdout.print(f"index: {path} ({added} added)", highlight=False)
@@ -162,6 +161,20 @@ def verify(index: Index = None, bundle: Bundle = None, data: Data = None) -> Non
     )
     if found.problems:
         raise ArtifactError("; ".join(found.problems))
+
+
+def _opened(
+    data: str, partitions: list[str] | None, *, strict: bool, on_bad: Callable[[str], None]
+) -> Indexed:
+    """What `--data` names; standard input is read as it is indexed."""
+    from hficma.data.dataset import open_dataset
+    from hficma.data.stream import STDIN, RecipeStream
+    from hficma.data.subset import Subset
+
+    if data == STDIN:
+        return RecipeStream.from_stdin(partitions, strict=strict, on_bad=on_bad)
+    dataset = open_dataset(data, strict=strict, on_bad=on_bad)
+    return Subset(dataset, partitions) if partitions else dataset
 
 
 def _path(index: Path | None) -> Path:

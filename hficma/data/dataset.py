@@ -49,28 +49,27 @@ class Columns(Protocol):
         """Whether each recipe has a photo, (M,)."""
 
 
-class JsonlDataset:
-    """A JSONL file of recipes, whose photos lie relative to its folder."""
+class RecipeList:
+    """Recipes in memory, whose photos lie relative to a folder.
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        strict: bool = False,
-        on_bad: Callable[[str], None] | None = None,
-    ) -> None:
-        self._path = path
-        self._recipes = list(read_jsonl(path, strict=strict, on_bad=on_bad))
-        if not self._recipes:
-            raise InputError(f"{path}: holds no usable recipe")
+    Args:
+        recipes: in their order.
+        name: what `open_dataset` takes, where it can.
+        folder: of the photos.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], *, name: str, folder: Path) -> None:
+        self._recipes = recipes
+        self._name = name
+        self._folder = folder
 
     @property
     def name(self) -> str:
-        """The file's absolute path."""
-        return str(self._path.resolve())
+        """As given."""
+        return self._name
 
     def __len__(self) -> int:
-        """Number of recipes that could be read."""
+        """Number of recipes."""
         return len(self._recipes)
 
     def recipe(self, index: int) -> Recipe:
@@ -83,8 +82,24 @@ class JsonlDataset:
 
         recipe = self._recipes[index]
         if recipe.image is None:
-            raise InputError(f"{self._path}: recipe {recipe.id} has no photo")
-        return read_photo(self._path.parent / recipe.image)
+            raise InputError(f"{self._name}: recipe {recipe.id} has no photo")
+        return read_photo(self._folder / recipe.image)
+
+
+class JsonlDataset(RecipeList):
+    """A JSONL file of recipes, whose photos lie relative to its folder."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        strict: bool = False,
+        on_bad: Callable[[str], None] | None = None,
+    ) -> None:
+        recipes = list(read_jsonl(path, strict=strict, on_bad=on_bad))
+        if not recipes:
+            raise InputError(f"{path}: holds no usable recipe")
+        super().__init__(recipes, name=str(path.resolve()), folder=path.parent)
 
 
 def open_dataset(

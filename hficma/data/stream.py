@@ -1,0 +1,55 @@
+"""Recipes that are read once, in their order, however many follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from hficma.data.dataset import RecipeList
+from hficma.recipe import Recipe, read_jsonl
+
+STDIN = "-"
+
+
+class RecipeStream:
+    """A stream of recipes, cut into parts that are read only when they are asked for.
+
+    Args:
+        recipes: read once.
+        name: what messages call it.
+        folder: what photos are relative to.
+    """
+
+    def __init__(
+        self, recipes: Iterable[Recipe], *, name: str = STDIN, folder: Path = Path()
+    ) -> None:
+        self._recipes = iter(recipes)
+        self.name = name
+        self._folder = folder
+
+    @classmethod
+    def from_stdin(
+        cls,
+        partitions: Sequence[str] | None = None,
+        *,
+        strict: bool = False,
+        on_bad: Callable[[str], None] | None = None,
+    ) -> RecipeStream:
+        """JSONL from standard input; photos are relative to the working directory.
+
+        Args:
+            partitions: of `train`, `val`, `test`; None takes all. Recipes without one are `train`.
+            strict: make a bad record an error instead of leaving it out.
+            on_bad: told of each record left out, in one line.
+        """
+        recipes = read_jsonl(Path(STDIN), strict=strict, on_bad=on_bad)
+        if partitions:
+            wanted = frozenset(partitions)
+            recipes = (one for one in recipes if (one.partition or "train") in wanted)
+        return cls(recipes)
+
+    def parts(self, size: int) -> Iterator[RecipeList]:
+        """Datasets of `size` recipes, the last of fewer; each is read when it is asked for."""
+        while recipes := list(islice(self._recipes, size)):
+            yield RecipeList(recipes, name=self.name, folder=self._folder)
