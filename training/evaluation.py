@@ -142,7 +142,7 @@ def evaluate(
         raise InputError(f"{split}: the split must be train, val or test")
     progress = progress or Progress()
     directory = RunDirectory.open(run)
-    dataset = open_dataset(data or directory.facts["dataset"], on_bad=progress.note)
+    dataset = dataset_of(directory, data, progress)
     model = load_model(run, weights=weights).to(pick_device(device))
     rows = positions(dataset, (split,), with_photo=True)
     if len(rows) < 2:
@@ -165,6 +165,21 @@ def evaluate(
     )
     directory.save_evaluation(name or f"{split}-{setup}", result.to_json())
     return result
+
+
+def dataset_of(run: RunDirectory, data: str | None, progress: Progress) -> Dataset:
+    """The dataset that is asked for, or else the one that a run was trained on.
+
+    Raises:
+        InputError: none is asked for, and the run knows of none: it was converted.
+    """
+    spec = data or run.facts["dataset"]
+    if spec is None:
+        raise InputError(
+            f"{run.path}: a converted run does not know what it was trained on; "
+            "name pairs with --data"
+        )
+    return open_dataset(spec, on_bad=progress.note)
 
 
 def evaluation_of(

@@ -12,13 +12,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from hficma.data.dataset import open_dataset, positions
+from hficma.data.dataset import positions
 from hficma.errors import InputError
 from hficma.images import read_photo
 from hficma.model import Tokens, load_model
 from hficma.progress import Progress
 from hficma.recipe import Recipe
-from hficma.training.evaluation import encode_positions
+from hficma.training.evaluation import dataset_of, encode_positions
 from hficma.training.launch import pick_device
 from hficma.training.run import RunDirectory
 
@@ -94,7 +94,7 @@ def extract(
     source = (
         PhotoFolder(images)
         if images is not None
-        else open_dataset(data or RunDirectory.open(run).facts["dataset"], on_bad=progress.note)
+        else dataset_of(RunDirectory.open(run), data, progress)
     )
     rows = positions(source, None if split is None else (split,), with_photo=True)
     if not len(rows):

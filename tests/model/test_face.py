@@ -97,7 +97,7 @@ def test_the_explanation_is_of_this_pair() -> None:
     assert told.region_to_ingredients.shape == (2, 49, count)
     assert torch.allclose(told.mean_ingredient_to_regions.sum(-1), torch.ones(count), atol=1e-5)
     assert torch.allclose(told.mean_region_to_ingredients.sum(-1), torch.ones(49), atol=1e-5)
-    assert told.score == pytest.approx(float(model.score(image, recipe).total), abs=1e-6)
+    assert told.score == pytest.approx(model.score(image, recipe).total.item(), abs=1e-6)
     with pytest.raises(ValueError, match="one photo and one recipe"):
         explain(model, model.encode_images(photos), recipe)
 

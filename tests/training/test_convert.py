@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from hficma.artifact import read_manifest
+from hficma.engine import Bundle
 from hficma.errors import InputError
+from hficma.export import export_run
 from hficma.model import load_model
+from hficma.training import evaluate, extract
 from hficma.training.convert import convert
 
 WORDS = ["</s>", "salt", "olive_oil", "flour", "eggs"]
@@ -138,6 +141,23 @@ def test_adamine(tmp_path: Path, vocabulary: Path) -> None:
     back = state["recipe_embedding.rnn_ingrs.weight_hh_l0_reverse"]
     assert torch.equal(ours["ingredient_lstm.back.weight_hh_l0"], back)
     assert torch.equal(ours["recipe_embedding.weight"], state["recipe_embedding.fc.weight"])
+
+
+def test_a_converted_run_is_told_what_to_be_measured_on(tmp_path: Path, vocabulary: Path) -> None:
+    """It knows no dataset: without --data the path `None` would be looked for."""
+    save_hf_icma(tmp_path / "model.pth.tar", hf_icma(len(WORDS)))
+    run, out = tmp_path / "run", tmp_path / "features.safetensors"
+    convert(tmp_path / "model.pth.tar", run, vocabulary=vocabulary, backbone="resnet18")
+    with pytest.raises(InputError, match="--data"):
+        evaluate(run)
+    with pytest.raises(InputError, match="--data"):
+        extract(run, out)
+    found = evaluate(run, "sample:100")
+    assert (found.dataset, found.items) == ("sample:100", found.bag_size)
+    extract(run, out, data="sample:100", split="val")
+    assert out.is_file()
+    bundle = export_run(run, tmp_path / "bundle", runtimes=("onnxruntime",))
+    assert Bundle.open(bundle).facts["dataset"] is None
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, vocabulary: Path) -> None:

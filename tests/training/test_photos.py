@@ -31,7 +31,7 @@ def test_cached_regions_are_those_of_the_trunk_and_are_computed_once(tmp_path: P
     assert found.rows.shape == (2, 3, 49, 192)
     assert sum(seen) == 2, "the trunk ran twice over the same photos"
     assert np.array_equal(found.rows, again.rows)
-    crop = torch.from_numpy(preprocess(dataset.photo(7)))[None]
+    crop = torch.from_numpy(preprocess(dataset.photo(7)).copy())[None]  # it is read-only
     with torch.no_grad():
         expected = network.regions(crop)[0]
     torch.testing.assert_close(
