@@ -62,7 +62,7 @@ def run_bench(
     with ExitStack() as stack:
         session = Session(options, bundle, kinds, bags, workspace, progress, stack)
         tables = session.tables() if options.index is None else session.index_tables(options.index)
-    chosen = {"model_id": facts["model_id"], "item_set": bags[0].name, "budget": session.budget}
+    chosen = {"model_id": facts["model_id"], "item_set": bags[0].name} | session.chosen
     report = Report(
         title=f"{facts['model']['kind']} of width {facts['width']} on {len(bags[0]):,} items",
         environment=environment() | {"device": options.device, "threads": session.threads},

@@ -32,6 +32,17 @@ Positions = npt.NDArray[np.int64]
 PROBES = 5
 """Queries that the cost of a pair is measured with."""
 PROBE_ITEMS = 256
+FEWEST = 50
+"""Queries whose ranks are found in any case: fewer tell nothing."""
+
+
+class Cost(NamedTuple):
+    """Seconds."""
+
+    query: float
+    """To prepare one, and for its bounds."""
+    pair: float
+    """To score one."""
 
 
 class Found(NamedTuple):
@@ -145,15 +156,20 @@ class PairScorer:
     def _largest_norm(self) -> float:
         return max(shard.prefilter.facts.largest_norm for shard in self._items.shards)
 
-    def seconds_a_pair(self, positions: Sequence[int]) -> float:
-        """What a pair costs: the median over a few queries, the first one not counted."""
+    def cost(self, positions: Sequence[int]) -> Cost:
+        """Medians over a few queries, the first one not counted."""
         some = np.arange(min(PROBE_ITEMS, self._items.count))
-        seconds = []
+        found = []
         for position in [positions[0], *positions[:PROBES]]:
             began = time.perf_counter()
-            self.score(self.query(position), some)
-            seconds.append(time.perf_counter() - began)
-        return statistics.median(seconds[1:]) / len(some)
+            query = self.query(position)
+            self.score(query, some[:1])
+            np.argsort(-self.ceilings(query), kind="stable")
+            prepared = time.perf_counter()
+            self.score(query, some)
+            found.append((prepared - began, (time.perf_counter() - prepared) / len(some)))
+        queries, pairs = zip(*found[1:], strict=True)
+        return Cost(statistics.median(queries), statistics.median(pairs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,16 +213,14 @@ def direction_ranks(
     true: Sequence[tuple[int, int]],
     budget: int,
     *,
-    exhaustive: bool = False,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> Ranks:
-    """Rank the true item of every query.
+    """Rank the true item of every query, within a budget.
 
     Args:
         scorer: of the direction.
         true: (position of the query, position of its true item).
-        budget: items scored for one query at most.
-        exhaustive: score every pair.
+        budget: items scored for one query at most; all of them gives exact ranks.
         on_done: told of queries done.
     """
     found = []
@@ -219,29 +233,71 @@ def direction_ranks(
         def score(chosen: Positions, query: Query = query, others: Positions = others) -> Floats:
             return scorer.score(query, others[chosen]).total
 
-        if exhaustive:
-            everything = score(np.arange(len(others)))
-            order = np.argsort(-ceilings[others], kind="stable")
-            beaten = np.flatnonzero(everything[order] >= own)
-            rank = 1 + len(beaten)
-            by_global = 1 + int(np.count_nonzero(ceilings[others] >= ceilings[partner]))
-            found.append(Found(rank, rank, by_global, beaten, len(others)))
-        else:
-            found.append(search_rank(own, ceilings[partner], ceilings[others], score, budget))
+        found.append(search_rank(own, ceilings[partner], ceilings[others], score, budget))
         on_done(1)
-    items = len(scorer.vectors)
-    return Ranks(found=tuple(found), budget=items if exhaustive else budget, items=items)
+    return Ranks(found=tuple(found), budget=budget, items=len(scorer.vectors))
 
 
-def affordable(queries: int, items: int, pair_seconds: float, seconds: float, least: int) -> int:
-    """A budget a query that ends in about `seconds`: a power of two, so that reruns agree.
+def table_ranks(
+    by_photo: PairScorer,
+    by_recipe: PairScorer,
+    true: Sequence[tuple[int, int]],
+    *,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> tuple[Ranks, Ranks]:
+    """Rank the true items of both directions from one table of all pairs: S has no direction.
+
+    Args:
+        by_photo: scores photos against the recipes.
+        by_recipe: the other way round; only its bounds are used.
+        true: (position of the photo, position of its recipe).
+        on_done: told of photos done.
+
+    Returns:
+        photo to recipe, and recipe to photo.
+    """
+    everything = np.arange(len(by_photo.vectors))
+    table = np.empty((len(true), len(everything)))
+    to_recipe, to_photo = [], []
+    for row, (photo, recipe) in enumerate(true):
+        query = by_photo.query(photo)
+        table[row] = by_photo.score(query, everything).total
+        to_recipe.append(_whole(table[row], by_photo.ceilings(query), recipe))
+        on_done(1)
+    photos = np.array([photo for photo, _ in true])
+    for row, (_, recipe) in enumerate(true):
+        ceilings = by_recipe.ceilings(Query(by_photo.vectors[recipe], None))[photos]
+        to_photo.append(_whole(table[:, recipe], ceilings, row))
+    count = len(everything)
+    return (
+        Ranks(found=tuple(to_recipe), budget=count, items=count),
+        Ranks(found=tuple(to_photo), budget=len(true), items=len(true)),
+    )
+
+
+def _whole(scores: Floats, ceilings: Floats, true: int) -> Found:
+    """What is known where every item (N,) has its score."""
+    others = np.delete(np.arange(len(scores)), true)
+    order = others[np.argsort(-ceilings[others], kind="stable")]
+    beaten = np.flatnonzero(scores[order] >= scores[true])
+    by_global = 1 + int(np.count_nonzero(ceilings[others] >= ceilings[true]))
+    return Found(1 + len(beaten), 1 + len(beaten), by_global, beaten, len(others))
+
+
+def affordable(queries: int, items: int, cost: Cost, seconds: float) -> int:
+    """Items a query that can be scored in about `seconds`: a power of two, so that reruns agree.
 
     Args:
         queries: how many.
         items: no budget is larger.
-        pair_seconds: what one costs.
+        cost: of one.
         seconds: for all queries.
-        least: no budget is smaller.
     """
-    possible = max(1.0, seconds / (queries * pair_seconds))
-    return min(items, max(least, 1 << int(math.log2(possible))))
+    possible = (seconds / queries - cost.query) / cost.pair
+    return min(items, 1 << max(0, int(math.log2(max(1.0, possible)))))
+
+
+def affordable_queries(queries: int, items: int, cost: Cost, seconds: float) -> int:
+    """Queries that can be scored with all items in about `seconds`, but at least `FEWEST`."""
+    possible = int(seconds / (cost.query + items * cost.pair))
+    return min(queries, max(FEWEST, possible // FEWEST * FEWEST))

@@ -49,11 +49,13 @@ class BenchOptions:
     rounds: int = 5
     """Rounds that the repetitions are spread over."""
     queries: int | None = None
-    """A round; None takes 20, or 40 above 1,000 items."""
+    """A round at most; None takes 20, or 40 above 1,000 items."""
     compared: int = 4
     """Queries a round that are re-ranked in every other way."""
+    sweep_seconds: float | None = None
+    """For recall against latency, about, or fewer queries are asked; None takes 60, or 480."""
     rank_seconds: float | None = None
-    """For finding ranks, about; None takes 60, or 900 above 1,000 items."""
+    """For the ranks of each bag, about; None takes 120, or 900 above 1,000 items."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured.
@@ -69,7 +71,9 @@ class BenchOptions:
         for name in ("candidates", "concurrency"):
             if min(getattr(self, name)) < 1:
                 raise InputError(f"--{name}: must be at least 1")
-        for name in ("rounds", "compared", "queries", "bags", "threads"):
+        if self.rounds < 2:
+            raise InputError(f"--rounds {self.rounds}: must be at least 2; one tells no noise")
+        for name in ("compared", "queries", "bags", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} {value}: must be at least 1")
@@ -85,9 +89,14 @@ class BenchOptions:
         return self.queries or (40 if self.items > SETUPS["1k"] else 20)
 
     @property
+    def seconds_for_sweep(self) -> float:
+        """Of all rounds."""
+        return self.sweep_seconds or (480.0 if self.items > SETUPS["1k"] else 60.0)
+
+    @property
     def seconds_for_ranks(self) -> float:
-        """Of all bags and both directions."""
-        return self.rank_seconds or (900.0 if self.items > SETUPS["1k"] else 60.0)
+        """Of a bag and both directions."""
+        return self.rank_seconds or (900.0 if self.items > SETUPS["1k"] else 120.0)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; no path of the machine is among them."""

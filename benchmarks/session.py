@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hficma.benchmarks.bag_ranks import BagRanks, quality_table, rank_bags
-from hficma.benchmarks.exact_ranks import Ranks
+from hficma.benchmarks.bag_ranks import BagRanks, BagsRanked, quality_table, rank_bags
 from hficma.benchmarks.machine import Limits, limits_table, memory_table, serving
 from hficma.benchmarks.measure import NOISY, Recorder
 from hficma.benchmarks.options import BenchOptions
@@ -21,6 +20,7 @@ from hficma.benchmarks.sweep import (
     SWEEP_COLUMNS,
     Asked,
     Rounds,
+    affordable_round,
     choice_name,
     concurrent,
     sweep,
@@ -78,7 +78,7 @@ class Session:
         self._candidates = sorted({min(count, items) for count in options.candidates})
         self._typical = min(self._candidates, key=lambda count: abs(count - TYPICAL))
         self.notes: list[str] = []
-        self.budget = 0
+        self.chosen: dict[str, int] = {"typical": self._typical}
         self._moved: dict[str, float] = {}
 
     def tables(self) -> list[Table]:
@@ -97,7 +97,7 @@ class Session:
         tables = self._timed(engines, [(main, photos), (images, recipes)])
         ranks = self._ranks()
         tables.append(quality_table(ranks, self._candidates))
-        tables.append(self._others(main, photos, ranks["image_to_recipe"][0]))
+        tables.append(self._others(main, photos, ranks))
         return [*tables, *self._machine(main, photos)]
 
     def index_tables(self, index: Path) -> list[Table]:
@@ -176,6 +176,12 @@ class Session:
     ) -> list[Table]:
         """Choices and clients of the first side's queries, stages of every side's."""
         main, asked = sides[0]
+        possible = affordable_round(
+            engines, main, asked, self._candidates, self._options.seconds_for_sweep
+        )
+        sides = [(engine, [part[:possible] for part in rounds]) for engine, rounds in sides]
+        asked = sides[0][1]
+        self.chosen["queries_a_round"] = len(asked[0])
         self._progress.stage("recall against latency", sum(map(len, asked)))
         recorder, outcomes, scored = sweep(
             engines, main, asked, self._candidates,
@@ -194,8 +200,9 @@ class Session:
             self._watch(recorder, f"stages of {engine.query_role} queries")
             work = self._work(engine, rounds)
             tables.append(stage_table(engine.query_role, recorder, work, self._limits))
-        self._progress.stage("clients at once")
-        tables.append(concurrent(main, asked, self._options.concurrency, self._typical))
+        clients = self._options.concurrency
+        self._progress.stage("clients at once", len(clients) * len(asked))
+        tables.append(concurrent(main, asked, clients, self._typical, self._progress.advance))
         return tables
 
     def _work(self, engine: Engine, rounds: Rounds) -> dict[str, Work]:
@@ -210,7 +217,7 @@ class Session:
         ]
         return recipe_work(self._model, ids) | search
 
-    def _ranks(self) -> dict[str, list[Ranks]]:
+    def _ranks(self) -> BagsRanked:
         kind = self._kinds[0]
         bags = [
             BagRanks(
@@ -221,13 +228,14 @@ class Session:
             )
             for bag in self._bags
         ]
-        found, self.budget = rank_bags(
-            bags, seconds=self._options.seconds_for_ranks, least=max(self._candidates),
-            exhaustive=self._options.exhaustive, progress=self._progress,
+        ranked = rank_bags(
+            bags, seconds=self._options.seconds_for_ranks, exhaustive=self._options.exhaustive,
+            progress=self._progress,
         )  # fmt: skip
-        return found
+        self.chosen |= {"budget": ranked.budget, "exact_queries": ranked.exact_queries}
+        return ranked
 
-    def _others(self, main: Engine, photos: Rounds, ranks: Ranks) -> Table:
+    def _others(self, main: Engine, photos: Rounds, ranked: BagsRanked) -> Table:
         count = min(MOST_COMPARED, self._typical)
         others = Others(main, self._scorer, self._model, self._pool, self.threads, count)
         rounds = [part[: self._options.compared] for part in photos]
@@ -239,6 +247,7 @@ class Session:
             [[asked.query for asked in part if isinstance(asked.query, bytes)] for part in rounds],
             rival, on_done=self._progress.advance,
         )  # fmt: skip
+        ranks = ranked.covering("image_to_recipe", count)
         return others_table(recorder, differences, ranks, count, rival)
 
     def _rival(self, bundle: Path) -> VectorSearch:
@@ -254,7 +263,7 @@ class Session:
         scorer = Bundle.open(bundle, runtime=self._options.runtime, threads=1)
         ranks = BagRanks(scorer, paths[0], paths[1], self._pool)
         engine = Engine.open(paths[0], bundle=bundle, threads=self.threads)
-        found = ranks.ranks(1, exhaustive=False, on_done=lambda count: None)
+        found = ranks.ranks(1)
         return VectorSearch(
             name=f"{scorer.model_config['kind']}, FAISS alone",
             engine=self._stack.enter_context(engine),

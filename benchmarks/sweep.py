@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -15,6 +16,9 @@ from hficma.benchmarks.report import Column, Figure, Row, Table
 from hficma.benchmarks.stages import PERCENTILES, percentiles, search
 from hficma.engine import Answer, Engine
 from hficma.recipe import Recipe
+
+FEWEST = 4
+"""Queries a round in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,30 @@ class Outcome:
         self.certified.append(answer.certified / len(ids))
         self.hit.append(true_id in ids)
         self.first.append(ids[0] == true_id)
+
+
+def affordable_round(
+    engines: Mapping[str, Engine],
+    truth_of: Engine,
+    rounds: Rounds,
+    candidates: Sequence[int],
+    seconds: float,
+) -> int:
+    """Queries a round that `sweep` answers in about `seconds`: a power of two, at least `FEWEST`.
+
+    Args:
+        engines: as `sweep` takes them, like the next three.
+        truth_of: see there.
+        rounds: see there.
+        candidates: see there.
+        seconds: for all rounds.
+    """
+    one = [[rounds[0][0]]]
+    sweep(engines, truth_of, one, candidates)  # warms up
+    began = time.perf_counter()
+    sweep(engines, truth_of, one, candidates)
+    possible = seconds / len(rounds) / (time.perf_counter() - began)
+    return max(FEWEST, 1 << int(math.log2(max(1.0, possible))))
 
 
 def sweep(
@@ -151,6 +179,7 @@ def concurrent(
     rounds: Rounds,
     clients: Sequence[int],
     candidates: int,
+    on_done: Callable[[], None] = lambda: None,
 ) -> Table:
     """Latency and throughput with several clients, each asking again as soon as it is answered.
 
@@ -159,6 +188,7 @@ def concurrent(
         rounds: the queries of each round, asked by every number of clients in turn.
         clients: how many at once.
         candidates: re-ranked.
+        on_done: called after each round of each number of clients.
     """
     recorder, rates = Recorder(), {count: list[float]() for count in clients}
     for asked in rounds:
@@ -168,6 +198,7 @@ def concurrent(
             for seconds in _clients(engine, asked, count, candidates):
                 recorder.add(str(count), seconds)
             rates[count].append(len(asked) / (time.perf_counter() - began))
+            on_done()
     rows = []
     for count, rate in rates.items():
         noise = (max(rate) - min(rate)) / float(np.median(rate))

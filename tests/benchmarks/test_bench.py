@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hficma.artifact import read_manifest
-from hficma.benchmarks.bag_ranks import BagRanks, rank_bags
+from hficma.benchmarks.bag_ranks import BagRanks, quality_table, rank_bags
 from hficma.benchmarks.bench import BenchOptions, Report, compare_reports, run_bench
 from hficma.benchmarks.measure import Recorder
 from hficma.benchmarks.stages import TOTAL, Stages, engine_pool
@@ -115,19 +115,49 @@ def test_scoring_every_pair_gives_the_same_ranks(workspace: Workspace) -> None:
 
     bundle, recipes, images = indexes(workspace)
     with engine_pool(1) as pool:
-        bags = [BagRanks(Bundle.open(bundle, threads=1), recipes, images, pool)]
-        bounded, every = (
-            rank_bags(bags, seconds=1e9, least=1, exhaustive=exhaustive, progress=Listener())[0]
-            for exhaustive in (False, True)
-        )
-    assert told == [text for text in told if "every pair: 1,800 pairs" in text] != []
+        bag = BagRanks(Bundle.open(bundle, threads=1), recipes, images, pool)
+        every = rank_bags([bag], seconds=0, exhaustive=True, progress=Listener())
+        bounded, some = bag.ranks(ITEMS), bag.ranks(ITEMS, queries=10)
+    assert told == [text for text in told if "every pair: 900 pairs" in text] != []
+    assert every.drawn is None
     for direction in DIRECTIONS:
-        ours, theirs = bounded[direction][0], every[direction][0]
+        ours, theirs = bounded[direction], every.found[direction][0]
         assert ours.unresolved == theirs.unresolved == 0
-        assert [item.low for item in ours.found] == [item.low for item in theirs.found]
         assert theirs.pairs == ITEMS * ITEMS
+        low = [item.low for item in ours.found]
+        assert sorted(low) == sorted(item.low for item in theirs.found)
+        assert len(some[direction].found) == 10
         for count in (5, 20):
             assert ours.reranked(count) == theirs.reranked(count)
+
+
+def test_where_time_is_short_ranks_lie_between_bounds_and_some_are_exact(
+    workspace: Workspace,
+) -> None:
+    """A large setup must end, and still say how good the model is."""
+    bundle, recipes, images = indexes(workspace)
+    with engine_pool(1) as pool:
+        bag = BagRanks(Bundle.open(bundle, threads=1), recipes, images, pool)
+        every = rank_bags([bag], seconds=1e9, exhaustive=False, progress=Progress())
+        short = rank_bags([bag], seconds=1e-9, exhaustive=False, progress=Progress())
+    assert every.drawn is None
+    assert short.budget == 1
+    assert short.drawn is not None
+    rows = {row.name: row.cells for row in quality_table(short, (10,)).rows}
+    assert not any("candidates" in name for name in rows)
+    for direction in DIRECTIONS:
+        name = direction.replace("_", " ")
+        exact = every.found[direction][0].bounds()[0]
+        assert short.found[direction][0].unresolved > 0
+        for figure, value in [("medR", exact.median_rank), ("R@10", exact.recall[10])]:
+            bounds, drawn = (
+                rows[f"{name}, S"][figure],
+                rows[f"{name}, S of {ITEMS} queries"][figure],
+            )
+            assert bounds is not None
+            assert drawn is not None
+            assert bounds.value <= value <= (bounds.value if bounds.upto is None else bounds.upto)
+            assert drawn.value == pytest.approx(value)  # all are drawn: there are few
 
 
 def test_all_candidates_are_certified_and_agree_with_the_truth(report: Report) -> None:
@@ -258,7 +288,7 @@ def test_bags_are_disjoint_unseen_and_as_many_as_there_are(tmp_path: Path) -> No
         ({"setup": "3"}, "--setup 3"),
         ({"candidates": ()}, "--candidates"),
         ({"concurrency": (0,)}, "--concurrency"),
-        ({"rounds": 0}, "--rounds 0"),
+        ({"rounds": 1}, "--rounds 1"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options: dict[str, object], named: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hficma.benchmarks.exact_ranks import affordable, search_rank
+from hficma.benchmarks.exact_ranks import Cost, affordable, affordable_queries, search_rank
 from hficma.metrics import prefiltered_ranks, ranks
 
 WEIGHT_GLOBAL, WEIGHT_LOCAL = 0.5, 0.5
@@ -83,7 +83,19 @@ def test_only_what_may_pass_is_scored() -> None:
     assert (found.low, found.high, found.scored) == (2, 2, 2)
 
 
-@pytest.mark.parametrize(("seconds", "budget"), [(1e-9, 50), (0.4, 50), (2.0, 128), (1e9, 1000)])
-def test_budgets_are_powers_of_two_within_their_limits(seconds: float, budget: int) -> None:
+COST = Cost(query=0.001, pair=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "budget"), [(1e-9, 1), (0.5, 32), (2.0, 128), (1e9, 1000)])
+def test_budgets_are_powers_of_two_within_their_time(seconds: float, budget: int) -> None:
     """A budget that follows every change of the machine would change the ranks it leaves open."""
-    assert affordable(100, 1000, 1e-4, seconds, least=50) == budget
+    assert affordable(100, 1000, COST, seconds) == budget
+    assert 100 * (COST.query + budget * COST.pair) <= max(seconds, 0.2)
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.0, 50), (11.0, 100), (1e9, 800)])
+def test_queries_with_exact_ranks_fit_their_time_but_are_never_too_few(
+    seconds: float, count: int
+) -> None:
+    """A recall of three queries says nothing; one that takes a night is not waited for."""
+    assert affordable_queries(800, 1000, COST, seconds) == count
