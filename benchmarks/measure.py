@@ -6,17 +6,23 @@ import contextlib
 import os
 import platform
 import resource
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 REGIONS = 49
 """R: regions of a photo."""
+WRITES = ("--json", "--out", "--home")
+"""Options that only say where to write."""
 NOISY = 0.15
 """A spread (interquartile range over median) beyond this is called noisy."""
 
@@ -115,9 +121,11 @@ def noise_warning(timings: Sequence[Timing]) -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the packages a figure was measured with; never environment variables."""
+    """What a figure was measured with, when and by what; never paths or environment variables."""
     names = ("torch", "onnxruntime", "faiss-cpu", "numpy", "openvino")
     return {
+        "date": date.today().isoformat(),
+        "command": command(sys.argv),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)),
@@ -125,6 +133,31 @@ def environment() -> dict[str, Any]:
         "system": platform.system(),
         "packages": {name: version for name in names if (version := _version(name))},
     }
+
+
+def command(words: Sequence[str]) -> str | None:
+    """A benchmark's command line as anyone can type it: no paths, no file that it writes.
+
+    Args:
+        words: as `sys.argv`.
+
+    Returns:
+        None where the process was started as something else, by a test for instance.
+    """
+    started, *rest = words
+    if Path(started).parent == Path(__file__).parent:
+        rest = ["bench", Path(started).stem, *rest]
+    elif Path(started).name != "hficma":
+        return None
+    kept: list[str] = []
+    for word in rest:
+        if kept and kept[-1] in WRITES:
+            kept.pop()
+        else:
+            # A path says where something lies on one machine; its name says what it is.
+            name, equals, value = word.rpartition("=")
+            kept.append(f"{name}{equals}{Path(value).name if '/' in value else value}")
+    return shlex.join(["hficma", *kept])
 
 
 def peak_resident_mb() -> float:

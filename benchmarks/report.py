@@ -109,17 +109,24 @@ class Report:
                 raise ArtifactError(
                     f"{file}: has format {record['format']}, this version reads {FORMAT}"
                 )
-            tables = tuple(_table(table) for table in record.pop("tables"))
-            headline = tuple((str(a), str(b)) for a, b in record.pop("headline"))
-            notes = tuple(record.pop("notes"))
-            return cls(**record, tables=tables, headline=headline, notes=notes)
+            return cls.parse(record)
         except OSError as error:
             raise ArtifactError(f"{file}: cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{file}: is no report of the benchmark ({error})") from error
 
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> Report:
+        """From what `write` wrote, as JSON values."""
+        parts = {
+            "tables": tuple(_table(table) for table in record["tables"]),
+            "headline": tuple((str(value), str(what)) for value, what in record["headline"]),
+            "notes": tuple(record["notes"]),
+        }
+        return cls(**{**record, **parts})
+
     def markdown(self) -> str:
-        """All of it for a terminal or a README."""
+        """All of it for a terminal."""
         lines = [f"# {self.title}", ""]
         lines += [f"* {value}: {meaning}" for value, meaning in self.headline]
         lines += ["", *(f"* {note}" for note in self.notes)]
@@ -162,13 +169,13 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join([first, *rest]) + " |"
 
 
-def _table(record: dict[str, Any]) -> Table:
-    columns = tuple(Column(**column) for column in record.pop("columns"))
+def _table(record: Mapping[str, Any]) -> Table:
+    columns = tuple(Column(**column) for column in record["columns"])
     rows = tuple(
         Row(
             name=row["name"],
             cells={key: Figure(**cell) if cell else None for key, cell in row["cells"].items()},
         )
-        for row in record.pop("rows")
+        for row in record["rows"]
     )
-    return Table(**record, columns=columns, rows=rows)
+    return Table(**{**record, "columns": columns, "rows": rows})

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hficma.benchmarks.compare import compare_reports
+from hficma.benchmarks.measure import Recorder
 from hficma.benchmarks.report import Column, Figure, Report, Row, Table
+from hficma.benchmarks.stages import PERCENTILES, percentiles
 from hficma.errors import ArtifactError
 
 COLUMNS = (
@@ -76,6 +80,61 @@ def test_worst_comes_first(tmp_path_factory: pytest.TempPathFactory, ratios: lis
     new = write(folder / "new.json", 10.0 * ratios[0], 50.0 * ratios[1])
     changes = compare_reports(old, new).changes
     assert changes[0].worse >= changes[1].worse
+
+
+def measured(path: Path, rng: np.random.Generator, slower: float = 1.0) -> Path:
+    """A report of 40 tasks, timed in rounds over which a machine drifts by some per cent."""
+    recorder, names = Recorder(), [f"task {number}" for number in range(40)]
+    for _ in range(5):
+        recorder.new_round()
+        drift = rng.normal(1.0, 0.03)
+        for name in names * 20:
+            recorder.add(name, slower * drift * 0.01 * rng.lognormal(0.0, 0.1))
+    rows = tuple(Row(name=name, cells=percentiles(recorder, name)) for name in names)
+    table = Table(key="t", title="T", first="task", columns=PERCENTILES, rows=rows)
+    Report(title="a run", environment={}, options={}, headline=(), notes=(), tables=(table,)).write(
+        path
+    )
+    return path
+
+
+def test_a_run_repeated_differs_by_no_more_than_its_noise(tmp_path: Path) -> None:
+    """The benchmark measures itself: else every second run would report regressions."""
+    rng = np.random.default_rng(0)
+    changes = [
+        change
+        for pair in range(10)
+        for change in compare_reports(
+            measured(tmp_path / f"{pair}-a.json", rng), measured(tmp_path / f"{pair}-b.json", rng)
+        ).changes
+    ]
+    beyond = [change for change in changes if abs(change.worse - 1) > change.noise]
+    assert len(changes) == 10 * 40 * 3
+    assert len(beyond) < 0.02 * len(changes)
+    assert not any(change.regressed(0.1) for change in changes)
+    # Nor may it be called noise what no machine does.
+    assert np.median([change.noise for change in changes]) < 0.4
+
+
+def test_what_became_slower_is_seen_through_the_noise(tmp_path: Path) -> None:
+    """Noise so wide that it hides a half more of time would be no measurement."""
+    rng = np.random.default_rng(1)
+    old = measured(tmp_path / "old.json", rng)
+    comparison = compare_reports(old, measured(tmp_path / "new.json", rng, slower=1.5))
+    found = {change.row for change in comparison.regressions if change.column == "p50 ms"}
+    assert len(found) == 40
+    assert comparison.exit_code == 1
+
+
+def test_recall_of_other_queries_is_not_compared(tmp_path: Path) -> None:
+    """A slower machine asks fewer queries: their recall is another figure, not a worse one."""
+    old, new = write(tmp_path / "old.json", 1, 50), write(tmp_path / "new.json", 1, 40)
+    assert compare_reports(old, new).exit_code == 1
+    report = Report.read(new)
+    dataclasses.replace(report, options={"setup": "1k", "queries_a_round": 8}).write(new)
+    comparison = compare_reports(old, new)
+    assert [change.column for change in comparison.changes] == ["p50 ms"]
+    assert "recall is not compared" in comparison.markdown()
 
 
 def test_other_machines_and_missing_figures_are_said(tmp_path: Path) -> None:
