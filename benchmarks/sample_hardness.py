@@ -10,22 +10,30 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import typer
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from hficma.benchmarks.measure import environment
 from hficma.data.sample import SampleDataset
 from hficma.data.sample.pantry import PANTRY
 from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS, figures, ranks
+from hficma.model import Model, load_model
 from hficma.recipe import Recipe
+from hficma.training.run import RunDirectory
+from hficma.training.scoring import score_tables
 
 Floats = npt.NDArray[np.float64]
 Evaluate = Callable[[Sequence[Image.Image], Sequence[Recipe]], Floats]
 """Scores of all pairs, (B, M), photos down and recipes across."""
 
+DATA = "sample:20000"
+CCA, RUN, SHUFFLED = "colour histogram and CCA", "the run", "the run, looks shuffled"
+"""Rows beside chance."""
 _BINS = 8  # a channel
 _RIDGES = (0.001, 0.01, 0.1)
 
@@ -136,7 +144,8 @@ def report(rows: dict[str, dict[str, Any]], title: str) -> Table:
         table.add_column(column, justify="right" if "R" in column else "left", no_wrap=True)
     for name, row in rows.items():
         for way in DIRECTIONS:
-            table.add_row(name, way.replace("_", " "), *(f"{x:.1f}" for x in row[way].values()))
+            cells = (f"{row[way][figure]:.1f}" for figure in ("medR", "R@1", "R@5", "R@10"))
+            table.add_row(name, way.replace("_", " "), *cells)
     return table
 
 
@@ -201,25 +210,64 @@ def _row(found: dict[str, Any]) -> dict[str, float]:
     return {"medR": found["median_rank"]} | {f"R@{k}": x for k, x in found["recall"].items()}
 
 
-def main(
-    data: Annotated[
-        str, typer.Option(help="The synthetic sample, sample:N[:SEED].")
-    ] = "sample:20000",
-    train: Annotated[int, typer.Option(help="Training items for CCA.")] = 4000,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here.")
-    ] = None,
-) -> None:
-    """What a colour histogram finds on the synthetic sample (1,000 test items), beside chance.
+def measure(
+    data: str | None, run: Path | None, *, train: int = 4000, bag: int = 1000
+) -> dict[str, Any]:
+    """Both checks beside chance, and the figures of a trained run where one is given.
 
-    Example: python -m hficma.benchmarks.sample_hardness --train 4000
+    Args:
+        data: the sample; None takes the run's own, or `DATA`.
+        run: trained on it.
+        train: training items for CCA.
+        bag: test items, one bag.
+
+    Returns:
+        "data", "items", "environment", and "rows": by method, what `cca_baseline` gives.
+
+    Raises:
+        InputError: the run was trained on something else, or the sample is too small.
     """
-    found = cca_baseline(SampleDataset.from_spec(data), train=train)
-    guessed = dict.fromkeys(DIRECTIONS, chance(found["items"]))
-    rows = {"chance": guessed, "colour histogram and CCA": found}
-    Console().print(report(rows, f"{data} (synthetic), {found['items']} test items"))
+    trained_on = None if run is None else RunDirectory.open(run).facts["dataset"]
+    data = data or trained_on or DATA
+    if not data.startswith("sample:"):
+        raise InputError(f"{run}: was trained on {data}; the checks are of sample:SIZE alone")
+    dataset = SampleDataset.from_spec(data)
+    rows = {"chance": dict.fromkeys(DIRECTIONS, chance(bag))}
+    rows[CCA] = cca_baseline(dataset, train=train, bag=bag)
+    if run is not None:
+        found = shuffled_table_check(dataset, scores_of(load_model(run)), bag=bag)
+        rows |= {RUN: found["true"], SHUFFLED: found["shuffled"]}
+    return {"environment": environment(), "data": data, "items": bag, "rows": rows}
+
+
+def scores_of(model: Model) -> Evaluate:
+    """S of a trained model, for `shuffled_table_check`."""
+
+    def scores(photos: Sequence[Image.Image], recipes: Sequence[Recipe]) -> Floats:
+        with torch.inference_mode():
+            tokens = model.encode_images(photos), model.encode_recipes(recipes)
+        return score_tables(model, *tokens).total.astype(np.float64)
+
+    return scores
+
+
+def main(
+    run: Annotated[Path | None, typer.Option(help="A run trained on the sample.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="sample:N[:SEED].", show_default=f"the run's, or {DATA}")
+    ] = None,
+    train: Annotated[int, typer.Option(help="Training items for CCA.")] = 4000,
+    bag: Annotated[int, typer.Option(help="Test items.")] = 1000,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
+) -> None:
+    """A run's recall on the synthetic sample, beside chance, colours alone, and a wrong table.
+
+    Example: hficma bench sample_hardness --run workspace/runs/mine
+    """
+    found = measure(data, run, train=train, bag=bag)
+    Console().print(report(found["rows"], f"{found['data']} (synthetic), {bag} test items"))
     if json_file:
-        json_file.write_text(json.dumps({"data": data, "chance": guessed, "cca": found}, indent=2))
+        json_file.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from hficma.benchmarks.measure import environment
 from hficma.errors import InputError
 from hficma.ingredients import ingredient_name
 from hficma.metrics import figures, ranks
@@ -99,11 +100,12 @@ def sentence_tasks(encoder: Any, recipes: Sequence[Recipe], tokenizer: Tokenizer
 def measure(data: str | None, vectors: Path | None) -> dict[str, Any]:
     """All figures, as JSON values."""
     report: dict[str, Any] = {
+        "environment": environment(),
         "ingredients": {
             name: {"lines": len(rows), "accuracy": ingredient_accuracy(rows)}
             for name in LABELLED
             for rows in [read_labelled(LINES / name)]
-        }
+        },
     }
     if data is not None and vectors is not None:
         report["sentences"] = _measure_sentences(data, vectors)
@@ -115,7 +117,7 @@ def main(
     vectors: Annotated[
         Path | None, typer.Option(help="What `hficma vectors sentences` wrote.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
 ) -> None:
     """Ingredients found in labelled lines; with --data and --vectors, what sentence vectors know.
 
@@ -124,7 +126,9 @@ def main(
     if (data is None) != (vectors is None):
         raise InputError("--data and --vectors belong together")
     report = measure(data, vectors)
-    print(json.dumps(report, indent=1) if as_json else _table(report))
+    print(_table(report))
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
 def _measure_sentences(data: str, path: Path) -> dict[str, Any]:
