@@ -25,6 +25,7 @@ class _Benchmarks(LazyGroup):
             "sample_hardness",
             "text_quality",
             "quality",
+            "readme",
         )
     }
 

@@ -11,7 +11,7 @@ COMMANDS = [
     "extract", "convert", "index add", "index remove", "index compact", "index info",
     "index verify", "data import", "data show", "vectors words", "vectors sentences",
     "bench pair_scores", "bench training_step", "bench engine", "bench branches",
-    "bench text_quality", "bench quality", "bench sample_hardness",
+    "bench text_quality", "bench quality", "bench sample_hardness", "bench readme",
 ]  # fmt: skip
 
 
