@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from PIL import ImageDraw, ImageFont
 
 from hficma.artifact import write_atomically
 from hficma.benchmarks.contact_page import shares, standing
+from hficma.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,22 +78,23 @@ def _card(
         else:
             draw.rectangle((left + 4, top + 4, left + 4 + inner, top + 4 + inner), "#eef1ef")
         text = top + CARD + 2
-    for line in _wrapped(draw, card.title, 15, 2):
-        draw.text((left + 10, text), line, INK, _font(15))
+    for line in _wrapped(draw, card.title, 14, 2):
+        draw.text((left + 10, text), line, INK, _font(14))
         text += LINE + 2
+    text += 4
     for line in card.ingredients[:LINES]:
-        short = _wrapped(draw, line, 12, 1)
-        draw.text((left + 10, text), short[0] if short else "", "#3c4542", _font(12))
+        short = _wrapped(draw, line, 11, 1)
+        draw.text((left + 10, text), short[0] if short else "", "#3c4542", _font(11))
         text += LINE
     if len(card.ingredients) > LINES:
         more = f"and {len(card.ingredients) - LINES} more"
-        draw.text((left + 10, text), more, SOFT, _font(12))
+        draw.text((left + 10, text), more, SOFT, _font(11))
     bottom = top + height - LINE - 8
     if share is not None:
         draw.rectangle((left + 10, bottom - 6, left + CARD - 10, bottom - 3), "#e6ebe8")
         end = left + 10 + share * (CARD - 20)
         draw.rectangle((left + 10, bottom - 6, end, bottom - 3), LEAF if card.own else "#7fb6a0")
-    draw.text((left + 10, bottom), foot, LEAF if card.own else SOFT, _font(13))
+    draw.text((left + 10, bottom), foot, LEAF if card.own else SOFT, _font(12))
 
 
 def _wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, most: int) -> list[str]:
@@ -117,5 +120,11 @@ def _wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, most: int) -> list
     return lines
 
 
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: Pillow's own font has no fractions or accents."""
+    try:
+        from matplotlib import get_data_path
+    except ImportError as error:
+        raise MissingDependencyError("matplotlib", "report", "drawing a contact sheet") from error
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -12,7 +12,7 @@ from hficma.engine.bundle import Bundle
 from hficma.engine.encode import raise_level
 from hficma.engine.index import IndexFacts, write_index_manifest
 from hficma.engine.shard import ShardWriter
-from hficma.engine.sides import Level, Precision, Sides
+from hficma.engine.sides import LEVELS, Level, Precision, Sides
 from hficma.engine.writing import files_of, new_shard, shard_name
 from hficma.recipe import Recipe
 from hficma.workspace import Workspace
@@ -21,6 +21,8 @@ SEED = 0
 WORDS = 500
 CLUSTERS = 256
 DRAWN_TOGETHER = 512
+POOL = 2048
+"""Tokens that drawn recipes are made of."""
 SHARD_ITEMS = 32_768
 REAL_LENGTHS = (5, 7, 8, 9, 10, 12, 14)
 """Ingredients of drawn recipes, one as likely as another: about 9 on average, as in Recipe1M."""
@@ -88,7 +90,8 @@ def drawn_index(
 ) -> Path:
     """An index of recipes that nobody wrote, shard after shard, unless it stands already.
 
-    Global vectors are drawn around a few hundred centres, as dishes cluster; tokens are random.
+    Global vectors are drawn around a few hundred centres, as dishes cluster; tokens are picked
+    from a few thousand random ones, whose rows at the index's level are computed once.
     """
     if out.exists():
         return out
@@ -100,6 +103,7 @@ def drawn_index(
     rng = np.random.default_rng(SEED)
     global_dim = opened.facts["global_dim"]
     centres = rng.standard_normal((CLUSTERS, global_dim), dtype=np.float32)
+    pool = TokenPool(opened, keep)
     building = out.with_name(f".{out.name}.building")
     names: list[str] = []
     for start in range(0, count, SHARD_ITEMS):
@@ -107,7 +111,7 @@ def drawn_index(
         with new_shard(building, names[-1], facts) as writer:
             for first in range(start, min(start + SHARD_ITEMS, count), DRAWN_TOGETHER):
                 size = min(DRAWN_TOGETHER, min(start + SHARD_ITEMS, count) - first)
-                _append(writer, opened, facts, first, size, centres, rng)
+                _append(writer, pool, first, size, centres, rng)
     write_index_manifest(
         building,
         IndexFacts(**{**facts.to_json(), "shards": tuple(names), "removed": (),
@@ -118,10 +122,50 @@ def drawn_index(
     return out
 
 
+class TokenPool:
+    """Random tokens at one level, of which recipes are made without any more arithmetic.
+
+    Everything of a side but its mean is made of each token alone, so a recipe's rows are those of
+    its tokens.
+
+    Args:
+        bundle: raises tokens to `level`.
+        level: of the sides.
+    """
+
+    def __init__(self, bundle: Bundle, level: Level) -> None:
+        tokens = unit_tokens(POOL, 1, bundle.facts["width"], np.random.default_rng(SEED))
+        parts = [
+            raise_level(
+                bundle, "recipe", Sides(np.ones(len(part), np.int64), {"tokens": part}), level
+            )
+            for part in np.split(tokens, range(DRAWN_TOGETHER, POOL, DRAWN_TOGETHER))
+        ]
+        self._rows = {
+            name: np.concatenate([part.arrays[name] for part in parts]) for name in LEVELS[level]
+        }
+
+    def recipes(self, lengths: npt.NDArray[np.int64], rng: np.random.Generator) -> Sides:
+        """Recipes of picked tokens, (N,) of them in each."""
+        picked = rng.integers(0, POOL, (len(lengths), int(lengths.max())))
+        kept = np.arange(picked.shape[1]) < lengths[:, None]
+        arrays: dict[str, Floats] = {}
+        for name, rows in self._rows.items():
+            if name == "mean":
+                sums = (rows[picked] * kept[..., None]).sum(axis=1)
+                arrays[name] = (sums / lengths[:, None]).astype(np.float32)
+            elif name == "table":
+                arrays[name] = np.moveaxis(rows[picked][:, :, :, 0], 1, 2)
+            else:
+                arrays[name] = rows[picked][:, :, 0]
+        if "tokens" in arrays:
+            arrays["tokens"] *= kept[..., None]
+        return Sides(lengths, arrays)
+
+
 def _append(
     writer: ShardWriter,
-    bundle: Bundle,
-    facts: IndexFacts,
+    pool: TokenPool,
     first: int,
     size: int,
     centres: Floats,
@@ -131,13 +175,8 @@ def _append(
     vectors = vectors + rng.standard_normal(vectors.shape, dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     lengths = rng.choice(REAL_LENGTHS, size).astype(np.int64)
-    sides = drawn_recipes(size, lengths, bundle.facts["width"], seed=first)
-    assert facts.keep is not None
     recipes = [
         Recipe(id=f"drawn-{number}", title=f"Drawn {number}", ingredients=("salt",))
         for number in range(first, first + size)
     ]
-    writer.append(
-        np.arange(first, first + size), recipes, vectors,
-        raise_level(bundle, "recipe", sides, facts.keep),
-    )  # fmt: skip
+    writer.append(np.arange(first, first + size), recipes, vectors, pool.recipes(lengths, rng))

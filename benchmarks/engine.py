@@ -1,7 +1,7 @@
 """`python -m hficma.benchmarks.engine`: what searching costs, and what its certificates are worth.
 
 Tables of speed at d = 1024 use random weights and drawn recipes: only time counts there. Answers
-are measured with the newest trained bundle of the workspace, or one trained for the purpose.
+are measured with trained bundles of the workspace, or one trained for the purpose.
 """
 
 from __future__ import annotations
@@ -14,102 +14,191 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hficma.artifact import write_atomically
 from hficma.benchmarks.drawn import random_bundle
-from hficma.benchmarks.engine_measures import (
-    answer_table,
-    batch_table,
-    growth_table,
-    rerank_table,
-)
+from hficma.benchmarks.engine_growth import growth_table, steepest, write_growth_plot
+from hficma.benchmarks.engine_measures import answer_table, batch_table, rerank_table
 from hficma.benchmarks.measure import environment
-from hficma.benchmarks.subject import bundle_of
+from hficma.benchmarks.subject import SMALLEST_SAMPLE, bundle_of
+from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.sample import SampleDataset
-from hficma.engine import build_index
+from hficma.engine import Bundle, build_index
 from hficma.engine.writing import processors
+from hficma.errors import InputError
 from hficma.progress import Progress
 from hficma.workspace import Workspace
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SEED = 1
 """Of the sample that is searched; training takes 0."""
+PARTS = ("rerank", "answers", "batch", "growth", "wide")
+
+Rows = list[dict[str, str | float]]
+
+
+class _Report:
+    """Tables as they are made: printed, and kept in the file at once."""
+
+    def __init__(self, threads: int, file: Path | None) -> None:
+        self._console = Console()
+        self._file = file
+        self._record: dict[str, Any] = {"tables": {}}
+        if file is not None and file.is_file():
+            # Parts that an earlier run measured stay.
+            self._record = json.loads(file.read_text(encoding="utf-8"))
+        self._record["environment"] = environment() | {"threads": threads}
+
+    def note(self, text: str) -> None:
+        """A line between the tables."""
+        self._console.print(text, highlight=False)
+
+    def show(self, key: str, title: str, rows: Rows) -> None:
+        """Print a table and keep it."""
+        self._record["tables"][key] = {"title": title, "rows": rows}
+        self._console.print(_table(title, rows))
+        if self._file is not None:
+            write_atomically(self._file, json.dumps(self._record, indent=1).encode())
 
 
 def main(
-    bundle: Annotated[Path | None, typer.Option(help="Trained; default: the newest.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Of {', '.join(PARTS)}; may be repeated.", show_default="all"),
+    ] = None,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(help="Trained; may be repeated.", show_default="newest of each similarity"),
+    ] = None,
     home: Annotated[Path | None, typer.Option(help="Workspace.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Recipes with photos.", show_default="sample:ITEMS:1")
+    ] = None,
     items: Annotated[int, typer.Option(help="Sample recipes to answer from.")] = 10_000,
-    queries: Annotated[int, typer.Option(help="Photos to ask.")] = 50,
-    largest: Annotated[int, typer.Option(help="Recipes of the largest drawn index.")] = 100_000,
+    queries: Annotated[int, typer.Option(help="Photos to ask for answers.")] = 50,
+    photos: Annotated[int, typer.Option(help="Photos of the batches.")] = 1_000,
+    largest: Annotated[int, typer.Option(help="Recipes of the largest drawn index.")] = 1_000_000,
     wide: Annotated[int, typer.Option(help="D where only speed counts.")] = 1024,
     wide_items: Annotated[
-        int, typer.Option(help="Drawn recipes at that width; 0 leaves it out, 100000 takes 10 GB.")
-    ] = 0,
+        int, typer.Option(help="Drawn recipes at that width; 100000 take 10 GB of disk.")
+    ] = 100_000,
+    backbone: Annotated[
+        str, typer.Option(help="Of the image branch at that width, in int8.")
+    ] = "resnet50",
     repeats: Annotated[int, typer.Option(help="Interleaved repetitions.")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot the growth: .svg or .png.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures; parts add to the file.")
+    ] = None,
 ) -> None:
     """Re-ranking, certificates, batches and growth, each in a table.
 
-    Example: python -m hficma.benchmarks.engine --largest 1000000 --json engine.json
+    Example: python -m hficma.benchmarks.engine --plot growth.svg --json engine.json
     """
-    console = Console()
+    parts = tuple(only or PARTS)
+    if unknown := set(parts) - set(PARTS):
+        raise InputError(f"--only {min(unknown)}: there is none; take {', '.join(PARTS)}")
     workspace = Workspace(home) if home else Workspace.default()
     threads = threads or processors()
     cache = workspace.cache / "bench"
-    report: dict[str, Any] = {"environment": environment() | {"threads": threads}, "tables": {}}
-
-    def show(key: str, title: str, rows: list[dict[str, str | float]]) -> None:
-        report["tables"][key] = {"title": title, "rows": rows}
-        console.print(_table(title, rows))
-
-    random = random_bundle(workspace, width=wide, heads=8, backbone="tiny", global_dim=wide)
-    show(
-        "rerank",
-        f"Re-ranking 200 candidates, d = {wide}, random weights, {threads} threads",
-        rerank_table(random, threads=threads, repeats=repeats),
-    )
-    trained, note = bundle_of(bundle, workspace, Progress())
-    dataset = SampleDataset(items, seed=SEED)
-    index = cache / f"engine-{items}-{trained.name}"
-    if not index.exists():
-        build_index(trained, dataset, index, threads=threads)
-    asked = range(0, items, max(1, items // queries))[:queries]
-    console.print(note or f"trained bundle: {trained}")
-    show(
-        "answers",
-        "Answers: 200 candidates, and --exact",
-        answer_table(index, dataset, asked, threads=threads),
-    )
-    show(
-        "batch",
-        "Photos one at a time and in batches",
-        batch_table(index, dataset, asked, threads=threads, repeats=repeats),
-    )
+    report = _Report(threads, json_file)
+    if "rerank" in parts:
+        random = random_bundle(workspace, width=wide, heads=8, backbone="tiny", global_dim=wide)
+        report.show(
+            "rerank",
+            f"Re-ranking 200 candidates, d = {wide}, random weights, {threads} threads",
+            rerank_table(random, threads=threads, repeats=repeats),
+        )
+    if "answers" in parts or "batch" in parts:
+        dataset = open_dataset(data) if data else SampleDataset(items, seed=SEED)
+        trained = bundle or _bundles(workspace, report)
+        indexes = [_index(cache, one, dataset, threads) for one in trained]
+        if "answers" in parts:
+            asked = _photos(dataset, queries)
+            report.show(
+                "answers",
+                "Answers: 200 candidates, and --exact",
+                [
+                    row
+                    for index in indexes
+                    for row in answer_table(index, dataset, asked, threads=threads)
+                ],
+            )
+        if "batch" in parts:
+            report.show(
+                "batch",
+                "Photos one at a time and in batches",
+                batch_table(indexes[0], dataset, _photos(dataset, photos), threads=threads),
+            )
     photo = cache / "engine-query.png"
-    dataset.photo(0).save(photo)
-    narrow = random_bundle(workspace, width=256, heads=8, backbone="tiny", global_dim=256)
-    show(
-        "growth",
-        "As the index grows: d = 256, drawn recipes, tokens kept in fp16, SQfp16",
-        growth_table(
+    if "growth" in parts or "wide" in parts:
+        cache.mkdir(parents=True, exist_ok=True)
+        SampleDataset(SMALLEST_SAMPLE, seed=SEED).photo(0).save(photo)
+    if "growth" in parts:
+        narrow = random_bundle(workspace, width=256, heads=8, backbone="tiny", global_dim=256)
+        rows = growth_table(
             narrow, cache, photo, [size for size in SIZES if size <= largest],
-            keep="tokens", threads=threads, queries=repeats,
-        ),
-    )  # fmt: skip
-    if wide_items:
-        show(
+            keep="tokens", threads=threads, queries=4 * repeats,
+        )  # fmt: skip
+        title = "As the index grows: d = 256, drawn recipes, tokens kept in fp16, SQfp16"
+        report.show("growth", title, rows)
+        report.note(steepest(rows))
+        if plot is not None:
+            write_growth_plot(rows, plot)
+    if "wide" in parts and wide_items:
+        random = random_bundle(
+            workspace, width=wide, heads=8, backbone=backbone, global_dim=wide,
+            precisions=("fp32", "int8"),
+        )  # fmt: skip
+        report.show(
             "wide",
-            f"Search by photo, d = {wide}, drawn recipes, projections kept in fp16, SQfp16",
+            f"Search by photo, d = {wide}, {backbone} in int8, drawn recipes, projections kept in "
+            "fp16, SQfp16",
             growth_table(
                 random, cache, photo, [wide_items],
-                keep="projections", threads=threads, queries=repeats,
+                keep="projections", threads=threads, queries=4 * repeats, precision="int8",
             ),
         )  # fmt: skip
-    if json_file is not None:
-        json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
-def _table(title: str, rows: list[dict[str, str | float]]) -> Table:
+def _bundles(workspace: Workspace, report: _Report) -> list[Path]:
+    """The newest trained bundle of each global similarity; one is trained where there is none."""
+    found: dict[str, Path] = {}
+    for path in workspace.all("bundle"):
+        found.setdefault(str(Bundle.open(path).model_config["global_similarity"]), path)
+    if not found:
+        path, note = bundle_of(None, workspace, Progress())
+        report.note(note)
+        return [path]
+    return list(found.values())
+
+
+def _index(cache: Path, bundle: Path, dataset: Dataset, threads: int) -> Path:
+    """An index of the dataset's recipes, kept for the next run."""
+    model = Bundle.open(bundle).model_id[:12]
+    name = Path(dataset.name).stem.replace(":", "-")
+    index = cache / f"engine-{name}-{len(dataset)}-{model}"
+    if not index.exists():
+        build_index(bundle, dataset, index, threads=threads)
+    return index
+
+
+def _photos(dataset: Dataset, count: int) -> list[int]:
+    """Positions of test items with photos, spread over the dataset; of any, where none is a test.
+
+    Fewer items than `count` are asked several times.
+    """
+    if isinstance(dataset, SampleDataset):
+        rows = list(range(len(dataset)))
+    else:
+        rows = positions(dataset, ("test",), with_photo=True).tolist()
+        rows = rows or positions(dataset, with_photo=True).tolist()
+    if not rows:
+        raise InputError(f"{dataset.name}: has no photos to ask with; name another --data")
+    return [rows[place * len(rows) // count % len(rows)] for place in range(count)]
+
+
+def _table(title: str, rows: Rows) -> Table:
     """Figures below each other, cases beside each other."""
     table = Table(title=title, title_justify="left")
     table.add_column("figure")

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hficma.benchmarks.drawn import REAL_LENGTHS, drawn_index, drawn_photo, drawn_recipes
-from hficma.benchmarks.machine import serving
+from hficma.benchmarks.drawn import REAL_LENGTHS, drawn_photo, drawn_recipes
+from hficma.benchmarks.machine import Limits
 from hficma.benchmarks.measure import REGIONS, interleaved
 from hficma.benchmarks.published import published_scores
+from hficma.benchmarks.work import photo_work, search_work
 from hficma.engine import Answer, Engine
 from hficma.engine.bundle import Bundle
 from hficma.engine.encode import raise_level
@@ -22,10 +23,14 @@ from hficma.engine.rerank import Part, Query, Reranker
 from hficma.engine.sides import LEVELS, Level, StoredSides, rows_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from hficma.data.dataset import Dataset
 
 GEMM_SIZE = 1024
 CANDIDATES = 200
+TURN = 96
+"""Photos that are answered one way before they are answered the other."""
 LEVELS_MEASURED: tuple[Level, ...] = ("projections", "tables")
 
 
@@ -137,11 +142,14 @@ def answer_table(
     """
     found = {"same": 0, "certified": 0.0, "first": 0, "first_global": 0}
     shares: dict[int, list[float]] = {1: [], 10: []}
+    times: dict[str, list[float]] = {"search": [], "exact": []}
     with Engine.open(index, threads=threads) as engine:
         for position in photos:
             photo, own = dataset.photo(position), dataset.recipe(position).id
             plain = engine.search(image=photo, k=10, candidates=CANDIDATES)
             exact = engine.search(image=photo, k=10, candidates=CANDIDATES, exact=True)
+            times["search"].append(plain.milliseconds["total"])
+            times["exact"].append(exact.milliseconds["total"])
             shares[10].append(exact.scored / exact.searched)
             first = engine.search(image=photo, k=1, candidates=CANDIDATES, exact=True)
             shares[1].append(first.scored / first.searched)
@@ -163,80 +171,78 @@ def answer_table(
             "scored_k10": float(np.mean(shares[10])),
             "r1_global": found["first_global"] / count,
             "r1": found["first"] / count,
+            "r1_gain": (found["first"] - found["first_global"]) / count,
+            "search_ms": float(np.median(times["search"])),
+            "exact_ms": float(np.median(times["exact"])),
         }
     ]
 
 
 def batch_table(
-    index: Path, dataset: Dataset, photos: Sequence[int], *, threads: int, repeats: int
+    index: Path, dataset: Dataset, photos: Sequence[int], *, threads: int
 ) -> list[dict[str, str | float]]:
-    """Photos answered one at a time and in batches."""
-    asked = [dataset.photo(position) for position in photos]
-    stages: dict[str, dict[str, float]] = {}
+    """Photos answered one at a time and in batches, in turns, and each stage's share of a GEMM.
+
+    Args:
+        index: of recipes.
+        dataset: of the photos.
+        photos: their positions.
+        threads: of the engine.
+    """
+    seconds = dict.fromkeys(("one at a time", "in batches"), 0.0)
+    answers: dict[str, list[Answer]] = {name: [] for name in seconds}
+    limits = Limits(threads, "cpu")
     with Engine.open(index, threads=threads) as engine:
 
-        def alone() -> None:
-            answers = [engine.search(image=photo, candidates=CANDIDATES) for photo in asked]
-            stages["one at a time"] = _mean_stages(answers)
+        def alone(asked: list[Image]) -> list[Answer]:
+            return [engine.search(image=photo, candidates=CANDIDATES) for photo in asked]
 
-        def together() -> None:
-            answers = engine.search_many(asked, candidates=CANDIDATES)
-            stages["in batches"] = _mean_stages([a for a in answers if isinstance(a, Answer)])
+        def together(asked: list[Image]) -> list[Answer]:
+            found = engine.search_many(asked, candidates=CANDIDATES)
+            return [answer for answer in found if isinstance(answer, Answer)]
 
-        timings = interleaved({"one at a time": alone, "in batches": together}, repeats=repeats)
-    first = timings["one at a time"].median
-    return [
-        {
-            "what": f"{len(asked)} photos {name}",
-            "queries_a_second": len(asked) / timing.median,
-            "times_one": first / timing.median,
-            **{f"{stage}_ms": ms for stage, ms in stages[name].items()},
-        }
-        for name, timing in timings.items()
-    ]
-
-
-def growth_table(
-    bundle: Path,
-    folder: Path,
-    photo: Path,
-    sizes: Sequence[int],
-    *,
-    keep: Level,
-    threads: int,
-    queries: int,
-) -> list[dict[str, str | float]]:
-    """Every stage's time and the memory of a serving process as the index grows."""
+        ways = dict(zip(seconds, (alone, together), strict=True))
+        for way in ways.values():
+            way([dataset.photo(photos[0])] * 2)
+        limits.measure()
+        for start in range(0, len(photos), TURN):
+            asked = [dataset.photo(position) for position in photos[start : start + TURN]]
+            for name, way in ways.items():
+                began = time.perf_counter()
+                answers[name] += way(asked)
+                seconds[name] += time.perf_counter() - began
+            limits.measure()
+        needed = _stage_work(engine)
     rows: list[dict[str, str | float]] = []
-    for size in sizes:
-        began = time.perf_counter()
-        index = drawn_index(
-            bundle, folder / f"drawn-{size}-{keep}-{bundle.name}", size,
-            keep=keep, side_precision="fp16", prefilter="SQfp16",
-        )  # fmt: skip
-        built = time.perf_counter() - began
-        with Engine.open(index, threads=threads) as engine:
-            engine.search(image=photo)
-            answers = [engine.search(image=photo, candidates=CANDIDATES) for _ in range(queries)]
-            files = sum(f.stat().st_size for f in index.rglob("*") if f.is_file())
-        served = serving(index, bundle, photo.read_bytes(), threads=threads, device="cpu")
-        stages = {
-            name: float(np.median([answer.milliseconds[name] for answer in answers]))
-            for name in answers[0].milliseconds
+    for name, took in seconds.items():
+        stages = _mean_stages(answers[name])
+        shares = {
+            f"{stage}_gemm_share": 1000 * steps / stages[stage] / limits.multiply_adds
+            for stage, steps in needed.items()
         }
         rows.append(
             {
-                "what": f"{size:,} recipes",
-                "size": size,
+                "what": f"{len(photos):,} photos {name}",
+                "queries_a_second": len(photos) / took,
+                "times_one": seconds["one at a time"] / took,
                 **{f"{stage}_ms": ms for stage, ms in stages.items()},
-                "open_s": served["open_seconds"],
-                "own_mb": served["own_mb"],
-                "peak_mb": served["peak_mb"],
-                "disk_mb": files / 1e6,
-                "drawn_s": built,
+                **shares,
             }
         )
     return rows
+
+
+def _stage_work(engine: Engine) -> dict[str, float]:
+    """Multiply-adds of the stages that are matrix products, for one photo."""
+    from hficma.model import load_model
+
+    work = photo_work(load_model(engine.bundle.path))
+    work |= search_work(engine.index, engine.bundle, CANDIDATES)
+    stages = {"encode": ("image branch", "project"), "rerank": ("cross branch",)}
+    return {
+        stage: sum(work[name].multiply_adds or 0.0 for name in names if name in work)
+        for stage, names in stages.items()
+    }
 
 
 def _mean_stages(answers: Sequence[Answer]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from hficma.workspace import Workspace
 
 class _Benchmarks(LazyGroup):
     homes: ClassVar[Mapping[str, tuple[str, str]]] = {
-        name: (f"hficma.benchmarks.{name}", "main")
+        name: (f"hficma.benchmarks.{name.replace('-', '_')}", "main")
         for name in (
             "pair_scores",
             "training_step",
@@ -25,6 +25,7 @@ class _Benchmarks(LazyGroup):
             "sample_hardness",
             "text_quality",
             "quality",
+            "contact-sheet",
             "readme",
         )
     }

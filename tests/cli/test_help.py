@@ -12,6 +12,7 @@ COMMANDS = [
     "index verify", "data import", "data show", "vectors words", "vectors sentences",
     "bench pair_scores", "bench training_step", "bench engine", "bench branches",
     "bench text_quality", "bench quality", "bench sample_hardness", "bench readme",
+    "bench contact-sheet",
 ]  # fmt: skip
 
 
