@@ -36,7 +36,7 @@ p { margin: 6px 0; max-width: 78ch; }
   border: 1px solid var(--line); border-radius: 8px; padding: 8px; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; background: #fff;
   margin: 10px 0; }
-table { border-collapse: collapse; width: 100%; font-size: .875rem;
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .875rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
@@ -52,7 +52,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
   main { padding: 18px 12px 40px; } h1 { font-size: 1.3rem; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 8px; } .tile { padding: 10px 12px; }
   .tile b { font-size: 1.3rem; } th, td { padding: 6px 8px; }
-  td:first-child { white-space: normal; min-width: 9.5em; }
+  td:first-child { white-space: normal; min-width: 8.5em; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; }
 }
 """
@@ -71,7 +71,7 @@ def _page(report: Report) -> Iterator[str]:
     yield f"<h1>{escape(report.title)}</h1>"
     yield (
         f'<p class="soft">hficma bench --setup {escape(str(report.options.get("setup")))} · '
-        f"{escape(str(environment.get('processor')))} · {environment.get('threads')} threads · "
+        f"{escape(str(environment.get('processor')))} · threads: {environment.get('threads')} · "
         f"measured in {report.seconds / 60:.0f} min</p>"
     )
     yield '<div class="tiles">'

@@ -8,6 +8,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from hficma.benchmarks.report import Row, Table
+from hficma.benchmarks.stages import TOTAL
 from hficma.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 SIZE = (5.4, 3.5)
 """Inches: readable at the width of a phone."""
+LEAST_SPAN = 20.0
+"""Points of an axis of percentages."""
 COLOURS = ("#0b6e4f", "#c8553d", "#3d5a98", "#b08900", "#7a4988", "#4a4a4a")
 
 
@@ -39,15 +42,23 @@ def choices_plot(table: Table, figure: str, label: str) -> str:
             for row, x, y in zip(rows, latency, values, strict=True):
                 count = row.name.rpartition(", ")[2].split()[0]
                 axes.annotate(
-                    count, (x, y), textcoords="offset points", xytext=(0, 7), ha="center",
-                    fontsize=8, color=colour,
+                    count, (x, y), textcoords="offset points", xytext=(5, -12), fontsize=8,
+                    color=colour,
                 )  # fmt: skip
     axes.set_xlabel("median latency of a search, ms (numbers: candidates)")
     axes.set_ylabel(label)
     axes.set_xlim(left=0)
-    axes.margins(y=0.2)
+    axes.set_ylim(*percents([value for row in table.rows for value in _column([row], figure)]))
     axes.legend(frameon=False, fontsize=8, loc="best")
     return _svg(canvas, f"choices-{figure}")
+
+
+def percents(values: Sequence[float]) -> tuple[float, float]:
+    """An axis for percentages: never so narrow that a point of one query looks like a cliff."""
+    low, high = min(values), max(values)
+    wanted = max(LEAST_SPAN, 1.4 * (high - low))
+    bottom = max(0.0, min((low + high - wanted) / 2, 102 - wanted))
+    return bottom, min(102.0, bottom + wanted)
 
 
 def bars_plot(table: Table, column: str, label: str, *, log: bool = False) -> str:
@@ -56,7 +67,8 @@ def bars_plot(table: Table, column: str, label: str, *, log: bool = False) -> st
     canvas, axes = _figure(height=0.6 + 0.36 * len(rows))
     values = _column(rows, column)
     places = range(len(rows))[::-1]
-    axes.barh(places, values, color=COLOURS[0], height=0.62)
+    colours = [COLOURS[5] if row.name == TOTAL else COLOURS[0] for row in rows]
+    axes.barh(places, values, color=colours, height=0.62)
     axes.set_yticks(list(places), [row.name for row in rows])
     axes.tick_params(axis="y", length=0)
     for place, value in zip(places, values, strict=True):

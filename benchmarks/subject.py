@@ -177,8 +177,12 @@ def bundle_of(bundle: Path | None, workspace: Workspace, progress: Progress) -> 
         from hficma.training import train
 
         progress.note(note)
-        if not run.exists():
-            train("demo", data=TRAINED_ON, run=run, workspace=workspace, progress=progress)
+        # One that was interrupted goes on; one that is finished has nothing left to do.
+        begun = run.exists()
+        train(
+            "demo", data=TRAINED_ON, run=run, resume=begun, workspace=workspace, progress=progress
+        )
+        progress.stage("compiling the branches")
         export_run(run, made)
     return made, note
 
