@@ -40,12 +40,13 @@ p { margin: 0 0 14px; color: var(--soft); }
 ul { margin: 0; padding: 0; list-style: none; font-size: 12px; color: #3c4542; }
 li { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 li.more, .foot { color: var(--soft); }
-.foot { margin-top: auto; font-size: 12px; display: flex; justify-content: space-between;
+.foot { font-size: 12px; display: flex; justify-content: space-between;
   align-items: center; gap: 6px; font-variant-numeric: tabular-nums; }
 .rank { font-weight: 600; color: var(--ink); }
 .badge { background: var(--leaf); color: #fff; border-radius: 9px; padding: 1px 8px;
   font-weight: 600; }
-.bar { height: 4px; border-radius: 2px; background: #e6ebe8; }
+.bar, .query .foot { margin-top: auto; }
+.bar { height: 4px; flex: none; border-radius: 2px; background: #e6ebe8; }
 .bar i { display: block; height: 100%; border-radius: 2px; background: #7fb6a0; }
 .own .bar i { background: var(--leaf); }
 @media (max-width: 900px) { .row { grid-template-columns: 1fr; }

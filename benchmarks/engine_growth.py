@@ -136,15 +136,6 @@ def write_growth_plot(rows: Rows, path: Path) -> None:
     _lines(left, sizes, times, "a search, median ms (opening: once)")
     memory = {label: [float(row[name]) for row in rows] for name, label in MEMORIES.items()}
     _lines(right, sizes, memory, "a serving process, MB")
-    # What linear growth looks like, from the first point of the longest line.
-    for axes, longest in ((left, times["total"]), (right, memory["index on disk"])):
-        linear = [longest[0] * size / sizes[0] for size in sizes]
-        axes.plot(sizes, linear, color="#bbbbbb", linestyle=":", linewidth=1, zorder=0)
-        axes.set_ylim(top=3 * max(longest))
-        axes.annotate(
-            "linear", (sizes[-1], min(linear[-1], 2.4 * max(longest))), fontsize=8,
-            color="#888888", ha="right",
-        )  # fmt: skip
     content = BytesIO()
     canvas.savefig(content, format=kind, dpi=160)
     write_atomically(path, content.getvalue())
@@ -153,10 +144,17 @@ def write_growth_plot(rows: Rows, path: Path) -> None:
 def _lines(axes: Any, sizes: list[float], lines: dict[str, list[float]], label: str) -> None:
     for (name, values), colour, marker in zip(lines.items(), COLOURS, "osD^vP", strict=False):
         axes.plot(sizes, values, color=colour, marker=marker, markersize=5, label=name)
+    every = [value for values in lines.values() for value in values]
+    first = next(iter(lines.values()))[0]
+    axes.plot(
+        sizes, [first * size / sizes[0] for size in sizes],
+        color="#aaaaaa", linestyle=":", linewidth=1, zorder=0, label="linear",
+    )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_ylim(min(every) / 1.6, max(every) * 1.6)
     axes.set_xlabel("recipes in the index")
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
