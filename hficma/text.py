@@ -31,8 +31,9 @@ Ids = npt.NDArray[np.int64]
 class TextConfig:
     """What of a recipe the model reads."""
 
-    title: Literal["none", "instruction"] = "instruction"
-    """`instruction` reads the title as the recipe's first instruction; HF-ICMA ignores it."""
+    title: Literal["none", "instruction", "balanced"] = "instruction"
+    """`instruction` reads the title as the recipe's first instruction, `balanced` as often as there
+    are instructions, so that a mean over both weighs them alike; HF-ICMA ignores it."""
     max_ingredients: int = 20
     """Ingredients past this number are left out (T in shapes)."""
     max_sentences: int = 20
@@ -109,6 +110,8 @@ class RecipeIds:
     """Ingredient ids (T,), at least one."""
     sentences: tuple[Ids, ...]
     """Word ids of each sentence, none empty; at least one sentence."""
+    titles: int = 0
+    """So many of them, the first ones, are the title."""
     left_out: tuple[str, ...] = ()
     """Ingredient lines of which no word is known, and what passed the limits: for notes."""
 
@@ -136,9 +139,9 @@ class Tokenizer:
         if self.config.end_marker or not known:
             known.append(END_ID)
         texts = sentences(recipe.instructions)
-        if self.config.title == "instruction" and recipe.title:
-            texts.insert(0, recipe.title)
         encoded = [ids for text in texts if len(ids := self.sentence_ids(text))]
+        titles = self._titles(recipe, len(encoded))
+        encoded[:0] = [self.sentence_ids(recipe.title)] * titles
         if not encoded:
             # Without a sentence there is no global vector: read the ingredient lines as one.
             ids = self.sentence_ids(", ".join(recipe.ingredients))
@@ -146,8 +149,17 @@ class Tokenizer:
         return RecipeIds(
             np.array(known, dtype=np.int64),
             tuple(encoded[: self.config.max_sentences]),
-            tuple(left_out),
+            titles=titles,
+            left_out=tuple(left_out),
         )
+
+    def _titles(self, recipe: Recipe, instructions: int) -> int:
+        """How often the title is read before so many instructions."""
+        if self.config.title == "none" or not len(self.sentence_ids(recipe.title)):
+            return 0
+        if self.config.title == "instruction":
+            return 1
+        return max(1, min(instructions, self.config.max_sentences // 2))
 
     def ingredient_id(self, line: str) -> int | None:
         """The id of the ingredient that a line like "2 cups flour, sifted" names, or None."""

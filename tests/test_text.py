@@ -83,6 +83,22 @@ def test_title_is_the_first_instruction_where_asked_for() -> None:
     assert [sentence.tolist() for sentence in unread] == [[4], [2]]
 
 
+@pytest.mark.parametrize("limit", [20, 3, 2])
+def test_a_balanced_title_weighs_as_much_as_the_instructions(limit: int) -> None:
+    """Once among many instructions, a title hardly moves their mean."""
+    example = recipe("salt", title="Eggs", instructions=("Mix. Salt",))
+    config = TextConfig(title="balanced", max_sentences=limit)
+    read = Tokenizer(VOCABULARY, config)(example)
+    rows = [sentence.tolist() for sentence in read.sentences]
+    if limit == 20:
+        assert (rows, read.titles) == ([[5], [5], [4], [2]], 2)
+    else:
+        assert (rows, read.titles) == ([[5], [4], [2]][:limit], 1)
+    untitled = Tokenizer(VOCABULARY, config)(recipe("salt", instructions=("Mix.",)))
+    assert untitled.titles == 0
+    assert [sentence.tolist() for sentence in untitled.sentences] == [[4]]
+
+
 def test_words_of_any_script() -> None:
     """Another script is words too, and full-width digits are digits."""
     assert words("Crème brûlée, 2 cups 砂糖") == ["crème", "brûlée", "2", "cups", "砂糖"]

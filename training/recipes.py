@@ -30,7 +30,7 @@ class RecipeTexts:
     def __init__(self, recipes: Iterable[Recipe], tokenizer: Tokenizer) -> None:
         self._ingredients: list[Ids] = []
         self._sentences: list[Ids] = []
-        self._titled: list[bool] = []
+        self._titles: list[int] = []
         numbers: dict[bytes, int] = {}
         distinct: list[Ids] = []
         for recipe in recipes:
@@ -42,10 +42,9 @@ class RecipeTexts:
                     numbers[key] = len(distinct)
                     distinct.append(sentence)
                 rows.append(numbers[key])
-            title_read = tokenizer.config.title == "instruction" and bool(recipe.title)
             self._ingredients.append(ids.ingredients)
             self._sentences.append(np.array(rows, dtype=np.int64))
-            self._titled.append(title_read and len(tokenizer.sentence_ids(recipe.title)) > 0)
+            self._titles.append(ids.titles)
         self._word_ids, self._word_counts = pad_ids(distinct or [_NOTHING])
         self._vectors: Tensor | None = None
 
@@ -86,7 +85,7 @@ class RecipeTexts:
         for position in positions:
             own, rows = self._ingredients[position], self._sentences[position]
             if options is not None and generator is not None:
-                own, rows = _thinned(own, rows, self._titled[position], options, generator)
+                own, rows = _thinned(own, rows, self._titles[position], options, generator)
             ingredients.append(own)
             sentences.append(rows + 1)
         ids, counts = pad_ids(ingredients)
@@ -123,12 +122,12 @@ class RecipeTexts:
 def _thinned(
     ingredients: Ids,
     sentences: Ids,
-    titled: bool,
+    titles: int,
     options: TextOptions,
     generator: np.random.Generator,
 ) -> tuple[Ids, Ids]:
     """A recipe with parts left out, never all of them."""
-    title, steps = sentences[: int(titled)], sentences[int(titled) :]
+    title, steps = sentences[:titles], sentences[titles:]
     chances = (options.drop_title, options.drop_ingredients, options.drop_instructions)
     dropped = generator.random(3) < chances
     keep = 1 - options.drop_items

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
+import pytest
 
 from hficma.benchmarks.bootstrap import estimates
 from hficma.benchmarks.folds import folds
-from hficma.benchmarks.quality import METHODS
-from hficma.data.dataset import open_dataset, positions
+from hficma.benchmarks.quality import Quality
+from hficma.benchmarks.quality_methods import METHODS, Method
+from hficma.benchmarks.quality_table import markdown, run_record, with_figures
+from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.errors import InputError
 from hficma.training import load_options, presets
+from hficma.training.scoring import ScoreTables
 
 
 def test_folds_hold_each_pair_once_and_no_test_pair() -> None:
@@ -47,6 +56,76 @@ def test_a_method_against_itself_differs_by_nothing() -> None:
 
 
 def test_every_method_of_the_table_names_real_options() -> None:
-    for method in METHODS:
+    named = [method for method in METHODS if method.preset is not None]
+    for method in named:
         load_options(method.preset, method.overrides)
-    assert {method.preset for method in METHODS} >= set(presets()) - {"demo"}
+    assert {method.preset for method in named} >= set(presets()) - {"demo"}
+
+
+def test_figures_follow_from_ranks_and_the_table_shows_them() -> None:
+    """Scores with every true pair best give rank 1 both ways, against a baseline that has none."""
+    right = np.eye(12, dtype=np.float32)
+    best = run_record(1, ScoreTables(right, right, None), 2.0)
+    worst = run_record(1, ScoreTables(-right, -right, None), 1.0)
+    assert best["ranks"]["S"]["recipe_to_image"] == [1] * 12
+    method = with_figures({"name": "one", "note": "a note", "runs": [best, best]}, [worst])
+    photo = method["S"]["image_to_recipe"]
+    assert photo["R@10"]["value"] == 100
+    assert photo["R@10"]["against_baseline"]["value"] == 100
+    assert method["seeds"] == 2
+    report = {"title": "T", "test_pairs": 12, "baseline": "b", "methods": [method]}
+    text = markdown(report)
+    assert "+100.0 [+100.0, +100.0]" in text
+    assert "* one: a note." in text
+
+
+def test_the_prefilter_is_judged_by_the_best_of_the_whole_score() -> None:
+    """Not by the true item: recall of the re-ranking is what the engine can lose."""
+    whole = np.eye(200, dtype=np.float32)
+    run = run_record(1, ScoreTables(whole, -whole, None), 1.0)
+    assert run["prefilter_recall"]["image_to_recipe"] == {"10": 0.0, "50": 0.0, "100": 0.0}
+
+
+class _Drawn(Quality):
+    """The benchmark with drawn scores in the place of training, counting what would be trained."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset, "trunk", "vectors", Path())
+        self.trained: list[tuple[str, int]] = []
+
+    def _tables(self, method: Method, seed: int, rows: npt.NDArray[np.int64]) -> ScoreTables:
+        self.trained.append((method.name, seed))
+        drawn = np.random.default_rng(seed).random((len(rows), len(rows)), dtype=np.float32)
+        return ScoreTables(drawn, drawn, None)
+
+
+def test_the_report_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Half an hour of training must not be repeated for one more method, nor a part be lost."""
+    dataset, file = open_dataset("sample:200"), tmp_path / "report.json"
+    first = _Drawn(dataset)
+    first.test(1, ["vse"], file)
+    assert first.trained == [("dual-encoder", 1), ("vse", 1)]
+    again = _Drawn(dataset)
+    report = again.test(2, ["best", "vse"], file)
+    assert again.trained == [("dual-encoder", 2), ("vse", 2), ("best", 1), ("best", 2)]
+    assert [one["name"] for one in report["methods"]] == ["dual-encoder", "vse", "best"]
+    assert json.loads(file.read_text())["methods"] == report["methods"]
+    assert "| vse | 2 |" in file.with_suffix(".md").read_text()
+
+
+def test_runs_of_other_options_or_another_dataset_are_not_taken_over(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    _Drawn(open_dataset("sample:200")).test(1, ["vse"], file)
+    stale = json.loads(file.read_text())
+    stale["methods"][1]["options"] = "other"
+    file.write_text(json.dumps(stale))
+    again = _Drawn(open_dataset("sample:200"))
+    again.test(1, ["vse"], file)
+    assert again.trained == [("vse", 1)]
+    with pytest.raises(InputError, match="dataset"):
+        _Drawn(open_dataset("sample:300")).test(1, ["vse"], file)
+
+
+def test_a_mistyped_method_is_told() -> None:
+    with pytest.raises(InputError, match="vsee"):
+        _Drawn(open_dataset("sample:200")).test(1, ["vsee"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from hficma.model import Model, ModelConfig, build_model
 from hficma.recipe import Recipe
-from hficma.text import END_ID
+from hficma.text import END_ID, TextConfig
 from hficma.training.config import TextOptions
 from hficma.training.recipes import RecipeTexts
 from hficma.vectors import WordVectors
@@ -22,11 +24,12 @@ RECIPES = (
 )
 
 
-def model() -> Model:
+def model(title: Literal["instruction", "balanced"] = "instruction") -> Model:
     rows = np.random.default_rng(0).normal(size=(len(WORDS), 8))
     config = ModelConfig(
-        width=8, heads=2, backbone="tiny", word_dim=8, sentence="mean", global_dim=8
-    )
+        width=8, heads=2, backbone="tiny", word_dim=8, sentence="mean", global_dim=8,
+        text=TextConfig(title=title),
+    )  # fmt: skip
     return build_model(config, WordVectors.from_rows(WORDS, (3,) * len(WORDS), rows)).eval()
 
 
@@ -81,3 +84,15 @@ def test_only_what_is_asked_for_is_left_out() -> None:
         network, [0], options=TextOptions(drop_instructions=1.0), generator=generator
     )
     assert no_steps.sentence_counts.tolist() == [1]
+
+
+def test_every_copy_of_a_balanced_title_is_dropped_with_it() -> None:
+    """One that stays would let the network read the title that it is to do without."""
+    network = model("balanced")
+    texts, generator = RecipeTexts(RECIPES, network.tokenizer), np.random.default_rng(0)
+    assert texts.batch(network, [0]).sentence_counts.tolist() == [4]
+    shown = texts.batch(network, [0], options=TextOptions(drop_title=1.0), generator=generator)
+    steps = (
+        RecipeTexts(RECIPES, model("instruction").tokenizer).batch(network, [0]).sentences[:, 1:]
+    )
+    torch.testing.assert_close(shown.sentences, steps)

@@ -1,0 +1,76 @@
+"""The rows of the quality table: every loss and system, at sizes where they compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASELINE = "dual-encoder"
+"""The plain dual encoder: all others are compared with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row of the table."""
+
+    name: str
+    preset: str | None
+    """None: nothing is trained by a preset; canonical correlation analysis."""
+    overrides: tuple[str, ...] = ()
+    """On top of the preset: the sizes at which every system is compared."""
+    seeds: int = 3
+    note: str = ""
+    """What must be known of it."""
+
+
+_ADAMINE = (
+    "model.backbone=mobilenet_v2", "model.word_dim=200", "model.sentence=mean", "model.width=256",
+    "model.sentence_dim=256", "model.ingredient_width=128", "model.text.title=instruction",
+    "trunk.schedule=frozen", "optimizer.lr=1e-3", "trainer.epochs=20",
+)  # fmt: skip
+_PUBLISHED = (
+    "model.backbone=mobilenet_v2", "model.word_dim=200", "model.sentence=mean",
+    "model.global_dim=512", "trunk.schedule=frozen", "trainer.epochs=3",
+    "trainer.validate_every=1",
+)  # fmt: skip
+_SMALL = (
+    "model.backbone=mobilenet_v2", "model.word_dim=200", "trunk.schedule=frozen",
+    "trainer.epochs=20", "loss.group=16",
+)  # fmt: skip
+
+METHODS = (
+    Method(name=BASELINE, preset=BASELINE, note="InfoNCE on S_global, nothing tuned"),
+    *(
+        Method(name=name, preset=name, overrides=_ADAMINE, note="width 256, 20 epochs")
+        for name in (
+            "adamine",
+            "adamine-avg",
+            "vse",
+            "vse-plus-plus",
+            "semi-hard",
+            "lifted",
+            "pwc",
+            "pwc-plus-plus",
+        )
+    ),
+    Method(name="hf-icma-small", preset="hf-icma-small", overrides=_SMALL),
+    Method(
+        name="hf-icma",
+        preset="hf-icma",
+        overrides=_PUBLISHED,
+        seeds=1,
+        note="width 1024, one seed, 3 epochs, both global vectors projected to 512",
+    ),
+    Method(name="best", preset="best"),
+    Method(
+        name="best without S_local",
+        preset="best",
+        overrides=("loss.on_score=null", "model.local_weight=0"),
+        note="the same, trained and scored by S_global alone",
+    ),
+    Method(
+        name="cca",
+        preset=None,
+        seeds=1,
+        note="canonical correlation analysis of pooled regions and mean word vectors",
+    ),
+)
