@@ -84,8 +84,8 @@ class BagRanks:
 
     def table(self, on_done: Callable[[int], None]) -> dict[str, Ranks]:
         """Ranks of both directions from the scores of all pairs; see `table_ranks`."""
-        scorers = (self._scorers[name] for name in DIRECTIONS)
-        found = table_ranks(*scorers, self._pairs[DIRECTIONS[0]], on_done=on_done)
+        by_photo, by_recipe = (self._scorers[name] for name in DIRECTIONS)
+        found = table_ranks(by_photo, by_recipe, self._pairs[DIRECTIONS[0]], on_done=on_done)
         return dict(zip(DIRECTIONS, found, strict=True))
 
     def ranks(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.cli.conftest import Hficma
@@ -30,6 +33,19 @@ def test_the_list_names_every_command(hficma: Hficma) -> None:
     for command in {name.split()[0] for name in COMMANDS}:
         assert f"  {command} " in listed
     assert "Not available" not in listed
+
+
+def test_the_list_of_commands_imports_no_torch() -> None:
+    """A shell that only asks what there is would wait for seconds."""
+    code = (
+        "import sys, hficma.cli; sys.argv = ['hficma', '--help']\n"
+        "try: hficma.cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'faiss', 'onnxruntime', 'gensim', 'matplotlib'} & sys.modules.keys()\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_doctor_tells_what_is_ready(hficma: Hficma) -> None:
