@@ -44,10 +44,7 @@ def run_record(seed: int, tables: ScoreTables, seconds: float) -> Record:
             for part in PARTS
         },
         "prefilter_recall": {
-            direction: {
-                str(depth): prefilter_recall(*(scores[part, direction] for part in PARTS), depth)
-                for depth in PREFILTER_DEPTHS
-            }
+            direction: _kept(scores["S", direction], scores["S_global", direction])
             for direction in DIRECTIONS
         },
     }
@@ -133,3 +130,7 @@ def _interval(one: Mapping[str, float], sign: str = "") -> str:
 
 def _ranks(runs: Sequence[Record], part: str, direction: str) -> npt.NDArray[np.int64]:
     return np.array([run["ranks"][part][direction] for run in runs], dtype=np.int64)
+
+
+def _kept(whole: npt.NDArray[np.float32], cheap: npt.NDArray[np.float32]) -> dict[str, float]:
+    return {str(depth): prefilter_recall(whole, cheap, depth) for depth in PREFILTER_DEPTHS}
