@@ -176,9 +176,9 @@ def pair_scores(
         recipe: M recipes, at `projections` or `tables`; may be ragged, `lengths` counts.
         weights: of the same model.
         candidates: (B, K) int64 positions in `recipe`; None scores the whole block.
-        tile: pairs computed at once. None: all of them when gradients are recorded; otherwise
-            what suits the machine, on CPU by `hficma.model.tiles`. With gradients, each tile
-            is computed again in the backward pass, which bounds the memory.
+        tile: pairs computed at once. None: all of them when gradients are recorded,
+            `TILE_PAIRS` otherwise. With gradients, each tile is computed again in the
+            backward pass instead of being kept, which bounds the memory.
 
     Returns:
         (B, M), or (B, K) with `candidates`; float32 or wider.
@@ -204,11 +204,6 @@ def pair_scores(
         recipe = tabulate(recipe, weights.recipe)
     if recording and tile is None:
         return pair_block(image.grouped((1, -1)), recipe.grouped((1, -1)), weights)[0]
-    device = image.value.device.type
-    if tile is None and device == "cpu" and not torch.is_autocast_enabled(device):
-        from hficma.model.tiles import tiled_scores  # which is made of this module's parts
-
-        return tiled_scores(image, recipe, weights)
     return _tiled(image, recipe, weights, tile or TILE_PAIRS, recompute=recording)
 
 
