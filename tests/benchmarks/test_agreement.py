@@ -8,6 +8,7 @@ import time
 import pytest
 
 from hficma.benchmarks.bench import BenchOptions, Report, run_bench
+from hficma.benchmarks.readme_tables import search
 from hficma.data.sample import SampleDataset
 from hficma.engine import Engine, build_index
 from hficma.export import export_run
@@ -102,3 +103,15 @@ def test_the_report_times_searches_as_a_user_would(workspace: Workspace, report:
             engine.search(image=photo, candidates=10)
             seconds.append(time.perf_counter() - began)
     assert 1 / 50 < told.value / (1000 * sorted(seconds)[2]) < 50
+
+
+def test_readme_tells_what_the_report_found(workspace: Workspace, report: Report) -> None:
+    """A table of README would be of another run, or of none."""
+    lines = search(json.loads((workspace.newest("report") / "report.json").read_text()))
+    table = report.table("choices")
+    assert table is not None
+    for row in table.rows:
+        cell = row.cells["p50"]
+        assert cell is not None
+        assert any(line.startswith(f"| {row.name} | {cell.value:.2f} |") for line in lines)
+    assert any(line.startswith("| eager torch, published graph |") for line in lines)

@@ -12,7 +12,8 @@ import pytest
 
 from hficma.benchmarks import branches, pair_scores, sample_hardness, text_quality, training_step
 from hficma.benchmarks.bootstrap import estimates
-from hficma.benchmarks.engine_measures import batch_table, growth_table, rerank_table
+from hficma.benchmarks.engine_growth import growth_table
+from hficma.benchmarks.engine_measures import batch_table, rerank_table
 from hficma.benchmarks.measure import command, environment
 from hficma.benchmarks.readme import README, Result, results, rewritten
 from hficma.benchmarks.readme_tables import WRITERS
@@ -85,7 +86,7 @@ def test_engine(tmp_path: Path, bundle: Path) -> None:
     data.photo(0).save(tmp_path / "photo.png")
     tables = {
         "rerank": rerank_table(bundle, threads=1, repeats=1),
-        "batch": batch_table(index, data, range(2), threads=1, repeats=1),
+        "batch": batch_table(index, data, range(2), threads=1),
         "growth": growth_table(
             bundle, tmp_path, tmp_path / "photo.png", [40], keep="tokens", threads=1, queries=1
         ),
