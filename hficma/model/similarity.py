@@ -41,8 +41,10 @@ MASKED = -1e4
 MATCH_PAIRS = 1024
 """Pairs whose means wait for the matching MLP: enough to fill a matrix product."""
 
-TILE_PAIRS = 16
-"""Pairs scored at once without gradients: what keeps the working set in a core's cache."""
+TILE_PAIRS = 64
+"""Pairs scored at once without gradients: enough to share a table, few enough to stay cached."""
+TILE_RECIPES = 32
+"""Recipes of a tile at most: tables made on the way are the largest thing in it."""
 
 
 class SideWeights(NamedTuple):
@@ -213,7 +215,7 @@ def _tiled(
     """The block (B, M) in tiles of similar lengths, so that little padding is computed."""
     photos = image.lengths.shape[0]
     rows = max(1, min(photos, int(tile**0.5)))
-    columns = max(1, tile // rows)
+    columns = max(1, min(tile // rows, TILE_RECIPES))
     order = torch.argsort(recipe.lengths, stable=True)
     sorted_already = bool((recipe.lengths.diff() >= 0).all())
     scores, waiting = [], []
