@@ -37,7 +37,7 @@ class OnnxRuntime(Runtime):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or 0
-        # Idle threads that spin take the cores from the re-ranker's: a search then takes twice as long.
+        # Idle threads that spin take the cores from the re-ranker: searches took twice as long.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Without AVX512-VNNI the default int8 kernels saturate; this asks for exact sums.
         options.add_session_config_entry("session.x64quantprecision", "1")
