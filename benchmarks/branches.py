@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hficma.benchmarks.measure import Timing, environment, interleaved, noise_warning
+from hficma.benchmarks.measure import (
+    Timing,
+    environment,
+    interleaved,
+    noise_warning,
+    peak_resident_mb,
+)
 from hficma.engine.bundle import Bundle
 from hficma.engine.reference import arrays_of, placed_sentences
 from hficma.engine.runtimes import runtime
@@ -27,6 +34,7 @@ from hficma.model import HFICMA, Model, ModelConfig, Side, build_model, load_mod
 from hficma.model.base import Tokens
 from hficma.model.numerics import unit_rows
 from hficma.model.similarity import pair_scores, tabulate
+from hficma.training.options import load_options
 from hficma.vectors import WordVectors
 
 WORDS = 20_000
@@ -74,6 +82,16 @@ def opened(path: Path, threads: int) -> list[Bundle]:
             if precision in made:
                 found.append(Bundle.open(path, runtime=name, precision=precision, threads=threads))
     return found
+
+
+def graph_sizes(path: Path) -> dict[str, float]:
+    """MB of a bundle's graphs, by precision."""
+    sizes: dict[str, float] = {}
+    for graph in Bundle.open(path).facts["graphs"].values():
+        for precision, name in graph["precisions"].items():
+            megabytes = (path / name).stat().st_size / 1e6
+            sizes[precision] = sizes.get(precision, 0.0) + megabytes
+    return sizes
 
 
 def image_task(bundle: Bundle, count: int) -> Callable[[], Any]:
@@ -187,6 +205,9 @@ def measure(path: Path, *, repeats: int, threads: int) -> tuple[list[Row], list[
 
 def main(
     bundle: Annotated[Path | None, typer.Option(help="Take this bundle.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Else export this preset's model with random weights.")
+    ] = "hf-icma",
     repeats: Annotated[int, typer.Option(help="Interleaved repetitions.")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
@@ -197,13 +218,24 @@ def main(
     """
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
-        path = bundle
-        if path is None:
-            precisions = ("bf16", "int8") if "openvino" in installed("cpu") else ("int8",)
-            path = export_model(
-                random_model(ModelConfig()), Path(folder) / "bundle", precisions=precisions
+        path = bundle or Path(folder) / "bundle"
+        export = None
+        if bundle is None:
+            wide = ("bf16",) if "openvino" in installed("cpu") else ()
+            began = time.perf_counter()
+            export_model(
+                random_model(load_options(preset).model), path, precisions=("fp16", "int8", *wide)
+            )
+            export = {"seconds": time.perf_counter() - began, "peak_mb": peak_resident_mb()}
+            console.print(
+                f"exported and proved in {export['seconds']:.0f} s, "
+                f"at most {export['peak_mb']:,.0f} MB resident"
             )
         facts = Bundle.open(path).facts
+        sizes = graph_sizes(path)
+        console.print(
+            "MB of graphs: " + ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
+        )
         rows, timings = measure(path, repeats=repeats, threads=threads)
     console.print(_table(f"{facts['model']['kind']}, width {facts['width']}", rows))
     if warning := noise_warning(timings):
@@ -212,7 +244,8 @@ def main(
         report = {
             "environment": environment() | {"threads": threads},
             "model": facts["model"],
-            "export_seconds": facts.get("export_seconds"),
+            "export": export,
+            "graphs_mb": sizes,
             "rows": [asdict(row) for row in rows],
         }
         json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def steepest(rows: Rows) -> str:
             small,
             large,
         )
-        for small, large in zip(rows, rows[1:], strict=False)
+        for small, large in pairwise(rows)
         for name in [f"{stage}_ms" for stage in TIMES]
         for before, after in [(float(small[name]), float(large[name]))]
         if before >= FLOOR_MS

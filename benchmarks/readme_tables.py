@@ -137,12 +137,21 @@ def branches(record: Record) -> list[str]:
         cells[f"{row['runtime']} {row['precision']}"] = f"{row['milliseconds']:.1f}"
     model = record["model"]
     rows = [[name, *(cells.get(way, "") for way in ways)] for name, cells in by_branch.items()]
-    return [
+    sizes = ", ".join(f"{size:.0f} MB in {name}" for name, size in record["graphs_mb"].items())
+    lines = [
         f"**Branches**: ms of {model['kind']} with {model['backbone']}, d = {model['width']}; "
         "`torch` is eager.",
         "",
         *markdown(("branch", *ways), rows),
+        "",
+        f"The graphs take {sizes}.",
     ]
+    if export := record["export"]:
+        lines[-1] += (
+            f" Exporting them and proving each equal took {export['seconds']:.0f} s and at most "
+            f"{export['peak_mb']:,.0f} MB."
+        )
+    return lines
 
 
 def engine(record: Record) -> list[str]:

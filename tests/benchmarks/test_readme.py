@@ -78,6 +78,7 @@ def test_branches(tmp_path: Path, bundle: Path) -> None:
     page = written(tmp_path, "branches", tmp_path / "out")
     assert "torch fp32" in page
     assert "| image, 1 photo |" in page
+    assert re.search(r"The graphs take \d+ MB in fp32", page)
 
 
 def test_engine(tmp_path: Path, bundle: Path) -> None:
