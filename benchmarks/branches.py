@@ -208,6 +208,10 @@ def main(
     preset: Annotated[
         str, typer.Option(help="Else export this preset's model with random weights.")
     ] = "hf-icma",
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="Export in it; may be repeated.", show_default="fp16, int8, bf16"),
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Interleaved repetitions.")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
@@ -224,7 +228,9 @@ def main(
             wide = ("bf16",) if "openvino" in installed("cpu") else ()
             began = time.perf_counter()
             export_model(
-                random_model(load_options(preset).model), path, precisions=("fp16", "int8", *wide)
+                random_model(load_options(preset).model),
+                path,
+                precisions=precision or ("fp16", "int8", *wide),
             )
             export = {"seconds": time.perf_counter() - began, "peak_mb": peak_resident_mb()}
             console.print(

@@ -23,6 +23,7 @@ class AdaMine(Model):
     """
 
     has_local = False
+    kept_wide = ("image_embedding", "recipe_embedding")
 
     def __init__(
         self,
@@ -47,7 +48,9 @@ class AdaMine(Model):
     def image_tokens(self, regions: Tensor) -> Tokens:
         """See the base."""
         lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()
-        return Tokens(_unit(self.image_embedding(regions.mean(dim=1))), None, lengths)
+        return Tokens(
+            _embedded(at_least_float32(regions).mean(dim=1), self.image_embedding), None, lengths
+        )
 
     def recipe_tokens(
         self,
@@ -62,8 +65,8 @@ class AdaMine(Model):
         # The backward direction ends at the first ingredient.
         parts = [last_valid(ahead, ingredient_counts), back[:, 0],
                  last_valid(states, sentence_counts)]  # fmt: skip
-        embedding = self.recipe_embedding(torch.cat(parts, dim=-1))
-        return Tokens(_unit(embedding), None, ingredient_counts)
+        embedding = _embedded(torch.cat(parts, dim=-1), self.recipe_embedding)
+        return Tokens(embedding, None, ingredient_counts)
 
     def project_image(self, image: Tokens) -> NoReturn:
         """AdaMine has no local part."""
@@ -78,5 +81,6 @@ class AdaMine(Model):
         raise TypeError("AdaMine has no local part to score")
 
 
-def _unit(embedding: Tensor) -> Tensor:
+def _embedded(features: Tensor, layer: nn.Linear) -> Tensor:
+    embedding = layer(features.to(layer.weight.dtype))
     return unit_rows(at_least_float32(embedding.tanh()))

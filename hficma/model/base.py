@@ -74,6 +74,9 @@ class Model(nn.Module):
     """
 
     has_local: bool
+    kept_wide: tuple[str, ...] = ()
+    """Layers that stay float32 in narrow branches: what tells items apart is small beside what
+    they share, so that rounding it to 11 bits would show."""
 
     def __init__(
         self,

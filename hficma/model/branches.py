@@ -232,6 +232,8 @@ def branches(model: Model, dtype: torch.dtype = torch.float32) -> Iterator[tuple
     wide = model
     if dtype != torch.float32:
         model = copy.deepcopy(model).to(dtype)
+        for name in wide.kept_wide:
+            setattr(model, name, getattr(wide, name))
     global_dim = global_width(wide)
     yield "image", ImageBranch(model, global_dim, dtype).eval()
     yield "sentence", SentenceBranch(model, dtype).eval()
