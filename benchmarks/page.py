@@ -108,7 +108,7 @@ def _plots(table: Table) -> list[str]:
         return [bars_plot(table, "p50", "median, ms")]
     if table.key == "others":
         return [
-            bars_plot(table, "p50", "photo to ranked recipes, median ms (log)", log=True),
+            bars_plot(table, "p50", "photo to ranked recipes, median ms"),
             bars_plot(table, "R@10", "R@10, image to recipe, %"),
         ]
     return []

@@ -61,8 +61,8 @@ def percents(values: Sequence[float]) -> tuple[float, float]:
     return bottom, min(102.0, bottom + wanted)
 
 
-def bars_plot(table: Table, column: str, label: str, *, log: bool = False) -> str:
-    """One figure of a table as horizontal bars, each with its number."""
+def bars_plot(table: Table, column: str, label: str) -> str:
+    """One figure of a table as horizontal bars from zero, each with its number."""
     rows = [row for row in table.rows if row.cells.get(column)]
     canvas, axes = _figure(height=0.6 + 0.36 * len(rows))
     values = _column(rows, column)
@@ -75,8 +75,6 @@ def bars_plot(table: Table, column: str, label: str, *, log: bool = False) -> st
         axes.annotate(
             f" {value:,.2f}", (value, place), va="center", ha="left", fontsize=8, color="#333333"
         )
-    if log:
-        axes.set_xscale("log")
     axes.margins(x=0.18)
     axes.set_xlabel(label)
     return _svg(canvas, f"bars-{table.key}-{column}")
