@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,10 +84,10 @@ def opened(path: Path, threads: int) -> list[Bundle]:
     return found
 
 
-def graph_sizes(path: Path) -> dict[str, float]:
+def graph_sizes(path: Path, facts: Mapping[str, Any]) -> dict[str, float]:
     """MB of a bundle's graphs, by precision."""
     sizes: dict[str, float] = {}
-    for graph in Bundle.open(path).facts["graphs"].values():
+    for graph in facts["graphs"].values():
         for precision, name in graph["precisions"].items():
             megabytes = (path / name).stat().st_size / 1e6
             sizes[precision] = sizes.get(precision, 0.0) + megabytes
@@ -238,7 +238,7 @@ def main(
                 f"at most {export['peak_mb']:,.0f} MB resident"
             )
         facts = Bundle.open(path).facts
-        sizes = graph_sizes(path)
+        sizes = graph_sizes(path, facts)
         console.print(
             "MB of graphs: " + ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
         )

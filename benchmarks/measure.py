@@ -21,8 +21,8 @@ import numpy as np
 
 REGIONS = 49
 """R: regions of a photo."""
-WRITES = ("--json", "--out", "--home")
-"""Options that only say where to write."""
+NOT_SAID = ("--json", "--out", "--home", "--plot", "--png", "--only")
+"""Options that only say where to write, or which part of a file of figures is made this time."""
 NOISY = 0.15
 """A spread (interquartile range over median) beyond this is called noisy."""
 
@@ -151,7 +151,7 @@ def command(words: Sequence[str]) -> str | None:
         return None
     kept: list[str] = []
     for word in rest:
-        if kept and kept[-1] in WRITES:
+        if kept and kept[-1] in NOT_SAID:
             kept.pop()
         else:
             # A path says where something lies on one machine; its name says what it is.

@@ -12,8 +12,9 @@ with `device_scorer.py`, which search on a GPU.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from hficma.on_demand import on_demand
 
 if TYPE_CHECKING:
     from .answer import Answer as Answer
@@ -28,23 +29,19 @@ if TYPE_CHECKING:
     from .search import Engine as Engine
     from .writer import IndexWriter as IndexWriter
 
-_HOMES = {
-    "Answer": "answer",
-    "Bundle": "bundle",
-    "Engine": "search",
-    "Failure": "answer",
-    "Filter": "filters",
-    "Hit": "answer",
-    "IndexWriter": "writer",
-    "build_index": "build",
-    "index_info": "inspection",
-    "verify_index": "inspection",
-    "write_page": "explain",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Load what is asked for: a search needs nothing of what builds an index."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = on_demand(
+    __name__,
+    {
+        "Answer": ".answer",
+        "Bundle": ".bundle",
+        "Engine": ".search",
+        "Failure": ".answer",
+        "Filter": ".filters",
+        "Hit": ".answer",
+        "IndexWriter": ".writer",
+        "build_index": ".build",
+        "index_info": ".inspection",
+        "verify_index": ".inspection",
+        "write_page": ".explain",
+    },
+)

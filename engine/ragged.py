@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hficma.closing import Closing
 from hficma.errors import ArtifactError
-
-from .closing import Closing
 
 Array = npt.NDArray[Any]
 """Of the dtype that the context says."""

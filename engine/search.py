@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hficma.closing import Closing
 from hficma.errors import ArtifactError, InputError
 from hficma.recipe import Recipe
 
@@ -18,7 +19,6 @@ from .answer import Answer, Failure
 from .bundle import Bundle
 from .certificate import Positions, Ranking, Scores, Visit, rank
 from .clock import Clock
-from .closing import Closing
 from .encode import encode
 from .filters import Filter
 from .hits import hits_of

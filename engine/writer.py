@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.artifact import read_manifest
+from hficma.closing import Closing
 from hficma.errors import ArtifactError, InputError
 
 from .bundle import Bundle
-from .closing import Closing
 from .index import KIND, SHARDS, IndexFacts, write_index_manifest
 from .pipeline import OnBad, Progress, encoded_batches
 from .shard import Shard, ShardWriter

@@ -8,8 +8,9 @@ Two entry points, loaded when first used, so that serving imports no torch:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hficma.on_demand import on_demand
 
 if TYPE_CHECKING:
     from hficma.engine import Engine
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Engine", "Recipe", "__version__", "load_model"]
 
-_HOMES = {"Engine": "hficma.engine", "load_model": "hficma.model", "Recipe": "hficma.recipe"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hficma' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = on_demand(
+    __name__,
+    {
+        "Engine": "hficma.engine",
+        "load_model": "hficma.model",
+        "Recipe": "hficma.recipe",
+    },
+)

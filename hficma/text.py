@@ -140,8 +140,9 @@ class Tokenizer:
             known.append(END_ID)
         texts = sentences(recipe.instructions)
         encoded = [ids for text in texts if len(ids := self.sentence_ids(text))]
-        titles = self._titles(recipe, len(encoded))
-        encoded[:0] = [self.sentence_ids(recipe.title)] * titles
+        title = self.sentence_ids("" if self.config.title == "none" else recipe.title)
+        titles = self._titles(len(encoded)) if len(title) else 0
+        encoded[:0] = [title] * titles
         if not encoded:
             # Without a sentence there is no global vector: read the ingredient lines as one.
             ids = self.sentence_ids(", ".join(recipe.ingredients))
@@ -153,10 +154,8 @@ class Tokenizer:
             left_out=tuple(left_out),
         )
 
-    def _titles(self, recipe: Recipe, instructions: int) -> int:
-        """How often the title is read before so many instructions."""
-        if self.config.title == "none" or not len(self.sentence_ids(recipe.title)):
-            return 0
+    def _titles(self, instructions: int) -> int:
+        """How often a title is read before so many instructions."""
         if self.config.title == "instruction":
             return 1
         return max(1, min(instructions, self.config.max_sentences // 2))

@@ -5,9 +5,9 @@ Names are loaded when first used: the command line lists its commands without im
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hficma.on_demand import on_demand
 from hficma.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,19 +29,16 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "Comparison": "comparison",
-    "compare": "comparison",
-    "Evaluation": "evaluation",
-    "evaluate": "evaluation",
-    "extract": "extraction",
-    "train": "launch",
-    "load_options": "options",
-    "presets": "options",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hficma.training' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"hficma.training.{_HOMES[name]}"), name)
+__getattr__ = on_demand(
+    __name__,
+    {
+        "Comparison": ".comparison",
+        "compare": ".comparison",
+        "Evaluation": ".evaluation",
+        "evaluate": ".evaluation",
+        "extract": ".extraction",
+        "train": ".launch",
+        "load_options": ".options",
+        "presets": ".options",
+    },
+)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hficma.closing import Closing
 from hficma.errors import InputError
 
 from .layout import DONE, NOTE, note_key, photo_key
@@ -20,7 +20,7 @@ Results = list[tuple[int, bytes | InputError]]
 """(recipe, its photo's bytes or why there are none), in the recipes' order."""
 
 
-class PhotoStore:
+class PhotoStore(Closing):
     """Photos in batches, each in one transaction with the progress that it makes."""
 
     def __init__(self, path: Path) -> None:
@@ -28,17 +28,8 @@ class PhotoStore:
 
         self._store = lmdb.open(str(path), map_size=MAP_SIZE, subdir=True)
 
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
+    def close(self) -> None:
+        """See the base."""
         self._store.close()
 
     @property
