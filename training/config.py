@@ -44,7 +44,8 @@ class TextOptions:
     """Word vectors, and how recipes are shown in training."""
 
     vectors: str | None = None
-    """Directory of word vectors, or recipes (JSONL) to train them on; none: the training pairs."""
+    """Directory of vectors, or recipes (JSONL) to train them on; none: words of the training
+    pairs, and a GRU of sentences is trained with the rest."""
     tune_words: bool = True
     """Train the ingredients' word vectors with the rest."""
     tune_sentences: bool = False

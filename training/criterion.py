@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -127,7 +126,9 @@ class Criterion(nn.Module):
         """Losses on S and S_local: over the whole batch, or the mean over groups of it."""
         options, config = self.options, model.config
         tile = options.block**2 if options.block else None
-        groups = list(_groups(len(image.global_), options.group))
+        groups = [torch.arange(len(image.global_), device=image.global_.device)]
+        if options.group:
+            groups = neighbour_groups(image.global_, pairs.global_, options.group)
         share = 1 / len(groups)
         for rows in groups:
             own_image, own_recipe, own_classes = (
@@ -189,13 +190,39 @@ class _Sum:
             self.idle.append(found.bad_pairs)
 
 
-def _groups(count: int, size: int) -> Iterator[slice]:
-    """Slices of nearly equal size, at most `size` (0: all) and at least 2."""
-    number = max(1, min(-(-count // size), count // 2)) if size else 1
+@torch.no_grad()
+def neighbour_groups(images: Tensor, recipes: Tensor, size: int) -> list[Tensor]:
+    """Partition of a batch into groups of pairs that S_global confuses most.
+
+    A group holds its first free pair and those free ones whose S_global with it, both ways, is
+    highest: negatives like those that a prefilter leaves for S to tell apart. Groups drawn at
+    random are told apart by S_global alone, and S_local learns nothing from them.
+
+    Args:
+        images: global vectors (B, D) of the photos.
+        recipes: of their recipes (B, D).
+        size: of a group; groups differ by at most one pair, and have at least two.
+
+    Returns:
+        positions in the batch, by group.
+    """
+    scores = (images.float() @ recipes.float().T).cpu()
+    closeness = scores + scores.T
+    count = len(closeness)
+    number = max(1, min(-(-count // size), count // 2))
+    free = torch.ones(count, dtype=torch.bool)
+    groups = []
     for group in range(number):
-        yield slice(group * count // number, (group + 1) * count // number)
+        take = (group + 1) * count // number - group * count // number
+        first = int(free.nonzero()[0])
+        near = closeness[first].masked_fill(~free, -torch.inf)
+        near[first] = torch.inf
+        chosen = near.topk(take).indices
+        free[chosen] = False
+        groups.append(chosen.sort().values.to(images.device))
+    return groups
 
 
-def _rows(tokens: Tokens, rows: slice) -> Tokens:
+def _rows(tokens: Tokens, rows: slice | Tensor) -> Tokens:
     values = None if tokens.tokens is None else tokens.tokens[rows]
     return Tokens(tokens.global_[rows], values, tokens.lengths[rows])

@@ -12,7 +12,7 @@ import torch
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.errors import InputError
 from hficma.images import CROP
-from hficma.model import Model, ModelConfig, build_model
+from hficma.model import Model, build_model
 from hficma.progress import Progress
 from hficma.recipe import read_jsonl
 from hficma.training import distributed
@@ -20,7 +20,7 @@ from hficma.training.classes import dish_classes
 from hficma.training.config import Options
 from hficma.training.curves import write_curves
 from hficma.training.environment import environment
-from hficma.training.lexicon import load_sentence_encoder, word_vectors
+from hficma.training.lexicon import pretrain_sentence_encoder, word_vectors
 from hficma.training.loop import Training
 from hficma.training.options import (
     flatten,
@@ -147,7 +147,7 @@ def train_on(
     model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _check_widths(model)
     if checkpoint is None:
-        options = _with_sentence_encoder(options, model, progress)
+        options = _with_sentence_encoder(options, model, vectors, cache, progress)
     else:
         model.load_state_dict(checkpoint[0])
     pairs = Pairs(dataset, train_rows, validation_rows, model, options, cache, progress)
@@ -217,14 +217,27 @@ def _check_widths(model: Model) -> None:
             )
 
 
-def _with_sentence_encoder(options: Options, model: Model, progress: Progress) -> Options:
-    """A GRU that nobody trained before is trained with the rest."""
-    config: ModelConfig = options.model
-    if config.sentence != "gru" or load_sentence_encoder(options.text.vectors, model):
+def _with_sentence_encoder(
+    options: Options, model: Model, vectors: WordVectors, cache: Path, progress: Progress
+) -> Options:
+    """Give the model the sentence encoder of its source; without one it is trained with the rest.
+
+    Recipes train an encoder of their own only where it is to stay as it is: one that is trained
+    with the rest anyway need not wait for it.
+    """
+    text = options.text
+    if options.model.sentence != "gru":
         return options
-    if not options.text.tune_sentences:
+    if text.vectors is not None and not (text.tune_sentences and Path(text.vectors).is_file()):
+        seed = options.trainer.seed
+        found = pretrain_sentence_encoder(
+            text.vectors, model, vectors, seed=seed, cache=cache, progress=progress
+        )
+        if found:
+            return options
+    if not text.tune_sentences:
         progress.note("text.vectors holds no trained sentence encoder: it is trained with the rest")
-    return replace(options, text=replace(options.text, tune_sentences=True))
+    return replace(options, text=replace(text, tune_sentences=True))
 
 
 def _extra_recipes(options: Options, model: Model, progress: Progress) -> RecipeTexts | None:

@@ -1,4 +1,4 @@
-"""The word vectors that a run starts from: given, or trained here and kept in the cache."""
+"""Word vectors and sentence encoder that a run starts from: given, or trained here and cached."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hficma.errors import ArtifactError, InputError
 from hficma.model import Model
 from hficma.progress import Progress
 from hficma.recipe import Recipe, read_jsonl
+from hficma.training.sentences import SentenceTraining, train_sentence_encoder
 from hficma.training.words import train_word_vectors
 from hficma.vectors import SENTENCES, WordVectors, read_tensors
 
@@ -60,19 +61,31 @@ def word_vectors(
         return vectors
     if not path.is_file():
         raise InputError(f"{path}: text.vectors takes a directory of vectors or a JSONL file")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _trained(f"{digest[:16]}-{dim}-{seed}", read_jsonl(path), dim, seed, cache, progress)
+    key = f"{_file_key(path)}-{dim}-{seed}"
+    return _trained(key, read_jsonl(path), dim, seed, cache, progress)
 
 
-def load_sentence_encoder(source: str | None, model: Model) -> bool:
-    """Give the model the sentence encoder kept beside the word vectors; False where none is.
+def pretrain_sentence_encoder(
+    source: str, model: Model, vectors: WordVectors, *, seed: int, cache: Path, progress: Progress
+) -> bool:
+    """Give the model the sentence encoder of a source; False where a directory holds none.
+
+    Args:
+        source: a vectors directory, or a JSONL file of recipes to train an encoder on.
+        model: whose `sentence_encoder` is a GRU over the same words.
+        vectors: what an encoder that is trained here starts from.
+        seed: of its weights and batches.
+        cache: the workspace's cache folder; what is trained here is kept there by its content.
+        progress: told of the work.
 
     Raises:
         ArtifactError: the encoder there does not fit the model's.
     """
-    path = Path(source or "") / SENTENCES
-    if source is None or not path.is_file():
+    path = Path(source)
+    if path.is_file():
+        path = _trained_sentences(path, model, vectors, seed, cache, progress)
+    path = path / SENTENCES
+    if not path.is_file():
         return False
     tensors = {name: torch.from_numpy(value) for name, value in read_tensors(path).items()}
     try:
@@ -83,6 +96,28 @@ def load_sentence_encoder(source: str | None, model: Model) -> bool:
             f"{path}: does not fit the model's sentence encoder ({reason})"
         ) from error
     return True
+
+
+def _trained_sentences(
+    file: Path, model: Model, vectors: WordVectors, seed: int, cache: Path, progress: Progress
+) -> Path:
+    width = model.sentence_encoder.width
+    path = cache / "vectors" / f"{_file_key(file)}-{vectors.dim}-{seed}-{width}"
+    if (path / MANIFEST).is_file():
+        return path
+
+    def on_step(done: int, steps: int, _: float) -> None:
+        if done == 1:
+            progress.stage("sentence vectors", steps)
+        progress.advance()
+
+    encoder = train_sentence_encoder(
+        read_jsonl(file), vectors, SentenceTraining(dim=width, seed=seed), on_step=on_step
+    )
+    weights = {name: value.numpy() for name, value in encoder.state_dict().items()}
+    shutil.rmtree(path, ignore_errors=True)
+    vectors.save(path, made_by="hficma train", sentences=weights)
+    return path
 
 
 def _trained(
@@ -101,6 +136,11 @@ def _trained(
     shutil.rmtree(path, ignore_errors=True)
     vectors.save(path, made_by="hficma train")
     return vectors
+
+
+def _file_key(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _content_key(recipes: Sequence[Recipe], dim: int, seed: int) -> str:
