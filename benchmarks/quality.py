@@ -31,7 +31,7 @@ from hficma.artifact import write_atomically
 from hficma.benchmarks.cca import cca_scores
 from hficma.benchmarks.folds import folds
 from hficma.benchmarks.measure import environment
-from hficma.benchmarks.quality_methods import BASELINE, METHODS, Method
+from hficma.benchmarks.quality_methods import BASELINE, METHODS, VECTORS, Method
 from hficma.benchmarks.quality_table import (
     PARTS,
     Record,
@@ -58,7 +58,7 @@ FOLD_BAG = 147
 def main(
     data: Annotated[str, typer.Option(help="Pairs with partitions.")],
     trunk: Annotated[str, typer.Option(help="Weights of the frozen mobilenet_v2.")],
-    vectors: Annotated[str, typer.Option(help="Word vectors (200 wide), or recipes.")],
+    vectors: Annotated[str, typer.Option(help="Vectors (words 300, sentences 256), or recipes.")],
     cache: Annotated[Path, typer.Option(help="Feature cache.")] = Path("workspace/cache"),
     seeds: Annotated[int | None, typer.Option(min=1, help="At most so many a method.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only these, beside the baseline.")] = None,
@@ -89,13 +89,14 @@ class Quality:
     Args:
         dataset: pairs with the partitions train, val and test.
         trunk: weights of the frozen trunk.
-        vectors: word vectors, 200 wide, or recipes to train them on.
+        vectors: word vectors 300 wide with a sentence encoder 256 wide, or recipes to train
+            both on.
         cache: where features are kept.
     """
 
     def __init__(self, dataset: Dataset, trunk: str, vectors: str, cache: Path) -> None:
         self._dataset, self._cache = dataset, cache
-        self._common = (f"trunk.weights={trunk}", f"text.vectors={vectors}")
+        self._common = (f"trunk.weights={trunk}", f"text.vectors={vectors}", *VECTORS)
         self._sources = {"trunk": Path(trunk).name, "vectors": Path(vectors).name}
 
     def cross_validate(self, preset: str, overrides: Sequence[str]) -> Record:
@@ -169,7 +170,9 @@ class Quality:
         by_name = {one["name"]: one for one in known}
         records = []
         for method in METHODS:
-            options = method.preset and to_tree(load_options(method.preset, method.overrides))
+            options = method.preset and to_tree(
+                load_options(method.preset, [*VECTORS, *method.overrides])
+            )
             digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
             before = by_name.get(method.name, {})
             records.append(

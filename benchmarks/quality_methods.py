@@ -22,23 +22,37 @@ class Method:
     """What must be known of it."""
 
 
+VECTORS = ("model.word_dim=300", "model.sentence_dim=256")
+"""Widths of the word vectors that all methods read, and of the sentence encoder of some."""
+
+_SENTENCES = ("model.sentence=gru",)
+_MEANS = ("model.sentence=mean",)
 _ADAMINE = (
-    "model.backbone=mobilenet_v2", "model.word_dim=200", "model.sentence=mean", "model.width=256",
-    "model.sentence_dim=256", "model.ingredient_width=128", "model.text.title=instruction",
-    "trunk.schedule=frozen", "optimizer.lr=1e-3", "trainer.epochs=20",
+    "model.backbone=mobilenet_v2", "model.width=256", "model.ingredient_width=128",
+    "model.text.title=instruction", "trunk.schedule=frozen", "optimizer.lr=1e-3",
+    "trainer.epochs=20",
 )  # fmt: skip
 _PUBLISHED = (
-    "model.backbone=mobilenet_v2", "model.word_dim=200", "model.sentence=mean",
-    "model.global_dim=512", "trunk.schedule=frozen", "trainer.epochs=2",
-    "trainer.validate_every=1",
+    "model.backbone=mobilenet_v2", "model.global_dim=512", "trunk.schedule=frozen",
+    "trainer.epochs=2", "trainer.validate_every=1",
 )  # fmt: skip
 _SMALL = (
-    "model.backbone=mobilenet_v2", "model.word_dim=200", "trunk.schedule=frozen",
-    "trainer.epochs=6", "loss.group=16",
+    "model.backbone=mobilenet_v2", "trunk.schedule=frozen", "trainer.epochs=6", "loss.group=16",
 )  # fmt: skip
 
 METHODS = (
-    Method(name=BASELINE, preset=BASELINE, note="InfoNCE on S_global, nothing tuned"),
+    Method(
+        name=BASELINE,
+        preset=BASELINE,
+        overrides=_MEANS,
+        note="InfoNCE on S_global, means of word vectors, nothing tuned",
+    ),
+    Method(
+        name="dual-encoder, sentences",
+        preset=BASELINE,
+        overrides=_SENTENCES,
+        note="the same with the sentence encoder, as all below but where means are named",
+    ),
     *(
         Method(name=name, preset=name, overrides=_ADAMINE, note="width 256, 20 epochs")
         for name in (
@@ -52,7 +66,12 @@ METHODS = (
             "pwc-plus-plus",
         )
     ),
-    Method(name="hf-icma-small", preset="hf-icma-small", overrides=_SMALL, note="6 epochs"),
+    Method(
+        name="hf-icma-small",
+        preset="hf-icma-small",
+        overrides=(*_SMALL, *_SENTENCES),
+        note="6 epochs",
+    ),
     Method(
         name="hf-icma",
         preset="hf-icma",
@@ -66,6 +85,12 @@ METHODS = (
         preset="best",
         overrides=("loss.on_score=null", "model.local_weight=0"),
         note="the same, trained and scored by S_global alone",
+    ),
+    Method(
+        name="best with means",
+        preset="best",
+        overrides=_MEANS,
+        note="the same with means of word vectors in place of the sentence encoder",
     ),
     Method(
         name="cca",

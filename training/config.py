@@ -79,8 +79,9 @@ class LossOptions:
     classification: float = 0.0
     """w of the dish-class head: (1 - 2w) retrieval + w photo's + w recipe's cross-entropy."""
     group: int = 0
-    """S and S_local are scored within groups of so many pairs of the batch, so that their cost
-    grows with the batch and not with its square; 0: the whole batch."""
+    """S and S_local are scored within groups of so many pairs of the batch, those that S_global
+    confuses, so that their cost grows with the batch and not with its square; 0: the whole
+    batch."""
     block: int = 0
     """Pairs are scored in blocks of so many photos and recipes, so that large batches fit; 0: all
     at once. Gradients are the same."""

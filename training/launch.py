@@ -88,6 +88,11 @@ def _resume(
     progress: Progress,
 ) -> Path:
     directory = RunDirectory.open(path)
+    if directory.facts["dataset"] is None:
+        raise InputError(
+            f"{path}: was converted, and training needs more than weights to go on; "
+            "use it with eval, export and search, or train a run of your own"
+        )
     tree = directory.options
     for override in overrides:
         change = parse_override(override)

@@ -157,6 +157,9 @@ def export(
         list[str] | None, typer.Option(help="fp32, fp16, bf16 or int8; may be repeated.")
     ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Build TensorRT engines too.")] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Calibrate and prove on these pairs; the run's own.")
+    ] = None,
     check: Annotated[
         Path | None, typer.Option(help="Verify this bundle here instead of making one.")
     ] = None,
@@ -184,7 +187,10 @@ def export(
     with Bars() as bars:
         bars.stage("compiling the branches and proving them equal")
         path = export_run(
-            run, out or workspace.new("bundle", name), precisions=precision or ("fp32",)
+            run,
+            out or workspace.new("bundle", name),
+            precisions=precision or ("fp32",),
+            data=data,
         )
     stdout.print(f"bundle: {path}", highlight=False)
     if trt:

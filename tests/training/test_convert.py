@@ -14,7 +14,7 @@ from hficma.engine import Bundle
 from hficma.errors import InputError
 from hficma.export import export_run
 from hficma.model import load_model
-from hficma.training import evaluate, extract
+from hficma.training import evaluate, extract, train
 from hficma.training.convert import convert
 
 WORDS = ["</s>", "salt", "olive_oil", "flour", "eggs"]
@@ -158,6 +158,8 @@ def test_a_converted_run_is_told_what_to_be_measured_on(tmp_path: Path, vocabula
     assert out.is_file()
     bundle = export_run(run, tmp_path / "bundle", runtimes=("onnxruntime",))
     assert Bundle.open(bundle).facts["dataset"] is None
+    with pytest.raises(InputError, match="was converted"):
+        train(run=run, resume=True)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, vocabulary: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,9 +19,9 @@ from hficma.errors import InputError
 from hficma.model import Model, ModelConfig, RecipeBatch, build_model
 from hficma.training import distributed
 from hficma.training.config import LossOptions
-from hficma.training.criterion import Criterion
+from hficma.training.criterion import Criterion, neighbour_groups
 from hficma.training.loop import stacked
-from hficma.training.losses import Hinge, InfoNCE, Triplets
+from hficma.training.losses import Hinge, InfoNCE, Similarities, Triplets
 from hficma.vectors import WordVectors
 
 PAIRS = 6
@@ -94,10 +96,40 @@ def test_blocks_give_the_gradients_of_the_whole() -> None:
 
 
 def test_groups_are_the_mean_of_their_own_losses() -> None:
+    """`loss.group` only leaves out pairs across groups: S within a group is what it was."""
     options = LossOptions(on_score=InfoNCE(), group=3)
     value, _ = gradients(options)
-    halves = [gradients(options, rows=slice(start, start + 3))[0] for start in (0, 3)]
-    assert value == pytest.approx(sum(halves) / 2, rel=1e-5)
+    model = small_model()
+    regions, recipe = batch(PAIRS)
+    with torch.no_grad():
+        image, text = model.image_tokens(regions), model.recipe_tokens(*recipe)
+        scores = model.score(image, text).total
+        groups = neighbour_groups(image.global_, text.global_, 3)
+        losses = [
+            InfoNCE()(Similarities(scores=scores[rows][:, rows], classes=rows)).value
+            for rows in groups
+        ]
+    assert value == pytest.approx(float(sum(losses)) / len(losses), rel=1e-5)
+
+
+@given(count=st.integers(2, 40), size=st.integers(2, 12), seed=st.integers(0, 99))
+def test_groups_are_a_partition(count: int, size: int, seed: int) -> None:
+    """A pair in no group is never learnt from; one in a group of its own has no negative."""
+    images, recipes = torch.randn(2, count, 4, generator=torch.Generator().manual_seed(seed))
+    groups = [rows.tolist() for rows in neighbour_groups(images, recipes, size)]
+    assert sorted(row for rows in groups for row in rows) == list(range(count))
+    sizes = [len(rows) for rows in groups]
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(size, 3)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_groups_hold_the_pairs_that_the_global_part_confuses() -> None:
+    """Two kinds of dish, shuffled: groups at random would mix them."""
+    kinds = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+    vectors = torch.nn.functional.one_hot(kinds, 2).float()
+    for rows in neighbour_groups(vectors, vectors, 4):
+        assert len(set(kinds[rows].tolist())) == 1
 
 
 def test_recipes_without_photos_make_the_global_loss_harder_and_touch_nothing_else() -> None:
