@@ -130,7 +130,8 @@ class TrainerOptions:
     validate_every: int = 1
     """Epochs between validations; the first and the last epoch are always validated."""
     validation_pairs: int = 1000
-    """At most so many validation pairs are scored, the same ones each time."""
+    """At most so many validation pairs are scored, the same ones each time; 0: there is no
+    validation, and those pairs are trained on too, as befits options chosen by folds."""
     average: float = 0.0
     """Decay of a running mean of the weights, which is what is validated and kept; 0: none."""
     keep: Literal["best", "last"] = "best"

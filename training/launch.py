@@ -131,7 +131,10 @@ def train_on(
     device = pick_device(options.trainer.device)
     distributed.start(device)
     seed = options.trainer.seed
-    train_rows, validation_rows = split(dataset, seed, progress.note)
+    _check_validation(options)
+    train_rows, validation_rows = split(
+        dataset, seed, progress.note, validate=options.trainer.validation_pairs > 0
+    )
     checkpoint = directory.load_checkpoint() if directory is not None else None
     if directory is not None:
         vocabulary = directory.vocabulary
@@ -206,6 +209,18 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"{name}: there is no such GPU here; give cpu")
     return device
+
+
+def _check_validation(options: Options) -> None:
+    """Without validation there is no best checkpoint, and nothing that tells a trunk its turn."""
+    if options.trainer.validation_pairs > 0:
+        return
+    if options.trainer.keep != "last":
+        raise InputError(
+            "trainer.validation_pairs=0: no checkpoint is best; give trainer.keep=last"
+        )
+    if options.trunk.schedule == "alternate":
+        raise InputError("trainer.validation_pairs=0: trunk.schedule=alternate turns by validation")
 
 
 def _check_widths(model: Model) -> None:

@@ -96,8 +96,8 @@ class Training:
                     "train": losses,
                     "trunk_trained": int(self.schedule.trunk),
                 }
-                if self._validates():
-                    record["validation"] = self._validate_and_keep()
+                if self._keeps() and (figures := self._validate_and_keep()) is not None:
+                    record["validation"] = figures
                 record["seconds"] = round(time.perf_counter() - started, 3)
                 if log is not None:
                     log.add(record)
@@ -224,18 +224,22 @@ class Training:
             group["lr"] = group["base"] * share
         return float(self.optimizer.param_groups[1]["lr"])
 
-    def _validates(self) -> bool:
+    def _keeps(self) -> bool:
         options = self.options.trainer
         return self.epoch in (1, options.epochs) or self.epoch % options.validate_every == 0
 
-    def _validate_and_keep(self) -> dict[str, Any]:
+    def _validate_and_keep(self) -> dict[str, Any] | None:
+        """Leave a checkpoint; its validation figures, or None where nothing is held out."""
         with self.mean.applied():
-            figures = self._validate()
+            figures = self._validate() if len(self.pairs.validation) else None
             weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-        score = figures["recall_sum"]
-        self.schedule.observe(score)
-        better = score > self.best or self.options.trainer.keep == "last"
-        self.best = score if better else self.best
+        score = None
+        better = self.options.trainer.keep == "last"
+        if figures is not None:
+            score = float(figures["recall_sum"])
+            self.schedule.observe(score)
+            better = better or score > self.best
+            self.best = score if better else self.best
         if self.run is not None:
             best = {"recall_sum": score, "validation": figures} if better else None
             self.run.save_checkpoint(self.epoch, weights, self._state(), best=best)

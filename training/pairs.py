@@ -30,20 +30,30 @@ HELD_OUT = 0.05
 """Share of the training pairs kept for validation where the dataset names none."""
 
 
-def split(dataset: Dataset, seed: int, note: Callable[[str], None]) -> tuple[Positions, Positions]:
+def split(
+    dataset: Dataset, seed: int, note: Callable[[str], None], *, validate: bool = True
+) -> tuple[Positions, Positions]:
     """Positions of the training and validation pairs.
+
+    Args:
+        dataset: whose partitions say which; where it names none for validation, some are held out.
+        seed: draws those that are held out.
+        note: told where that is so.
+        validate: keep validation pairs; without, they are training pairs too.
 
     Raises:
         InputError: too few pairs to train on.
     """
     train = positions(dataset, ("train",), with_photo=True)
     validation = positions(dataset, ("val",), with_photo=True)
-    if len(train) < 2 or (not len(validation) and len(train) < 4):
+    if not validate:
+        train, validation = np.sort(np.concatenate([train, validation])), validation[:0]
+    if len(train) < 2 or (validate and not len(validation) and len(train) < 4):
         raise InputError(
             f"{dataset.name}: {len(train)} training pairs; training takes recipes with photos "
             "(field image), a few hundred at least"
         )
-    if not len(validation):
+    if validate and not len(validation):
         order = np.random.default_rng(seed).permutation(train)
         held_out = max(2, round(HELD_OUT * len(train)))
         train, validation = np.sort(order[held_out:]), np.sort(order[:held_out])
@@ -95,9 +105,10 @@ class Pairs:
             self._progress.note(
                 f"{len(found.complaints)} photos are left out; the first: {found.complaints[0]}"
             )
+        validates = len(self.validation) > 0
         self.train = self.train[found.usable[self.train]]
         self.validation = self.validation[found.usable[self.validation]]
-        if len(self.train) < 2 or not len(self.validation):
+        if len(self.train) < 2 or (validates and not len(self.validation)):
             raise InputError(f"{self._dataset.name}: hardly any photo can be read")
 
     def shown_regions(

@@ -113,6 +113,27 @@ def test_a_run_killed_ten_times_ends_at_the_same_bits(
     assert files <= set(read_manifest(path, kind="run").files), "a kill left files behind"
 
 
+def test_without_validation_its_pairs_are_trained_on(reference: Path, trained: Trained) -> None:
+    """Options chosen by folds need none, and a tenth more pairs are worth points."""
+    run = trained("unvalidated", "trainer.validation_pairs=0", "trainer.keep=last")
+    facts, before = (read_manifest(path, kind="run").facts for path in (run, reference))
+    assert before["validation_pairs"] > 0
+    assert facts["validation_pairs"] == 0
+    assert facts["training_pairs"] == before["training_pairs"] + before["validation_pairs"]
+    assert not any("validation" in record for record in read_log(run))
+    assert facts["best"]["epoch"] == facts["last"]["epoch"] == 2
+    load_model(run)
+    with pytest.raises(InputError, match="keep=last"):
+        trained("unvalidated-best", "trainer.validation_pairs=0", "trainer.keep=best")
+    with pytest.raises(InputError, match="alternate"):
+        trained(
+            "unvalidated-turns",
+            "trainer.validation_pairs=0",
+            "trainer.keep=last",
+            "trunk.schedule=alternate",
+        )
+
+
 def test_an_existing_run_is_not_touched(reference: Path, trained: Trained) -> None:
     before = (reference / "manifest.json").read_bytes()
     with pytest.raises(ArtifactError, match="exists already"):
