@@ -101,7 +101,9 @@ class Quality:
 
     def cross_validate(self, preset: str, overrides: Sequence[str]) -> Record:
         """Figures over folds of the training and validation pairs; the last epoch counts."""
+        # A fold stands in the place of the validation pairs: without validation it is trained on.
         overrides = [*overrides, "trainer.keep=last", "trainer.validate_every=1000000"]
+        overrides.append(f"trainer.validation_pairs={FOLD_BAG}")
         found: dict[str, dict[str, list[Any]]] = {
             part: {direction: [] for direction in DIRECTIONS} for part in PARTS
         }

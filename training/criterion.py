@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -77,7 +78,7 @@ class Criterion(nn.Module):
         """
         sum_ = _Sum(image.global_.new_zeros(()))
         count = len(image.global_)
-        pairs = _rows(recipe, slice(0, count))
+        pairs = recipe.select(slice(0, count))
         self._add_global(sum_, image, pairs, recipe.global_[count:], classes, generator)
         if self.options.on_score is not None or self.options.on_local is not None:
             self._add_pairwise(sum_, model, image, pairs, classes, generator)
@@ -124,41 +125,50 @@ class Criterion(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         """Losses on S and S_local: over the whole batch, or the mean over groups of it."""
-        options, config = self.options, model.config
-        tile = options.block**2 if options.block else None
-        groups = [torch.arange(len(image.global_), device=image.global_.device)]
-        if options.group:
-            groups = neighbour_groups(image.global_, pairs.global_, options.group)
-        share = 1 / len(groups)
-        for rows in groups:
-            own_image, own_recipe, own_classes = (
-                _rows(image, rows),
-                _rows(pairs, rows),
-                classes[rows],
-            )
-            if not options.group:
-                own_recipe = distributed.gather_tokens(own_recipe)
-                own_classes = distributed.gather(own_classes)
-            score = config.global_weight * (
-                own_image.global_.float() @ own_recipe.global_.float().T
-            )
-            local = None
-            if model.has_local:
-                local = model.local_scores(own_image, own_recipe, tile=tile)
-                score = score + config.local_weight * local
+        options = self.options
+        tables = self._group_tables if options.group else self._batch_table
+        found = tables(model, image, pairs, classes)
+        share = 1 / len(found) / (distributed.world_size() if options.group else 1)
+        for score, local, own_classes in found:
             for name, loss, table in (
                 ("on_score", options.on_score, score),
                 ("on_local", options.on_local, local),
             ):
-                if loss is None or table is None:
-                    continue
-                if options.group:
-                    found = table
-                    weight = share / distributed.world_size()
-                else:
-                    found, weight = distributed.gather_rows(table), 1.0
-                similarities = Similarities(scores=found, classes=own_classes, generator=generator)
-                sum_.add(name, loss, similarities, share=weight)
+                if loss is not None and table is not None:
+                    similarities = Similarities(
+                        scores=table, classes=own_classes, generator=generator
+                    )
+                    sum_.add(name, loss, similarities, share=share)
+
+    def _batch_table(
+        self, model: Model, image: Tokens, pairs: Tokens, classes: Tensor
+    ) -> list[_Table]:
+        """Every photo with every recipe, over all processes."""
+        recipes = distributed.gather_tokens(pairs)
+        local = None
+        if model.has_local:
+            local = model.local_scores(image, recipes, tile=self._tile)
+        score = _total(model, image.global_, recipes.global_, local)
+        if local is not None:
+            local = distributed.gather_rows(local)
+        return [(distributed.gather_rows(score), local, distributed.gather(classes))]
+
+    def _group_tables(
+        self, model: Model, image: Tokens, pairs: Tokens, classes: Tensor
+    ) -> list[_Table]:
+        """Every photo of a group with every recipe of it, within this process."""
+        groups = neighbour_groups(image.global_, pairs.global_, self.options.group)
+        locals_: Sequence[Tensor | None] = [None] * len(groups)
+        if model.has_local:
+            locals_ = model.grouped_local_scores(image, pairs, groups, tile=self._tile)
+        return [
+            (_total(model, image.global_[rows], pairs.global_[rows], local), local, classes[rows])
+            for rows, local in zip(groups, locals_, strict=True)
+        ]
+
+    @property
+    def _tile(self) -> int | None:
+        return self.options.block**2 if self.options.block else None
 
     def _add_classification(
         self, sum_: _Sum, image: Tokens, pairs: Tokens, classes: Tensor
@@ -172,6 +182,15 @@ class Criterion(nn.Module):
             part = classification(distributed.gather_rows(logits), everyone)
             sum_.value = sum_.value + weight * part
             sum_.parts[f"{name}_classes"] = float(part.detach())
+
+
+_Table = tuple[Tensor, Tensor | None, Tensor]
+"""S (n, m), S_local or None, and the dish classes of its pairs."""
+
+
+def _total(model: Model, image: Tensor, recipe: Tensor, local: Tensor | None) -> Tensor:
+    score = model.config.global_weight * (image.float() @ recipe.float().T)
+    return score if local is None else score + model.config.local_weight * local
 
 
 @dataclass
@@ -221,8 +240,3 @@ def neighbour_groups(images: Tensor, recipes: Tensor, size: int) -> list[Tensor]
         free[chosen] = False
         groups.append(chosen.sort().values.to(images.device))
     return groups
-
-
-def _rows(tokens: Tokens, rows: slice | Tensor) -> Tokens:
-    values = None if tokens.tokens is None else tokens.tokens[rows]
-    return Tokens(tokens.global_[rows], values, tokens.lengths[rows])

@@ -37,8 +37,9 @@ class Normalize(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         """See the class."""
         # Cast first: TensorRT takes uint8 as an input, but only casts can read it.
-        pixels = photos.to(self.mean.dtype).permute(0, 3, 1, 2)
-        return (pixels - self.mean) / self.deviation
+        pixels = photos.to(self.mean.dtype, copy=True).permute(0, 3, 1, 2)
+        # In place: twice 38 MB less to write for 64 photos, a tenth of a step with a small trunk.
+        return pixels.sub_(self.mean).div_(self.deviation)
 
 
 class _Residual(nn.Module):

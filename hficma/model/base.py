@@ -38,6 +38,11 @@ class Tokens(NamedTuple):
     lengths: Tensor
     """(N,) int64: tokens that are not padding."""
 
+    def select(self, items: Tensor | slice) -> Tokens:
+        """The given items."""
+        tokens = None if self.tokens is None else self.tokens[items]
+        return Tokens(self.global_[items], tokens, self.lengths[items])
+
 
 class Scores(NamedTuple):
     """Scores of B photos and M recipes, each (B, M)."""
@@ -131,6 +136,24 @@ class Model(nn.Module):
     def local_scores(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Tensor:
         """S_local (B, M) from tokens: projected and scored in one go."""
         return self.pair_scores(self.project_image(image), self.project_recipe(recipe), tile=tile)
+
+    def grouped_local_scores(
+        self, image: Tokens, recipe: Tokens, groups: Sequence[Tensor], *, tile: int | None = None
+    ) -> list[Tensor]:
+        """S_local within groups of pairs, each as by `local_scores`.
+
+        Args:
+            image: B photos.
+            recipe: their B recipes.
+            groups: positions; each pair is in one group.
+            tile: pairs computed at once, see `group_scores`.
+
+        Returns:
+            for each group (size, size).
+        """
+        return [
+            self.local_scores(image.select(rows), recipe.select(rows), tile=tile) for rows in groups
+        ]
 
     def score(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Scores:
         """Score every photo with every recipe.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from hficma.model.base import GlobalProjection, Model, Tokens
@@ -12,6 +15,7 @@ from hficma.model.sentence import SentenceEncoder
 from hficma.model.similarity import (
     Side,
     SpineWeights,
+    group_scores,
     padding_bias,
     pair_scores,
     project,
@@ -113,6 +117,21 @@ class HFICMA(Model):
             project(image.tokens, image.lengths, weights.image),
             project(recipe.tokens, recipe.lengths, weights.recipe),
             weights,
+            tile=tile,
+        )
+
+    def grouped_local_scores(
+        self, image: Tokens, recipe: Tokens, groups: Sequence[Tensor], *, tile: int | None = None
+    ) -> list[Tensor]:
+        """See the base; folded and projected once, and several groups to a product."""
+        assert image.tokens is not None
+        assert recipe.tokens is not None
+        weights, order = self.fold(), torch.cat(list(groups))
+        return group_scores(
+            project(image.tokens[order], image.lengths[order], weights.image),
+            project(recipe.tokens[order], recipe.lengths[order], weights.recipe),
+            weights,
+            [len(rows) for rows in groups],
             tile=tile,
         )
 

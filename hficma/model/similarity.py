@@ -25,6 +25,7 @@ gate_bias s, mean) and `tabulate` (table t). What is left for a pair is in `pair
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -43,6 +44,8 @@ MATCH_PAIRS = 1024
 
 TILE_PAIRS = 64
 """Pairs scored at once without gradients: enough to share a table, few enough to stay cached."""
+GROUP_PAIRS = 256
+"""Pairs of several groups scored at once: groups are small, and two threads idle on one."""
 TILE_RECIPES = 32
 """Recipes of a tile at most: tables made on the way are the largest thing in it."""
 
@@ -113,6 +116,14 @@ class Side:
         if self.table is not None:
             chosen["table"] = self.table[items, :, :longest]
         return Side(**chosen)
+
+    def split(self, sizes: Sequence[int]) -> list[Side]:
+        """Consecutive items, so many each; together their gradient is one copy."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts = {
+            name: array.split(list(sizes)) for name, array in arrays.items() if array is not None
+        }
+        return [Side(**{name: part[i] for name, part in parts.items()}) for i in range(len(sizes))]
 
     def grouped(self, shape: tuple[int, int]) -> Side:
         """The same items with the leading dimension split into (G, N)."""
@@ -207,6 +218,46 @@ def pair_scores(
     if recording and tile is None:
         return pair_block(image.grouped((1, -1)), recipe.grouped((1, -1)), weights)[0]
     return _tiled(image, recipe, weights, tile or TILE_PAIRS, recompute=recording)
+
+
+def group_scores(
+    image: Side,
+    recipe: Side,
+    weights: SpineWeights,
+    sizes: Sequence[int],
+    *,
+    tile: int | None = None,
+) -> list[Tensor]:
+    """S_local within groups of pairs: every photo of a group with every recipe of it.
+
+    Args:
+        image: B photos at `projections`, group after group.
+        recipe: their B recipes.
+        weights: of the same model.
+        sizes: of the groups; B together.
+        tile: pairs computed at once, one group at least, and again in the backward pass, which
+            bounds the memory; None keeps what the backward pass needs.
+
+    Returns:
+        for each group (size, size).
+    """
+    image, recipe = tabulate(image, weights.image), tabulate(recipe, weights.recipe)
+    blocks: list[tuple[int, int]] = []  # so many groups of such a size
+    for size in sizes:
+        count, last = blocks[-1] if blocks else (0, 0)
+        if size == last and (count + 1) * size**2 <= (tile or GROUP_PAIRS):
+            blocks[-1] = (count + 1, size)
+        else:
+            blocks.append((1, size))
+    items = [count * size for count, size in blocks]
+    scores: list[Tensor] = []
+    for shape, photos, recipes in zip(blocks, image.split(items), recipe.split(items), strict=True):
+        block = (photos.grouped(shape), recipes.grouped(shape), weights)
+        if tile is None:
+            scores += pair_block(*block)
+        else:
+            scores += checkpoint(pair_block, *block, use_reentrant=False)
+    return scores
 
 
 def _tiled(

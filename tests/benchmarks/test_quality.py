@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hficma.benchmarks.quality_table import markdown, run_record, with_figures
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.errors import InputError
 from hficma.training import load_options, presets
+from hficma.training.pairs import split
 from hficma.training.scoring import ScoreTables
 
 
@@ -97,6 +99,32 @@ class _Drawn(Quality):
         self.trained.append((method.name, seed))
         drawn = np.random.default_rng(seed).random((len(rows), len(rows)), dtype=np.float32)
         return ScoreTables(drawn, drawn, None)
+
+
+def test_a_fold_is_not_trained_on() -> None:
+    """Presets without validation train on the validation pairs, whose place a fold takes."""
+    dataset, seen = open_dataset("sample:200"), []
+
+    class Kept(Quality):
+        def _trained(
+            self,
+            dataset: Dataset,
+            preset: str,
+            overrides: Sequence[str],
+            seed: int,
+            rows: npt.NDArray[np.int64],
+        ) -> ScoreTables:
+            options = load_options(preset, overrides)
+            train, held_out = split(
+                dataset, seed, print, validate=options.trainer.validation_pairs > 0
+            )
+            seen.append(not set(train.tolist()) & set(rows.tolist()))
+            assert set(held_out.tolist()) == set(rows.tolist())
+            scores = np.eye(len(rows), dtype=np.float32)
+            return ScoreTables(scores, scores, None)
+
+    Kept(dataset, "trunk", "vectors", Path()).cross_validate("best", ["trainer.epochs=3"])
+    assert seen == [True] * 5
 
 
 def test_the_report_goes_on_where_it_stopped(tmp_path: Path) -> None:

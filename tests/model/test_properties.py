@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hficma.model import Model, RecipeBatch, Scores
+from hficma.model import HFICMA, Model, RecipeBatch, Scores
 from hficma.model.similarity import tabulate
 from tests.model.factories import make_model, published_model, random_recipes, random_regions
 
@@ -154,3 +154,35 @@ def test_recurrent_layers_equal_the_packed_ones() -> None:
             got = torch.cat(ours(values, lengths), dim=-1)
         valid = torch.arange(5) < lengths[:, None]
         torch.testing.assert_close(got[valid], expected[valid], atol=1e-6, rtol=0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    counts=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=2, max_size=12),
+    cuts=st.sets(st.integers(1, 11)),
+    seed=st.integers(0, 1000),
+    tile=st.sampled_from([None, 1, 8, 100]),
+)
+def test_groups_scored_together_are_groups_scored_alone(
+    counts: list[tuple[int, int]], cuts: set[int], seed: int, tile: int | None
+) -> None:
+    """Values and gradients: `Model` scores group by group, HF-ICMA several to a product."""
+    pairs = len(counts)
+    generator = torch.Generator().manual_seed(seed)
+    ends = sorted({cut for cut in cuts if cut < pairs} | {pairs})
+    order = torch.randperm(pairs, generator=generator)
+    groups = [order[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    found = []
+    for scored_by in (HFICMA, Model):
+        model = make_model().double()
+        image = model.image_tokens(random_regions(pairs, 192, seed))
+        recipe = model.recipe_tokens(*random_recipes(counts, 8, seed))
+        scores = scored_by.grouped_local_scores(model, image, recipe, groups, tile=tile)
+        assert [tuple(table.shape) for table in scores] == [(len(r), len(r)) for r in groups]
+        sum((table.square().sum() * (k + 1)) for k, table in enumerate(scores)).backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found.append((torch.cat([table.reshape(-1) for table in scores]), gradients))
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-12, rtol=0)
+    assert found[0][1].keys() == found[1][1].keys()
+    for name, gradient in found[1][1].items():
+        torch.testing.assert_close(found[0][1][name], gradient, atol=1e-10, rtol=1e-8)
