@@ -29,6 +29,9 @@ class TrunkOptions:
 class PhotoOptions:
     """How photos are shown in training; evaluation always sees the centre crop."""
 
+    small: float = 0.0
+    """Share of the epochs, the first ones, in which a trained trunk sees photos at half their size,
+    a quarter of the work; the others teach it the size that evaluation shows."""
     views: int = 0
     """Random views a photo kept beside the centre crop while the trunk is frozen."""
     scale: float = 0.4

@@ -175,7 +175,11 @@ class Training:
         model, options = self.model, self.options
         with self._autocast():
             regions = self.pairs.shown_regions(
-                model, rows, show, original=not self.schedule.touched
+                model,
+                rows,
+                show,
+                original=not self.schedule.touched,
+                small=self.epoch <= options.photos.small * options.trainer.epochs,
             )
             image = model.image_tokens(regions * self._kept_channels(regions))
             recipe = model.recipe_tokens(*self._recipes(rows, show))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hficma.data.dataset import Dataset, positions
 from hficma.errors import InputError
@@ -112,7 +113,13 @@ class Pairs:
             raise InputError(f"{self._dataset.name}: hardly any photo can be read")
 
     def shown_regions(
-        self, model: Model, rows: Positions, generator: np.random.Generator, *, original: bool
+        self,
+        model: Model,
+        rows: Positions,
+        generator: np.random.Generator,
+        *,
+        original: bool,
+        small: bool = False,
     ) -> Tensor:
         """Regions (B, R', C) of random views, for a training step.
 
@@ -121,6 +128,7 @@ class Pairs:
             rows: which pairs.
             generator: draws views and regions.
             original: the trunk is as it was when the run began, so the cache holds.
+            small: photos at half their size, where the trunk runs.
         """
         if original:
             cached = self._region_cache(model).rows
@@ -128,8 +136,8 @@ class Pairs:
             regions = torch.from_numpy(cached[rows, view]).to(model.device).float()
         else:
             squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
-            crops = torch.from_numpy(random_crops(squares, generator))
-            regions = model.regions(crops.to(model.device))
+            crops = torch.from_numpy(random_crops(squares, generator)).to(model.device)
+            regions = model.regions(halved(crops) if small else crops)
         if self._options.photos.window < 1:
             return windows(regions, self._options.photos.window, generator)
         return regions
@@ -167,6 +175,12 @@ class Pairs:
                 self._dataset, self._positions, self._cache, self._progress.advance
             )
         return self._pixels
+
+
+def halved(photos: Tensor) -> Tensor:
+    """uint8 photos (B, H, W, 3) at half their size: means of 2 x 2 pixels."""
+    pixels = photos.permute(0, 3, 1, 2).float()
+    return F.avg_pool2d(pixels, 2).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Tensor:

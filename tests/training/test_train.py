@@ -19,9 +19,10 @@ from torch import Tensor
 
 from hficma.artifact import read_manifest
 from hficma.errors import ArtifactError, InputError
-from hficma.model import load_model
+from hficma.model import Model, load_model
 from hficma.training import load_options, presets, train
 from hficma.training.log import read_log
+from hficma.training.pairs import halved
 from hficma.workspace import Workspace
 
 Trained = Callable[..., Path]
@@ -159,6 +160,33 @@ def test_a_frozen_trunk_keeps_its_weights_and_its_batchnorm(trained: Trained) ->
     trunk = [name for name in one if name.startswith("trunk.")]
     assert trunk
     assert all(torch.equal(one[name], two[name]) for name in trunk)
+
+
+def test_the_first_epochs_show_small_photos_and_the_last_ones_whole(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trunk that never sees the size of evaluation scores it badly."""
+    seen: list[int] = []
+    regions = Model.regions
+
+    def watched(model: Model, photos: Tensor) -> Tensor:
+        if model.trunk.training:
+            seen.append(photos.shape[1])
+        return regions(model, photos)
+
+    monkeypatch.setattr(Model, "regions", watched)
+    trained("small", "trunk.schedule=tuned", "photos.small=0.5", "trainer.epochs=3")
+    steps = len(seen) // 3
+    assert seen == [112] * steps + [224] * 2 * steps
+
+
+def test_a_half_sized_photo_is_the_mean_of_its_pixels() -> None:
+    photos = torch.arange(2 * 4 * 4 * 3).view(2, 4, 4, 3).to(torch.uint8)
+    small = halved(photos)
+    assert small.shape == (2, 2, 2, 3)
+    assert small.dtype == torch.uint8
+    expected = photos[1, 2:, :2, 1].double().mean()
+    assert abs(float(small[1, 1, 0, 1]) - expected) <= 0.5
 
 
 @pytest.mark.parametrize("schedule", ["tuned", "alternate", "freeze-then-tune"])
