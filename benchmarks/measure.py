@@ -21,7 +21,7 @@ import numpy as np
 
 REGIONS = 49
 """R: regions of a photo."""
-NOT_SAID = ("--json", "--out", "--home", "--plot", "--png", "--only")
+NOT_SAID = ("--json", "--out", "--home", "--plot", "--png", "--only", "--cache")
 """Options that only say where to write, or which part of a file of figures is made this time."""
 NOISY = 0.15
 """A spread (interquartile range over median) beyond this is called noisy."""

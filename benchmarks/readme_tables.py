@@ -193,25 +193,36 @@ def quality(record: Record) -> list[str]:
     rows = []
     for method in record["methods"]:
         photo, recipe = (method["S"][direction] for direction in DIRECTIONS)
-        ten = photo["R@10"]
+        ten, kept = photo["R@10"], method["prefilter_recall"][DIRECTIONS[0]]
+        over = ten["against_baseline"]
         rows.append([
             method["name"],
             f"{photo['medR']['value']:.1f}",
             f"{photo['R@1']['value']:.1f}",
             f"{ten['value']:.1f} [{ten['low']:.0f}, {ten['high']:.0f}]",
+            f"{over['value']:+.1f} [{over['low']:+.0f}, {over['high']:+.0f}]",
             f"{method['S_global'][DIRECTIONS[0]]['R@10']['value']:.1f}",
+            " / ".join(f"{share:.0f}" for share in kept.values()),
             f"{recipe['medR']['value']:.1f}",
             f"{recipe['R@10']['value']:.1f}",
             str(method["seeds"]),
         ])  # fmt: skip
     count = record["test_pairs"]
-    header = ("method", "medR", "R@1", "R@10 [95 %]", "R@10, S_global alone")
+    depths = " / ".join(record["methods"][0]["prefilter_recall"][DIRECTIONS[0]])
+    header = (
+        "method", "medR", "R@1", "R@10 [95 %]", f"over {record['baseline']}",
+        "R@10, S_global alone", f"kept at {depths}", "back: medR", "back: R@10", "seeds",
+    )  # fmt: skip
+    notes = [f"* {one['name']}: {one['note']}." for one in record["methods"] if one["note"]]
     return [
         f"**{record['title']}**: {count} test pairs as one bag, photo to recipe and back; means "
-        f"over seeds, intervals over queries. Chance is medR {(count + 1) / 2:.0f} and R@10 "
-        f"{1000 / count:.1f}.",
+        "over seeds, 95 % intervals over queries, differences paired. Kept: how often the best by "
+        "S is among the first by S_global. Chance is medR "
+        f"{(count + 1) / 2:.0f} and R@10 {1000 / count:.1f}.",
         "",
-        *markdown((*header, "back: medR", "back: R@10", "seeds"), rows),
+        *markdown(header, rows),
+        "",
+        *notes,
     ]
 
 

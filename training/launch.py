@@ -248,13 +248,13 @@ def _with_sentence_encoder(
     text = options.text
     if options.model.sentence != "gru":
         return options
-    if text.vectors is not None and not (text.tune_sentences and Path(text.vectors).is_file()):
-        seed = options.trainer.seed
-        found = pretrain_sentence_encoder(
-            text.vectors, model, vectors, seed=seed, cache=cache, progress=progress
-        )
-        if found:
-            return options
+    source = text.vectors
+    if source is not None and text.tune_sentences and Path(source).is_file():
+        source = None
+    if source is not None and pretrain_sentence_encoder(
+        source, model, vectors, cache=cache, progress=progress
+    ):
+        return options
     if not text.tune_sentences:
         progress.note("text.vectors holds no trained sentence encoder: it is trained with the rest")
     return replace(options, text=replace(text, tune_sentences=True))

@@ -42,7 +42,7 @@ def word_vectors(
             recipes themselves.
         recipes: the training recipes.
         dim: width, `model.word_dim`.
-        seed: of the first vectors.
+        seed: of vectors trained on the training recipes.
         cache: the workspace's cache folder; what is trained here is kept there by its content.
         progress: told of the work.
 
@@ -61,12 +61,12 @@ def word_vectors(
         return vectors
     if not path.is_file():
         raise InputError(f"{path}: text.vectors takes a directory of vectors or a JSONL file")
-    key = f"{_file_key(path)}-{dim}-{seed}"
-    return _trained(key, read_jsonl(path), dim, seed, cache, progress)
+    # The same vectors for every seed of the rest: they take longer than it does.
+    return _trained(f"{_file_key(path)}-{dim}", read_jsonl(path), dim, 0, cache, progress)
 
 
 def pretrain_sentence_encoder(
-    source: str, model: Model, vectors: WordVectors, *, seed: int, cache: Path, progress: Progress
+    source: str, model: Model, vectors: WordVectors, *, cache: Path, progress: Progress
 ) -> bool:
     """Give the model the sentence encoder of a source; False where a directory holds none.
 
@@ -74,7 +74,6 @@ def pretrain_sentence_encoder(
         source: a vectors directory, or a JSONL file of recipes to train an encoder on.
         model: whose `sentence_encoder` is a GRU over the same words.
         vectors: what an encoder that is trained here starts from.
-        seed: of its weights and batches.
         cache: the workspace's cache folder; what is trained here is kept there by its content.
         progress: told of the work.
 
@@ -83,7 +82,7 @@ def pretrain_sentence_encoder(
     """
     path = Path(source)
     if path.is_file():
-        path = _trained_sentences(path, model, vectors, seed, cache, progress)
+        path = _trained_sentences(path, model, vectors, cache, progress)
     path = path / SENTENCES
     if not path.is_file():
         return False
@@ -99,10 +98,10 @@ def pretrain_sentence_encoder(
 
 
 def _trained_sentences(
-    file: Path, model: Model, vectors: WordVectors, seed: int, cache: Path, progress: Progress
+    file: Path, model: Model, vectors: WordVectors, cache: Path, progress: Progress
 ) -> Path:
     width = model.sentence_encoder.width
-    path = cache / "vectors" / f"{_file_key(file)}-{vectors.dim}-{seed}-{width}"
+    path = cache / "vectors" / f"{_file_key(file)}-{vectors.dim}-{width}"
     if (path / MANIFEST).is_file():
         return path
 
@@ -112,7 +111,7 @@ def _trained_sentences(
         progress.advance()
 
     encoder = train_sentence_encoder(
-        read_jsonl(file), vectors, SentenceTraining(dim=width, seed=seed), on_step=on_step
+        read_jsonl(file), vectors, SentenceTraining(dim=width), on_step=on_step
     )
     weights = {name: value.numpy() for name, value in encoder.state_dict().items()}
     shutil.rmtree(path, ignore_errors=True)

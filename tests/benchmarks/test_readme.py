@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from hficma.benchmarks import branches, pair_scores, sample_hardness, text_quality, training_step
-from hficma.benchmarks.bootstrap import estimates
 from hficma.benchmarks.engine_growth import growth_table
 from hficma.benchmarks.engine_measures import batch_table, rerank_table
 from hficma.benchmarks.measure import command, environment
+from hficma.benchmarks.quality_table import run_record, with_figures
 from hficma.benchmarks.readme import README, Result, results, rewritten
 from hficma.benchmarks.readme_tables import WRITERS
 from hficma.engine import build_index
 from hficma.errors import ArtifactError, InputError
-from hficma.metrics import DIRECTIONS
+from hficma.training.scoring import ScoreTables
 from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
 
@@ -99,12 +99,21 @@ def test_engine(tmp_path: Path, bundle: Path) -> None:
 
 
 def test_quality(tmp_path: Path) -> None:
-    found = np.random.default_rng(0).integers(1, 50, size=(2, 60))
-    both = {direction: estimates(found) for direction in DIRECTIONS}
-    methods = [{"name": "best", "seeds": 2, "S": both, "S_global": both}]
-    record = {"title": "Quality", "test_pairs": 60, "environment": environment()}
-    page = written(tmp_path, "quality", record | {"methods": methods})
-    assert "| best |" in page
+    drawn = np.random.default_rng(0).random((2, 60, 60), dtype=np.float32)
+    runs = [run_record(seed, ScoreTables(one, one, None), 1.0) for seed, one in enumerate(drawn)]
+    right = np.eye(60, dtype=np.float32)
+    best = run_record(0, ScoreTables(right, right, None), 1.0)
+    methods = [
+        with_figures({"name": "plain", "note": "", "runs": runs}, runs),
+        with_figures({"name": "best", "note": "chosen by folds", "runs": [best]}, runs[:1]),
+    ]
+    record = {"title": "Quality", "test_pairs": 60, "baseline": "plain"}
+    record |= {"environment": environment(), "methods": methods}
+    page = written(tmp_path, "quality", record)
+    assert re.search(r"\| plain \| .* \| \+0\.0 \[\+0, \+0\] \| .* \| 2 \|", page)
+    assert re.search(r"\| best \| 1\.0 \| 100\.0 \| 100\.0 \[100, 100\] \| \+\d", page)
+    assert "100 / 100 / 100" in page
+    assert "* best: chosen by folds." in page
     assert "Chance is medR 30 and R@10 16.7" in page
 
 
