@@ -105,7 +105,7 @@ def test_quality(tmp_path: Path) -> None:
     best = run_record(0, ScoreTables(right, right, None), 1.0)
     methods = [
         with_figures({"name": "plain", "note": "", "runs": runs}, runs),
-        with_figures({"name": "best", "note": "chosen by folds", "runs": [best]}, runs[:1]),
+        with_figures({"name": "best", "note": "a note", "runs": [best]}, runs[:1]),
     ]
     record = {"title": "Quality", "test_pairs": 60, "baseline": "plain"}
     record |= {"environment": environment(), "methods": methods}
@@ -113,7 +113,7 @@ def test_quality(tmp_path: Path) -> None:
     assert re.search(r"\| plain \| .* \| \+0\.0 \[\+0, \+0\] \| .* \| 2 \|", page)
     assert re.search(r"\| best \| 1\.0 \| 100\.0 \| 100\.0 \[100, 100\] \| \+\d", page)
     assert "100 / 100 / 100" in page
-    assert "* best: chosen by folds." in page
+    assert "* best: a note." in page
     assert "Chance is medR 30 and R@10 16.7" in page
 
 
