@@ -79,7 +79,11 @@ METHODS = (
         seeds=1,
         note="width 1024, one seed, 2 epochs, both global vectors projected to 512",
     ),
-    Method(name="best", preset="best"),
+    Method(
+        name="best",
+        preset="best",
+        note="chosen by folds, so trained on the validation pairs too, as the two below",
+    ),
     Method(
         name="best without S_local",
         preset="best",
