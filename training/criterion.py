@@ -148,7 +148,7 @@ class Criterion(nn.Module):
         local = None
         if model.has_local:
             local = model.local_scores(image, recipes, tile=self._tile)
-        score = _total(model, image.global_, recipes.global_, local)
+        score = model.total(image.global_.float() @ recipes.global_.float().T, local)
         if local is not None:
             local = distributed.gather_rows(local)
         return [(distributed.gather_rows(score), local, distributed.gather(classes))]
@@ -161,8 +161,9 @@ class Criterion(nn.Module):
         locals_: Sequence[Tensor | None] = [None] * len(groups)
         if model.has_local:
             locals_ = model.grouped_local_scores(image, pairs, groups, tile=self._tile)
+        photos, recipes = image.global_.float(), pairs.global_.float()
         return [
-            (_total(model, image.global_[rows], pairs.global_[rows], local), local, classes[rows])
+            (model.total(photos[rows] @ recipes[rows].T, local), local, classes[rows])
             for rows, local in zip(groups, locals_, strict=True)
         ]
 
@@ -186,11 +187,6 @@ class Criterion(nn.Module):
 
 _Table = tuple[Tensor, Tensor | None, Tensor]
 """S (n, m), S_local or None, and the dish classes of its pairs."""
-
-
-def _total(model: Model, image: Tensor, recipe: Tensor, local: Tensor | None) -> Tensor:
-    score = model.config.global_weight * (image.float() @ recipe.float().T)
-    return score if local is None else score + model.config.local_weight * local
 
 
 @dataclass

@@ -163,15 +163,16 @@ class Model(nn.Module):
             recipe: M recipes.
             tile: pairs computed at once, see `pair_scores`.
         """
-        config = self.config
         # Sums of hundreds lose S_local's digits below float32, whatever the precision around.
         with torch.autocast(image.global_.device.type, enabled=False):
             global_ = at_least_float32(image.global_) @ at_least_float32(recipe.global_).mT
-        if not self.has_local:
-            return Scores(config.global_weight * global_, global_, None)
-        local = self.local_scores(image, recipe, tile=tile)
-        total = config.global_weight * global_ + config.local_weight * local
-        return Scores(total, global_, local)
+        local = self.local_scores(image, recipe, tile=tile) if self.has_local else None
+        return Scores(self.total(global_, local), global_, local)
+
+    def total(self, global_: Tensor, local: Tensor | None) -> Tensor:
+        """S = w_g S_global + w_l S_local, all (B, M); None for a model without a local part."""
+        score = self.config.global_weight * global_
+        return score if local is None else score + self.config.local_weight * local
 
     @property
     def device(self) -> torch.device:
