@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hficma.data.dataset import Dataset, positions
 from hficma.errors import InputError
+from hficma.images import CROP
 from hficma.model import Model
 from hficma.progress import Progress
 from hficma.training.config import Options
@@ -21,6 +21,7 @@ from hficma.training.photos import (
     cached_pixels,
     cached_regions,
     centre_crops,
+    halved,
     random_crops,
 )
 from hficma.training.recipes import RecipeTexts
@@ -136,8 +137,12 @@ class Pairs:
             regions = torch.from_numpy(cached[rows, view]).to(model.device).float()
         else:
             squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
-            crops = torch.from_numpy(random_crops(squares, generator)).to(model.device)
-            regions = model.regions(halved(crops) if small else crops)
+            crops = (
+                random_crops(halved(squares), CROP // 2, generator)
+                if small
+                else random_crops(squares, CROP, generator)
+            )
+            regions = model.regions(torch.from_numpy(crops).to(model.device))
         if self._options.photos.window < 1:
             return windows(regions, self._options.photos.window, generator)
         return regions
@@ -175,12 +180,6 @@ class Pairs:
                 self._dataset, self._positions, self._cache, self._progress.advance
             )
         return self._pixels
-
-
-def halved(photos: Tensor) -> Tensor:
-    """uint8 photos (B, H, W, 3) at half their size: means of 2 x 2 pixels."""
-    pixels = photos.permute(0, 3, 1, 2).float()
-    return F.avg_pool2d(pixels, 2).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Tensor:

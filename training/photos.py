@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from hficma.artifact import write_atomically
 from hficma.data.dataset import Dataset, open_dataset
@@ -92,18 +93,36 @@ def centre_crops(squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def random_crops(
-    squares: npt.NDArray[np.uint8], generator: np.random.Generator
+    squares: npt.NDArray[np.uint8], side: int, generator: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """The published training crop: a random 224 x 224 of the square, mirrored half the time."""
-    corners = generator.integers(2 * MARGIN + 1, size=(len(squares), 2))
+    """The published training crop: a random part of each square, mirrored half the time.
+
+    Args:
+        squares: (B, H, H, 3).
+        side: of the crops; 224 of 256 as published.
+        generator: draws the corners and the mirrors.
+
+    Returns:
+        (B, side, side, 3).
+    """
+    corners = generator.integers(squares.shape[1] - side + 1, size=(len(squares), 2))
     flips = generator.random(len(squares)) < 0.5
     crops = [
-        one[top : top + CROP, left : left + CROP]
+        one[top : top + side, left : left + side]
         for one, (top, left) in zip(squares, corners, strict=True)
     ]
     return np.stack(
         [crop[:, ::-1] if flip else crop for crop, flip in zip(crops, flips, strict=True)]
     )
+
+
+def halved(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Photos (B, H, W, 3) at half their size: means of 2 x 2 pixels."""
+    planes = torch.from_numpy(photos).permute(0, 3, 1, 2)
+    # At half size, bilinear interpolation is that mean, rounded once a direction; torch's kernel
+    # for uint8 takes a sixth of the time of pooling in float32.
+    means = F.interpolate(planes, scale_factor=0.5, mode="bilinear")
+    return means.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def cached_pixels(

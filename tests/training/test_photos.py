@@ -11,7 +11,7 @@ from hficma.data.dataset import open_dataset
 from hficma.images import preprocess
 from hficma.model import Model, ModelConfig, build_model
 from hficma.training.pairs import windows
-from hficma.training.photos import cached_pixels, cached_regions, random_crops, random_view
+from hficma.training.photos import cached_pixels, cached_regions, halved, random_crops, random_view
 from hficma.vectors import WordVectors
 
 
@@ -65,8 +65,17 @@ def test_random_crops_and_views_have_the_networks_size_and_repeat_with_the_seed(
     assert first.shape == (224, 224, 3)
     assert np.array_equal(first, again)
     squares = np.arange(2 * 256 * 256 * 3, dtype=np.uint32).astype(np.uint8)
-    crops = random_crops(squares.reshape(2, 256, 256, 3), np.random.default_rng(0))
+    crops = random_crops(squares.reshape(2, 256, 256, 3), 224, np.random.default_rng(0))
     assert crops.shape == (2, 224, 224, 3)
+
+
+def test_half_sized_photos_are_the_mean_of_their_pixels() -> None:
+    photos = np.random.default_rng(0).integers(256, size=(2, 8, 8, 3), dtype=np.uint8)
+    means = photos.reshape(2, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+    small = halved(photos)
+    assert small.dtype == np.uint8
+    assert np.abs(small - means).max() <= 1
+    assert np.abs(small - means).mean() < 0.5
 
 
 def test_windows_are_rectangles_of_the_grid() -> None:

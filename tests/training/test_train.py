@@ -22,7 +22,6 @@ from hficma.errors import ArtifactError, InputError
 from hficma.model import Model, load_model
 from hficma.training import load_options, presets, train
 from hficma.training.log import read_log
-from hficma.training.pairs import halved
 from hficma.workspace import Workspace
 
 Trained = Callable[..., Path]
@@ -178,15 +177,6 @@ def test_the_first_epochs_show_small_photos_and_the_last_ones_whole(
     trained("small", "trunk.schedule=tuned", "photos.small=0.5", "trainer.epochs=3")
     steps = len(seen) // 3
     assert seen == [112] * steps + [224] * 2 * steps
-
-
-def test_a_half_sized_photo_is_the_mean_of_its_pixels() -> None:
-    photos = torch.arange(2 * 4 * 4 * 3).view(2, 4, 4, 3).to(torch.uint8)
-    small = halved(photos)
-    assert small.shape == (2, 2, 2, 3)
-    assert small.dtype == torch.uint8
-    expected = photos[1, 2:, :2, 1].double().mean()
-    assert abs(float(small[1, 1, 0, 1]) - expected) <= 0.5
 
 
 @pytest.mark.parametrize("schedule", ["tuned", "alternate", "freeze-then-tune"])
