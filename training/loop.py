@@ -20,11 +20,12 @@ from hficma.training.averaging import RAW, RunningMean
 from hficma.training.config import Options
 from hficma.training.criterion import Criterion
 from hficma.training.log import Log
+from hficma.training.optimizer import Optimizer, Parameters
 from hficma.training.pairs import Pairs
 from hficma.training.recipes import RecipeTexts
 from hficma.training.run import RunDirectory, State
 from hficma.training.samplers import class_pair_batches, epoch_generator, shuffled_batches
-from hficma.training.schedule import Parameters, TrunkSchedule, learning_rate
+from hficma.training.schedule import TrunkSchedule, learning_rate
 from hficma.training.scoring import both_directions, encode, score_tables
 
 Positions = npt.NDArray[np.int64]
@@ -66,17 +67,7 @@ class Training:
         self.criterion.to(model.device)
         self.parameters = Parameters(model, self.criterion, options.text)
         self.schedule = TrunkSchedule(options.trunk)
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": self.parameters.trunk, "base": options.trunk.lr or options.optimizer.lr},
-                {"params": self.parameters.rest, "base": options.optimizer.lr},
-            ],
-            lr=options.optimizer.lr,
-            weight_decay=options.optimizer.weight_decay,
-        )
-        self.scaler = torch.amp.GradScaler(
-            model.device.type, enabled=options.trainer.precision == "fp16"
-        )
+        self.optimizer = Optimizer(options, self.parameters, model.device)
         self.mean = RunningMean(model, options.trainer.average)
         self.epoch, self.step, self.best = 0, 0, -1.0
 
@@ -116,16 +107,8 @@ class Training:
         self.criterion.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
-        for parameter, name in self.parameters.names.items():
-            moments = {
-                kind: tensors[f"adam.{kind}.{name}"]
-                for kind in ("step", "exp_avg", "exp_avg_sq")
-                if f"adam.{kind}.{name}" in tensors
-            }
-            if moments:
-                moments["step"] = moments["step"].cpu()
-                self.optimizer.state[parameter] = moments
-        self.scaler.load_state_dict(state.record["scaler"])
+        self.optimizer.restore(tensors)
+        self.optimizer.scaler.load_state_dict(state.record["scaler"])
         self.schedule.load_state(state.record["schedule"])
         self.epoch, self.step = state.record["epoch"], state.record["step"]
         self.best = state.record["best"]
@@ -190,20 +173,11 @@ class Training:
                 classes=torch.from_numpy(self.classes[rows]).to(model.device),
                 generator=draw,
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss.value).backward()
-        trained = [*self.parameters.trunk, *self.parameters.rest]
-        distributed.sum_gradients(trained)
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(trained, options.optimizer.clip or float("inf"))
+        norm = self.optimizer.step(loss.value)
         value = float(loss.value.detach())
         if np.isfinite(value):
-            # A loss that is no number must not reach the weights; fp16 steps are also skipped
-            # by the scaler where a gradient overflows.
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
             self.mean.update()
-        return {"loss": value, "norm": float(norm), **loss.parts}
+        return {"loss": value, "norm": norm, **loss.parts}
 
     def _recipes(self, rows: Positions, show: np.random.Generator) -> RecipeBatch:
         text = self.options.text
@@ -224,9 +198,7 @@ class Training:
     def _set_rate(self, number: int, batches: int) -> float:
         progress = self.epoch - 1 + (number + 1) / batches
         share = learning_rate(self.options.optimizer, progress, self.options.trainer.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * share
-        return float(self.optimizer.param_groups[1]["lr"])
+        return self.optimizer.set_rate(share)
 
     def _keeps(self) -> bool:
         options = self.options.trainer
@@ -276,18 +248,14 @@ class Training:
         return {**record, "recall_sum": sum(one.recall_sum for one in found.values())}
 
     def _state(self) -> State:
-        tensors = {
-            f"adam.{kind}.{name}": torch.as_tensor(value)
-            for parameter, name in self.parameters.names.items()
-            for kind, value in self.optimizer.state.get(parameter, {}).items()
-        }
+        tensors = self.optimizer.state()
         tensors |= {f"criterion.{k}": v for k, v in self.criterion.state_dict().items()}
         record = {
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
             "schedule": self.schedule.state(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.optimizer.scaler.state_dict(),
         }
         return State({**tensors, **self.mean.raw()}, record)
 

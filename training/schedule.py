@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import nn
-
 from hficma.model import Model
-from hficma.training.config import OptimizerOptions, TextOptions, TrunkOptions
+from hficma.training.config import OptimizerOptions, TrunkOptions
+from hficma.training.optimizer import Parameters
 
 LATER_PATIENCE = 4
 """Validations without a gain before the second and later turns of `alternate`, as published."""
@@ -74,29 +73,6 @@ class TrunkSchedule:
         self._idle, self._patience = record["idle"], record["patience"]
         self.trunk, self.rest = record["trunk"], record["rest"]
         self.touched = record["touched"]
-
-
-class Parameters:
-    """The model's parameters that may be trained, trunk and rest apart."""
-
-    def __init__(self, model: Model, head: nn.Module, options: TextOptions) -> None:
-        fixed: set[str] = set()
-        if not options.tune_words:
-            fixed.add("ingredient_words.")
-        if not options.tune_sentences:
-            fixed.add("sentence_encoder.")
-        self.trunk: list[nn.Parameter] = []
-        self.rest: list[nn.Parameter] = []
-        self.names: dict[nn.Parameter, str] = {}
-        for name, parameter in model.named_parameters():
-            if any(name.startswith(prefix) for prefix in fixed) or not parameter.requires_grad:
-                parameter.requires_grad_(False)
-                continue
-            self.names[parameter] = name
-            (self.trunk if name.startswith("trunk.") else self.rest).append(parameter)
-        for name, parameter in head.named_parameters():
-            self.names[parameter] = f"criterion.{name}"
-            self.rest.append(parameter)
 
 
 def learning_rate(options: OptimizerOptions, progress: float, epochs: int) -> float:

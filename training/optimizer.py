@@ -1,0 +1,148 @@
+"""What a run trains, and by what: AdamW, or Muon for hidden layers and AdamW for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hficma.model import Model
+from hficma.training import distributed
+from hficma.training.config import Options, TextOptions
+from hficma.training.muon import Muon
+
+PIXEL_CHANNELS = 3
+"""Layers that read, or give, no more channels than these are no hidden ones."""
+
+
+class Parameters:
+    """The model's parameters that may be trained, trunk and rest apart.
+
+    Args:
+        model: whose weights are trained.
+        head: of the loss, trained with the rest.
+        options: whether words and sentences are trained.
+    """
+
+    def __init__(self, model: Model, head: nn.Module, options: TextOptions) -> None:
+        fixed: set[str] = set()
+        if not options.tune_words:
+            fixed.add("ingredient_words.")
+        if not options.tune_sentences:
+            fixed.add("sentence_encoder.")
+        self.trunk: list[nn.Parameter] = []
+        self.rest: list[nn.Parameter] = []
+        self.names: dict[nn.Parameter, str] = {}
+        for name, parameter in model.named_parameters():
+            if any(name.startswith(prefix) for prefix in fixed) or not parameter.requires_grad:
+                parameter.requires_grad_(False)
+                continue
+            self.names[parameter] = name
+            (self.trunk if name.startswith("trunk.") else self.rest).append(parameter)
+        for name, parameter in head.named_parameters():
+            self.names[parameter] = f"criterion.{name}"
+            self.rest.append(parameter)
+        self.matrices = _hidden_matrices(model) & self.names.keys()
+
+
+class Optimizer:
+    """What the loop steps: one optimizer or two, under one learning rate.
+
+    Args:
+        options: of the run.
+        parameters: what is trained.
+        device: where they are.
+    """
+
+    def __init__(self, options: Options, parameters: Parameters, device: torch.device) -> None:
+        own = options.optimizer
+        self._rate, self._clip, self._parameters = own.lr, own.clip, parameters
+        matrices = parameters.matrices if own.name == "muon" else set()
+        sides = (
+            (parameters.trunk, options.trunk.lr or own.lr),
+            (parameters.rest, own.lr),
+        )
+
+        def groups(*, of_matrices: bool) -> list[dict[str, Any]]:
+            chosen = (
+                ([one for one in side if (one in matrices) == of_matrices], base)
+                for side, base in sides
+            )
+            return [{"params": some, "base": base} for some, base in chosen if some]
+
+        decay = own.weight_decay
+        self._parts: dict[str, torch.optim.Optimizer] = {
+            "adam": torch.optim.AdamW(groups(of_matrices=False), weight_decay=decay)
+        }
+        if matrices:
+            self._parts["muon"] = Muon(groups(of_matrices=True), weight_decay=decay)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=options.trainer.precision == "fp16")
+
+    def set_rate(self, share: float) -> float:
+        """Take this share of the learning rate; returns that of everything but the trunk."""
+        for part in self._parts.values():
+            for group in part.param_groups:
+                group["lr"] = group["base"] * share
+        return self._rate * share
+
+    def step(self, loss: Tensor) -> float:
+        """Move the parameters against the gradient of a loss.
+
+        Args:
+            loss: a scalar of this process's share of the batch.
+
+        Returns:
+            the gradient's L2 norm before it is clipped.
+        """
+        trained = [*self._parameters.trunk, *self._parameters.rest]
+        for parameter in trained:
+            parameter.grad = None
+        self.scaler.scale(loss).backward()
+        distributed.sum_gradients(trained)
+        for part in self._parts.values():
+            self.scaler.unscale_(part)
+        norm = torch.nn.utils.clip_grad_norm_(trained, self._clip or float("inf"))
+        if torch.isfinite(loss):
+            # A loss that is no number must not reach the weights; fp16 steps are also skipped
+            # by the scaler where a gradient overflows.
+            for part in self._parts.values():
+                self.scaler.step(part)
+            self.scaler.update()
+        return float(norm)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed run must know, as `adam.exp_avg.NAME`, `muon.momentum.NAME`, ..."""
+        return {
+            f"{label}.{kind}.{name}": torch.as_tensor(value)
+            for label, part in self._parts.items()
+            for parameter, name in self._parameters.names.items()
+            for kind, value in part.state.get(parameter, {}).items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave, on the parameters' device."""
+        parameters = {name: parameter for parameter, name in self._parameters.names.items()}
+        for key, value in tensors.items():
+            label, _, rest = key.partition(".")
+            kind, _, name = rest.partition(".")
+            if label in self._parts:
+                own = self._parts[label].state[parameters[name]]
+                own[kind] = value.cpu() if kind == "step" else value
+
+
+def _hidden_matrices(model: Model) -> set[nn.Parameter]:
+    """Weights from features to features: what Muon is for.
+
+    Those that read pixels, words or one number, or give one, have no directions to even out;
+    nor have the kernels of depthwise convolutions.
+    """
+    layers = (nn.Linear, nn.Conv2d, nn.RNNBase)
+    return {
+        parameter
+        for module in model.modules()
+        if isinstance(module, layers)
+        for parameter in module.parameters(recurse=False)
+        if parameter.ndim > 1 and min(parameter.shape[:2]) > PIXEL_CHANNELS
+    }
