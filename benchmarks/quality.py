@@ -15,7 +15,6 @@ called again, whole or `--only` in parts, runs that are in the file already are 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import time
@@ -45,9 +44,10 @@ from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS, bags, figures, ranks, summary
 from hficma.model import load_model
 from hficma.progress import Progress
+from hficma.training.config import Options
 from hficma.training.evaluation import encode_positions
 from hficma.training.launch import train_on
-from hficma.training.options import load_options, to_tree
+from hficma.training.options import flatten, load_options, to_tree
 from hficma.training.scoring import ScoreTables, score_tables
 
 FOLDS = 5
@@ -172,18 +172,15 @@ class Quality:
         by_name = {one["name"]: one for one in known}
         records = []
         for method in METHODS:
-            options = method.preset and to_tree(
-                load_options(method.preset, [*VECTORS, *method.overrides])
-            )
-            digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+            options = _options(method)
             before = by_name.get(method.name, {})
             records.append(
                 {
                     "name": method.name,
                     "note": method.note,
                     "overrides": list(method.overrides),
-                    "options": digest[:16],
-                    "runs": before["runs"] if before.get("options") == digest[:16] else [],
+                    "options": options,
+                    "runs": before["runs"] if _alike(before.get("options"), options) else [],
                 }
             )
         return records
@@ -211,6 +208,27 @@ class Quality:
             model = load_model(run)
         found = encode_positions(model, dataset, rows, Progress())
         return score_tables(model, found.image, found.recipe)
+
+
+def _options(method: Method) -> dict[str, Any]:
+    """Every option that a method is trained with, but for the seed and where files are."""
+    if method.preset is None:
+        return {}
+    tree = to_tree(load_options(method.preset, [*VECTORS, *method.overrides]))
+    found: dict[str, Any] = json.loads(json.dumps(flatten(tree)))
+    return found
+
+
+def _alike(known: object, options: dict[str, Any]) -> bool:
+    """Whether runs made with the known options are what these give.
+
+    An option that there was not yet when they were made must have its default, which is to leave
+    everything as it was.
+    """
+    if not isinstance(known, dict) or any(options.get(name, ...) != known[name] for name in known):
+        return False
+    defaults = flatten(to_tree(Options()))
+    return all(options[name] == defaults.get(name, ...) for name in options.keys() - known.keys())
 
 
 def _finished(report: Record, records: Sequence[Record]) -> Record:

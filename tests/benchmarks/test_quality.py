@@ -145,13 +145,26 @@ def test_runs_of_other_options_or_another_dataset_are_not_taken_over(tmp_path: P
     file = tmp_path / "report.json"
     _Drawn(open_dataset("sample:200")).test(1, ["vse"], file)
     stale = json.loads(file.read_text())
-    stale["methods"][1]["options"] = "other"
+    stale["methods"][1]["options"]["optimizer.lr"] *= 2
     file.write_text(json.dumps(stale))
     again = _Drawn(open_dataset("sample:200"))
     again.test(1, ["vse"], file)
     assert again.trained == [("vse", 1)]
     with pytest.raises(InputError, match="dataset"):
         _Drawn(open_dataset("sample:300")).test(1, ["vse"], file)
+
+
+def test_an_option_that_is_new_since_must_have_its_default(tmp_path: Path) -> None:
+    """One new option must not cost half an hour; nor may runs without it pass for runs with it."""
+    dataset, file = open_dataset("sample:200"), tmp_path / "report.json"
+    _Drawn(dataset).test(1, ["best", "hf-icma-small"], file)
+    older = json.loads(file.read_text())
+    for method in older["methods"]:
+        del method["options"]["optimizer.name"]
+    file.write_text(json.dumps(older))
+    again = _Drawn(dataset)
+    again.test(1, ["best", "hf-icma-small"], file)
+    assert again.trained == [("hf-icma-small", 1)], "it alone names an optimizer"
 
 
 def test_a_mistyped_method_is_told() -> None:
