@@ -119,8 +119,8 @@ def random_crops(
 def halved(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Photos (B, H, W, 3) at half their size: means of 2 x 2 pixels."""
     planes = torch.from_numpy(photos).permute(0, 3, 1, 2)
-    # At half size, bilinear interpolation is that mean, rounded once a direction; torch's kernel
-    # for uint8 takes a sixth of the time of pooling in float32.
+    # At half size, bilinear interpolation is that mean, rounded once a direction; torch has a
+    # kernel of it for uint8, where pooling would copy everything to float32 first.
     means = F.interpolate(planes, scale_factor=0.5, mode="bilinear")
     return means.permute(0, 2, 3, 1).contiguous().numpy()
 
