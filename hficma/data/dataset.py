@@ -96,10 +96,18 @@ class JsonlDataset(RecipeList):
         strict: bool = False,
         on_bad: Callable[[str], None] | None = None,
     ) -> None:
-        recipes = list(read_jsonl(path, strict=strict, on_bad=on_bad))
+        recipes: dict[Recipe, None] = {}
+        for recipe in read_jsonl(path, strict=strict, on_bad=on_bad):
+            if recipe in recipes:
+                message = f"{path}: recipe {recipe.id} ({recipe.title!r}) is there twice"
+                if strict:
+                    raise InputError(message)
+                if on_bad is not None:
+                    on_bad(message)
+            recipes[recipe] = None
         if not recipes:
             raise InputError(f"{path}: holds no usable recipe")
-        super().__init__(recipes, name=str(path.resolve()), folder=path.parent)
+        super().__init__(list(recipes), name=str(path.resolve()), folder=path.parent)
 
 
 def open_dataset(

@@ -213,12 +213,12 @@ class _Import:
             self._on_bad(text)
 
         for found in self._source.recipes(strict=self._strict, on_bad=note, scratch=scratch):
-            identity = found.recipe.id
+            identity, title = found.recipe.id, found.recipe.title
             if identity not in seen:
                 seen.add(identity)
                 yield found
                 continue
-            text = f"{self._source.path}: recipe {identity} is there twice"
+            text = f"{self._source.path}: recipe {identity} ({title!r}) is there twice"
             if self._strict:
                 raise InputError(text)
             note(text)

@@ -109,7 +109,7 @@ def test_deep_json_ld_ends() -> None:
     for _ in range(5000):
         steps = [steps]
     node = {"@type": "Recipe", "recipeIngredient": ["egg"], "recipeInstructions": steps}
-    assert to_recipe(node, where="page", default_id="x").instructions == ()
+    assert to_recipe(node, where="page").instructions == ()
 
 
 def test_json_ld_as_sites_write_it() -> None:
@@ -123,7 +123,7 @@ def test_json_ld_as_sites_write_it() -> None:
     )
     (block,) = json_ld_blocks(page)
     (node,) = recipe_nodes(json.loads(block))
-    recipe = to_recipe(node, where="page", default_id="x")
+    recipe = to_recipe(node, where="page")
     assert recipe.title == "Mac & Cheese"
     assert recipe.ingredients == ("1 egg", "2 cups milk")
     assert recipe.instructions == ("Mix.", "Bake.")

@@ -93,7 +93,7 @@ class FolderSource(Source):
 
     def _reader(self, file: Path, name: str, node: Any) -> Callable[[], SourceRecipe]:
         def read() -> SourceRecipe:
-            recipe = to_recipe(node, where=f"{file} ({name})", default_id=name)
+            recipe = to_recipe(node, where=f"{file} ({name})")
             photos = (self._local(file, address) for address in image_addresses(node))
             return SourceRecipe(recipe=recipe, images=tuple(photo for photo in photos if photo))
 
@@ -101,7 +101,7 @@ class FolderSource(Source):
 
     def _plain(self, file: Path, name: str, record: Any) -> Callable[[], SourceRecipe]:
         def read() -> SourceRecipe:
-            recipe = Recipe.parse(record, where=f"{file} ({name})", default_id=name)
+            recipe = Recipe.parse(record, where=f"{file} ({name})")
             photo = self._local(file, recipe.image) if recipe.image else self._beside(file)
             return SourceRecipe(recipe=recipe, images=(photo,) if photo else ())
 

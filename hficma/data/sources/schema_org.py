@@ -64,7 +64,7 @@ def recipe_nodes(value: object, depth: int = 0) -> Iterator[Mapping[str, Any]]:
             yield from recipe_nodes(value.get(key), depth + 1)
 
 
-def to_recipe(node: Mapping[str, Any], *, where: str, default_id: str) -> Recipe:
+def to_recipe(node: Mapping[str, Any], *, where: str) -> Recipe:
     """A Recipe object as the project's recipe; `image` is the first photo's address.
 
     Raises:
@@ -72,7 +72,6 @@ def to_recipe(node: Mapping[str, Any], *, where: str, default_id: str) -> Recipe
     """
     images = image_addresses(node)
     record = {
-        "id": default_id,
         "title": _text(node.get("name")) or "",
         "ingredients": list(_texts(node.get("recipeIngredient") or node.get("ingredients"))),
         "instructions": list(_texts(node.get("recipeInstructions"))),
