@@ -1,0 +1,224 @@
+"""How much may come from outside: every limit on bytes, pixels, depth and time, in one place.
+
+A file, a page or a photo that was not made here is read through one of the functions below, or
+measured against one of these numbers before anything of its size is allocated. Each number is far
+above what real inputs reach and far below what hurts; what goes past it is an `InputError` of one
+line.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import json
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+from hficma.errors import InputError
+
+MEGABYTE = 1_000_000
+
+PHOTO_BYTES = 300 * MEGABYTE
+"""A photo's file; a 200-megapixel HEIC or JPEG takes 10 to 60 MB, a 16-bit TIFF 300 MB."""
+PHOTO_PIXELS = 100_000_000
+"""Pixels that are decoded; JPEGs are decoded at a reduced size where that is enough."""
+TEXT_BYTES = 20 * MEGABYTE
+"""A page, a recipe or any other text that is read whole; the longest saved pages take 5 MB."""
+LINE_BYTES = 4 * MEGABYTE
+"""A line of a JSONL file."""
+JSON_DEPTH = 100
+"""Lists and objects inside each other; JSON-LD graphs reach about 15."""
+GZIP_RATIO = 200
+"""Bytes out for a byte in: text reaches 5 to 20, DEFLATE's utmost is 1,032 ..."""
+GZIP_FREE_BYTES = 64 * MEGABYTE
+"""... and below so many bytes nobody minds."""
+
+_OTHER_KINDS = (
+    (stat.S_ISDIR, "is a directory"),
+    (stat.S_ISFIFO, "is a pipe"),
+    (stat.S_ISCHR, "is a device"),
+    (stat.S_ISBLK, "is a device"),
+    (stat.S_ISSOCK, "is a socket"),
+)
+
+
+def open_regular_file(path: str | os.PathLike[str], *, what: str = "a file") -> IO[bytes]:
+    """Open a file for reading, if it is one.
+
+    Args:
+        path: of the file; a link to a file is followed.
+        what: what it should be ("an image file"), for the message.
+
+    Raises:
+        InputError: missing, not permitted, a directory, pipe, device or socket.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for its writer, for ever; the kind is asked of the
+    # open descriptor, since a name can be replaced between a look at it and the opening.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    except (OSError, ValueError) as error:
+        if os.path.isdir(path):  # which Windows does not open
+            raise InputError(f"{path}: is a directory; give {what}") from error
+        if isinstance(error, OSError) and error.errno == errno.ENXIO:
+            raise InputError(f"{path}: is a socket; give {what}") from error
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = next((text for test, text in _OTHER_KINDS if test(mode)), "is no regular file")
+        raise InputError(f"{path}: {kind}; give {what}")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular_file(
+    path: str | os.PathLike[str], *, limit: int = TEXT_BYTES, what: str = "a file"
+) -> bytes:
+    """Read a file whole, if it is one and not too long.
+
+    Args:
+        path: of the file.
+        limit: bytes it may have.
+        what: what it should be, for the message.
+
+    Raises:
+        InputError: as `open_regular_file`, longer than `limit`, or the disk cannot read it.
+    """
+    with open_regular_file(path, what=what) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            # One byte past the limit: a file may grow while it is read.
+            content = file.read(limit + 1) if size <= limit else b""
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+    if max(size, len(content)) > limit:
+        raise InputError(
+            f"{path}: has {max(size, len(content)):,} bytes; {what} may have {limit:,}"
+        )
+    return content
+
+
+def parse_json(content: str | bytes, *, name: str, limit: int = TEXT_BYTES) -> Any:
+    """Decode JSON of bounded length and depth.
+
+    Args:
+        content: text, or UTF-8, UTF-16 or UTF-32 with or without a byte order mark.
+        name: how to name it in an error.
+        limit: bytes or characters it may have.
+
+    Raises:
+        InputError: too long, too deep, or no JSON.
+    """
+    if len(content) > limit:
+        raise InputError(f"{name}: has {len(content):,} bytes; JSON may have {limit:,} here")
+    try:
+        if isinstance(content, bytes):
+            content = content.decode(json.detect_encoding(content))
+        value = json.loads(content.removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: is not UTF-8 text") from error
+    except RecursionError as error:
+        raise InputError(f"{name}: is nested deeper than {JSON_DEPTH} levels") from error
+    except ValueError as error:
+        raise InputError(f"{name}: is not valid JSON ({error})") from error
+    # Most records have fewer brackets than levels are allowed: then nothing need be walked.
+    if content.count("[") + content.count("{") > JSON_DEPTH and _depth_exceeds(value, JSON_DEPTH):
+        raise InputError(f"{name}: is nested deeper than {JSON_DEPTH} levels")
+    return value
+
+
+def gunzip(content: bytes, *, name: str, limit: int = TEXT_BYTES) -> bytes:
+    """Decompress gzip, at most `limit` bytes of it.
+
+    Raises:
+        InputError: longer, or no gzip.
+    """
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            plain = file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{name}: is no whole gzip file ({error})") from error
+    if len(plain) > limit:
+        raise InputError(f"{name}: unpacks to more than {limit:,} bytes")
+    return plain
+
+
+def open_gzip(path: str | os.PathLike[str], *, what: str = "a file") -> IO[bytes]:
+    """Open a gzip file for reading as a stream of any length, but no bomb.
+
+    Raises:
+        InputError: as `open_regular_file`; while reading, where more than `GZIP_RATIO` bytes come
+            out for a byte that went in.
+    """
+    return io.BufferedReader(_BoundedGzip(open_regular_file(path, what=what), str(path)))
+
+
+class _BoundedGzip(io.RawIOBase):
+    """A gzip stream that stops where what comes out is out of proportion to what went in."""
+
+    def __init__(self, compressed: IO[bytes], name: str) -> None:
+        self._compressed = compressed
+        self._file = gzip.GzipFile(fileobj=compressed)
+        self._name = name
+        self._out = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._file.read(len(buffer))
+        except zlib.error as error:
+            raise OSError(str(error)) from error
+        self._out += len(content)
+        read = max(1, self._compressed.tell())
+        if self._out > GZIP_FREE_BYTES and self._out > GZIP_RATIO * read:
+            raise InputError(
+                f"{self._name}: unpacks to over {GZIP_RATIO} times its size; "
+                "if it is meant so, unpack it first"
+            )
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+            self._compressed.close()
+        super().close()
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, without the number and the path that an OSError puts around it."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def printable_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that any UTF-8 file or stream takes (names need not be UTF-8)."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_regular_file(path: Path) -> bool:
+    """Return whether the path is a file, or a link to one; never an error."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the system, or with a zero byte
+        return False
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    """Return whether lists and objects lie more than `limit` deep, without recursion."""
+    level: list[Any] = [value]
+    for _ in range(limit + 1):
+        level = [
+            item
+            for holder in level
+            if isinstance(holder, (list, dict))
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+        if not level:
+            return False
+    return any(isinstance(item, (list, dict)) for item in level)
