@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hficma.benchmarks.measure import (
@@ -34,6 +33,7 @@ from hficma.model import HFICMA, Model, ModelConfig, Side, build_model, load_mod
 from hficma.model.base import Tokens
 from hficma.model.numerics import unit_rows
 from hficma.model.similarity import pair_scores, tabulate
+from hficma.terminal import TextConsole
 from hficma.training.options import load_options
 from hficma.vectors import WordVectors
 
@@ -220,7 +220,7 @@ def main(
 
     Example: python -m hficma.benchmarks.branches --json branches.json
     """
-    console = Console()
+    console = TextConsole()
     with tempfile.TemporaryDirectory() as folder:
         path = bundle or Path(folder) / "bundle"
         export = None

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hficma.artifact import write_atomically
@@ -26,6 +25,7 @@ from hficma.engine import Bundle, build_index
 from hficma.engine.writing import processors
 from hficma.errors import InputError
 from hficma.progress import Progress
+from hficma.terminal import TextConsole
 from hficma.workspace import Workspace
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -40,7 +40,7 @@ class _Report:
     """Tables as they are made: printed, and kept in the file at once."""
 
     def __init__(self, threads: int, file: Path | None) -> None:
-        self._console = Console()
+        self._console = TextConsole()
         self._file = file
         self._record: dict[str, Any] = {"tables": {}}
         if file is not None and file.is_file():

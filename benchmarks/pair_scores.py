@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from hficma.benchmarks.published import multiply_adds, published_scores
 from hficma.model.fusion import CrossFusion
 from hficma.model.numerics import unit_rows
 from hficma.model.similarity import pair_scores, project, tabulate
+from hficma.terminal import TextConsole
 
 REGIONS = 49
 GEMM_SIZE = 1024
@@ -162,7 +162,7 @@ def main(
         ("float32, 32 x 32, 20 ingredients", 32, full[:32], torch.float32),
         ("float32, 1 photo x 100 recipes of real lengths", 1, real, torch.float32),
     ]
-    console = Console()
+    console = TextConsole()
     machine = environment()
     if any(name in machine["processor"] for name in ("avx512_bf16", "amx")):
         title = "bfloat16, 1 photo x 100 recipes of 20 ingredients"

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 import typer
 from PIL import Image
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS, figures, ranks
 from hficma.model import Model, load_model
 from hficma.recipe import Recipe
+from hficma.terminal import TextConsole
 from hficma.training.run import RunDirectory
 from hficma.training.scoring import score_tables
 
@@ -265,7 +265,7 @@ def main(
     Example: hficma bench sample_hardness --run workspace/runs/mine
     """
     found = measure(data, run, train=train, bag=bag)
-    Console().print(report(found["rows"], f"{found['data']} (synthetic), {bag} test items"))
+    TextConsole().print(report(found["rows"], f"{found['data']} (synthetic), {bag} test items"))
     if json_file:
         json_file.write_text(json.dumps(found, indent=1), encoding="utf-8")
 

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hficma.benchmarks.measure import environment, peak_resident_mb
@@ -22,6 +21,7 @@ from hficma.benchmarks.published import published_scores
 from hficma.model.fusion import CrossFusion
 from hficma.model.numerics import unit_rows
 from hficma.model.similarity import pair_scores, project
+from hficma.terminal import TextConsole
 
 REGIONS = 49
 SLOTS = 20
@@ -105,7 +105,7 @@ def main(
             f"{figure['step_mb']:.0f}",
             f"{figure['step_mb'] / base['step_mb']:.2f}" if same else "",
         )
-    Console().print(table)
+    TextConsole().print(table)
     if json_file is not None:
         report = {"environment": environment(), "width": width, "figures": figures}
         json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")

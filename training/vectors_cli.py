@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hficma.printable import json_text, printable
+from hficma.terminal import TextConsole, progress_bars
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -148,15 +150,12 @@ def _check_free(out: Path) -> None:
 
 
 def _bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    return progress_bars(TextConsole(stderr=True))
 
 
 def _tell(out: Path, as_json: bool, **facts: int) -> None:
     if as_json:
-        typer.echo(json.dumps({"out": str(out), **facts}))
+        typer.echo(json_text({"out": str(out), **facts}))
     else:
-        typer.echo(f"{out}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
+        counts = ", ".join(f"{key} {value}" for key, value in facts.items())
+        typer.echo(printable(f"{out}: {counts}"))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, NoReturn
+from typing import Annotated, ClassVar, NoReturn, cast
 
 import typer
 
 from hficma.cli.lazy import LazyGroup
 from hficma.errors import HficmaError
+from hficma.printable import one_line, printable_lines
+
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
+"""Typer's base of what is wrong with the words of a command line; it exports only leaves of it."""
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -59,14 +64,25 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A title that the terminal's encoding lacks is shown as escapes, not as a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _stop("interrupted; what was finished is kept, nothing is half-written", _INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
     except HficmaError as error:
         _stop(str(error), error.exit_code)
-    except SystemExit as ended:
-        if ended.code == _INTERRUPTED:
-            _stop("interrupted; what was finished is kept, nothing is half-written", _INTERRUPTED)
-        raise
+    except UsageError as error:
+        # Its text quotes what was typed, which a shell may have completed to any file's name.
+        shown = io.StringIO()
+        error.show(file=shown)
+        print(printable_lines(shown.getvalue()), end="", file=sys.stderr)
+        sys.exit(_BAD_INPUT)
+    except typer.Abort:
+        _stop("not done: nothing was confirmed", 1)
     except BrokenPipeError:
         # The reader of our output has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,7 +101,6 @@ def main() -> NoReturn:
             f"pip install 'hficma[{extra}]'",
             _BAD_INPUT,
         )
-    sys.exit(0)
 
 
 _EXTRAS = {
@@ -107,5 +122,5 @@ _EXTRAS = {
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    print(f"hficma: {message}", file=sys.stderr)
+    print(f"hficma: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

@@ -92,7 +92,7 @@ def bench(
     with Bars() as bars:
         path = run_bench(options, Workspace.default(), bars, out=out)
     print(Report.read(path).markdown(), end="")
-    stdout.print(f"report: {path / 'report.html'}", highlight=False)
+    stdout.print_line(f"report: {path / 'report.html'}")
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,36 +16,37 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 import hficma.progress
+from hficma.printable import json_text, printable
+from hficma.terminal import TextConsole
 
 if TYPE_CHECKING:
     from hficma.engine import Answer
 
-stdout = Console()
-stderr = Console(stderr=True)
+stdout = TextConsole()
+stderr = TextConsole(stderr=True)
 
 MAX_BAD_SHOWN = 10
 
 
 def print_json(value: object) -> None:
     """One JSON value on stdout."""
-    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+    print(json_text(value, indent=1))
 
 
 def note(text: str) -> None:
     """Something a user should know, on stderr."""
-    stderr.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+    stderr.print_line(text, style="dim")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are figures."""
-    made = Table(title=title, title_justify="left")
+    made = Table(title=printable(title), title_justify="left")
     for position, column in enumerate(columns):
         made.add_column(column, justify="left" if position == 0 else "right")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(printable, row))
     return made
 
 
@@ -57,7 +56,7 @@ class Bars(hficma.progress.Progress):
     def __init__(self) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -134,7 +133,7 @@ class Bars(hficma.progress.Progress):
 
 def print_answer(answer: Answer, *, asked: str) -> None:
     """A table of hits, and in one line how they were found."""
-    found = Table(title=asked, title_justify="left", expand=True)
+    found = Table(title=printable(asked), title_justify="left", expand=True)
     found.add_column("#", justify="right", width=3)
     found.add_column("title", ratio=1, overflow="ellipsis", no_wrap=True)
     for column in ("S", "global", "local"):
@@ -143,11 +142,11 @@ def print_answer(answer: Answer, *, asked: str) -> None:
     for hit in answer.hits:
         found.add_row(
             str(hit.rank),
-            Text(hit.title or hit.id),
+            printable(hit.title or hit.id),
             f"{hit.score:.3f}",
             f"{hit.global_score:.3f}",
             "" if hit.local_score is None else f"{hit.local_score:.3f}",
-            Text(", ".join(hit.ingredients)),
+            printable(", ".join(hit.ingredients)),
         )
     stdout.print(found)
     proved = (
@@ -155,10 +154,9 @@ def print_answer(answer: Answer, *, asked: str) -> None:
         if answer.certified >= len(answer.hits)
         else f"first {answer.certified} of {len(answer.hits)} ranks certified (--exact proves all)"
     )
-    stdout.print(
+    stdout.print_line(
         f"{answer.scored} of {answer.searched} items scored; {proved}; "
-        f"{answer.milliseconds.get('total', 0):.0f} ms",
-        highlight=False,
+        f"{answer.milliseconds.get('total', 0):.0f} ms"
     )
     for line in answer.notes:
         note(line)

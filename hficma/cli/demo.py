@@ -51,12 +51,9 @@ def demo(
     print_answer(answer, asked=f"{photo} among {len(shelf)} recipes it never saw in training")
     place = next((hit.rank for hit in answer.hits if hit.id == asked.id), None)
     own = f"rank {place}" if place is not None else "not among the first 10"
-    stdout.print(f'the dish in the photo is "{asked.title}": {own}', highlight=False)
-    stdout.print(
-        f"again:    hficma search --image {photo}\n"
-        "figures:  hficma eval\n"
-        "your own: hficma train --data recipes.jsonl model.backbone=mobilenet_v2 "
-        "trunk.weights=FILE",
-        highlight=False,
-        markup=False,
+    stdout.print_line(f'the dish in the photo is "{asked.title}": {own}')
+    stdout.print_line(f"again:    hficma search --image {photo}")
+    stdout.print_line("figures:  hficma eval")
+    stdout.print_line(
+        "your own: hficma train --data recipes.jsonl model.backbone=mobilenet_v2 trunk.weights=FILE"
     )

@@ -55,7 +55,9 @@ def doctor(
     stdout.print(table("runtimes", ("runtime", "state"), [[k, v] for k, v in runtimes.items()]))
     both = [names for names in _DISTRIBUTIONS.values() if len(names) > 1 and _all_installed(names)]
     for names in both:
-        stdout.print(f"{' and '.join(names)} are both installed and own the same files: remove one")
+        stdout.print_line(
+            f"{' and '.join(names)} are both installed and own the same files: remove one"
+        )
 
 
 def _runtimes() -> dict[str, str]:

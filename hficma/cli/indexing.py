@@ -80,9 +80,9 @@ def make(
         )  # fmt: skip
     count = _info(path)["items"]
     left_out = f", {bars.left_out} left out" if bars.left_out else ""
-    stdout.print(f"index: {path} ({count} {of}{left_out})", highlight=False)
+    stdout.print_line(f"index: {path} ({count} {of}{left_out})")
     query = "--image photo.jpg" if of == "recipes" else '--ingredients "tomato, basil"'
-    stdout.print(f"next: hficma search {query}", highlight=False)
+    stdout.print_line(f"next: hficma search {query}")
 
 
 @app.command("add")
@@ -99,7 +99,7 @@ def add(
         dataset = _opened(data, None, strict=strict, on_bad=bars.bad)
         progress = bars.counting("adding")
         added = writer.add(dataset, strict=strict, on_bad=bars.bad, progress=progress)
-    stdout.print(f"index: {path} ({added} added)", highlight=False)
+    stdout.print_line(f"index: {path} ({added} added)")
 
 
 @app.command("remove")
@@ -112,7 +112,7 @@ def remove(
     path = _path(index)
     with IndexWriter(path) as writer:
         removed = writer.remove(ids)
-    stdout.print(f"index: {path} ({removed} removed)", highlight=False)
+    stdout.print_line(f"index: {path} ({removed} removed)")
 
 
 @app.command("compact")
@@ -123,7 +123,7 @@ def compact(index: Index = None) -> None:
     path = _path(index)
     with Bars() as bars, IndexWriter(path) as writer:
         writer.compact(progress=bars.counting("compacting"))
-    stdout.print(f"index: {path} ({len(_info(path)['shards'])} shards)", highlight=False)
+    stdout.print_line(f"index: {path} ({len(_info(path)['shards'])} shards)")
 
 
 @app.command("info")
@@ -154,10 +154,9 @@ def verify(index: Index = None, bundle: Bundle = None, data: Data = None) -> Non
         found = verify_index(
             path, bundle=bundle, dataset=dataset, progress=bars.counting("verifying")
         )
-    stdout.print(
+    stdout.print_line(
         f"{path}: {found.files} files, {found.items} items, {found.encoded_again} encoded again "
-        f"(largest difference {found.largest_difference:.1e})",
-        highlight=False,
+        f"(largest difference {found.largest_difference:.1e})"
     )
     if found.problems:
         raise ArtifactError("; ".join(found.problems))

@@ -37,8 +37,8 @@ def train(
             preset, overrides or (), data=data, run=run, resume=resume,
             workspace=Workspace.default(), progress=bars,
         )  # fmt: skip
-    stdout.print(f"run: {path}", highlight=False)
-    stdout.print("next: hficma export", highlight=False)
+    stdout.print_line(f"run: {path}")
+    stdout.print_line("next: hficma export")
 
 
 def evaluate(
@@ -100,7 +100,7 @@ def compare(
     if differing:
         stdout.print(table("options that differ", ("option", *names), differing))
     if found.curves:
-        stdout.print(f"curves: {found.curves}", highlight=False)
+        stdout.print_line(f"curves: {found.curves}")
 
 
 def extract(
@@ -121,7 +121,7 @@ def extract(
             run or Workspace.default().newest("run"), out, data=data, images=images, split=split,
             progress=bars,
         )  # fmt: skip
-    stdout.print(f"features: {path}", highlight=False)
+    stdout.print_line(f"features: {path}")
 
 
 def convert(
@@ -144,9 +144,8 @@ def convert(
         checkpoint, out, vocabulary=vocabulary, keep_off_by_two=keep_off_by_two,
         sentences=sentences, backbone=backbone,
     )  # fmt: skip
-    stdout.print(
-        f"run: {out} ({made.kind}, {made.words} words, sentence encoder {made.sentence_encoder})",
-        highlight=False,
+    stdout.print_line(
+        f"run: {out} ({made.kind}, {made.words} words, sentence encoder {made.sentence_encoder})"
     )
 
 
@@ -192,10 +191,10 @@ def export(
             precisions=precision or ("fp32",),
             data=data,
         )
-    stdout.print(f"bundle: {path}", highlight=False)
+    stdout.print_line(f"bundle: {path}")
     if trt:
         from hficma.export import build_plans
 
         for made in precision or ("fp32",):
             build_plans(path, precision=made, tell=note)
-    stdout.print("next: hficma index", highlight=False)
+    stdout.print_line("next: hficma index")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +10,7 @@ import typer
 
 from hficma.cli.console import note, print_answer, print_json
 from hficma.errors import ArtifactError, InputError
+from hficma.printable import json_text
 from hficma.recipe import Recipe, read_jsonl, read_recipe
 from hficma.workspace import Workspace
 
@@ -135,7 +135,7 @@ def _search_many(
     )
     for number, answer in enumerate(answers):
         failed += not isinstance(answer, Answer)
-        print(json.dumps({"query": names[number], **answer.to_json()}, ensure_ascii=False))
+        print(json_text({"query": names[number], **answer.to_json()}))
     note(f"{len(names) - failed} answered, {failed} could not be read")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hficma.printable import json_text, printable, printable_lines
+from hficma.terminal import TextConsole, progress_bars
 
 if TYPE_CHECKING:
     from hficma.data.show import Summary
@@ -45,23 +47,20 @@ def import_command(
 
     Example: hficma data import recipes.jsonl --out my-recipes
     """
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
     from hficma.data.importing import import_dataset
     from hficma.data.sources import open_source
 
     names = _class_names(class_names)
     told = 0
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = TextConsole(stderr=True)
+    with progress_bars(console) as bar:
         tasks = {stage: bar.add_task(stage, total=None) for stage in ("recipes", "photos")}
 
         def on_bad(note: str) -> None:
             nonlocal told
             told += 1
             if told <= MAX_TOLD:
-                bar.console.print(note, markup=False, highlight=False)
+                console.print_line(note)
 
         result = import_dataset(
             open_source(source),
@@ -76,11 +75,12 @@ def import_command(
             ),
         )
     if as_json:
-        typer.echo(json.dumps({"out": str(out), **asdict(result)}))
+        typer.echo(json_text({"out": str(out), **asdict(result)}))
         return
-    typer.echo(f"{out}: {result.recipes} recipes, {result.photos} photos")
+    typer.echo(printable(f"{out}: {result.recipes} recipes, {result.photos} photos"))
     if result.left_out:
-        typer.echo(f"{result.left_out} bad records and photos left out, see {out / 'left_out.txt'}")
+        named = printable(str(out / "left_out.txt"))
+        typer.echo(f"{result.left_out} bad records and photos left out, see {named}")
 
 
 @app.command("show")
@@ -96,19 +96,17 @@ def show_command(
 
     Example: hficma data show my-recipes --sheet photos.png
     """
-    from rich.console import Console
-
     from hficma.data import open_dataset
     from hficma.data.show import contact_sheet, summarise
 
-    console = Console(stderr=True)
-    opened = open_dataset(dataset, on_bad=lambda note: console.print(note, markup=False))
+    console = TextConsole(stderr=True)
+    opened = open_dataset(dataset, on_bad=console.print_line)
     with console.status("counting"):
         summary = summarise(opened, seed=seed)
     if sheet is not None:
         with console.status("drawing"):
             contact_sheet(opened, seed=seed).save(sheet)
-    typer.echo(json.dumps(asdict(summary)) if as_json else _text(summary))
+    typer.echo(json_text(asdict(summary)) if as_json else printable_lines(_text(summary)))
 
 
 def _class_names(path: Path | None) -> list[str]:
@@ -125,7 +123,7 @@ def _class_names(path: Path | None) -> list[str]:
 def _text(summary: Summary) -> str:
     parts = ", ".join(f"{part} {count}" for part, count in summary.partitions.items())
     lines = [
-        summary.name,
+        printable(summary.name),
         f"{summary.recipes} recipes ({parts}), {summary.with_photo} with a photo",
         *(
             f"{name}: median {spread['median']:g}, 90 % have at most {spread['90 %']:g}, "
@@ -141,4 +139,4 @@ def _text(summary: Summary) -> str:
 
 
 def _counts(pairs: list[tuple[str, int]]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in pairs)
+    return ", ".join(f"{printable(name)} {count}" for name, count in pairs)

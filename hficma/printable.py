@@ -1,0 +1,55 @@
+"""Text from outside, made harmless for a terminal: no control character acts.
+
+Titles, file names and messages may hold anything: escape sequences that clear the screen or type a
+command, marks that turn the reading direction around, half an emoji. Whatever a command prints goes
+through one of these functions, or through `hficma.terminal.TextConsole`, which calls them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+# C0 and C1 controls and DEL; line and paragraph separators; marks that embed, override or isolate
+# a direction (a title could otherwise show "gpj.exe" as "exe.jpg"); surrogates, which no stream
+# can write.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_KEPT_IN_LINES = re.compile("(\n)")
+
+
+def printable(text: str) -> str:
+    r"""Return the text with every character that is no print written as an escape (`\x1b`)."""
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def printable_lines(text: str) -> str:
+    """Return text of several lines with all but its line ends as `printable` gives it."""
+    return "".join(part if part == "\n" else printable(part) for part in _KEPT_IN_LINES.split(text))
+
+
+def one_line(text: str) -> str:
+    """Return a message as one printable line; others' errors come with several."""
+    return printable(" ".join(text.split("\n")))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    r"""Return a value as JSON that a terminal takes too: what is no print is `\u....` in it."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    # json itself escapes what lies below space inside strings: only its own line ends are left.
+    return "".join(
+        part if part == "\n" else _UNPRINTABLE.sub(_json_escape, part)
+        for part in _KEPT_IN_LINES.split(text)
+    )
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(found[0])
+    return named or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

@@ -1,0 +1,66 @@
+"""A terminal that shows every string as the text that it is: no markup, no control characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.segment import Segment
+
+from hficma.printable import one_line, printable_lines
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.progress import Progress
+    from rich.style import Style
+    from rich.text import Text
+
+
+class TextConsole(Console):
+    """A console that shows every string as the text that it is.
+
+    Args:
+        stderr: write to standard error instead of standard output.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def print_line(self, text: str, *, style: str | None = None) -> None:
+        """Print one line, never broken or cut: a path in it can be copied."""
+        self.print(one_line(text), style=style, soft_wrap=True)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a string renderable, its controls escaped: cells of tables come this way."""
+        return super().render_str(printable_lines(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render anything; what came past `render_str` as a `Text` of its own is escaped here."""
+        for segment in super().render(renderable, options):
+            # Control segments are the console's own: the bars' cursor movements.
+            yield (
+                segment
+                if segment.control
+                else Segment(printable_lines(segment.text), _plain(segment.style))
+            )
+
+
+def progress_bars(console: Console) -> Progress:
+    """Make bars whose descriptions are text, with counts and the time they took."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _plain(style: Style | None) -> Style | None:
+    # A link's target would reach the terminal as it is, inside an escape sequence.
+    return style.update_link(None) if style is not None and style.link else style
