@@ -56,7 +56,13 @@ class RunningMean:
         return {f"{RAW}{name}": value.clone() for name, value in self._values() if self._decay}
 
     def restore(self, weights: Mapping[str, Tensor], raw: Mapping[str, Tensor], steps: int) -> None:
-        """Go on from a checkpoint: `weights` hold the mean, `raw` the model's own."""
+        """Go on from a checkpoint.
+
+        Args:
+            weights: hold the mean.
+            raw: the model's own.
+            steps: how many were taken into the mean.
+        """
         if not self._decay:
             return
         self._steps = steps

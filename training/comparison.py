@@ -92,7 +92,7 @@ def _best(run: Path, metric: str) -> tuple[float, int]:
     for record in read_log(run):
         if record["kind"] != "epoch" or "validation" not in record:
             continue
-        figures = flatten(record["validation"]) | {"loss": record["train"]["loss"]}
+        figures = flatten(record["validation"]) | _loss(record)
         known |= set(figures)
         value = figures.get(metric, figures.get(f"image_to_recipe.{metric}"))
         if value is not None:
@@ -102,6 +102,11 @@ def _best(run: Path, metric: str) -> tuple[float, int]:
         raise InputError(f"{run}: has no figure {metric}; it has {listed}")
     smaller = metric.rsplit(".", 1)[-1] in _SMALLER_IS_BETTER
     return min(values, key=lambda pair: pair[0] if smaller else -pair[0])
+
+
+def _loss(record: dict[str, Any]) -> dict[str, Any]:
+    """The training loss; an epoch in which no step was taken has none."""
+    return {"loss": record["train"]["loss"]} if "loss" in record["train"] else {}
 
 
 def _differences(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

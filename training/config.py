@@ -14,7 +14,8 @@ class TrunkOptions:
     """The image trunk: where it starts, and when it is trained."""
 
     weights: str | None = None
-    """File of weights in torchvision's names, `torchvision` to download them, none for random."""
+    """File of weights in torchvision's names, `torchvision` to download them; none for random ones,
+    which only `schedule=tuned` takes: others refuse them unless `random` is given."""
     schedule: Literal["frozen", "tuned", "alternate", "freeze-then-tune"] = "frozen"
     """`alternate` is HF-ICMA's: the trunk and the rest take turns when validation stops gaining."""
     switch_epoch: int = 20

@@ -44,6 +44,7 @@ def plots() -> Iterator[Plot]:
             yield Plot(f"{title}: {figure}", "epoch", ("validation", direction, figure))
     yield Plot("trunk trained", "epoch", ("trunk_trained",))
     yield Plot("gradient norm", "step", ("norm",))
+    yield Plot("skipped steps", "epoch", ("skipped",))
     yield Plot("recall sum", "epoch", ("validation", "recall_sum"))
     yield Plot("loss on S", "epoch", ("train", "on_score"))
     yield Plot("loss on S_global", "epoch", ("train", "on_global"))

@@ -81,6 +81,15 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
             dist.all_reduce(parameter.grad)
 
 
+def everywhere(fact: bool, device: torch.device) -> bool:
+    """Whether something holds in every process; all are told the same."""
+    if world_size() == 1:
+        return fact
+    flag = torch.tensor(float(fact), device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+    return bool(flag)
+
+
 def share(positions: Any) -> Any:
     """An equal part of a batch for each process; a rest that does not divide is left out."""
     if world_size() == 1:

@@ -38,6 +38,8 @@ from hficma.workspace import Workspace
 
 DEFAULT_PRESET = "hf-icma-small"
 DEFAULT_DATA = "sample:20000"
+RANDOM = "random"
+"""Value of `trunk.weights` that asks for a trunk of random weights, whatever its schedule."""
 RESUMABLE = ("trainer.epochs", "trainer.device")
 """Options that may change when a run goes on."""
 
@@ -132,10 +134,12 @@ def train_on(
     distributed.start(device)
     seed = options.trainer.seed
     _check_validation(options)
+    checkpoint = directory.load_checkpoint() if directory is not None else None
+    if checkpoint is None:
+        _check_trunk(options)
     train_rows, validation_rows = split(
         dataset, seed, progress.note, validate=options.trainer.validation_pairs > 0
     )
-    checkpoint = directory.load_checkpoint() if directory is not None else None
     if directory is not None:
         vocabulary = directory.vocabulary
         table = np.zeros((vocabulary.table_rows, options.model.word_dim), dtype=np.float32)
@@ -150,6 +154,7 @@ def train_on(
             progress=progress,
         )
     weights = options.trunk.weights if checkpoint is None else None
+    weights = None if weights == RANDOM else weights
     model = build_model(options.model, vectors, backbone_weights=weights, seed=seed).to(device)
     # Photos come channels last; a trunk laid out alike is a fifth faster on a CPU.
     model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -209,6 +214,27 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"{name}: there is no such GPU here; give cpu")
     return device
+
+
+def _check_trunk(options: Options) -> None:
+    """A trunk that stays at random weights, or begins so, shows the rest of the model nothing."""
+    if options.trunk.weights is not None or options.trunk.schedule == "tuned":
+        return
+    backbone = options.model.backbone
+    file = f"{backbone}_imagenet.safetensors"
+    if backbone == "tiny":
+        raise InputError(
+            f"trunk.schedule={options.trunk.schedule}: backbone tiny has random weights only; "
+            "give trunk.schedule=tuned, which trains them, or another backbone with trunk.weights"
+        )
+    raise InputError(
+        f"trunk.weights: the trunk, {backbone}, is not trained from the start "
+        f"(trunk.schedule={options.trunk.schedule}), and with random weights it sees nothing; give "
+        f"trunk.weights={file}, torchvision's ImageNet weights, which this saves: python -c "
+        f'"from torchvision.models import get_model; from safetensors.torch import save_file; '
+        f"save_file(get_model('{backbone}', weights='DEFAULT').state_dict(), '{file}')\"; or "
+        "trunk.weights=torchvision to download them, or trunk.schedule=tuned to train them anew"
+    )
 
 
 def _check_validation(options: Options) -> None:

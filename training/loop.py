@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -27,6 +28,7 @@ from hficma.training.run import RunDirectory, State
 from hficma.training.samplers import class_pair_batches, epoch_generator, shuffled_batches
 from hficma.training.schedule import TrunkSchedule, learning_rate
 from hficma.training.scoring import both_directions, encode, score_tables
+from hficma.training.skipped import SkippedSteps, TrainingError
 
 Positions = npt.NDArray[np.int64]
 
@@ -69,24 +71,32 @@ class Training:
         self.schedule = TrunkSchedule(options.trunk)
         self.optimizer = Optimizer(options, self.parameters, model.device)
         self.mean = RunningMean(model, options.trainer.average)
+        self.skipped = SkippedSteps(scaled=options.trainer.precision == "fp16")
         self.epoch, self.step, self.best = 0, 0, -1.0
 
     def fit(self) -> None:
-        """Train to the last epoch."""
+        """Train to the last epoch.
+
+        Raises:
+            TrainingError: too many steps could not be taken; the last checkpoint stays.
+        """
         log = Log(self.run.path, epoch=self.epoch) if self.run is not None else None
         try:
             while self.epoch < self.options.trainer.epochs:
                 started = time.perf_counter()
                 self.epoch += 1
                 self.schedule.begin(self.epoch)
-                losses = self._train_epoch(log)
+                losses = self._train_or_say_what_is_left(log)
                 record: dict[str, Any] = {
                     "kind": "epoch",
                     "epoch": self.epoch,
                     "step": self.step,
                     "train": losses,
                     "trunk_trained": int(self.schedule.trunk),
+                    "skipped": self.skipped.epoch,
                 }
+                if self.skipped.epoch:
+                    self.progress.note(f"epoch {self.epoch}: {self.skipped}")
                 if self._keeps() and (figures := self._validate_and_keep()) is not None:
                     record["validation"] = figures
                 record["seconds"] = round(time.perf_counter() - started, 3)
@@ -102,7 +112,9 @@ class Training:
         self.model.load_state_dict(weights)
         tensors = {name: value.to(self.model.device) for name, value in state.tensors.items()}
         raw = {name: value for name, value in tensors.items() if name.startswith(RAW)}
-        self.mean.restore(weights, raw, state.record["step"])
+        # Runs of older versions counted no skipped steps.
+        self.skipped.total = state.record.get("skipped", 0)
+        self.mean.restore(weights, raw, state.record["step"] - self.skipped.total)
         prefix = "criterion."
         self.criterion.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -113,8 +125,21 @@ class Training:
         self.epoch, self.step = state.record["epoch"], state.record["step"]
         self.best = state.record["best"]
 
+    def _train_or_say_what_is_left(self, log: Log | None) -> dict[str, float]:
+        """Train an epoch; where that fails, tell what the run still holds, and what to try."""
+        try:
+            return self._train_epoch(log)
+        except TrainingError as error:
+            last = self.run.facts["last"] if self.run is not None else None
+            kept = f"; the checkpoint of epoch {last['epoch']} is kept" if last else ""
+            raise TrainingError(
+                f"training stopped in epoch {self.epoch}: {error}{kept}; try a smaller "
+                "optimizer.lr, optimizer.clip=1 or trainer.precision=fp32"
+            ) from error
+
     def _train_epoch(self, log: Log | None) -> dict[str, float]:
         options = self.options.trainer
+        self.skipped.begin_epoch()
         torch.manual_seed(options.seed * 100_003 + self.epoch)
         self.pairs.prepare(self.model, original_trunk=not self.schedule.touched)
         self.schedule.apply(self.model, self.parameters)
@@ -125,16 +150,20 @@ class Training:
         sums: dict[str, float] = {}
         for number, rows in enumerate(batches):
             rate = self._set_rate(number, len(batches))
-            found = self._step(rows, show, draw)
+            found, taken = self._step(rows, show, draw)
             self.step += 1
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if log is not None and number % LOG_EVERY == 0:
-                log.add(
-                    {"kind": "step", "epoch": self.epoch, "step": self.step, "lr": rate, **found}
-                )
+            if taken:
+                for name, value in found.items():
+                    sums[name] = sums.get(name, 0.0) + value
+            if log is not None and (number % LOG_EVERY == 0 or not taken):
+                # JSON knows no infinity.
+                known = {name: value for name, value in found.items() if math.isfinite(value)}
+                record = {"kind": "step", "epoch": self.epoch, "step": self.step, "lr": rate}
+                log.add({**record, **known, **({} if taken else {"skipped": 1})})
+            self.skipped.count(taken)
             self.progress.advance()
-        return {name: value / len(batches) for name, value in sums.items()}
+        self.skipped.end_epoch(last=self.epoch == options.epochs)
+        return {name: value / self.skipped.taken for name, value in sums.items()}
 
     def _batches(self) -> list[Positions]:
         options = self.options
@@ -154,8 +183,12 @@ class Training:
 
     def _step(
         self, rows: Positions, show: np.random.Generator, draw: torch.Generator
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], bool]:
+        """One batch: its figures, and whether the weights moved."""
         model, options = self.model, self.options
+        # A forward pass that overflows has put its infinities into BatchNorm's running statistics
+        # before any gradient tells; where the step is not taken, they go back too.
+        before = self._statistics() if self.schedule.trunk else []
         with self._autocast():
             regions = self.pairs.shown_regions(
                 model,
@@ -173,11 +206,18 @@ class Training:
                 classes=torch.from_numpy(self.classes[rows]).to(model.device),
                 generator=draw,
             )
-        norm = self.optimizer.step(loss.value)
-        value = float(loss.value.detach())
-        if np.isfinite(value):
+        step = self.optimizer.step(loss.value)
+        if step.taken:
             self.mean.update()
-        return {"loss": value, "norm": norm, **loss.parts}
+        else:
+            with torch.no_grad():
+                for buffer, value in before:
+                    buffer.copy_(value)
+        return {"loss": float(loss.value.detach()), "norm": step.norm, **loss.parts}, step.taken
+
+    def _statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """The trunk's buffers, each with a copy of what it holds now."""
+        return [(buffer, buffer.clone()) for buffer in self.model.trunk.buffers()]
 
     def _recipes(self, rows: Positions, show: np.random.Generator) -> RecipeBatch:
         text = self.options.text
@@ -239,7 +279,8 @@ class Training:
                 ),
                 (pairs.texts.batch(model, block) for block in blocks),
             )
-            tables = score_tables(model, image, recipe)
+        # In float32, as they are served: in half precision many scores are the same.
+        tables = score_tables(model, image, recipe)
         found = both_directions(tables.total)
         record: dict[str, Any] = {
             name: {"medR": one.median_rank} | {f"R@{k}": v for k, v in one.recall.items()}
@@ -253,6 +294,7 @@ class Training:
         record = {
             "epoch": self.epoch,
             "step": self.step,
+            "skipped": self.skipped.total,
             "best": self.best,
             "schedule": self.schedule.state(),
             "scaler": self.optimizer.scaler.state_dict(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +17,16 @@ from hficma.training.muon import Muon
 
 PIXEL_CHANNELS = 3
 """Layers that read, or give, no more channels than these are no hidden ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What became of a step."""
+
+    norm: float
+    """L2 norm of the gradients of all processes together, before it is clipped."""
+    taken: bool
+    """Whether the parameters moved; they do not where loss or norm is no finite number."""
 
 
 class Parameters:
@@ -87,14 +99,17 @@ class Optimizer:
                 group["lr"] = group["base"] * share
         return self._rate * share
 
-    def step(self, loss: Tensor) -> float:
-        """Move the parameters against the gradient of a loss.
+    def step(self, loss: Tensor) -> Step:
+        """Move the parameters against the gradient of a loss, unless that is no finite number.
+
+        One infinite or undefined gradient would spread to every weight within a step or two, and
+        clipping cannot help: infinity over infinity is no number. So nothing moves, neither
+        weights nor the optimizers' moments. Processes decide alike, or their weights would part:
+        the norm is that of the summed gradients, the same everywhere, and a loss that is no number
+        in one process holds all of them.
 
         Args:
             loss: a scalar of this process's share of the batch.
-
-        Returns:
-            the gradient's L2 norm before it is clipped.
         """
         trained = [*self._parameters.trunk, *self._parameters.rest]
         for parameter in trained:
@@ -103,14 +118,16 @@ class Optimizer:
         distributed.sum_gradients(trained)
         for part in self._parts.values():
             self.scaler.unscale_(part)
-        norm = torch.nn.utils.clip_grad_norm_(trained, self._clip or float("inf"))
-        if torch.isfinite(loss):
-            # A loss that is no number must not reach the weights; fp16 steps are also skipped
-            # by the scaler where a gradient overflows.
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, self._clip or float("inf")))
+        finite = math.isfinite(norm) and bool(torch.isfinite(loss.detach()))
+        taken = distributed.everywhere(finite, loss.device)
+        if taken:
             for part in self._parts.values():
                 self.scaler.step(part)
-            self.scaler.update()
-        return float(norm)
+        # Also where nothing moved: this is what brings the scale of fp16 down, and without it the
+        # scaler refuses the next step.
+        self.scaler.update()
+        return Step(norm=norm, taken=taken)
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run must know, as `adam.exp_avg.NAME`, `muon.momentum.NAME`, ..."""

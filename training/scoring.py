@@ -37,20 +37,20 @@ class ScoreTables:
 def encode(
     model: Model, regions: Iterable[Tensor], recipes: Iterable[RecipeBatch]
 ) -> tuple[Tokens, Tokens]:
-    """Photos and recipes, batch by batch, to tokens."""
+    """Photos and recipes, batch by batch, to tokens in float32."""
     image = joined([model.image_tokens(batch) for batch in regions])
     recipe = joined([model.recipe_tokens(*batch) for batch in recipes])
     return image, recipe
 
 
 def joined(batches: list[Tokens]) -> Tokens:
-    """Batches of tokens as one, padded to the longest."""
+    """Batches of tokens as one, padded to the longest, in float32."""
     lengths = torch.cat([batch.lengths for batch in batches])
     tokens = [batch.tokens for batch in batches if batch.tokens is not None]
     longest = max((one.shape[1] for one in tokens), default=0)
-    parts = [F.pad(one, (0, 0, 0, longest - one.shape[1])) for one in tokens]
+    parts = [F.pad(one.float(), (0, 0, 0, longest - one.shape[1])) for one in tokens]
     return Tokens(
-        torch.cat([batch.global_ for batch in batches]),
+        torch.cat([batch.global_.float() for batch in batches]),
         torch.cat(parts) if parts else None,
         lengths,
     )

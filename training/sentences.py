@@ -21,6 +21,7 @@ from hficma.errors import InputError
 from hficma.model.sentence import GRUSentences, SentenceEncoder
 from hficma.recipe import Recipe
 from hficma.text import Ids, TextConfig, Tokenizer
+from hficma.training.skipped import SkippedSteps
 from hficma.vectors import WordVectors
 
 OnStep = Callable[[int, int, float], None]
@@ -110,6 +111,7 @@ def train_sentence_encoder(
 
     Raises:
         InputError: too few recipes have two known sentences.
+        TrainingError: too many steps in a row had a gradient that is no finite number.
     """
     tokenizer = Tokenizer(vectors.vocabulary, TextConfig())
     corpus = SentenceCorpus(recipes, tokenizer)
@@ -122,12 +124,16 @@ def train_sentence_encoder(
     steps = options.epochs * (len(corpus.recipes) * options.pairs // batch)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    skipped = SkippedSteps(scaled=False)
     for done, pairs in enumerate(_batches(corpus, options, batch, generator), 1):
         loss = neighbour_loss(encoder, corpus.sentences, pairs, options.temperature)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        taken = bool(torch.isfinite(norm))
+        if taken:
+            optimizer.step()
+        skipped.count(taken)
         schedule.step()
         if on_step is not None:
             on_step(done, steps, float(loss.detach()))

@@ -49,6 +49,21 @@ def test_every_preset_trains(preset: str, trained: Trained) -> None:
     assert load_model(run).config.kind == options.model.kind
 
 
+@pytest.mark.parametrize("preset", ["best", "hf-icma", "adamine", "dual-encoder"])
+def test_a_trunk_that_begins_at_random_weights_and_is_not_trained_is_refused(
+    preset: str, tmp_path: Path
+) -> None:
+    """It trained for minutes on regions that show nothing, and ended as if all were well."""
+    space = Workspace(tmp_path)
+    with pytest.raises(InputError, match=r"trunk.weights=\w+_imagenet.safetensors") as told:
+        train(preset, data="sample:100", run=tmp_path / "run", workspace=space)
+    assert "\n" not in str(told.value)
+    assert "save_file(get_model(" in str(told.value)
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+    with pytest.raises(InputError, match=r"tiny .* trunk.schedule=tuned"):
+        train(preset, ["model.backbone=tiny"], data="sample:100", workspace=space)
+
+
 def test_the_same_seed_gives_the_same_bits(reference: Path, trained: Trained) -> None:
     again = trained("again", "trainer.epochs=4", "trainer.average=0.9")
     assert same_bits(reference, again)
