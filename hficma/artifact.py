@@ -13,7 +13,8 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,16 +46,20 @@ class Manifest:
     """What this kind of directory records beside its files (JSON values)."""
     format_version: int = FORMAT_VERSION
     """Raised when a reader of the old format could not read the new one."""
+    created: str | None = None
+    """When `write_manifest` wrote it, ISO 8601 in UTC; None from versions that did not say."""
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as JSON values."""
-        return {
+        record = {
             "format_version": self.format_version,
             "kind": self.kind,
             "made_by": self.made_by,
+            "created": self.created,
             "facts": self.facts,
             "files": self.files,
         }
+        return {key: value for key, value in record.items() if value is not None}
 
 
 @contextlib.contextmanager
@@ -117,9 +122,11 @@ def disk_reason(error: BaseException) -> str | None:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Put `manifest` into `directory` by one rename, so that readers see the old or the new.
 
-    It carries a hash of itself, so that a flipped bit in it is known for one.
+    It carries a hash of itself, so that a flipped bit in it is known for one, and its date: a
+    file's does not survive copying.
     """
-    record = json.loads(json.dumps(manifest.to_json()))
+    dated = replace(manifest, created=datetime.now(UTC).isoformat(timespec="microseconds"))
+    record = json.loads(json.dumps(dated.to_json()))
     record[SELF_HASH] = _self_hash(record)
     # In ASCII: a path whose bytes are no UTF-8 is half a surrogate here, which nothing encodes.
     write_atomically(directory / MANIFEST, json.dumps(record, indent=1).encode())
@@ -155,6 +162,7 @@ def read_manifest(directory: Path, *, kind: str) -> Manifest:
             files=fields.hashes("files"),
             facts=dict(fields.object("facts").items()),
             format_version=fields.integer("format_version"),
+            created=fields.text("created") if "created" in fields else None,
         )
     except ValueError as error:
         raise ArtifactError(f"{directory}: its {MANIFEST} is damaged ({error})") from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hficma.artifact import MANIFEST
@@ -42,7 +43,7 @@ class Workspace:
         if not folder.is_dir():
             return []
         found = [path for path in folder.iterdir() if (path / MANIFEST).is_file()]
-        return sorted(found, key=lambda path: (path / MANIFEST).stat().st_mtime_ns, reverse=True)
+        return sorted(found, key=_written, reverse=True)
 
     def newest(self, kind: str) -> Path:
         """The newest directory of one kind.
@@ -66,3 +67,14 @@ class Workspace:
             path = path.with_name(f"{name}-{stamp}-{number}")
             number += 1
         return path
+
+
+def _written(directory: Path) -> datetime:
+    """When a directory's manifest was written: by its own word, which survives copying."""
+    manifest = directory / MANIFEST
+    try:
+        written = datetime.fromisoformat(json.loads(manifest.read_bytes())["created"])
+        return written if written.tzinfo else written.replace(tzinfo=UTC)
+    except (OSError, ValueError, KeyError, TypeError):
+        # An older version's, or a damaged one, which is told where it is opened.
+        return datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
