@@ -1,9 +1,9 @@
 """Pickles from outside, read without danger.
 
-A pickle is a program. This reader runs it with everything taken out that could do harm: it
-builds plain containers, numpy arrays, torch tensors (as numpy arrays; torch itself is not
-needed) and PIL images, each by a function of this file that checks what it is given. Any other
-global is refused by name, and nothing is allocated that the file's own bytes do not back.
+`pickle.Unpickler` runs them, with a list of what they may name (`safe_builders`): plain containers,
+numpy arrays of numbers, torch tensors (as numpy arrays; torch itself is not needed) and PIL images.
+Any other global is refused by name. Before that, `pickle_scan` follows each pickle without values
+and refuses what would cost out of proportion to the file.
 """
 
 from __future__ import annotations
@@ -11,33 +11,41 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from hficma.errors import InputError
-from hficma.safe_builders import GLOBALS, Allowed, checked_keys, set_state
+from hficma.limits import MEGABYTE, read_regular_file
+from hficma.pickle_scan import UnsafePickleError, refusal, scan_pickle
+from hficma.safe_builders import GLOBALS, STORAGES, Array, Maker, NotDataError, Record
 
-Storages = Callable[[tuple[Any, ...]], Any]
-"""From a persistent id to the storage it names: torch keeps tensors' values apart."""
+__all__ = ["UnsafePickleError", "load_all", "loads"]
 
+PICKLE_BYTES = 1_000 * MEGABYTE
+"""A file of pickles; Recipe1M's word vectors take 36 MB, its classes 26."""
+EXPANSION = 100
+"""Times its file that a value may take: one text that a list names again and again takes two bytes
+in the file for each."""
+EXPANSION_FREE = 10 * MEGABYTE
+"""Bytes below which that is not asked."""
 
-class UnsafePickleError(InputError):
-    """A pickle that asks for what no data file needs."""
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def loads(content: bytes, *, name: str) -> Any:
     """Read one pickle.
 
     Args:
-        content: its bytes, any protocol, Python 2 or 3.
+        content: its bytes, any protocol, Python 2 or 3; what follows its end is ignored.
         name: how to name the source in an error.
 
     Raises:
         UnsafePickleError: it names a global that is not on the list.
         InputError: it is damaged, or no pickle.
     """
-    return read_pickle(io.BytesIO(content), name=name)
+    return _read(content, 0, name=name)[0]
 
 
 def load_all(path: Path) -> list[Any]:
@@ -46,183 +54,86 @@ def load_all(path: Path) -> list[Any]:
     Raises:
         InputError: as `loads`.
     """
-    content = bytes_of(path)
-    file = io.BytesIO(content)
+    content = read_regular_file(path, limit=PICKLE_BYTES, what="a file of pickles")
+    if not content:
+        raise InputError(f"{path}: the file is empty")
     values: list[Any] = []
-    while file.tell() < len(content):
-        values.append(read_pickle(file, name=str(path)))
+    position = 0
+    while position < len(content):
+        value, position = _read(content, position, name=str(path))
+        values.append(value)
     return values
 
 
-def bytes_of(path: Path) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        InputError: it is empty or cannot be read.
-    """
+def _read(content: bytes, start: int, *, name: str, storages: bool = False) -> tuple[Any, int]:
+    """Read the pickle at a position; also return the position behind its end."""
+    end = scan_pickle(content, start, name=name, storages=storages)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if not content:
-        raise InputError(f"{path}: the file is empty")
-    return content
-
-
-def read_pickle(file: io.BytesIO, *, name: str, storage_of: Storages | None = None) -> Any:
-    """Read the pickle that begins at the file's position, and leave the position at its end.
-
-    Raises:
-        InputError: as `loads`.
-    """
-    try:
-        return _Reader(_Bounded(file), name, storage_of).load()
+        loaded = _Unpickler(content[start:end], name).load()
+        maker = Maker(
+            EXPANSION_FREE + EXPANSION * (end - start),
+            lambda stored: _read_storage(stored, name=name),
+        )
+        return maker.value(loaded), end
     except InputError:
         raise
-    except RecursionError as error:
-        raise InputError(f"{name}: is nested too deeply for a data file") from error
+    except NotDataError as error:
+        raise refusal(name, str(error)) from error
     except Exception as error:  # a hostile program can fail in any way; none of them is ours
-        raise InputError(f"{name}: is no readable pickle ({_one_line(error)})") from error
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise InputError(f"{name}: is no readable pickle ({text})") from error
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:120]}"
-
-
-class _Bounded:
-    """A file that never reads (and so never allocates) past its end."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        self._file = file
-        self._size = file.getbuffer().nbytes
-
-    def read(self, count: int) -> bytes:
-        if not 0 <= count <= self._size - self._file.tell():
-            raise EOFError("the pickle ends early")
-        return self._file.read(count)
-
-    def readline(self) -> bytes:
-        return self._file.readline()
-
-    def readinto(self, buffer: Any) -> int:
-        return self._file.readinto(buffer)
-
-
-# The pure-Python unpickler: its opcodes can be replaced one by one, the C one's cannot.
-class _Reader(pickle._Unpickler):
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
-
-    # What the base class has while it loads.
-    stack: list[Any]
-    append: Callable[[Any], None]
-    read: Callable[[int], bytes]
-    pop_mark: Callable[[], list[Any]]
-
-    def __init__(self, file: _Bounded, name: str, storage_of: Storages | None) -> None:
-        super().__init__(file, encoding="latin1", errors="strict")
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, name: str) -> None:
+        # Python 2 wrote arrays' values as text: latin-1 gives each byte back.
+        super().__init__(io.BytesIO(content), encoding="latin1", errors="strict")
         self._name = name
-        self._storage_of = storage_of
 
-    def find_class(self, module: str, name: str) -> Allowed:
+    def find_class(self, module: str, name: str) -> type[Record]:
         allowed = GLOBALS.get((module, name))
         if allowed is None:
-            self._refuse(f"{module}.{name}")
+            raise refusal(self._name, f"{module}.{name}")
         return allowed
 
-    def persistent_load(self, identity: Any) -> Any:
-        if self._storage_of is None or not isinstance(identity, tuple):
-            raise InputError(f"{self._name}: refers to objects outside the file")
-        return self._storage_of(identity)
+    def persistent_load(self, identity: Any) -> Record:
+        return _StorageReference(*identity)
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise UnsafePickleError(
-            f"{self._name}: asks for {what[:200]!r}, which no data file needs; refused"
-        )
 
-    def _call(self, function: Any, arguments: Any) -> Any:
-        if not isinstance(function, Allowed) or function.make is None:
-            self._refuse(f"a call of {getattr(function, 'name', type(function).__name__)}")
-        if not isinstance(arguments, tuple):
-            raise pickle.UnpicklingError("arguments that are no tuple")
-        return function.make(*arguments)
+class _StorageFacts(NamedTuple):
+    dtype: np.dtype[Any]
+    key: str
+    count: int
 
-    def load_reduce(self) -> None:
-        arguments = self.stack.pop()
-        self.stack[-1] = self._call(self.stack[-1], arguments)
 
-    def load_newobj(self) -> None:
-        self.load_reduce()
+class _StorageReference(Record):
+    """A tensor's storage that stands behind the pickle: ("storage", type, key, place, count)."""
 
-    def load_newobj_ex(self) -> None:
-        keywords = self.stack.pop()
-        if keywords:
-            self._refuse("a call with keyword arguments")
-        self.load_reduce()
+    __slots__ = ()
+    path = "a storage"
 
-    def load_build(self) -> None:
-        state = self.stack.pop()
-        target = self.stack[-1]
-        if not set_state(target, state):
-            self._refuse(f"setting the state of {type(target).__name__}")
+    def make(self, values: Maker) -> _StorageFacts:
+        tag, kind, key, _place, count = self.arguments[:5]
+        storage = kind.path.rpartition(".")[2] if isinstance(kind, type) else ""
+        if tag != "storage" or storage not in STORAGES or type(count) is not int or count < 0:
+            raise ValueError("a persistent object that is no storage")
+        return _StorageFacts(np.dtype(STORAGES[storage]), str(key), count)
 
-    def load_bytearray8(self) -> None:
-        (size,) = struct.unpack("<Q", self.read(8))
-        self.append(bytearray(self.read(size)))
 
-    def load_refused(self) -> None:
-        self._refuse("an opcode of hand-made pickles")
+def _read_storage(content: bytes, *, name: str) -> Array:
+    """Read a storage that `torch.save` wrote in its old form, (n,).
 
-    # A container's own methods are called on what stands on the stack: it must be a container.
-    def load_append(self) -> None:
-        value = self.stack.pop()
-        self._expect(list).append(value)
-
-    def load_appends(self) -> None:
-        values = self.pop_mark()
-        self._expect(list).extend(values)
-
-    def load_setitem(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        checked_keys([key])
-        self._expect(dict)[key] = value
-
-    def load_setitems(self) -> None:
-        values = self.pop_mark()
-        self._expect(dict).update(zip(checked_keys(values[::2]), values[1::2], strict=True))
-
-    def load_additems(self) -> None:
-        values = self.pop_mark()
-        self._expect(set).update(checked_keys(values))
-
-    def load_dict(self) -> None:
-        values = self.pop_mark()
-        self.append(dict(zip(checked_keys(values[::2]), values[1::2], strict=True)))
-
-    def load_frozenset(self) -> None:
-        items = self.pop_mark()  # which changes what `append` appends to
-        self.append(frozenset(checked_keys(items)))
-
-    def _expect(self, kind: type) -> Any:
-        target = self.stack[-1]
-        if not isinstance(target, kind):
-            self._refuse(f"items in a {type(target).__name__}")
-        return target
-
-    dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.NEWOBJ[0]] = load_newobj
-    dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
-    dispatch[pickle.BUILD[0]] = load_build
-    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
-    dispatch[pickle.APPEND[0]] = load_append
-    dispatch[pickle.APPENDS[0]] = load_appends
-    dispatch[pickle.SETITEM[0]] = load_setitem
-    dispatch[pickle.SETITEMS[0]] = load_setitems
-    dispatch[pickle.ADDITEMS[0]] = load_additems
-    dispatch[pickle.DICT[0]] = load_dict
-    dispatch[pickle.FROZENSET[0]] = load_frozenset
-    for _opcode in (
-        pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4,
-        pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
-    ):  # fmt: skip
-        dispatch[_opcode[0]] = load_refused
+    magic, version and system | reference to the storage | keys | count (8 bytes) | values
+    """
+    magic, end = _read(content, 0, name=name)
+    for _ in range(2):
+        _, end = _read(content, end, name=name)
+    facts, end = _read(content, end, name=name, storages=True)
+    keys, end = _read(content, end, name=name)
+    if magic != _TORCH_MAGIC or not isinstance(facts, _StorageFacts) or keys != [facts.key]:
+        raise InputError(f"{name}: a tensor's values are no storage of torch.save")
+    (count,) = struct.unpack_from("<q", content, end)
+    values = content[end + 8 : end + 8 + facts.count * facts.dtype.itemsize]
+    if count != facts.count or len(values) != count * facts.dtype.itemsize:
+        raise InputError(f"{name}: a storage of {facts.count} values holds {len(values)} bytes")
+    return np.frombuffer(values, dtype=facts.dtype).copy()

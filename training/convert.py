@@ -1,7 +1,8 @@
 """Checkpoints of the two published systems as runs of this project.
 
-HF-ICMA's `model_e*.pth.tar` and AdaMine's `ckpt_*_model.pth.tar` are read through the
-restricted pickle reader; every weight must find its place, or the checkpoint is refused.
+HF-ICMA's `model_e*.pth.tar` and AdaMine's `ckpt_*_model.pth.tar` are read by `torch.load` with
+`weights_only`, in a process of its own; every weight must find its place, or the checkpoint is
+refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hficma.data.sources.published import published_vectors, published_words
 from hficma.errors import InputError
 from hficma.model import ModelConfig, build_model
 from hficma.model.sentence import GRUSentences
-from hficma.safe_torch import load_checkpoint
+from hficma.safe_torch import load_weights
 from hficma.text import FIRST_WORD_ID, TextConfig, Vocabulary
 from hficma.training.config import Options
 from hficma.training.environment import environment
@@ -151,18 +152,8 @@ def convert(
 
 
 def _state_dict(path: Path) -> dict[str, Array]:
-    value = load_checkpoint(path)
-    for key in ("state_dict", "network"):
-        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
-            value = value[key]
-    if not isinstance(value, Mapping):
-        raise InputError(f"{path}: holds no weights by name")
     # `module.` is what DataParallel put into the names.
-    return {
-        str(name).replace("module.", ""): array
-        for name, array in value.items()
-        if isinstance(array, np.ndarray)
-    }
+    return {name.replace("module.", ""): array for name, array in load_weights(path).items()}
 
 
 def _renamed(state: Mapping[str, Array], names: Names, path: Path) -> dict[str, Array]:
