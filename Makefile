@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := train,data,report,cpu,dev
 
-.PHONY: install demo test lint types unit format clean
+.PHONY: install demo test lint types unit torture format clean
 
 install: .venv/installed
 
@@ -31,6 +31,11 @@ types: install
 
 unit: install
 	$(BIN)/python -m pytest -n 2
+
+# Not in `test`: attacks on every promise about damage, kills and hostile input, at random.
+SECONDS ?= 1200
+torture: install
+	$(BIN)/python -m tests.torture --seconds $(SECONDS)
 
 format: install
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
