@@ -44,17 +44,17 @@ def random_bundle(
     from hficma.model import ModelConfig, build_model
     from hficma.vectors import WordVectors
 
-    name = f"random-{width}-{heads}-{backbone}-{global_dim}-{'-'.join(precisions)}"
+    config = ModelConfig(
+        width=width, heads=heads, backbone=backbone, global_dim=global_dim,
+        word_dim=64, sentence="mean",
+    )  # fmt: skip
+    rows = np.random.default_rng(SEED).normal(size=(WORDS, 64))
+    words = tuple(f"word{number}" for number in range(WORDS))
+    vectors = WordVectors.from_rows(words, tuple(range(WORDS, 0, -1)), rows)
+    model = build_model(config, vectors, seed=SEED).eval()
+    name = f"random-{width}-{model.model_id[:12]}-{'-'.join(precisions)}"
     path = workspace.cache / "bench" / name
     if not path.exists():
-        config = ModelConfig(
-            width=width, heads=heads, backbone=backbone, global_dim=global_dim,
-            word_dim=64, sentence="mean",
-        )  # fmt: skip
-        rows = np.random.default_rng(SEED).normal(size=(WORDS, 64))
-        words = tuple(f"word{number}" for number in range(WORDS))
-        vectors = WordVectors.from_rows(words, tuple(range(WORDS, 0, -1)), rows)
-        model = build_model(config, vectors, seed=SEED).eval()
         export_model(model, path, precisions=precisions)
     return path
 

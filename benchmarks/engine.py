@@ -18,7 +18,7 @@ from hficma.benchmarks.drawn import random_bundle
 from hficma.benchmarks.engine_growth import growth_table, steepest, write_growth_plot
 from hficma.benchmarks.engine_measures import answer_table, batch_table, rerank_table
 from hficma.benchmarks.measure import environment
-from hficma.benchmarks.subject import SMALLEST_SAMPLE, bundle_of
+from hficma.benchmarks.subject import SMALLEST_SAMPLE, bundle_of, content_of
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.sample import SampleDataset
 from hficma.engine import Bundle, build_index
@@ -176,8 +176,7 @@ def _bundles(workspace: Workspace, report: _Report) -> list[Path]:
 def _index(cache: Path, bundle: Path, dataset: Dataset, threads: int) -> Path:
     """An index of the dataset's recipes, kept for the next run."""
     model = Bundle.open(bundle).model_id[:12]
-    name = Path(dataset.name).stem.replace(":", "-")
-    index = cache / f"engine-{name}-{len(dataset)}-{model}"
+    index = cache / f"engine-{content_of(dataset, 'recipes', cache)[:16]}-{model}"
     if not index.exists():
         build_index(bundle, dataset, index, threads=threads)
     return index

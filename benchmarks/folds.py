@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from hficma.data.dataset import Dataset, positions
+from hficma.data.photo_origin import photo_origin
 from hficma.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Repartitioned:
 
     @property
     def name(self) -> str:
-        """The dataset's own name: the photos, and so their caches, are the same."""
+        """The dataset's own name."""
         return self._dataset.name
 
     def __len__(self) -> int:
@@ -49,6 +51,10 @@ class Repartitioned:
     def photo(self, index: int) -> Image:
         """The photo."""
         return self._dataset.photo(index)
+
+    def photo_origin(self, index: int) -> Path | str:
+        """Where its bytes are."""
+        return photo_origin(self._dataset, index)
 
 
 def folds(dataset: Dataset, count: int, seed: int = 0) -> list[tuple[Repartitioned, Positions]]:

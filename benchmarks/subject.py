@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.data.photo_origin import photo_origin, photos_digest, recipes_digest
 from hficma.data.sample import SampleDataset
 from hficma.engine import Bundle, build_index
 from hficma.engine.index import Of
@@ -50,9 +51,6 @@ class Bag:
     def name(self) -> str:
         """The dataset's, and which of its items."""
         digest = hashlib.sha256(self._rows.astype("<i8").tobytes())
-        # A file may have changed under its name; reading all of it would take long.
-        for place in (0, len(self) // 2, len(self) - 1):
-            digest.update(json.dumps(self.recipe(place).to_json()).encode())
         return f"{self._dataset.name} ({len(self._rows)} items, {digest.hexdigest()[:12]})"
 
     def __len__(self) -> int:
@@ -65,6 +63,10 @@ class Bag:
     def photo(self, index: int) -> Image:
         """Its first photo."""
         return self._dataset.photo(int(self._rows[index]))
+
+    def photo_origin(self, index: int) -> Path | str:
+        """Where its bytes are."""
+        return photo_origin(self._dataset, int(self._rows[index]))
 
     def photo_bytes(self, index: int) -> bytes:
         """Its first photo as a JPEG, as a user would send it."""
@@ -170,8 +172,13 @@ def bundle_of(bundle: Path | None, workspace: Workspace, progress: Progress) -> 
     if found := workspace.all("bundle"):
         return found[0], ""
     note = f"no bundle at hand: a small model, trained for this benchmark on {TRAINED_ON}"
+    from hficma.training import load_options, to_tree
+
+    # Another preset of the same name is another model.
+    options = json.dumps([to_tree(load_options("demo")), TRAINED_ON], sort_keys=True)
+    key = hashlib.sha256(options.encode()).hexdigest()[:12]
     folder = workspace.cache / "bench"
-    made, run = folder / "bundle", folder / "run"
+    made, run = folder / f"bundle-{key}", folder / f"run-{key}"
     if not made.exists():
         from hficma.export import export_run
         from hficma.training import train
@@ -200,7 +207,8 @@ def index_of(
     runtime: str = "auto",
 ) -> Path:
     """An index of a bag, kept in the workspace's cache for the next run."""
-    key = "\n".join((Bundle.open(bundle).model_id, bag.name, kind.name, runtime, device))
+    content = content_of(bag, of, workspace.cache)
+    key = "\n".join((Bundle.open(bundle).model_id, content, kind.name, runtime, device))
     name = f"{of}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     path = workspace.cache / "bench" / name
     if not path.exists():
@@ -218,6 +226,13 @@ def index_of(
             runtime=runtime, device=device, threads=threads,
         )  # fmt: skip
     return path
+
+
+def content_of(dataset: Dataset, of: Of, cache: Path) -> str:
+    """A digest of what an index of a dataset holds; never of its name, under which it changes."""
+    everything = range(len(dataset))
+    recipes = recipes_digest(dataset, everything)
+    return recipes if of == "recipes" else recipes + photos_digest(dataset, everything, cache)
 
 
 def _is_sample(spec: str) -> bool:

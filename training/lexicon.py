@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from hficma.artifact import MANIFEST
+from hficma.content import FileDigests, code_digest
 from hficma.errors import ArtifactError, InputError
 from hficma.model import Model
 from hficma.progress import Progress
@@ -21,6 +22,11 @@ from hficma.vectors import SENTENCES, WordVectors, read_tensors
 
 PASSES = 10
 """Epochs of word2vec over the recipes, as published."""
+
+_READING = (
+    "hficma.ingredients", "hficma.text", "hficma.words", "hficma.recipe", "hficma.training.words",
+    "hficma.training.sentences", "hficma.model.sentence",
+)  # fmt: skip
 
 READ = 200_000
 """Recipes read in all epochs together: a large corpus needs fewer of them to say the same."""
@@ -62,7 +68,7 @@ def word_vectors(
     if not path.is_file():
         raise InputError(f"{path}: text.vectors takes a directory of vectors or a JSONL file")
     # The same vectors for every seed of the rest: they take longer than it does.
-    return _trained(f"{_file_key(path)}-{dim}", read_jsonl(path), dim, 0, cache, progress)
+    return _trained(f"{_file_key(path, cache)}-{dim}", read_jsonl(path), dim, 0, cache, progress)
 
 
 def pretrain_sentence_encoder(
@@ -101,7 +107,7 @@ def _trained_sentences(
     file: Path, model: Model, vectors: WordVectors, cache: Path, progress: Progress
 ) -> Path:
     width = model.sentence_encoder.width
-    path = cache / "vectors" / f"{_file_key(file)}-{vectors.dim}-{width}"
+    path = cache / "vectors" / f"{_file_key(file, cache)}-{vectors.dim}-{width}"
     if (path / MANIFEST).is_file():
         return path
 
@@ -137,14 +143,19 @@ def _trained(
     return vectors
 
 
-def _file_key(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def _file_key(path: Path, cache: Path) -> str:
+    (content,) = FileDigests(cache).of([path])
+    return hashlib.sha256(f"{content} {_reading()}".encode()).hexdigest()[:16]
 
 
 def _content_key(recipes: Sequence[Recipe], dim: int, seed: int) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_reading().encode())
     for recipe in recipes:
         content = [recipe.title, recipe.ingredients, recipe.instructions]
         digest.update(json.dumps(content).encode())
     return f"{digest.hexdigest()[:16]}-{dim}-{seed}"
+
+
+def _reading() -> str:
+    """Changes with the code that makes words of recipes: other words need other vectors."""
+    return code_digest(*_READING, packages=("gensim",))

@@ -3,12 +3,16 @@
 Two caches, both arrays on disk that are mapped, not read: the pixels of every photo (a 256 x 256
 centre square, from which 224 x 224 is cut), and, for a frozen trunk, its regions of the centre crop
 and of a few random views, so that the trunk never sees a photo twice.
+
+They are found by the photos' bytes, the code that decodes them and the trunk's weights. A photo
+that could not be read is tried again each time: it may have been mended, or only been out of reach.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -27,10 +31,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hficma.artifact import write_atomically
+from hficma.content import code_digest
 from hficma.data.dataset import Dataset, open_dataset
+from hficma.data.photo_origin import photos_digest
 from hficma.errors import InputError
 from hficma.images import CROP, SHORT_SIDE, Pixels, preprocess, resize_short_side
 from hficma.model import Model
+from hficma.unfinished import unfinished_directory
 
 Positions = npt.NDArray[np.int64]
 
@@ -39,7 +46,10 @@ ENCODE_BATCH = 32
 _CHUNK = 32
 _CHUNKS_AHEAD = 16
 _PARALLEL_FROM = 2_000
-_VERSION = 1
+_DECODERS = ("pillow", "simplejpeg", "pi-heif")
+_TRIES = 3
+
+logger = logging.getLogger("hficma")
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,9 @@ def cached_pixels(
         cache: the workspace's cache folder.
         on_done: told how many photos were added.
     """
-    key = _key("pixels", dataset, positions)
+
+    def key() -> str:
+        return _key("pixels", dataset, positions, cache)
 
     def fill(rows: npt.NDArray[np.generic]) -> Iterator[str | None]:
         for number, (pixels, complaint) in enumerate(_read_all(dataset, positions, "square")):
@@ -146,7 +158,7 @@ def cached_pixels(
             yield complaint
 
     shape = (len(positions), SHORT_SIDE, SHORT_SIDE, 3)
-    return _cached(cache / "photos" / key, shape, np.uint8, fill)
+    return _Cache(cache / "photos", key, shape, np.uint8, dataset, positions).array(fill)
 
 
 def cached_regions(
@@ -174,7 +186,9 @@ def cached_regions(
     for name, tensor in sorted(model.trunk.state_dict().items()):
         trunk.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     detail = [trunk.hexdigest(), views, scale if views else 1.0]
-    key = _key("regions", dataset, positions, *detail)
+
+    def key() -> str:
+        return _key("regions", dataset, positions, cache, *detail)
 
     def fill(rows: npt.NDArray[np.generic]) -> Iterator[str | None]:
         waiting: list[tuple[int, Pixels]] = []
@@ -194,7 +208,7 @@ def cached_regions(
     with torch.no_grad():
         probe = model.regions(torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device))
     shape = (len(positions), views + 1, *probe.shape[1:])
-    return _cached(cache / "features" / key, shape, np.float16, fill)
+    return _Cache(cache / "features", key, shape, np.float16, dataset, positions).array(fill)
 
 
 @torch.no_grad()
@@ -212,41 +226,86 @@ def read_photos(
     return _read_all(dataset, positions, "views")
 
 
-def _key(kind: str, dataset: Dataset, positions: Positions, *detail: object) -> str:
-    """Changes with anything that the cached array depends on."""
-    file = Path(dataset.name)
-    stamp = [file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else []
-    content = json.dumps([_VERSION, kind, dataset.name, stamp, *map(str, detail)])
-    return hashlib.sha256(content.encode() + positions.tobytes()).hexdigest()[:20]
+def _key(kind: str, dataset: Dataset, positions: Positions, cache: Path, *detail: object) -> str:
+    """Changes with anything that the cached array depends on, and with nothing else."""
+    code = code_digest("hficma.image*", __name__, packages=_DECODERS)
+    photos = photos_digest(dataset, positions.tolist(), cache)
+    content = json.dumps([kind, code, photos, *map(str, detail)])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def _cached(
-    path: Path,
-    shape: tuple[int, ...],
-    dtype: type[np.generic],
-    fill: Callable[[npt.NDArray[np.generic]], Iterator[str | None]],
-) -> PhotoArray:
-    """The array kept at `path`, made there by one rename where it is missing."""
-    if not (path / "notes.json").is_file():
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            part.mkdir(parents=True)
-            rows = np.lib.format.open_memmap(part / "rows.npy", "w+", dtype, shape)
+Fill = Callable[[npt.NDArray[np.generic]], Iterator[str | None]]
+"""Writes the rows; gives for each, in order, None or why there is no photo."""
+
+
+class _Cache:
+    """An array on disk with a row a photo.
+
+    Args:
+        folder: of arrays of its kind.
+        key: names it, from what the photos are when it is called.
+        shape: of the array.
+        dtype: of its numbers.
+        dataset: holds the photos.
+        positions: of the rows.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: Callable[[], str],
+        shape: tuple[int, ...],
+        dtype: type[np.generic],
+        dataset: Dataset,
+        positions: Positions,
+    ) -> None:
+        self._folder, self._key, self._shape, self._dtype = folder, key, shape, dtype
+        self._dataset, self._positions = dataset, positions
+
+    def array(self, fill: Fill) -> PhotoArray:
+        """What is kept, or made now where it is missing.
+
+        Raises:
+            InputError: the cache cannot be written, or photos change all the time.
+        """
+        for _ in range(_TRIES):
+            path = self._folder / self._key()
+            try:
+                if (found := self._opened(path)) is not None:
+                    return found
+                self._write(path, fill)
+            except OSError as error:
+                raise InputError(
+                    f"{path}: the cache cannot be written ({error.strerror})"
+                ) from error
+        raise InputError(f"{self._dataset.name}: its photos change while they are read; try again")
+
+    def _opened(self, path: Path) -> PhotoArray | None:
+        if not (path / "notes.json").is_file():
+            return None
+        complaints: list[str | None] = json.loads((path / "notes.json").read_text())
+        usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
+        damaged = self._positions[~usable]
+        if any(pixels is not None for pixels, _ in read_photos(self._dataset, damaged)):
+            logger.info("%s: photos that could not be read can be now", self._dataset.name)
+            shutil.rmtree(path)
+            return None
+        return PhotoArray(
+            np.load(path / "rows.npy", mmap_mode="r"),
+            usable,
+            tuple(complaint for complaint in complaints if complaint is not None),
+        )
+
+    def _write(self, path: Path, fill: Fill) -> None:
+        """Make the array, whole or not at all, unless a photo became another meanwhile."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with unfinished_directory(path) as part:
+            rows = np.lib.format.open_memmap(part / "rows.npy", "w+", self._dtype, self._shape)
             complaints = list(fill(rows))
             rows.flush()
             write_atomically(part / "notes.json", json.dumps(complaints).encode())
-            if not path.exists():
+            if self._key() == path.name and not path.exists():
                 part.rename(path)
-        except OSError as error:
-            raise InputError(f"{path}: the cache cannot be written ({error.strerror})") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    complaints = json.loads((path / "notes.json").read_text())
-    return PhotoArray(
-        np.load(path / "rows.npy", mmap_mode="r"),
-        np.array([complaint is None for complaint in complaints], dtype=np.bool_),
-        tuple(complaint for complaint in complaints if complaint is not None),
-    )
 
 
 def _read_all(

@@ -85,6 +85,11 @@ class RecipeList:
             raise InputError(f"{self._name}: recipe {recipe.id} has no photo")
         return read_photo(self._folder / recipe.image)
 
+    def photo_origin(self, index: int) -> Path | str:
+        """The recipe's photo file."""
+        recipe = self._recipes[index]
+        return "" if recipe.image is None else self._folder / recipe.image
+
 
 class JsonlDataset(RecipeList):
     """A JSONL file of recipes, whose photos lie relative to its folder."""

@@ -133,6 +133,10 @@ class DatasetDirectory:
 
         return decode_photo(self.jpeg(index), name=f"{self._path} recipe {index}")
 
+    def photo_origin(self, index: int) -> Path | str:
+        """The file of all photos."""
+        return self._path / PHOTOS / "data.mdb"
+
     def sentence_vectors(self, index: int) -> npt.NDArray[np.float32] | None:
         """Vectors (n, D) of the recipe's instructions that came with the source, or None."""
         if not self._sentence_dim:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hficma.data.dataset import Dataset, positions
+from hficma.data.photo_origin import photo_origin
 from hficma.errors import InputError
 from hficma.recipe import Recipe
 
@@ -46,3 +48,7 @@ class Subset:
     def photo(self, index: int) -> Image:
         """Its photo."""
         return self._dataset.photo(int(self._positions[index]))
+
+    def photo_origin(self, index: int) -> Path | str:
+        """Where its bytes are."""
+        return photo_origin(self._dataset, int(self._positions[index]))

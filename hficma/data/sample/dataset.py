@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from random import Random
 
 from PIL import Image
 
+from hficma.content import code_digest
 from hficma.errors import InputError
 from hficma.recipe import Recipe
 
@@ -45,6 +47,7 @@ class SampleDataset:
         self.size = size
         self.seed = seed
         self._appearance = appearance(appearance_seed)
+        self._looks = appearance_seed
 
     @classmethod
     def from_spec(cls, spec: str) -> SampleDataset:
@@ -86,6 +89,10 @@ class SampleDataset:
         """The photo at `index`, RGB, 256 x 256, rendered now."""
         return render(self._draft(index), self._appearance, self._stream(index, "photo"))
 
+    def photo_origin(self, index: int) -> str:
+        """What a photo is drawn from: the sample, its looks and the code that draws."""
+        return f"sample/{self.seed}/{index} {self._looks} {_drawing()}"
+
     def partition(self, index: int) -> str:
         """`train` (80 %), `val` (10 %) or `test` (10 %)."""
         tenth = int.from_bytes(self._key(index, "partition")[:8], "big") % 10
@@ -109,3 +116,8 @@ class SampleDataset:
         if not 0 <= index < self.size:
             raise IndexError(f"{self.name} has no item {index}")
         return hashlib.sha256(f"hficma sample/{self.seed}/{index}/{part}".encode()).digest()
+
+
+@cache
+def _drawing() -> str:
+    return code_digest("hficma.data.sample", packages=("pillow", "numpy"))

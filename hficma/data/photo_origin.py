@@ -1,0 +1,58 @@
+"""Which bytes a dataset's photos are made of: what a cache of them is keyed by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from hficma.content import FileDigests
+from hficma.data.dataset import Dataset
+from hficma.errors import InputError
+
+
+@runtime_checkable
+class PhotoOrigin(Protocol):
+    """A dataset that knows where its photos' bytes are."""
+
+    def photo_origin(self, index: int) -> Path | str:
+        """The file that holds a photo, alone or beside others, or else what it is made from."""
+
+
+def photo_origin(dataset: Dataset, index: int) -> Path | str:
+    """Where a photo's bytes are; of a dataset that cannot tell, its pixels."""
+    if isinstance(dataset, PhotoOrigin):
+        return dataset.photo_origin(index)
+    try:
+        photo = dataset.photo(index)
+    except InputError as error:
+        return str(error)
+    return f"{photo.size} {hashlib.sha256(photo.tobytes()).hexdigest()}"
+
+
+def photos_digest(dataset: Dataset, positions: Iterable[int], cache: Path) -> str:
+    """Changes where a photo at one of the positions does, or another stands there.
+
+    Args:
+        dataset: holds the photos.
+        positions: in order.
+        cache: the workspace's cache folder, where digests of files are remembered.
+    """
+    places = [int(position) for position in positions]
+    origins = [photo_origin(dataset, place) for place in places]
+    files = [origin for origin in origins if isinstance(origin, Path)]
+    digests = iter(FileDigests(cache).of(files))
+    whole = hashlib.sha256()
+    for place, origin in zip(places, origins, strict=True):
+        content = next(digests) if isinstance(origin, Path) else origin
+        whole.update(f"{place} {content}\n".encode())
+    return whole.hexdigest()
+
+
+def recipes_digest(dataset: Dataset, positions: Iterable[int]) -> str:
+    """Changes where a recipe at one of the positions does; the photos' bytes are not looked at."""
+    whole = hashlib.sha256()
+    for position in positions:
+        whole.update(repr(dataset.recipe(int(position))).encode(errors="surrogatepass"))
+    return whole.hexdigest()
