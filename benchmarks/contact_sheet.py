@@ -18,6 +18,7 @@ from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.engine import Engine
 from hficma.engine.search import CANDIDATES
 from hficma.errors import InputError
+from hficma.printable import printable
 from hficma.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -211,8 +212,8 @@ def main(
         print(json.dumps([sheet.to_json() for sheet in sheets], indent=1))
         return
     for sheet in sheets:
-        print(f"{sheet.title}: {sheet.summary}")
-    print(f"page: {out}")
+        print(printable(f"{sheet.title}: {sheet.summary}"))
+    print(printable(f"page: {out}"))
 
 
 def _answered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -64,6 +65,7 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    logging.getLogger("hficma").addHandler(_LOG_LINES)
     for stream in (sys.stdout, sys.stderr):
         # A title that the terminal's encoding lacks is shown as escapes, not as a traceback.
         if isinstance(stream, io.TextIOWrapper):
@@ -119,6 +121,16 @@ _EXTRAS = {
     "faiss": "cpu",
     "openvino": "openvino",
 }
+
+
+class _LogLines(logging.Handler):
+    """What the package logs as a warning (a fallback, a cache that cannot be written): a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"hficma: {one_line(record.getMessage())}", file=sys.stderr)
+
+
+_LOG_LINES = _LogLines()
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -62,6 +62,24 @@ def test_a_wrong_word_is_quoted_harmlessly(hficma, word):
     assert not acting(ended)
 
 
+def test_what_the_package_logs_is_a_line(hficma, hostile, monkeypatch):
+    """A fallback must be seen, and may quote a path."""
+    import logging
+
+    from hficma.data import dataset
+
+    opened = dataset.open_dataset
+
+    def open_and_warn(*given, **options):
+        logging.getLogger("hficma.data").warning("falls back on %s", TITLE)
+        return opened(*given, **options)
+
+    monkeypatch.setattr("hficma.data.open_dataset", open_and_warn)
+    ended = hficma("data", "show", hostile)
+    assert ended.err.count("hficma: falls back on") == 1
+    assert not acting(ended)
+
+
 def test_doctor_names_the_extra_in_brackets(hficma, monkeypatch):
     from hficma.cli import doctor
 
