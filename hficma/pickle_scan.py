@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import io
 import pickletools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
 
 from hficma.errors import InputError
 
@@ -29,8 +29,6 @@ _USED = frozenset(
     "BINPERSID".split()
 )
 """What picklers of data write. POP, DUP, INST, OBJ, EXT*, PERSID and buffers they do not."""
-_GETS = ("GET", "BINGET", "LONG_BINGET")
-_PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _SCALARS = frozenset(
     {
         pickletools.pyint, pickletools.pylong, pickletools.pyinteger_or_bool, pickletools.pybool,
@@ -50,6 +48,50 @@ class UnsafePickleError(InputError):
 def refusal(name: str, what: str) -> UnsafePickleError:
     """Return the error for a pickle that asks for `what`."""
     return UnsafePickleError(f"{name}: asks for {what[:200]!r}, which no data file needs; refused")
+
+
+class _Effect(NamedTuple):
+    """What an opcode does to the stack."""
+
+    name: str
+    read: Callable[[IO[bytes]], Any] | None
+    """Reads its argument."""
+    takes: int
+    """Things it takes, below the last mark where it takes all above that."""
+    to_mark: bool
+    leaves: tuple[_Kind, ...]
+    kept: bool
+    """Whether that is all: nothing of it is looked at."""
+
+
+def _effect(opcode: pickletools.OpcodeInfo) -> _Effect:
+    before = opcode.stack_before
+    to_mark = _MARK in before
+    read = None if opcode.arg is None else opcode.arg.reader
+    if opcode.name == "STRING":
+        # Its own reader takes only ASCII, and Python 2 wrote the bytes of arrays there.
+        read = _read_quoted
+    return _Effect(
+        name=opcode.name,
+        read=read,
+        takes=before.index(_MARK) if to_mark else len(before),
+        to_mark=to_mark,
+        leaves=tuple(opcode.stack_after),
+        kept=opcode.name in _PLAIN,
+    )
+
+
+def _read_quoted(file: IO[bytes]) -> object:
+    return pickletools.read_stringnl(file, decode=False)
+
+
+_PLAIN = frozenset(
+    "PROTO NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING "
+    "SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE SHORT_BINUNICODE "
+    "BINUNICODE BINUNICODE8 EMPTY_LIST APPEND EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT "
+    "EMPTY_SET STACK_GLOBAL REDUCE NEWOBJ".split()
+)
+_EFFECTS = {opcode.code.encode("latin-1"): _effect(opcode) for opcode in pickletools.opcodes}
 
 
 def scan_pickle(
@@ -79,88 +121,102 @@ def scan_pickle(
     """
     file = io.BytesIO(content)
     file.seek(start)
-    machine = _Machine(name, storages)
     try:
-        for count, (opcode, argument) in enumerate(_opcodes(file)):
-            if count >= MAX_OPCODES:
-                raise InputError(f"{name}: is a pickle of more than {MAX_OPCODES:,} steps")
-            if opcode.name == "GLOBAL":
-                on_global(str(argument).replace(" ", "."))
-            elif opcode.name == "FRAME" and argument > len(content) - file.tell():
-                raise ValueError("a frame is longer than the file")
-            machine.step(opcode, argument, count)
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError) as error:
+        _Machine(file, len(content), name, storages, on_global).run()
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
         text = " ".join(str(error).split())[:120]
         raise InputError(f"{name}: is no readable pickle ({text})") from error
     return file.tell()
 
 
-def _opcodes(file: io.BytesIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
-    """Parse opcodes and their arguments, as `pickletools.genops` does.
-
-    That one takes only ASCII in the strings of Python 2, where bytes of arrays stand too.
-    """
-    while True:
-        code = file.read(1)
-        opcode = pickletools.code2op.get(code.decode("latin-1"))
-        if opcode is None:
-            raise ValueError(f"opcode {code!r}" if code else "it ends early")
-        if opcode.name == "STRING":
-            yield opcode, pickletools.read_stringnl(file, decode=False)
-        else:
-            yield opcode, None if opcode.arg is None else opcode.arg.reader(file)
-        if opcode.name == "STOP":
-            return
-
-
 class _Machine:
     """The kinds of what stands on the stack and in the memo."""
 
-    def __init__(self, name: str, storages: bool) -> None:
+    def __init__(
+        self,
+        file: io.BytesIO,
+        size: int,
+        name: str,
+        storages: bool,
+        on_global: Callable[[str], None],
+    ) -> None:
+        self._file = file
+        self._size = size
         self._name = name
         self._storages = storages
+        self._on_global = on_global
         self._stack: list[_Kind] = []
         self._marks: list[int] = []
         self._memo: dict[int, _Kind] = {}
 
-    def step(self, opcode: pickletools.OpcodeInfo, argument: object, count: int) -> None:
-        """Do to the kinds what the opcode does to values."""
-        name = opcode.name
+    def run(self) -> None:
+        """Follow the program to STOP."""
+        file, stack = self._file, self._stack
+        for count in range(MAX_OPCODES):
+            code = file.read(1)
+            effect = _EFFECTS.get(code)
+            if effect is None:
+                raise ValueError(f"opcode {code!r}" if code else "it ends early")
+            argument = None if effect.read is None else effect.read(file)
+            if effect.kept:
+                if effect.takes:
+                    self._take(effect)
+                stack += effect.leaves
+                continue
+            self._step(effect, argument, count)
+            if effect.name == "STOP":
+                return
+        raise InputError(f"{self._name}: is a pickle of more than {MAX_OPCODES:,} steps")
+
+    def _take(self, effect: _Effect) -> list[_Kind]:
+        """Take the things below the mark; none of them may lie below an older one."""
+        first = len(self._stack) - effect.takes
+        if first <= (self._marks[-1] if self._marks else -1):
+            raise ValueError(f"{effect.name} finds too little on the stack")
+        taken = self._stack[first:]
+        del self._stack[first:]
+        return taken
+
+    def _step(self, effect: _Effect, argument: Any, count: int) -> None:
+        """Do to the kinds what the opcode does to values, and look at what is dangerous."""
+        name = effect.name
         if name not in _USED or (name == "BINPERSID" and not self._storages):
             raise refusal(self._name, f"the opcode {name}")
-        if name in _PUTS:
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             # The unpickler's memo is an array: a large index alone would take gigabytes.
-            index = len(self._memo) if name == "MEMOIZE" else int(str(argument))
+            index = len(self._memo) if name == "MEMOIZE" else argument
             if not 0 <= index <= count:
                 raise ValueError(f"memo entry {index} after {count} steps")
-            self._memo[index] = self._top()
-        elif name in _GETS:
-            self._stack.append(self._memo[int(str(argument))])
+            if not self._stack or self._stack[-1] is _MARK:
+                raise ValueError("a memo entry of nothing")
+            self._memo[index] = self._stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            self._stack.append(self._memo[argument])
         elif name == "MARK":
             self._marks.append(len(self._stack))
             self._stack.append(_MARK)
+        elif name in ("INT", "LONG", "LONG1", "LONG4"):
+            small = -MAX_KEY < argument < MAX_KEY
+            self._stack.append(effect.leaves[0] if small else _ANY)
+        elif name == "FRAME":
+            if argument > self._size - self._file.tell():
+                raise ValueError("a frame is longer than the file")
         else:
-            self._apply(opcode)
-            if isinstance(argument, int) and not -MAX_KEY < argument < MAX_KEY and name != "FRAME":
-                self._stack[-1] = _ANY
+            self._apply(effect)
+            if name == "GLOBAL":
+                self._on_global(argument.replace(" ", "."))
 
-    def _apply(self, opcode: pickletools.OpcodeInfo) -> None:
-        takes = opcode.stack_before
+    def _apply(self, effect: _Effect) -> None:
         items: list[_Kind] = []
-        if _MARK in takes:
+        if effect.to_mark:
             mark = self._marks.pop()
             items = self._stack[mark + 1 :]
             del self._stack[mark:]
-            takes = takes[: takes.index(_MARK)]
-        first = len(self._stack) - len(takes)
-        if first < (self._marks[-1] + 1 if self._marks else 0):
-            raise ValueError(f"{opcode.name} finds too little on the stack")
-        taken = self._stack[first:]
-        del self._stack[first:]
-        self._check(opcode.name, taken, items)
-        if opcode.name == "STOP" and self._stack:
+        taken = self._take(effect)
+        self._check(effect.name, taken, items)
+        if effect.name == "STOP" and self._stack:
             raise ValueError("the stack is not empty at the end")
-        self._stack.extend(opcode.stack_after)
+        self._stack += effect.leaves
 
     def _check(self, name: str, taken: list[_Kind], items: list[_Kind]) -> None:
         """Refuse keys that are costly to hash, and states for what has none."""
@@ -174,12 +230,7 @@ class _Machine:
             keys = items if name in ("ADDITEMS", "FROZENSET") else []
         for key in keys:
             if key not in _SCALARS:
-                kind = "number of that size" if key is _ANY else key.name
-                raise ValueError(f"a key that is no text and no plain number ({kind})")
+                kind = "an object or a large number" if key is _ANY else f"a {key.name}"
+                raise ValueError(f"a key that is no text and no plain number, but {kind}")
         if name == "BUILD" and taken[0] is not _ANY:
             raise refusal(self._name, f"setting the state of {taken[0].name}")
-
-    def _top(self) -> _Kind:
-        if not self._stack or self._stack[-1] is _MARK:
-            raise ValueError("a memo entry of nothing")
-        return self._stack[-1]

@@ -13,7 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ class Record(ABC):
     """The global's, as the pickle names it."""
     takes_state: ClassVar[bool] = False
 
-    def __new__(cls, *arguments: Any) -> Record:
+    def __new__(cls, *arguments: Any) -> Self:
         """Record a call: what REDUCE and NEWOBJ do."""
         record = super().__new__(cls)
         record.arguments = arguments
@@ -161,7 +161,7 @@ def count_of(shape: tuple[Any, ...]) -> int:
     """
     if len(shape) > 32 or any(type(size) is not int or size < 0 for size in shape):
         raise ValueError(f"shape {shape!r}")
-    count = math.prod(shape)
+    count: int = math.prod(shape)
     if not count and max(shape) > MAX_EMPTY:
         raise ValueError(f"an array of shape {shape} without values")
     return count
@@ -170,7 +170,8 @@ def count_of(shape: tuple[Any, ...]) -> int:
 class _Named(Record):
     """A global that is named as an argument, and never called."""
 
-    def __new__(cls, *_arguments: Any) -> Record:
+    def __new__(cls, *_arguments: Any) -> Self:
+        """Refuse the call."""
         raise NotDataError(f"a call of {cls.path}")
 
     def make(self, values: Maker) -> Any:
@@ -265,9 +266,9 @@ class _Ordered(Record):
     __slots__ = ("items",)
     takes_state = True  # torch keeps module versions there: not needed
 
-    def __new__(cls, *arguments: Any) -> Record:
+    def __new__(cls, *arguments: Any) -> Self:
+        """Record a call, and be ready for items."""
         record = super().__new__(cls, *arguments)
-        assert isinstance(record, _Ordered)
         record.items = {}
         return record
 

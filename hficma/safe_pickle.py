@@ -103,7 +103,7 @@ class _Unpickler(pickle.Unpickler):
 class _StorageFacts(NamedTuple):
     dtype: np.dtype[Any]
     key: str
-    count: int
+    size: int
 
 
 class _StorageReference(Record):
@@ -114,7 +114,8 @@ class _StorageReference(Record):
 
     def make(self, values: Maker) -> _StorageFacts:
         tag, kind, key, _place, count = self.arguments[:5]
-        storage = kind.path.rpartition(".")[2] if isinstance(kind, type) else ""
+        named = isinstance(kind, type) and issubclass(kind, Record)
+        storage = kind.path.rpartition(".")[2] if named else ""
         if tag != "storage" or storage not in STORAGES or type(count) is not int or count < 0:
             raise ValueError("a persistent object that is no storage")
         return _StorageFacts(np.dtype(STORAGES[storage]), str(key), count)
@@ -133,7 +134,7 @@ def _read_storage(content: bytes, *, name: str) -> Array:
     if magic != _TORCH_MAGIC or not isinstance(facts, _StorageFacts) or keys != [facts.key]:
         raise InputError(f"{name}: a tensor's values are no storage of torch.save")
     (count,) = struct.unpack_from("<q", content, end)
-    values = content[end + 8 : end + 8 + facts.count * facts.dtype.itemsize]
-    if count != facts.count or len(values) != count * facts.dtype.itemsize:
-        raise InputError(f"{name}: a storage of {facts.count} values holds {len(values)} bytes")
+    values = content[end + 8 : end + 8 + facts.size * facts.dtype.itemsize]
+    if count != facts.size or len(values) != count * facts.dtype.itemsize:
+        raise InputError(f"{name}: a storage of {facts.size} values holds {len(values)} bytes")
     return np.frombuffer(values, dtype=facts.dtype).copy()

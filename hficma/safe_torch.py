@@ -111,7 +111,11 @@ def load_checkpoint(path: Path) -> Any:
     content = read_regular_file(path, limit=CHECKPOINT_BYTES, what="a checkpoint")
     if not content:
         raise InputError(f"{path}: the file is empty")
-    storages = _scan_zip(content, path) if _is_zip(content) else _scan_old(content, path)
+    named: int | None = None
+    if content.startswith(b"PK\x03\x04"):
+        _scan_zip(content, path)
+    else:
+        named = _scan_old(content, path)
     unread = [(_Unread, name) for name in _UNREAD]
     try:
         with torch.serialization.safe_globals(unread):  # type: ignore[arg-type]
@@ -119,15 +123,11 @@ def load_checkpoint(path: Path) -> Any:
     except Exception as error:  # torch raises whatever its C++ does
         text = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: is no readable file of torch.save ({text})") from error
-    _check_storages(value, storages, len(content), path)
+    _check_storages(value, named, len(content), path)
     return value
 
 
-def _is_zip(content: bytes) -> bool:
-    return content.startswith(b"PK\x03\x04")
-
-
-def _scan_old(content: bytes, path: Path) -> int | None:
+def _scan_old(content: bytes, path: Path) -> int:
     """Scan magic, version, system, the object and the keys of its storages; return how many."""
     end = 0
     for part in ("magic", "version", "system", "object"):
