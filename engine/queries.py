@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from hficma.errors import InputError
-from hficma.images import Pixels, decode_photo, preprocess, read_photo
+from hficma.images import PhotoSource, Pixels, load_photo, preprocess
+from hficma.limits import printable_path
 from hficma.recipe import Recipe
 from hficma.text import RecipeIds
 
 from .index import Index
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from .bundle import Bundle
 
-Asked: TypeAlias = "Image | Path | bytes | Recipe"
-"""A photo (upright RGB, a file, or a file's bytes) or a recipe."""
+Asked: TypeAlias = PhotoSource | Recipe
+"""A photo, as `hficma.images.load_photo` takes it, or a recipe."""
 Content: TypeAlias = Pixels | RecipeIds
 
 
@@ -37,16 +36,12 @@ def read_query(asked: Asked, index: Index, bundle: Bundle) -> Content | InputErr
                 f"{index.path}: is an index of photos, which recipes search; "
                 "for a photo make one with --of recipes"
             )
-        if isinstance(asked, Path):
-            return preprocess(read_photo(asked))
-        if isinstance(asked, bytes):
-            return preprocess(decode_photo(asked, name="photo"))
-        return preprocess(asked)
+        return preprocess(load_photo(asked))
     except InputError as error:
         return error
 
 
-def the_one(image: Image | Path | bytes | None, recipe: Recipe | None) -> Asked:
+def the_one(image: PhotoSource | None, recipe: Recipe | None) -> Asked:
     """The query that was given, of the two that may be."""
     if image is None and recipe is not None:
         return recipe
@@ -59,7 +54,7 @@ def query_name(query: Asked, number: int) -> str:
     """How a failure names the query; `number` counts from 0."""
     if isinstance(query, Recipe):
         return query.id
-    return str(query) if isinstance(query, Path) else f"query {number + 1}"
+    return printable_path(query) if isinstance(query, (str, os.PathLike)) else f"query {number + 1}"
 
 
 def notes_on(content: Content) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from .sides import Role
 from .writing import processors
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from hficma.images import PhotoSource
 
 CANDIDATES = 200
 BATCH = 32
@@ -139,7 +139,7 @@ class Engine(Closing):
     def search(
         self,
         *,
-        image: Image | Path | bytes | None = None,
+        image: PhotoSource | None = None,
         recipe: Recipe | None = None,
         k: int = 10,
         candidates: int = CANDIDATES,
@@ -149,7 +149,8 @@ class Engine(Closing):
         """The k best items for one photo or one recipe.
 
         Args:
-            image: a photo, over an index of recipes.
+            image: a photo, over an index of recipes: a path, bytes, an open file, a PIL image or an
+                array, as `hficma.images.load_photo` takes it.
             recipe: a recipe, over an index of photos.
             k: items wanted.
             candidates: items re-ranked; at least k are.
@@ -167,7 +168,7 @@ class Engine(Closing):
 
     def search_many(
         self,
-        queries: Iterable[Image | Path | bytes | Recipe],
+        queries: Iterable[PhotoSource | Recipe],
         *,
         k: int = 10,
         candidates: int = CANDIDATES,

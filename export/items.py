@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.data.dataset import Dataset, positions
+from hficma.data.photos import readable_photos
 from hficma.images import CROP, Pixels, preprocess
 from hficma.model.base import pad_ids
 from hficma.text import FIRST_WORD_ID, RecipeIds, Tokenizer
@@ -70,8 +71,11 @@ def real_items(
     if not len(found):
         found = positions(dataset, None, with_photo=True)
     chosen = found[np.linspace(0, len(found) - 1, min(limit, len(found))).astype(int)]
-    photos = np.stack([preprocess(dataset.photo(int(index))) for index in chosen])
-    return Items(photos, [tokenizer(dataset.recipe(int(index))) for index in chosen])
+    rows, photos = [], []
+    for index, photo in readable_photos(dataset, chosen):
+        rows.append(index)
+        photos.append(preprocess(photo))
+    return Items(np.stack(photos), [tokenizer(dataset.recipe(index)) for index in rows])
 
 
 def joined(*parts: Items) -> Items:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hficma.errors import InputError
+from hficma.printable import printable
 
 MEGABYTE = 1_000_000
 
@@ -26,6 +27,20 @@ PHOTO_BYTES = 300 * MEGABYTE
 """A photo's file; a 200-megapixel HEIC or JPEG takes 10 to 60 MB, a 16-bit TIFF 300 MB."""
 PHOTO_PIXELS = 100_000_000
 """Pixels that are decoded; JPEGs are decoded at a reduced size where that is enough."""
+JPEG_SCANNED_PIXELS = 2_500_000_000
+"""A JPEG's pixels times its scans: each scan passes over all pixels, however few bytes it has. A
+photo of 200 megapixels in the ten scans of a progressive file has 2,000,000,000."""
+JPEG_KEPT_PIXELS = 256_000_000
+"""Pixels of a JPEG of several scans, whose coefficients are held in memory until the last one."""
+HEIC_PIXELS = 256_000_000
+"""A HEIC has no reduced decoding, and phones take 200 megapixels: 9 seconds and 0.9 GB."""
+RUN_LENGTH_PIXELS = 16_000_000
+"""Pixels of a bitmap in run lengths, which Pillow unpacks at about ten million a second."""
+PHOTO_READS = 1_000_000
+"""Pieces that a photo's file is read in: chunks of a PNG, blocks of a GIF, runs of a bitmap."""
+PHOTO_ASPECT = 16
+"""Long side by short side: of a longer photo only the centre is kept. Scaled to a short side of 256
+pixels, 1 x 100,000 would have 25,600,000 rows, of which the model sees 224."""
 TEXT_BYTES = 20 * MEGABYTE
 """A page, a recipe or any other text that is read whole; the longest saved pages take 5 MB."""
 LINE_BYTES = 4 * MEGABYTE
@@ -56,6 +71,7 @@ def open_regular_file(path: str | os.PathLike[str], *, what: str = "a file") -> 
     Raises:
         InputError: missing, not permitted, a directory, pipe, device or socket.
     """
+    shown = printable_path(path)
     # Without O_NONBLOCK, opening a pipe waits for its writer, for ever; the kind is asked of the
     # open descriptor, since a name can be replaced between a look at it and the opening.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -63,15 +79,15 @@ def open_regular_file(path: str | os.PathLike[str], *, what: str = "a file") -> 
         descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
     except (OSError, ValueError) as error:
         if os.path.isdir(path):  # which Windows does not open
-            raise InputError(f"{path}: is a directory; give {what}") from error
+            raise InputError(f"{shown}: is a directory; give {what}") from error
         if isinstance(error, OSError) and error.errno == errno.ENXIO:
-            raise InputError(f"{path}: is a socket; give {what}") from error
-        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+            raise InputError(f"{shown}: is a socket; give {what}") from error
+        raise InputError(f"{shown}: cannot be read ({reason(error)})") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         kind = next((text for test, text in _OTHER_KINDS if test(mode)), "is no regular file")
-        raise InputError(f"{path}: {kind}; give {what}")
+        raise InputError(f"{shown}: {kind}; give {what}")
     return os.fdopen(descriptor, "rb")
 
 
@@ -88,16 +104,17 @@ def read_regular_file(
     Raises:
         InputError: as `open_regular_file`, longer than `limit`, or the disk cannot read it.
     """
+    shown = printable_path(path)
     with open_regular_file(path, what=what) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             # One byte past the limit: a file may grow while it is read.
             content = file.read(limit + 1) if size <= limit else b""
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+            raise InputError(f"{shown}: cannot be read ({reason(error)})") from error
     if max(size, len(content)) > limit:
         raise InputError(
-            f"{path}: has {max(size, len(content)):,} bytes; {what} may have {limit:,}"
+            f"{shown}: has {max(size, len(content)):,} bytes; {what} may have {limit:,}"
         )
     return content
 
@@ -197,8 +214,14 @@ def reason(error: Exception) -> str:
 
 
 def printable_path(path: str | os.PathLike[str]) -> str:
-    """Return a path as text that any UTF-8 file or stream takes (names need not be UTF-8)."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Return a path as one line that any UTF-8 file or stream takes.
+
+    Names need not be UTF-8, and may hold line ends and other control characters.
+    """
+    try:
+        return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))
+    except UnicodeEncodeError:  # half an emoji, which no name on a disk holds
+        return printable(os.fspath(path))
 
 
 def is_regular_file(path: Path) -> bool:

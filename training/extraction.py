@@ -16,26 +16,23 @@ from hficma.data.dataset import positions
 from hficma.errors import InputError
 from hficma.images import read_photo
 from hficma.model import Tokens, load_model
+from hficma.photo_folder import photo_folder
 from hficma.progress import Progress
 from hficma.recipe import Recipe
 from hficma.training.evaluation import dataset_of, encode_positions
 from hficma.training.launch import pick_device
 from hficma.training.run import RunDirectory
 
-PHOTO_FILES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
-
-class PhotoFolder:
-    """Every photo file of a folder and its subfolders, by path; it has no recipes."""
+class PhotoFiles:
+    """Every file of a folder and its subfolders, by path; they have no recipes."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder of photos")
+        found = photo_folder(folder)
         self._folder = folder
-        found = (path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_FILES)
-        self._paths = sorted(path for path in found if path.is_file())
-        if not self._paths:
-            raise InputError(f"{folder}: holds no photo ({', '.join(PHOTO_FILES)})")
+        self._paths = found.files
+        self.hidden = found.hidden
+        """Files whose names begin with a dot: not among them."""
 
     @property
     def name(self) -> str:
@@ -92,13 +89,15 @@ def extract(
     progress = progress or Progress()
     model = load_model(run).to(pick_device(device))
     source = (
-        PhotoFolder(images)
+        PhotoFiles(images)
         if images is not None
         else dataset_of(RunDirectory.open(run), data, progress)
     )
     rows = positions(source, None if split is None else (split,), with_photo=True)
     if not len(rows):
         raise InputError(f"{source.name}: has no {split or ''} pairs with photos")
+    if isinstance(source, PhotoFiles) and source.hidden:
+        progress.note(f"{source.name}: {source.hidden} hidden passed over")
     found = encode_positions(model, source, rows, progress)
     for complaint in found.complaints:
         progress.note(complaint)

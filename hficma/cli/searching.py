@@ -10,14 +10,13 @@ import typer
 
 from hficma.cli.console import note, print_answer, print_json
 from hficma.errors import ArtifactError, InputError
+from hficma.photo_folder import photo_folder
 from hficma.printable import json_text
 from hficma.recipe import Recipe, read_jsonl, read_recipe
 from hficma.workspace import Workspace
 
 if TYPE_CHECKING:
     from hficma.engine import Engine, Filter
-
-PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 def search(
@@ -122,10 +121,11 @@ def _search_many(
     """Answers as JSONL in the order of the queries; a bad one is reported among them."""
     from hficma.engine import Answer
 
+    folder = None if images is None else photo_folder(images)
     names: list[str] = []
 
     def queries() -> Iterator[Path | Recipe]:
-        for query in _photos(images) if images is not None else read_jsonl(recipes or Path("-")):
+        for query in folder.files if folder is not None else read_jsonl(recipes or Path("-")):
             names.append(query.id if isinstance(query, Recipe) else str(query))
             yield query
 
@@ -136,16 +136,10 @@ def _search_many(
     for number, answer in enumerate(answers):
         failed += not isinstance(answer, Answer)
         print(json_text({"query": names[number], **answer.to_json()}))
-    note(f"{len(names) - failed} answered, {failed} could not be read")
-
-
-def _photos(folder: Path) -> Iterator[Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; --images takes a folder of photos")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTOS)
-    if not found:
-        raise InputError(f"{folder}: holds no photo ({', '.join(sorted(PHOTOS))})")
-    yield from found
+    passed = f", {folder.hidden} hidden passed over" if folder is not None and folder.hidden else ""
+    note(f"{len(names) - failed} answered, {failed} could not be read{passed}")
+    if images is not None and failed == len(names):
+        raise InputError(f"{images}: holds no photo that can be read")
 
 
 def _from_ingredients(text: str) -> Recipe:

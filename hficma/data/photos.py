@@ -1,14 +1,58 @@
-"""A photo as a dataset keeps it: JPEG bytes, upright RGB, shorter side at most 256."""
+"""A dataset's photos: as it keeps them (JPEG bytes, upright RGB, shorter side at most 256), and
+those of it that can be read.
+"""
 
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
 
-from PIL import Image
-
+from hficma.errors import InputError
+from hficma.image_formats import image_format, read_jpeg_header
 from hficma.images import SHORT_SIDE, decode_photo, resize_short_side
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .dataset import Dataset
+
 QUALITY = 92
+log = logging.getLogger("hficma")
+
+
+def readable_photos(
+    dataset: Dataset, positions: Iterable[int], *, most: int | None = None
+) -> Iterator[tuple[int, Image]]:
+    """Yield positions with their photos, in order; one that cannot be read is logged, not raised.
+
+    Args:
+        dataset: where the photos are.
+        positions: where to look.
+        most: photos wanted; None takes all.
+
+    Raises:
+        InputError: there are positions, and none has a photo that can be read.
+    """
+    first_complaint: InputError | None = None
+
+    def readable() -> Iterator[tuple[int, Image]]:
+        nonlocal first_complaint
+        for position in positions:
+            try:
+                yield int(position), dataset.photo(int(position))
+            except InputError as error:
+                log.warning("left out: %s", error)
+                first_complaint = first_complaint or error
+
+    count = 0
+    for found in islice(readable(), most):
+        count += 1
+        yield found
+    if not count and first_complaint is not None:
+        raise InputError(f"{dataset.name}: no photo can be read; the first: {first_complaint}")
 
 
 def shrink_photo(content: bytes, *, name: str) -> bytes:
@@ -25,7 +69,7 @@ def shrink_photo(content: bytes, *, name: str) -> bytes:
         InputError: it is no image that can be read.
     """
     photo = decode_photo(content, name=name)
-    if _fits(content):
+    if _fits(content, name=name):
         return content
     if min(photo.size) > SHORT_SIDE:
         photo = resize_short_side(photo, SHORT_SIDE)
@@ -34,11 +78,12 @@ def shrink_photo(content: bytes, *, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def _fits(content: bytes) -> bool:
-    with Image.open(io.BytesIO(content)) as header:
-        return (
-            header.format == "JPEG"
-            and header.mode == "RGB"
-            and min(header.size) <= SHORT_SIDE
-            and header.getexif().get(0x0112) in (None, 1)
-        )
+def _fits(content: bytes, *, name: str) -> bool:
+    if image_format(content) != "JPEG":
+        return False
+    header = read_jpeg_header(content, name=name)
+    return (
+        header.components == 3
+        and min(header.width, header.height) <= SHORT_SIDE
+        and header.orientation == 1
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hficma.data.dataset import Dataset, positions
+from hficma.data.photos import readable_photos
 from hficma.errors import InputError
 from hficma.ingredients import ingredient_name
 from hficma.words import sentences, words
@@ -100,27 +101,28 @@ def contact_sheet(dataset: Dataset, *, count: int = PHOTOS, seed: int = 0) -> Im
         seed: which ones.
 
     Raises:
-        InputError: no recipe has a photo.
+        InputError: no recipe has a photo, or none that can be read.
     """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
     found = positions(dataset, with_photo=True)
     if not len(found):
         raise InputError(f"{dataset.name}: no recipe has a photo, so there is no contact sheet")
-    chosen = np.random.default_rng(seed).permutation(found)[:count]
+    drawn = np.random.default_rng(seed).permutation(found)[: 10 * count].tolist()
+    chosen = list(readable_photos(dataset, drawn, most=count))
     rows = -(-len(chosen) // _COLUMNS)
     width = _COLUMNS * (_TILE + _MARGIN) + _MARGIN
     height = rows * (_TILE + _CAPTION + _MARGIN) + _MARGIN
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=12)
-    for number, index in enumerate(chosen):
+    for number, (index, whole) in enumerate(chosen):
         row, column = divmod(number, _COLUMNS)
         left = _MARGIN + column * (_TILE + _MARGIN)
         top = _MARGIN + row * (_TILE + _CAPTION + _MARGIN)
-        photo = ImageOps.fit(dataset.photo(int(index)), (_TILE, _TILE))
+        photo = ImageOps.fit(whole, (_TILE, _TILE))
         sheet.paste(photo, (left, top))
-        for line, text in enumerate(_wrapped(dataset.recipe(int(index)).title, draw, font)):
+        for line, text in enumerate(_wrapped(dataset.recipe(index).title, draw, font)):
             draw.text((left, top + _TILE + 2 + 15 * line), text, fill="black", font=font)
     return sheet
 

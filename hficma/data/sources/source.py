@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hficma.errors import InputError
 from hficma.recipe import Recipe
 from hficma.vectors import WordVectors
 
@@ -84,7 +83,6 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: it cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    from hficma.images import read_photo_file
+
+    return read_photo_file(path)
