@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from hficma.artifact import write_atomically
+from hficma.artifact import inside, sync, write_atomically
 from hficma.data.stream import STDIN
 from hficma.errors import ArtifactError, InputError
+from hficma.unfinished import remove_tree
 
 from .bundle import Bundle
 from .index import SHARDS, IndexFacts, Of, write_index_manifest
 from .pipeline import OnBad, Progress, average_tokens, encoded_batches, fingerprint
 from .prefilter import check_factory, default_factory
-from .shard import sync
 from .sides import LEVELS, PRECISIONS, Level, Precision
 from .source import Indexed, Source
 from .storage import default_level
+from .unique_ids import UniqueIds
 from .writing import (
-    LOCK,
-    UniqueIds,
+    PLAN,
     existing_parent,
     files_of,
     filled,
@@ -30,12 +33,13 @@ from .writing import (
     processors,
     reported,
     shard_name,
+    sweep,
     write_batches,
 )
 
 SHARD_ITEMS = 32_768
 """Items a shard: what a killed build loses at most, and what bounds its memory."""
-PLAN = "plan.json"
+AGAIN = "mend that and run the same command again: what is finished is kept"
 
 
 def build_index(
@@ -48,6 +52,7 @@ def build_index(
     side_precision: Precision = "fp32",
     prefilter: str | None = None,
     shard_items: int = SHARD_ITEMS,
+    restart: bool = False,
     strict: bool = False,
     on_bad: OnBad = lambda message: None,
     progress: Progress = lambda done, total: None,
@@ -72,6 +77,7 @@ def build_index(
         side_precision: of the sides' wide arrays.
         prefilter: a FAISS factory string; None chooses by size, always one that can certify.
         shard_items: items a shard.
+        restart: throw away what an unfinished build of other inputs left, instead of refusing.
         strict: raise on an item that cannot be read instead of leaving it out.
         on_bad: told of each item left out, in one line.
         progress: called with items done so far and items in all, of a stream those read.
@@ -85,7 +91,8 @@ def build_index(
 
     Raises:
         InputError: an option that cannot be; nothing usable in the dataset; a bad item if `strict`.
-        ArtifactError: `out` exists or cannot be written, or another process builds it.
+        ArtifactError: `out` exists or cannot be written, another process builds it, or a build of
+            other inputs is unfinished there.
     """
     if out.exists():
         raise ArtifactError(f"{out}: exists already; give another name or remove it first")
@@ -98,35 +105,94 @@ def build_index(
         opened, bundle, source, existing_parent(out), of=of, keep=keep,
         side_precision=side_precision, prefilter=prefilter, shard_items=shard_items,
     )  # fmt: skip
-    building = out.parent / f".{out.name}.building"
     names: list[str] = []
     stop = 0
-    with reported(out, hint="mend that and run the same command again: what is finished is kept"):
-        (building / SHARDS).mkdir(parents=True, exist_ok=True)
-        with locked(building, name=str(out)):
-            facts = _resumed(building, facts, source, asked=keep)
-            unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
-            for piece in source.pieces():
-                name = shard_name(len(names))
-                shard = building / SHARDS / name
-                if not shard.exists():
-                    batches = encoded_batches(
-                        opened, facts.role, facts.keep, piece.dataset, piece.wanted,
-                        threads=threads, strict=strict, on_bad=on_bad,
-                    )  # fmt: skip
-                    with new_shard(building, name, facts) as writer:
-                        write_batches(writer, batches, piece.first, unique, piece.telling(progress))
-                elif source.streamed and not piece.made(shard):
-                    raise ArtifactError(
-                        f"{out}: {building} is an unfinished index of another stream; "
-                        "remove it or give another name"
-                    )
-                unique.shard_done(shard)
-                names.append(name)
-                stop = piece.stop
-                progress(stop, piece.total)
-            _finish(building, replace(facts, next_number=stop, next_shard=len(names)), names, out)
+    with reported(out, hint=AGAIN), _building(out) as building:
+        facts = _resumed(building, facts, source, out, asked=keep, restart=restart)
+        unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
+        for piece in source.pieces():
+            name = shard_name(len(names))
+            shard = inside(building, f"{SHARDS}/{name}")
+            if source.streamed and shard.exists() and not piece.reaches(shard):
+                remove_tree(shard)
+            if not shard.exists():
+                batches = encoded_batches(
+                    opened, facts.role, facts.keep, piece.dataset, piece.wanted,
+                    threads=threads, strict=strict, on_bad=on_bad,
+                )  # fmt: skip
+                with new_shard(building, name, facts) as writer:
+                    write_batches(writer, batches, piece.first, unique, piece.telling(progress))
+            elif (changed := piece.changed(shard)) is not None:
+                raise ArtifactError(
+                    f"{out}: is unfinished, and {changed} is not what it was when that began; "
+                    "give the same data, --restart to begin anew, or another --out"
+                )
+            unique.shard_done(shard)
+            names.append(name)
+            stop = piece.stop
+            progress(stop, piece.total)
+        _finish(building, replace(facts, next_number=stop, next_shard=len(names)), names, out)
     return out
+
+
+def unfinished_index(folder: Path, name: str) -> Path | None:
+    """What an index dated like `NAME-20261126-101500` was to be called, of which a part is there.
+
+    Without a name given, a build that was killed would never be found again.
+
+    Args:
+        folder: of indexes.
+        name: before the date.
+
+    Returns:
+        the latest that nobody is building; None where there is none.
+    """
+    dated = re.compile(rf"\.({re.escape(name)}-\d{{8}}-\d{{6}}(-\d+)?)\.building")
+    for building in sorted(folder.glob(f".{name}-*.building"), reverse=True):
+        match = dated.fullmatch(building.name)
+        if match is None or not building.is_dir():
+            continue
+        out = folder / match[1]
+        with contextlib.suppress(ArtifactError), locked(_lock_of(building), name=str(out)):
+            return out
+    return None
+
+
+def _lock_of(building: Path) -> Path:
+    return building.with_name(f"{building.name}.lock")
+
+
+@contextlib.contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """Hold the folder in which `out` is being built; it goes where nothing in it is finished.
+
+    The lock lies beside it, since the folder itself is renamed in the end.
+    """
+    building = out.parent / f".{out.name}.building"
+    lock = _lock_of(building)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path in (building, lock):
+        if path.is_symlink():
+            raise ArtifactError(f"{path}: is a link, where an index is built; remove it")
+    with locked(lock, name=str(out)):
+        try:
+            if out.exists():
+                raise ArtifactError(f"{out}: another process was writing to it, and is done now")
+            (building / SHARDS).mkdir(parents=True, exist_ok=True)
+            sweep(building, _finished(building))
+            yield building
+        finally:
+            if building.is_dir() and not _finished(building):
+                remove_tree(building)
+            if not building.exists():
+                # While it is held: whoever waits for it finds that it has no name any more.
+                lock.unlink(missing_ok=True)
+
+
+def _finished(building: Path) -> list[str]:
+    """Names of the shards that stand in an unfinished index."""
+    folder = inside(building, SHARDS)
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _planned(
@@ -183,11 +249,20 @@ def _default_level(opened: Bundle, source: Source, facts: IndexFacts, folder: Pa
 
 
 def _resumed(
-    building: Path, facts: IndexFacts, source: Source, *, asked: Level | None
+    building: Path,
+    facts: IndexFacts,
+    source: Source,
+    out: Path,
+    *,
+    asked: Level | None,
+    restart: bool,
 ) -> IndexFacts:
-    """Take up an unfinished build of the same inputs, or start over.
+    """Take up an unfinished build of the same inputs, or begin one.
 
     A level that was chosen then stands: the free disk has changed since.
+
+    Raises:
+        ArtifactError: shards of other inputs are finished, and `restart` does not throw them away.
     """
     sample = source.sample
     inputs = {
@@ -196,27 +271,55 @@ def _resumed(
     }  # fmt: skip
     plan = json.loads(json.dumps({"inputs": inputs, "keep": facts.keep}))
     try:
-        begun = json.loads((building / PLAN).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        begun = {}
-    if begun.get("inputs") == plan["inputs"]:
-        return replace(facts, keep=begun["keep"])
-    shutil.rmtree(building / SHARDS)
-    (building / SHARDS).mkdir()
+        begun = json.loads(inside(building, PLAN).read_text(encoding="utf-8"))
+        before, level = begun["inputs"], begun["keep"]
+    except FileNotFoundError:
+        before, level = {}, None
+    except (ValueError, KeyError, TypeError):
+        before, level = {"plan": "damaged"}, None
+    if finished := _finished(building):
+        if before == plan["inputs"] and not restart:
+            return replace(facts, keep=level)
+        if not restart:
+            raise ArtifactError(
+                f"{out}: an index of other inputs is unfinished there, {len(finished)} shards are "
+                f"done ({_differences(before, plan['inputs'])}); give the same again to go on, "
+                "--restart to throw them away, or another --out"
+            )
+        sweep(building, ())
     write_atomically(building / PLAN, json.dumps(plan).encode())
     return facts
+
+
+_OPTIONS = {
+    "of": "--of", "keep": "--keep", "side_precision": "--side-precision",
+    "prefilter": "--prefilter", "shard_items": "--shard-items", "model_id": "the model",
+    "dataset": "--data", "items": "the recipes of the data",
+}  # fmt: skip
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What of a build's inputs is not as it was, in words."""
+    said = []
+    for name in (name for name in _OPTIONS if before.get(name) != now.get(name)):
+        option = _OPTIONS[name]
+        if option.startswith("--"):
+            was, is_now = (inputs.get(name) or "not given" for inputs in (before, now))
+            said.append(f"{option} was {was}, is {is_now}")
+        else:
+            said.append(f"{option} changed")
+    return "; ".join(said) or "of what is not known"
 
 
 def _finish(building: Path, facts: IndexFacts, names: list[str], out: Path) -> None:
     """Name the shards in a manifest and put the index into its place."""
     kept = filled(building, names)
     if not kept:
-        shutil.rmtree(building)
+        sweep(building, ())
         kind = "recipe" if facts.of == "recipes" else "photo"
         raise InputError(f"{facts.dataset or STDIN}: holds no usable {kind} to index")
     write_index_manifest(building, replace(facts, shards=kept), files_of(building, kept))
     building.rename(out)
     sync(out.parent)
     # Only now: killed before, the same call must find its plan again.
-    for leftover in (PLAN, LOCK):
-        (out / leftover).unlink()
+    (out / PLAN).unlink()

@@ -11,7 +11,6 @@ records.sqlite    the recipes
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -21,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hficma.artifact import sha256
+from hficma.artifact import sha256, sync
+from hficma.closing import Closing
 from hficma.errors import ArtifactError
 from hficma.recipe import Recipe
 
@@ -212,7 +212,7 @@ class ShardWriter:
         self._stack.close()
 
 
-class Shard:
+class Shard(Closing):
     """A shard opened for reading; everything large is memory-mapped.
 
     Raises:
@@ -237,11 +237,6 @@ class Shard:
         assert self.facts.prefilter is not None
         self.prefilter = Prefilter(self.facts.prefilter, self.vectors, folder)
 
-
-def sync(path: Path) -> None:
-    """Put a file or a folder's names onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def close(self) -> None:
+        """Close the records; arrays stay mapped while something holds them."""
+        self.records.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hficma.data.stream import RecipeStream
+from hficma.errors import InputError
 
 from .pipeline import Progress
 from .shard import Shard, ShardFacts
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hficma.data.dataset import Dataset
+    from hficma.recipe import Recipe
 
 Indexed: TypeAlias = "Dataset | RecipeStream"
-CHECKED = 256
-"""Items of a finished shard that are held to a stream that is read again."""
+COMPARED_TOGETHER = 1024
 
 
 class Piece(NamedTuple):
@@ -41,18 +42,38 @@ class Piece(NamedTuple):
         """What is told how far in the dataset the writing is."""
         return lambda done: progress(self.first + done, self.total)
 
-    def made(self, shard: Path) -> bool:
-        """Whether a finished shard is of these items, as far as some of them show."""
+    def changed(self, shard: Path) -> str | None:
+        """The id of the first item of a finished shard that is not this piece's, if there is one.
+
+        Every record is compared: to read one costs a thousandth of encoding it, and a line that
+        was mended meanwhile would otherwise stay in the index as it was.
+        """
         if not ShardFacts.read(shard).count:
-            return True
-        opened = Shard(shard)
-        places = list(range(0, opened.count, max(1, opened.count // CHECKED)))
-        stored = opened.records.recipes(places)
-        numbers = (opened.numbers[places] - self.first).tolist()
-        return all(
-            number in self.wanted and self.dataset.recipe(number) == stored[place]
-            for place, number in zip(places, numbers, strict=True)
-        )
+            return None
+        with Shard(shard) as opened:
+            numbers = (opened.numbers - self.first).tolist()
+            for start in range(0, opened.count, COMPARED_TOGETHER):
+                places = range(start, min(start + COMPARED_TOGETHER, opened.count))
+                for place, stored in opened.records.recipes(places).items():
+                    if not self._holds(stored, numbers[place]):
+                        return stored.id
+        return None
+
+    def reaches(self, shard: Path) -> bool:
+        """Whether a finished shard goes as far as this piece.
+
+        Where a stream had ended, it may go on now; what was its last shard is made again then.
+        """
+        if not ShardFacts.read(shard).count:
+            return False
+        with Shard(shard) as opened:
+            return int(opened.numbers[-1]) == self.stop - 1
+
+    def _holds(self, recipe: Recipe, position: int) -> bool:
+        try:
+            return position in self.wanted and self.dataset.recipe(position) == recipe
+        except InputError:
+            return False
 
 
 class Source:

@@ -6,7 +6,7 @@ before or after; a killed writer leaves shards that no manifest names, swept by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +14,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hficma.artifact import read_manifest
+from hficma.artifact import inside, read_manifest
 from hficma.closing import Closing
 from hficma.errors import ArtifactError, InputError
 
 from .bundle import Bundle
 from .index import KIND, SHARDS, IndexFacts, write_index_manifest
+from .merging import runs_to_merge, tail_to_merge
 from .pipeline import OnBad, Progress, encoded_batches
-from .shard import Shard, ShardWriter
+from .shard import Shard
 from .source import Indexed, Source
+from .unique_ids import UniqueIds
 from .writing import (
-    UniqueIds,
+    LOCK,
+    PLAN,
+    copy_items,
     files_of,
     filled,
     locked,
@@ -36,7 +40,6 @@ from .writing import (
     write_batches,
 )
 
-COPIED_TOGETHER = 1024
 UNTOUCHED = "mend that and try again: the index is as it was"
 
 
@@ -55,10 +58,11 @@ class IndexWriter(Closing):
         self._stack = ExitStack()
         self._facts = IndexFacts.read(path)
         with reported(path, hint=UNTOUCHED):
-            self._stack.enter_context(locked(path, name=str(path)))
+            self._stack.enter_context(locked(inside(path, LOCK), name=str(path)))
             # Another writer may have ended between the first reading and the lock.
             self._facts = IndexFacts.read(path)
             sweep(path, self._facts.shards)
+            (path / PLAN).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let the next writer in."""
@@ -77,7 +81,7 @@ class IndexWriter(Closing):
         device: str = "cpu",
         threads: int | None = None,
     ) -> int:
-        """Encode a dataset's items into new shards.
+        """Encode a dataset's items into new shards, and merge them with small ones before.
 
         Args:
             dataset: what to add, a dataset or a stream; items whose id the index holds are left
@@ -123,14 +127,15 @@ class IndexWriter(Closing):
                 unique.shard_done(self._path / SHARDS / name)
                 names.append(name)
                 stop = piece.stop
-            self._commit(
-                replace(
+            if added:
+                longer = replace(
                     facts,
                     shards=(*facts.shards, *filled(self._path, names)),
                     next_number=facts.next_number + stop,
                     next_shard=facts.next_shard + len(names),
                 )
-            )
+                self._commit(self._with_merged_tail(longer))
+            sweep(self._path, self._facts.shards)
         return added
 
     def remove(self, ids: Iterable[str]) -> int:
@@ -145,7 +150,7 @@ class IndexWriter(Closing):
         wanted = list(dict.fromkeys(ids))
         removed = set(self._facts.removed)
         found: dict[str, int] = {}
-        for shard in self._open_shards():
+        for shard in self._each_shard():
             for identity, position in shard.records.with_ids(wanted).items():
                 number = int(shard.numbers[position])
                 if number not in removed:
@@ -163,84 +168,76 @@ class IndexWriter(Closing):
         Shards that are full and lost nothing stay as they are.
         """
         facts = self._facts
-        removed = np.array(facts.removed, dtype=np.int64)
-        shards = self._open_shards()
-        runs = _runs_to_merge(shards, removed, facts.shard_items)
-        total = sum(
-            shard.count for run in runs for shard in run if len(run) > 1 or _lost(run[0], removed)
-        )
+        kept = [self._kept(shard) for shard in self._each_shard()]
+        held, left = [len(mask) for mask in kept], [int(mask.sum()) for mask in kept]
+        runs = runs_to_merge(left, facts.shard_items)
+        changed = {run for run in runs if len(run) > 1 or left[run.start] < held[run.start]}
+        total = sum(held[place] for run in changed for place in run)
         names: list[str] = []
         fresh = facts.next_shard
         done = 0
         with reported(self._path, hint=UNTOUCHED):
             sweep(self._path, facts.shards)
             for run in runs:
-                if len(run) == 1 and not _lost(run[0], removed):
-                    names.append(run[0].folder.name)
+                old = facts.shards[run.start : run.stop]
+                if run not in changed:
+                    names += old
                     continue
-                name = shard_name(fresh)
+                self._merge(old, shard_name(fresh))
+                names += filled(self._path, [shard_name(fresh)])
                 fresh += 1
-                with new_shard(self._path, name, facts) as writer:
-                    for shard in run:
-                        _copy(shard, ~np.isin(shard.numbers, removed), writer)
-                        done += shard.count
-                        progress(done, total)
-                names += filled(self._path, [name])
+                done += sum(held[place] for place in run)
+                progress(done, total)
             self._commit(replace(facts, shards=tuple(names), removed=(), next_shard=fresh))
             sweep(self._path, names)
+
+    def _with_merged_tail(self, facts: IndexFacts) -> IndexFacts:
+        """Merge the last shards of `facts`, written but not yet committed, if they are small."""
+        sizes = (int(self._kept(shard).sum()) for shard in self._each_shard(reversed(facts.shards)))
+        count = tail_to_merge(sizes, facts.shard_items)
+        if count < 2:
+            return facts
+        name = shard_name(facts.next_shard)
+        gone = self._merge(facts.shards[-count:], name)
+        return replace(
+            facts,
+            shards=(*facts.shards[:-count], *filled(self._path, [name])),
+            removed=tuple(number for number in facts.removed if number not in gone),
+            next_shard=facts.next_shard + 1,
+        )
+
+    def _merge(self, names: Sequence[str], merged: str) -> set[int]:
+        """Write the items of some shards that were not removed into one.
+
+        Returns:
+            numbers of the removed items that were left behind.
+        """
+        gone: set[int] = set()
+        with new_shard(self._path, merged, self._facts) as writer:
+            for shard in self._each_shard(names):
+                kept = self._kept(shard)
+                copy_items(shard, kept, writer)
+                gone.update(shard.numbers[~kept].tolist())
+        return gone
+
+    def _kept(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        """Which items of a shard were not removed, (N,)."""
+        return ~np.isin(shard.numbers, np.array(self._facts.removed, dtype=np.int64))
 
     def _commit(self, facts: IndexFacts) -> None:
         """Make `facts` the state of the index."""
         known = read_manifest(self._path, kind=KIND).files
+        named = set(facts.shards)
         fresh = [name for name in facts.shards if name not in self._facts.shards]
-        files = {
-            file: digest for file, digest in known.items() if file.split("/")[1] in facts.shards
-        }
+        files = {file: digest for file, digest in known.items() if file.split("/")[1] in named}
         write_index_manifest(self._path, facts, {**files, **files_of(self._path, fresh)})
         self._facts = facts
 
     def _shard_folders(self) -> list[Path]:
         return [self._path / SHARDS / name for name in self._facts.shards]
 
-    def _open_shards(self) -> list[Shard]:
-        return [Shard(folder) for folder in self._shard_folders()]
-
-
-def _lost(shard: Shard, removed: npt.NDArray[np.int64]) -> bool:
-    return bool(np.isin(shard.numbers, removed).any())
-
-
-def _runs_to_merge(
-    shards: Sequence[Shard], removed: npt.NDArray[np.int64], limit: int
-) -> list[list[Shard]]:
-    """Neighbouring shards, as many together as stay within `limit` items."""
-    runs: list[list[Shard]] = []
-    size = 0
-    for shard in shards:
-        left = shard.count - int(np.isin(shard.numbers, removed).sum())
-        if runs and size + left <= limit:
-            runs[-1].append(shard)
-            size += left
-        else:
-            runs.append([shard])
-            size = left
-    return runs
-
-
-def _copy(shard: Shard, kept: npt.NDArray[np.bool_], writer: ShardWriter) -> None:
-    """Write a shard's kept items as they are stored."""
-    positions = np.flatnonzero(kept)
-    sides = shard.sides
-    for start in range(0, len(positions), COPIED_TOGETHER):
-        part = positions[start : start + COPIED_TOGETHER]
-        recipes = shard.records.recipes(part.tolist())
-        writer.append_stored(
-            shard.numbers[part],
-            [recipes[position] for position in part.tolist()],
-            shard.vectors[part],
-            sides.lengths[part] if sides else np.zeros(len(part), np.int64),
-            {name: rows[sides.rows(name, part)] for name, rows in sides.arrays.items()}
-            if sides
-            else {},
-        )
-    writer.add_errors(shard.facts.errors)
+    def _each_shard(self, names: Iterable[str] | None = None) -> Iterator[Shard]:
+        """Open one shard after the other: a thousand need no more descriptors than one."""
+        for name in self._facts.shards if names is None else names:
+            with Shard(self._path / SHARDS / name) as shard:
+                yield shard

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
+import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from hficma.artifact import sha256
-from hficma.errors import ArtifactError, InputError
+from hficma.artifact import MANIFEST, disk_reason, inside, sha256, sync
+from hficma.errors import ArtifactError
+from hficma.unfinished import remove_tree
 
-from . import records
 from .index import SHARDS, IndexFacts
-from .pipeline import Batch, OnBad
-from .records import Records
-from .shard import FACTS, Shard, ShardFacts, ShardWriter, sync
+from .pipeline import Batch
+from .shard import FACTS, Shard, ShardFacts, ShardWriter
+from .unique_ids import UniqueIds
 
 LOCK = ".lock"
+PLAN = "plan.json"
+"""In an unfinished index: what it is being made of. One that was killed in its last step has it
+still, though it is whole."""
+COPIED_TOGETHER = 1024
+
+_OURS = re.compile(r"\.?\d{6,}(\.part)?")
+"""Names of shards and of those in the making."""
+_PARTS = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(PLAN)})\..+\.part")
+"""Names of files beside the shards of which killed writers leave a part."""
 
 
 def shard_name(number: int) -> str:
@@ -30,20 +39,30 @@ def shard_name(number: int) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, name: str) -> Iterator[None]:
-    """Hold the folder's lock, which the system releases when the process ends in any way.
+def locked(lock: Path, *, name: str) -> Iterator[None]:
+    """Hold a lock file, which the system releases when the process ends in any way.
+
+    Args:
+        lock: the file; made if need be, never emptied, and no link.
+        name: what is written to, for messages.
 
     Raises:
         ArtifactError: another process holds it.
     """
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArtifactError(
-                f"{name}: another process is writing to it; wait until it is done"
-            ) from error
+    from filelock import FileLock, Timeout
+
+    # Not bound to a thread: a writer may be closed by another one than opened it.
+    file = FileLock(lock, timeout=0, thread_local=False)
+    try:
+        file.acquire()
+    except Timeout as error:
+        raise ArtifactError(
+            f"{name}: another process is writing to it; wait until it is done"
+        ) from error
+    try:
         yield
+    finally:
+        file.release()
 
 
 @contextlib.contextmanager
@@ -51,17 +70,18 @@ def reported(path: Path, *, hint: str) -> Iterator[None]:
     """Turn what a disk may answer into one line that names the index and what to do."""
     try:
         yield
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written ({error.strerror}); {hint}") from error
-    except sqlite3.OperationalError as error:
-        raise ArtifactError(f"{path}: cannot be written ({error}); {hint}") from error
+    except Exception as error:
+        reason = str(error) if isinstance(error, sqlite3.OperationalError) else disk_reason(error)
+        if reason is None:
+            raise
+        raise ArtifactError(f"{path}: cannot be written ({reason}); {hint}") from error
 
 
 @contextlib.contextmanager
 def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWriter]:
     """Write `shards/NAME` beside its place; it is renamed there when the block ends well."""
-    part = folder / SHARDS / f".{name}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    part = inside(folder, SHARDS) / f".{name}.part"
+    remove_tree(part)
     part.mkdir(parents=True)
     writer = ShardWriter(part, level=facts.keep, precision=facts.side_precision)
     try:
@@ -71,7 +91,7 @@ def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWrite
         sync(folder / SHARDS)
     finally:
         writer.close()
-        shutil.rmtree(part, ignore_errors=True)
+        remove_tree(part)
 
 
 def write_batches(
@@ -91,56 +111,35 @@ def write_batches(
         advance: told how far in the dataset the writing is.
     """
     for batch in batches:
-        kept = unique.kept([recipe.id for recipe in batch.recipes])
+        kept = unique.kept(batch.recipes)
         part = batch if kept.all() else batch.selected(np.flatnonzero(kept))
         writer.append(part.positions + first_number, part.recipes, part.vectors, part.sides)
         advance(int(batch.positions[-1]) + 1)
 
 
-class UniqueIds:
-    """Lets each id into an index once.
+def copy_items(shard: Shard, kept: npt.NDArray[np.bool_], writer: ShardWriter) -> None:
+    """Write a shard's kept items as they are stored.
 
     Args:
-        shards: folders of the shards that stand.
-        removed: numbers of items whose ids are free again.
-        strict: make a second one an error instead of leaving it out.
-        on_bad: told of each one left out.
+        shard: where they are.
+        kept: (N,) which of its items.
+        writer: of the new shard.
     """
-
-    def __init__(
-        self, shards: Sequence[Path], removed: Sequence[int], *, strict: bool, on_bad: OnBad
-    ) -> None:
-        self._standing: list[tuple[Records, set[int]]] = []
-        for shard in map(Shard, shards):
-            gone = np.flatnonzero(np.isin(shard.numbers, np.array(removed, dtype=np.int64)))
-            self._standing.append((shard.records, set(gone.tolist())))
-        self._fresh: set[str] = set()
-        self._strict = strict
-        self._on_bad = on_bad
-
-    def kept(self, ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Which of the next items are new."""
-        taken = {
-            name
-            for standing, gone in self._standing
-            for name, position in standing.with_ids(ids).items()
-            if position not in gone
-        }
-        mask = np.ones(len(ids), dtype=bool)
-        for place, name in enumerate(ids):
-            if name in taken or name in self._fresh:
-                message = f"{name}: this id is in the index already"
-                if self._strict:
-                    raise InputError(message)
-                self._on_bad(message)
-                mask[place] = False
-            self._fresh.add(name)
-        return mask
-
-    def shard_done(self, shard: Path) -> None:
-        """Ask a finished shard from now on instead of remembering its ids."""
-        self._standing.append((Records(shard / records.FILE), set()))
-        self._fresh.clear()
+    positions = np.flatnonzero(kept)
+    sides = shard.sides
+    for start in range(0, len(positions), COPIED_TOGETHER):
+        part = positions[start : start + COPIED_TOGETHER]
+        recipes = shard.records.recipes(part.tolist())
+        writer.append_stored(
+            shard.numbers[part],
+            [recipes[position] for position in part.tolist()],
+            shard.vectors[part],
+            sides.lengths[part] if sides else np.zeros(len(part), np.int64),
+            {name: rows[sides.rows(name, part)] for name, rows in sides.arrays.items()}
+            if sides
+            else {},
+        )
+    writer.add_errors(shard.facts.errors)
 
 
 def files_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -160,11 +159,21 @@ def filled(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def sweep(folder: Path, named: Iterable[str]) -> None:
-    """Remove shards that no manifest names: what killed writers and `compact` left."""
+    """Remove what no manifest names: shards that killed writers and `compact` left, and files.
+
+    Only what has a name that writers give is removed, and of a link only the link itself.
+
+    Raises:
+        ArtifactError: the folder of the shards is a link.
+    """
     keep = set(named)
-    for path in (folder / SHARDS).iterdir():
-        if path.name not in keep:
-            shutil.rmtree(path, ignore_errors=True)
+    shards = inside(folder, SHARDS)
+    for path in list(shards.iterdir()):
+        if path.name not in keep and _OURS.fullmatch(path.name):
+            remove_tree(path)
+    for path in list(folder.iterdir()):
+        if _PARTS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def existing_parent(path: Path) -> Path:

@@ -57,12 +57,16 @@ def make(
     precision: Annotated[str, typer.Option(help="Of the branches.")] = "fp32",
     runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw an unfinished index of other inputs away.")
+    ] = False,
     strict: Strict = False,
 ) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from hficma.artifact import read_manifest
     from hficma.engine import build_index
+    from hficma.engine.build import unfinished_index
 
     workspace = Workspace.default()
     bundle = bundle or workspace.newest("bundle")
@@ -72,9 +76,10 @@ def make(
             raise InputError(f"{bundle}: names no dataset; give --data")
     with Bars() as bars:
         dataset = _opened(data, partition, strict=strict, on_bad=bars.bad)
+        new = workspace.new("index", of)
         path = build_index(
-            bundle, dataset, out or workspace.new("index", of), of=of, keep=keep,
-            side_precision=side_precision, prefilter=prefilter, strict=strict,
+            bundle, dataset, out or unfinished_index(new.parent, of) or new, of=of, keep=keep,
+            side_precision=side_precision, prefilter=prefilter, restart=restart, strict=strict,
             on_bad=bars.bad, progress=bars.counting(f"indexing {of}"), runtime=runtime,
             precision=precision, device=device,
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ class Renamed(NoiseDataset):
     name = NoiseDataset(30).name
 
 
+def unfinished(out: Path) -> Path:
+    return out.parent / f".{out.name}.building"
+
+
+def when_written(index: Path) -> list[int]:
+    """The times of its shards' files, which tell whether one was made again."""
+    return [path.stat().st_mtime_ns for path in sorted(index.glob("shards/[0-9]*/global"))]
+
+
 def ids(path: Path) -> list[str]:
     index = Index.open(path)
     return [
@@ -59,24 +69,54 @@ def test_a_killed_build_goes_on_at_the_first_missing_shard(
     with pytest.raises(KeyboardInterrupt):
         build_index(adamine_bundle, data, out, shard_items=10)
     assert not out.exists()
-    data.after, data.read = None, []
+    written = when_written(unfinished(out))
+    assert len(written) == 2
+    data.after = None
     build_index(adamine_bundle, data, out, shard_items=10)
-    assert data.read[LOOKED_AT:] == list(range(20, 30))
+    assert when_written(out)[:2] == written
     assert ids(out) == [f"r{i}" for i in range(30)]
     assert not verify_index(out).problems
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-def test_other_inputs_start_over(adamine_bundle: Path, tmp_path: Path) -> None:
-    """Shards of two datasets must never stand in one index."""
+def test_unfinished_work_of_other_inputs_is_kept_until_it_is_given_up(
+    adamine_bundle: Path, tmp_path: Path
+) -> None:
+    """Shards of two datasets must never stand in one index, nor a night's work go for a typo."""
     out = tmp_path / "index"
-    for later in (NoiseDataset(15, first=100), Renamed(30, first=200)):
-        killed = Interrupted(30, after=LOOKED_AT + 25)
+    for later, options, said in (
+        (NoiseDataset(15, first=100), {}, "--data was noise:0:30, is noise:100:15"),
+        (Renamed(30, first=200), {}, "the recipes of the data changed"),
+        (NoiseDataset(30), {"prefilter": "SQ8"}, "--prefilter was Flat, is SQ8"),
+    ):
         with pytest.raises(KeyboardInterrupt):
-            build_index(adamine_bundle, killed, out, shard_items=10)
-        build_index(adamine_bundle, later, out, shard_items=10)
+            build_index(adamine_bundle, Interrupted(30, LOOKED_AT + 25), out, shard_items=10)
+        written = when_written(unfinished(out))
+        with pytest.raises(ArtifactError, match=f"2 shards are done.*{said}.*--restart"):
+            build_index(adamine_bundle, later, out, shard_items=10, **options)
+        assert when_written(unfinished(out)) == written
+        build_index(adamine_bundle, later, out, shard_items=10, restart=True, **options)
         assert ids(out) == [later.recipe(i).id for i in range(len(later))]
         shutil.rmtree(out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_was_mended_meanwhile_is_seen(adamine_bundle: Path, tmp_path: Path) -> None:
+    """The index would hold the line as it was before, and nobody could tell."""
+
+    class Mended(NoiseDataset):
+        def recipe(self, index: int) -> Recipe:
+            recipe = super().recipe(index)
+            return replace(recipe, title="Mended") if index == 301 else recipe
+
+    data, out = NoiseDataset(600), tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        build_index(adamine_bundle, Interrupted(600, after=300 + 550), out, shard_items=500)
+    assert len(when_written(unfinished(out))) == 1
+    with pytest.raises(ArtifactError, match=r"r301 is not what it was.*--restart"):
+        build_index(adamine_bundle, Mended(600), out, shard_items=500)
+    build_index(adamine_bundle, data, out, shard_items=500)
+    assert len(ids(out)) == 600
 
 
 def test_bad_items_are_told_and_left_out(hf_icma_bundle: Path, tmp_path: Path) -> None:
@@ -133,9 +173,9 @@ def test_a_full_disk_keeps_what_is_finished(
         with pytest.raises(ArtifactError, match=r"index: cannot be written \(No space.*kept"):
             build_index(adamine_bundle, NoiseDataset(30), out, shard_items=10)
     assert not out.exists()
-    data = Interrupted(30, after=None)
-    build_index(adamine_bundle, data, out, shard_items=10)
-    assert data.read[LOOKED_AT:] == list(range(20, 30))
+    written = when_written(unfinished(out))
+    build_index(adamine_bundle, NoiseDataset(30), out, shard_items=10)
+    assert when_written(out)[:2] == written
 
 
 def test_wrong_options_are_named(adamine_bundle: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,12 +98,29 @@ def test_another_stream_does_not_continue_an_index(adamine_bundle: Path, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         build_index(adamine_bundle, RecipeStream(cut()), out, shard_items=SIZE)
-    with pytest.raises(ArtifactError, match="another stream"):
+    with pytest.raises(ArtifactError, match="r5 is not what it was"):
         build_index(adamine_bundle, RecipeStream(other()), out, shard_items=SIZE)
     assert not out.exists()
-    shutil.rmtree(out.parent / f".{out.name}.building")
-    path = build_index(adamine_bundle, RecipeStream(other()), out, shard_items=SIZE)
+    stream = RecipeStream(other())
+    path = build_index(adamine_bundle, stream, out, shard_items=SIZE, restart=True)
     assert len(ids(path)) == 25
+
+
+def test_a_stream_that_goes_on_behind_its_old_end(
+    adamine_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last shard was finished with fewer items: those that follow would be passed over."""
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "index"
+    with monkeypatch.context() as patched:
+        patched.setattr("hficma.engine.build._finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(adamine_bundle, RecipeStream(recipes(12)), out, shard_items=SIZE)
+    path = build_index(adamine_bundle, RecipeStream(recipes(19)), out, shard_items=SIZE)
+    assert ids(path) == [f"r{i}" for i in range(19)]
 
 
 def test_a_short_stream_is_planned_as_a_dataset(hf_icma_bundle: Path, tmp_path: Path) -> None:
