@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.errors import InputError
+from hficma.inflection import folded_words
 
-from .records import Records, ingredient_words
+from .records import Records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,9 @@ class Filter:
     """What an item must have and must not have; empty fields ask nothing.
 
     An ingredient is found where a line of the recipe has its words side by side, in singular or
-    plural: `peanut` finds "2 tbsp peanut butter" and "salted peanuts".
+    plural, whatever their case and accents (`hficma.inflection`): `peanut` finds "2 tbsp peanut
+    butter" and "salted Peanuts", `creme fraiche` "crème fraîche". Whole words are compared: `nut`
+    finds neither "nutmeg" nor "walnuts". Categories and partitions too ignore case and accents.
     """
 
     having: tuple[str, ...] = ()
@@ -39,7 +42,7 @@ class Filter:
 
     def __post_init__(self) -> None:
         for ingredient in (*self.having, *self.without):
-            if not ingredient_words(ingredient):
+            if not folded_words(ingredient):
                 raise InputError(f"filter {ingredient!r}: holds no word; name an ingredient")
 
     def __bool__(self) -> bool:

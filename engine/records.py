@@ -7,18 +7,21 @@ look-up, whatever the size of the index.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hficma.errors import ArtifactError
+from hficma.inflection import RULES, folded_label, folded_words, singular
 from hficma.recipe import Recipe
-from hficma.words import words
+
+from .word_table import WordTable, contains
 
 FILE = "records.sqlite"
 _BATCH = 500  # SQLite's builds take at least 999 variables
@@ -26,8 +29,6 @@ _BATCH = 500  # SQLite's builds take at least 999 variables
 _SCHEMA = """
 CREATE TABLE items (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
                     category TEXT, partition TEXT, record TEXT NOT NULL);
-CREATE TABLE ingredient_words (word TEXT NOT NULL, position INTEGER NOT NULL,
-                               PRIMARY KEY (word, position)) WITHOUT ROWID;
 """
 _INDEXES = """
 CREATE INDEX items_category ON items (category);
@@ -35,31 +36,7 @@ CREATE INDEX items_partition ON items (partition);
 """
 
 Positions = npt.NDArray[np.int64]
-
-
-def singular(word: str) -> str:
-    """A word as filters compare it: "peanuts" and "peanut", "berries" and "berry" are one."""
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 4 and word.endswith(("oes", "ches", "shes", "sses", "xes")):
-        return word[:-2]
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
-
-
-def ingredient_words(line: str) -> list[str]:
-    """The words of an ingredient line, in order, as filters compare them."""
-    return [singular(word) for word in words(line)]
-
-
-def contains(line: str, wanted: Sequence[str]) -> bool:
-    """Whether an ingredient line has the given words side by side."""
-    present = ingredient_words(line)
-    return any(
-        present[start : start + len(wanted)] == list(wanted)
-        for start in range(len(present) - len(wanted) + 1)
-    )
+_log = logging.getLogger("hficma")
 
 
 class RecordWriter:
@@ -71,7 +48,7 @@ class RecordWriter:
         self._connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
         self._connection.execute("BEGIN")
         self._count = 0
-        self._words: list[tuple[str, int]] = []
+        self._words = WordTable()
 
     def append(self, recipes: Sequence[Recipe]) -> None:
         """Write the next items' records."""
@@ -80,16 +57,13 @@ class RecordWriter:
             record = json.dumps(recipe.to_json(), ensure_ascii=False)
             partition = recipe.partition or "train"  # as `hficma.data.dataset.positions` reads it
             rows.append((self._count, recipe.id, recipe.category, partition, record))
-            present = {word for line in recipe.ingredients for word in ingredient_words(line)}
-            self._words.extend((word, self._count) for word in present)
+            self._words.add(self._count, recipe.ingredients)
             self._count += 1
         self._connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?)", rows)
 
     def close(self) -> None:
         """Write what is left; the file is whole after this."""
-        # Sorted, SQLite appends instead of searching the tree for each.
-        self._words.sort()
-        self._connection.executemany("INSERT INTO ingredient_words VALUES (?, ?)", self._words)
+        self._words.write(self._connection)
         self._connection.execute("COMMIT")
         self._connection.executescript(_INDEXES)
         self._connection.close()
@@ -105,6 +79,8 @@ class Records:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._forms_lock = threading.Lock()
+        self._forms: Mapping[str, str] | None = None
         if not path.is_file():
             raise ArtifactError(f"{path}: is missing; make the index again")
         self._connection = sqlite3.connect(
@@ -133,16 +109,22 @@ class Records:
         return dict(self._rows("SELECT id, position FROM items WHERE id IN", ids))
 
     def with_category(self, categories: Sequence[str]) -> Positions:
-        """Positions of items of one of the classes."""
-        return self._positions("SELECT position FROM items WHERE category IN", categories)
+        """Positions of items of one of the classes, whatever their case and accents."""
+        return self._labelled("category", categories)
 
     def with_partition(self, partitions: Sequence[str]) -> Positions:
-        """Positions of items in one of the partitions."""
-        return self._positions("SELECT position FROM items WHERE partition IN", partitions)
+        """Positions of items in one of the partitions, whatever its case."""
+        return self._labelled("partition", partitions)
+
+    def labels(self, column: Literal["category", "partition"]) -> list[str]:
+        """The classes or partitions that items have, as written."""
+        rows = self._all(f"SELECT DISTINCT {column} FROM items WHERE {column} IS NOT NULL")
+        return [str(label) for (label,) in rows]
 
     def with_ingredient(self, ingredient: str) -> Positions:
         """Positions of items of which a line has the ingredient's words side by side."""
-        wanted = ingredient_words(ingredient)
+        forms = self._word_forms()
+        wanted = [self._one_form(form, forms) for form in folded_words(ingredient)]
         found: set[int] | None = None
         for word in wanted:
             rows = self._rows("SELECT position FROM ingredient_words WHERE word IN", [word])
@@ -152,9 +134,51 @@ class Records:
             found = {
                 position
                 for position, recipe in self.recipes(found).items()
-                if any(contains(line, wanted) for line in recipe.ingredients)
+                if any(contains(line, wanted, forms) for line in recipe.ingredients)
             }
         return np.array(sorted(found or ()), dtype=np.int64)
+
+    def word_counts(self) -> dict[str, int]:
+        """The words of the ingredient lines, and how many items have each."""
+        self._word_forms()
+        return dict(self._all("SELECT word, COUNT(*) FROM ingredient_words GROUP BY word"))
+
+    def _word_forms(self) -> Mapping[str, str]:
+        """What the words were taken for; a table of other rules is made again, in memory.
+
+        An old table knows "leaves" by another form than we ask for: looked up, it would let pass
+        what it should not. Reading the records takes longer, once for each time they are opened.
+        """
+        with self._forms_lock:
+            if self._forms is None:
+                if self._all("PRAGMA user_version") != [(RULES,)]:
+                    self._read_words_again()
+                self._forms = dict(self._all("SELECT form, word FROM word_forms"))
+            return self._forms
+
+    def _read_words_again(self) -> None:
+        _log.info("%s: its words are of older rules, so a filter reads every record", self._path)
+        table = WordTable()
+        ((items,),) = self._all("SELECT COUNT(*) FROM items")
+        for start in range(0, items, _BATCH):
+            for position, recipe in self.recipes(range(start, min(items, start + _BATCH))).items():
+                table.add(position, recipe.ingredients)
+        with self._lock:
+            table.write(self._connection, temporary=True)
+
+    def _one_form(self, form: str, forms: Mapping[str, str]) -> str:
+        """A folded word as the table spells it; the dictionary only where the table lacks it."""
+        if form in forms:
+            return forms[form]
+        held = self._rows("SELECT 1 FROM ingredient_words WHERE word IN", [form])
+        return form if held else singular(form)
+
+    def _labelled(
+        self, column: Literal["category", "partition"], wanted: Sequence[str]
+    ) -> Positions:
+        names = {folded_label(label) for label in wanted}
+        same = [label for label in self.labels(column) if folded_label(label) in names]
+        return self._positions(f"SELECT position FROM items WHERE {column} IN", same)
 
     def _positions(self, statement: str, values: Iterable[str]) -> Positions:
         return np.array([row[0] for row in self._rows(statement, values)], dtype=np.int64)
@@ -162,12 +186,14 @@ class Records:
     def _rows(self, statement: str, values: Iterable[str] | Iterable[int]) -> list[tuple[Any, ...]]:
         wanted = list(values)
         rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(wanted), _BATCH):
+            part = wanted[start : start + _BATCH]
+            rows += self._all(f"{statement} ({','.join('?' * len(part))})", part)
+        return rows
+
+    def _all(self, statement: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         try:
             with self._lock:
-                for start in range(0, len(wanted), _BATCH):
-                    part = wanted[start : start + _BATCH]
-                    marks = ",".join("?" * len(part))
-                    rows += self._connection.execute(f"{statement} ({marks})", part).fetchall()
+                return self._connection.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise ArtifactError(f"{self._path}: is damaged ({error}); make it again") from error
-        return rows

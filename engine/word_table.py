@@ -1,0 +1,62 @@
+"""Which items of a shard name which word in their ingredient lines: two tables beside the records.
+
+`ingredient_words` holds each word of an item once, in the one form that filters compare;
+`word_forms` what was taken for what ("leaves": "leaf"), so that a search compares words as they
+were when the shard was written, and needs no dictionary for the words it holds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+
+from hficma.inflection import RULES, folded_words, singular
+
+_SCHEMA = """
+CREATE {kind} ingredient_words (word TEXT NOT NULL, position INTEGER NOT NULL,
+                                PRIMARY KEY (word, position)) WITHOUT ROWID;
+CREATE {kind} word_forms (form TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class WordTable:
+    """Collects the words of items, and writes them sorted: SQLite then appends to its trees."""
+
+    def __init__(self) -> None:
+        self._forms: dict[str, str] = {}
+        self._words: list[tuple[str, int]] = []
+
+    def add(self, position: int, lines: Iterable[str]) -> None:
+        """Take in the ingredient lines of the item at a position."""
+        words = set()
+        for form in {form for line in lines for form in folded_words(line)}:
+            if (word := self._forms.get(form)) is None:
+                word = self._forms[form] = singular(form)
+            words.add(word)
+        self._words.extend((word, position) for word in words)
+
+    def write(self, connection: sqlite3.Connection, *, temporary: bool = False) -> None:
+        """Make the tables; temporary ones hide those of the file while the connection is open."""
+        for statement in _SCHEMA.format(kind="TEMP TABLE" if temporary else "TABLE").split(";"):
+            connection.execute(statement)
+        self._words.sort()
+        forms = sorted((form, word) for form, word in self._forms.items() if form != word)
+        connection.executemany("INSERT INTO ingredient_words VALUES (?, ?)", self._words)
+        connection.executemany("INSERT INTO word_forms VALUES (?, ?)", forms)
+        if not temporary:
+            connection.execute(f"PRAGMA user_version = {RULES}")
+
+
+def contains(line: str, phrase: Sequence[str], forms: Mapping[str, str]) -> bool:
+    """Whether an ingredient line has words side by side.
+
+    Args:
+        line: as written, of an item in the table.
+        phrase: the words, each in its one form.
+        forms: of the table: what was taken for what.
+    """
+    words = [forms.get(form, form) for form in folded_words(line)]
+    return any(
+        words[start : start + len(phrase)] == list(phrase)
+        for start in range(len(words) - len(phrase) + 1)
+    )

@@ -1,0 +1,132 @@
+"""Words as filters and the ingredient reader compare them: one spelling for each thing.
+
+"3 Jalapeños", "jalapeno" and "JALAPEN\u0303OS" are one word: accents, case, ligatures and plurals
+are taken off. What is left is compared, and shown where a word is offered, so it is a real word.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import inflect
+
+RULES = 1
+"""Raised whenever a word may come out otherwise than before: a shard of an index notes it, and one
+of other rules is read again instead of looked up. 0 are the rules before this module."""
+
+# What NFKD leaves whole, and apostrophes and invisible characters that change no word.
+_LETTERS = str.maketrans(
+    {
+        "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "ı": "i",
+        "\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2032": "'", "\u00b4": "'", "`": "'",
+        "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\u2060": None,
+        "\ufeff": None,
+    }
+)  # fmt: skip
+# Accents. Marks outside this block are letters of their scripts: Hindi's vowels, kana's voicing.
+_ACCENTS = re.compile("[\u0300-\u036f]")
+# Scripts written without spaces give a word a character, so that words side by side are a
+# substring. Then letters with the vowel marks of India's scripts, which `\w` leaves out.
+_UNSPACED = (
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17d3\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+)
+_MARKS = "\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0971-\u0dff"
+_WORD = re.compile(
+    rf"{_UNSPACED}|(?:[^\W\d_]|[{_MARKS}])+(?:'(?:[^\W\d_]|[{_MARKS}])+)*|\d+(?:[./]\d+)?"
+)
+
+# inflect cuts the s of every one of these ("hummu"), as it does with all words in -us; those in -is
+# are as often plurals (kiwis). French words in -ais, -ois and Greek ones in -sis stay too.
+_SINGULAR_IS = frozenset(
+    "anis aegis bris brewis cannabis cassis chablis chassis clovis coulis davis dolcis ellis epis "
+    "gris haggis hollis his iris is lewis lis louis memphis paris pastis patis penis tamis tennis "
+    "this willis".split()
+)
+_SINGULAR_ENDINGS = ("ss", "us", "ais", "ois", "sis", "xis")
+# Read off all 9,304 distinct words of the ingredient lines of 75,082 recipes.
+_IRREGULAR = {
+    # Another thing without its s, or no plural: collard greens are no green onions.
+    **{
+        word: word
+        for word in "as bias bitters brussels calvados canvas christmas fries gas greens grits has "
+        "herbes hines hors innards jones kansas madras molasses nachos reynolds sassafras schnapps "
+        "smokies species swiss texas thomas trans tres was watkins williams yes".split()
+    },
+    # Wrong in inflect.
+    "blintzes": "blintz", "brioches": "brioche", "chilies": "chili", "chillies": "chili",
+    "cuties": "cutie", "joes": "joe", "leches": "leche", "peches": "peche", "twinkies": "twinkie",
+    # Plurals that do not end like one, or like what is none.
+    "cacti": "cactus", "chois": "choi", "feet": "foot", "fungi": "fungus", "geese": "goose",
+    "menus": "menu", "octopi": "octopus", "tofus": "tofu",
+    # One thing in several spellings: who may not eat one may not eat the other.
+    "brussel": "brussels", "catsup": "ketchup", "chile": "chili", "chille": "chili",
+    "chilli": "chili", "donut": "doughnut", "hommus": "hummus", "houmous": "hummus",
+    "litchi": "lychee", "whisky": "whiskey", "yoghourt": "yogurt", "yoghurt": "yogurt",
+}  # fmt: skip
+
+
+def fold(text: str) -> str:
+    """Text in lower case without accents and ligatures: "CRÈME FRAÎCHE" is "creme fraiche"."""
+    if text.isascii():
+        return text.lower()
+    plain = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
+    return unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", plain)))
+
+
+def folded_label(text: str) -> str:
+    """A name such as a category's, folded: case, accents and the width of spaces aside."""
+    return " ".join(fold(text).split())
+
+
+def folded_words(text: str) -> list[str]:
+    """The words of a text, folded; a possessive s is left off ("baker's", "bakers'": "baker").
+
+    Hyphens part words, and so do other apostrophes: "poire d'Anjou" holds "anjou".
+    """
+    found: list[str] = []
+    for word in _WORD.findall(fold(text)):
+        parts = word.split("'")
+        found += parts[:-1] if len(parts) > 1 and parts[-1] == "s" else parts
+    return found
+
+
+@lru_cache(maxsize=65_536)
+def singular(word: str) -> str:
+    """The one form of a folded word: "leaves" and "leaf" are "leaf", "chilli" is "chili"."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) < 4 or not word.endswith("s") or not word.isascii():
+        return word
+    if word in _SINGULAR_IS or word.endswith(_SINGULAR_ENDINGS):
+        return word
+    one = str(_engine().singular_noun(word) or word)
+    return _IRREGULAR.get(one, one)
+
+
+def terms(text: str) -> list[str]:
+    """The words of a text in order, as filters and the ingredient reader compare them."""
+    return [singular(word) for word in folded_words(text)]
+
+
+@lru_cache(maxsize=1)
+def _engine() -> inflect.engine:
+    """inflect, without the checks of argument types: rewriting its methods takes typeguard 1.2 s
+    at import, ten times what all else of it takes, and a search waits for that.
+    """
+    import typeguard
+
+    kept = typeguard.typechecked
+    typeguard.typechecked = _as_it_is
+    try:
+        import inflect
+    finally:
+        typeguard.typechecked = kept
+    return inflect.engine()
+
+
+def _as_it_is(target: Any) -> Any:
+    return target
