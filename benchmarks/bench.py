@@ -90,4 +90,4 @@ def _of_index(index: Path, options: BenchOptions) -> tuple[Path, list[IndexKind]
     bag = queries_for(data, options.items)
     note = f"an index as it stands: {index.name}, of {facts.of}; queries are test items of {data}"
     kinds = [IndexKind(facts.prefilter, facts.side_precision)]
-    return options.bundle or Path(facts.bundle), kinds, [bag], note
+    return options.bundle or facts.find_bundle(index), kinds, [bag], note

@@ -14,6 +14,7 @@ from hficma.artifact import inside, sync, write_atomically
 from hficma.data.stream import STDIN
 from hficma.errors import ArtifactError, InputError
 from hficma.unfinished import remove_tree
+from hficma.workspace import recorded_path
 
 from .bundle import Bundle
 from .index import SHARDS, IndexFacts, Of, write_index_manifest
@@ -102,7 +103,7 @@ def build_index(
     )
     source = Source(dataset, max(1, shard_items))
     facts = _planned(
-        opened, bundle, source, existing_parent(out), of=of, keep=keep,
+        opened, bundle, source, out, of=of, keep=keep,
         side_precision=side_precision, prefilter=prefilter, shard_items=shard_items,
     )  # fmt: skip
     names: list[str] = []
@@ -199,7 +200,7 @@ def _planned(
     opened: Bundle,
     bundle: Path,
     source: Source,
-    folder: Path,
+    out: Path,
     *,
     of: Of,
     keep: Level | None,
@@ -221,7 +222,7 @@ def _planned(
     facts = IndexFacts(
         of=of,
         model_id=opened.model_id,
-        bundle=str(bundle.resolve()),
+        bundle=recorded_path(bundle, out),
         dataset=None if source.streamed else source.name,
         keep=None,
         side_precision=side_precision,
@@ -229,7 +230,7 @@ def _planned(
         shard_items=shard_items,
     )
     if opened.has_local:
-        keep = keep or _default_level(opened, source, facts, folder)
+        keep = keep or _default_level(opened, source, facts, existing_parent(out))
     elif keep is not None:
         raise InputError(f"--keep {keep}: this model has no local part, there is nothing to keep")
     return replace(facts, keep=keep)

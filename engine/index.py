@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hficma.artifact import MANIFEST, Manifest, read_manifest, write_manifest
 from hficma.errors import ArtifactError
+from hficma.workspace import find_bundle
 
 from .certificate import Visit
 from .filters import Filter
@@ -24,6 +25,9 @@ from .prefilter import Found, Mask, Vectors
 from .rerank import Part
 from .shard import Shard
 from .sides import Level, Precision, Role
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
 
 KIND = "index"
 SHARDS = "shards"
@@ -43,7 +47,7 @@ class IndexFacts:
     model_id: str
     """Of the bundle that encoded it, and of every bundle that may search it."""
     bundle: str
-    """Where that bundle was."""
+    """Where that bundle was, relative to the index; absolute in those of older versions."""
     dataset: str | None
     """What was indexed first, as `open_dataset` takes it."""
     keep: Level | None
@@ -72,6 +76,10 @@ class IndexFacts:
         """As JSON values."""
         return asdict(self)
 
+    def find_bundle(self, path: Path) -> Path:
+        """Where the bundle of the index at `path` is now; see `hficma.workspace.find_bundle`."""
+        return find_bundle(path, recorded=self.bundle, model_id=self.model_id)
+
     @classmethod
     def read(cls, path: Path) -> IndexFacts:
         """Read the facts of the index at `path`.
@@ -91,6 +99,15 @@ class IndexFacts:
 def write_index_manifest(path: Path, facts: IndexFacts, files: dict[str, str]) -> None:
     """Make `facts` what the directory at `path` is, by one rename."""
     write_manifest(path, Manifest(kind=KIND, made_by=MADE_BY, files=files, facts=facts.to_json()))
+
+
+def other_model(path: Path, facts: IndexFacts, bundle: Bundle) -> ArtifactError:
+    """What is raised where a bundle is not of the index's model."""
+    return ArtifactError(
+        f"{path}: was made with model {facts.model_id[:12]} "
+        f"({(path / facts.bundle).resolve()}), and the bundle {bundle.path} is of another model, "
+        f"{bundle.model_id[:12]}; give a bundle of the first, or index again with this one"
+    )
 
 
 class Index:

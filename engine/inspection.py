@@ -127,7 +127,7 @@ def verify_index(
     for shard in index.shards:
         problems += _wrong_counts(shard)
     checked, largest = 0, 0.0
-    opened = Bundle.open(bundle or Path(index.facts.bundle))
+    opened = Bundle.open(bundle or index.facts.find_bundle(path))
     wanted = np.unique(np.linspace(0, index.count - 1, min(spot_checks, index.count)).astype(int))
     positions = _photo_positions(dataset) if dataset and index.facts.of == "images" else {}
     for number, place in zip(*index.located(wanted), strict=True):

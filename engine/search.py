@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hficma.closing import Closing
-from hficma.errors import ArtifactError, InputError
+from hficma.errors import InputError
 from hficma.recipe import Recipe
 
 from .answer import Answer, Failure
@@ -22,7 +22,7 @@ from .clock import Clock
 from .encode import encode
 from .filters import Filter
 from .hits import hits_of
-from .index import Index
+from .index import Index, other_model
 from .prefilter import Mask
 from .queries import Asked, notes_on, query_name, read_query, the_one
 from .rerank import Query
@@ -104,17 +104,13 @@ class Engine(Closing):
             ArtifactError: one of them is missing or damaged, or they are of different models.
         """
         opened = Index.open(index)
-        path = bundle or Path(opened.facts.bundle)
-        if bundle is None and not path.is_dir():
-            raise ArtifactError(f"{index}: the bundle that made it is not at {path}; name one")
+        path = bundle or opened.facts.find_bundle(index)
         threads = threads or processors()
         encoder = Bundle.open(
             path, runtime=runtime, precision=precision, device=device, threads=threads
         )
         if encoder.model_id != opened.facts.model_id:
-            raise ArtifactError(
-                f"{index}: was made with another model than {path}; index again with this bundle"
-            )
+            raise other_model(index, opened.facts, encoder)
         pool = ThreadPoolExecutor(threads, initializer=_one_thread)
         if device != "cpu":
             from .device import DeviceIndex, cuda_device, memory_of

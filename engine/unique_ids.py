@@ -141,7 +141,7 @@ class IdTable:
         for hashes, places in self._runs:
             first = np.searchsorted(hashes, wanted, side="left")
             stop = np.searchsorted(hashes, wanted, side="right")
-            for number in np.flatnonzero(stop > first):
+            for number in np.flatnonzero(stop > first).tolist():
                 for place in set(places[first[number] : stop[number]].tolist()):
                     found[place].append(ids[number])
         return found

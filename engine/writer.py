@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from hficma.artifact import inside, read_manifest
 from hficma.closing import Closing
-from hficma.errors import ArtifactError, InputError
+from hficma.errors import InputError
 
 from .bundle import Bundle
-from .index import KIND, SHARDS, IndexFacts, write_index_manifest
+from .index import KIND, SHARDS, IndexFacts, other_model, write_index_manifest
 from .merging import runs_to_merge, tail_to_merge
 from .pipeline import OnBad, Progress, encoded_batches
 from .shard import Shard
@@ -100,12 +100,12 @@ class IndexWriter(Closing):
         """
         threads = threads or processors()
         opened = Bundle.open(
-            bundle or Path(self._facts.bundle),
+            bundle or self._facts.find_bundle(self._path),
             runtime=runtime, precision=precision, device=device, threads=threads,
         )  # fmt: skip
         facts = self._facts
         if opened.model_id != facts.model_id:
-            raise ArtifactError(f"{self._path}: was made with another model than {bundle}")
+            raise other_model(self._path, facts, opened)
         source = Source(dataset, facts.shard_items)
         names: list[str] = []
         added = stop = 0

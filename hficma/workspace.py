@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hficma.artifact import MANIFEST
+from hficma.artifact import MANIFEST, read_manifest
 from hficma.errors import ArtifactError
 
 _MAKERS = {
@@ -32,6 +32,15 @@ class Workspace:
         """`$HFICMA_HOME`, else `./workspace`."""
         return cls(Path(os.environ.get("HFICMA_HOME", "workspace")))
 
+    @classmethod
+    def containing(cls, path: Path) -> list[Workspace]:
+        """The workspaces that a directory lies in: by the way it is named, and where it really is.
+
+        These differ where an index is a link to another disk.
+        """
+        folders = dict.fromkeys((*path.absolute().parents, *path.resolve().parents))
+        return [cls(folder.parent) for folder in folders if folder.name in _FOLDERS.values()]
+
     @property
     def cache(self) -> Path:
         """What can be made again at any time: features, plans, measurements."""
@@ -39,11 +48,7 @@ class Workspace:
 
     def all(self, kind: str) -> list[Path]:
         """Directories of one kind, newest first."""
-        folder = self.home / _FOLDERS[kind]
-        if not folder.is_dir():
-            return []
-        found = [path for path in folder.iterdir() if (path / MANIFEST).is_file()]
-        return sorted(found, key=_written, reverse=True)
+        return _newest_first(self.home / _FOLDERS[kind])
 
     def newest(self, kind: str) -> Path:
         """The newest directory of one kind.
@@ -67,6 +72,64 @@ class Workspace:
             path = path.with_name(f"{name}-{stamp}-{number}")
             number += 1
         return path
+
+
+def recorded_path(target: Path, directory: Path) -> str:
+    """The path of an artifact as another one's manifest records it: relative to that one.
+
+    So both may be moved together. Windows has no such path from one drive to another.
+    """
+    try:
+        return Path(os.path.relpath(target.resolve(), directory.resolve())).as_posix()
+    except ValueError:
+        return str(target.resolve())
+
+
+def find_bundle(index: Path, *, recorded: str, model_id: str) -> Path:
+    """The bundle of an index that may have been moved, copied or renamed.
+
+    It is looked for where the index says, which is relative to the index, or absolute in those of
+    older versions; then among the bundles of the workspace that the index lies in; then beside the
+    index; then in the default workspace. Where several are of its model, the newest is taken.
+
+    Args:
+        index: its directory.
+        recorded: the path in its manifest.
+        model_id: of its manifest.
+
+    Raises:
+        ArtifactError: there is no bundle of this model; the message says where it was looked for.
+    """
+    first = (index / recorded).resolve()
+    if _is_of_model(first, model_id):
+        return first
+    places = [workspace.home / _FOLDERS["bundle"] for workspace in Workspace.containing(index)]
+    places += [index.absolute().parent, Workspace.default().home / _FOLDERS["bundle"]]
+    places = list(dict.fromkeys(place.absolute() for place in places))
+    for place in places:
+        for bundle in _newest_first(place):
+            if _is_of_model(bundle, model_id):
+                return bundle
+    raise ArtifactError(
+        f"{index}: its bundle (model {model_id[:12]}) is neither at {first} nor in "
+        f"{', '.join(map(str, places))}; give it with --bundle"
+    )
+
+
+def _is_of_model(bundle: Path, model_id: str) -> bool:
+    """Whether a directory is a bundle of a model; a damaged one is none."""
+    try:
+        return read_manifest(bundle, kind="bundle").facts.get("model_id") == model_id
+    except (ArtifactError, OSError, ValueError):
+        return False
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """The artifacts in a folder."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if (path / MANIFEST).is_file()]
+    return sorted(found, key=_written, reverse=True)
 
 
 def _written(directory: Path) -> datetime:

@@ -28,6 +28,9 @@ Data = Annotated[
     str | None, typer.Option(help="A JSONL file (- reads stdin), a dataset, sample:N.")
 ]
 Bundle = Annotated[Path | None, typer.Option(help="A bundle.", show_default="the newest")]
+Own = Annotated[
+    Path | None, typer.Option("--bundle", help="A bundle.", show_default="the index's own")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="A bad record is an error.")]
 
 
@@ -94,6 +97,7 @@ def make(
 def add(
     data: Annotated[str, typer.Option(help="What to add.")],
     index: Index = None,
+    bundle: Own = None,
     strict: Strict = False,
 ) -> None:
     """Add a dataset's items. Example: hficma index add --data more.jsonl."""
@@ -103,7 +107,9 @@ def add(
     with Bars() as bars, IndexWriter(path) as writer:
         dataset = _opened(data, None, strict=strict, on_bad=bars.bad)
         progress = bars.counting("adding")
-        added = writer.add(dataset, strict=strict, on_bad=bars.bad, progress=progress)
+        added = writer.add(
+            dataset, bundle=bundle, strict=strict, on_bad=bars.bad, progress=progress
+        )
     stdout.print_line(f"index: {path} ({added} added)")
 
 
@@ -134,11 +140,12 @@ def compact(index: Index = None) -> None:
 @app.command("info")
 def info(
     index: Index = None,
+    bundle: Own = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What an index holds. Example: hficma index info."""
     path = _path(index)
-    facts = _info(path)
+    facts = {**_info(path), "bundle": _bundle(path, bundle)}
     if as_json:
         print_json(facts)
         return
@@ -148,7 +155,7 @@ def info(
 
 
 @app.command("verify")
-def verify(index: Index = None, bundle: Bundle = None, data: Data = None) -> None:
+def verify(index: Index = None, bundle: Own = None, data: Data = None) -> None:
     """Check hashes and counts, and encode some items again. Example: hficma index verify."""
     from hficma.data.dataset import open_dataset
     from hficma.engine import verify_index
@@ -189,3 +196,19 @@ def _info(path: Path) -> dict[str, Any]:
     from hficma.engine import index_info
 
     return index_info(path)
+
+
+def _bundle(path: Path, given: Path | None) -> str:
+    """Where an index's bundle is now, or that it was not found."""
+    from hficma.engine import Bundle
+    from hficma.engine.index import IndexFacts, other_model
+
+    facts = IndexFacts.read(path)
+    if given is None:
+        try:
+            return str(facts.find_bundle(path))
+        except ArtifactError:
+            return f"{(path / facts.bundle).resolve()} (not there; give --bundle)"
+    if (opened := Bundle.open(given)).model_id != facts.model_id:
+        raise other_model(path, facts, opened)
+    return str(given)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from hficma.engine import build_index, index_info
+from hficma.engine import Bundle, build_index, index_info
 from tests.cli.conftest import Hficma
+from tests.engine.factories import tiny_bundle
 from tests.engine.test_build import LOOKED_AT, Interrupted
 
 
@@ -52,3 +54,84 @@ def test_unfinished_work_is_taken_up_or_kept(
     assert ended.code == 0, ended.err
     assert index_info(named)["items"] == 1
     assert [path.name for path in indexes.iterdir()] == [named.name]
+
+
+def moved(home: Path, to: Path, *, index: str = "recipes") -> Path:
+    """A copy of a workspace at another place, and its index there."""
+    shutil.copytree(home, to, copy_function=shutil.copyfile)
+    return to / "indexes" / index
+
+
+def test_a_copied_workspace_finds_its_bundle(
+    hficma: Hficma, home: Path, photo: Path, recipes: Path, tmp_path: Path
+) -> None:
+    """The manifest held the path of the bundle on the machine that made it."""
+    index = moved(home, tmp_path / "copy")
+    bundle = next((tmp_path / "copy" / "bundles").iterdir())
+    manifest = (index / "manifest.json").read_text(encoding="utf-8")
+    assert str(home) not in manifest, "a path of the machine that made it"
+    facts = json.loads(hficma("index", "info", "--index", index, "--json").out)
+    assert facts["bundle"] == str(bundle)
+    # Renamed beside that: then it is known by its model.
+    bundle.rename(bundle.with_name("renamed"))
+    for words in (
+        ("search", "--image", photo),
+        ("index", "verify"),
+        ("index", "add", "--data", recipes),
+    ):
+        ended = hficma(*words, "--index", index)
+        assert ended.code == 0, ended.err
+    assert index_info(index)["items"] == 36
+
+
+def test_an_index_alone_names_what_it_lacks(
+    hficma: Hficma, home: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it, in the default workspace, or by `--bundle`: each will do."""
+    index = tmp_path / "alone" / "index"
+    shutil.copytree(home / "indexes" / "recipes", index)
+    add = ("index", "add", "--index", index, "--data", recipes)
+    assert hficma(*add).code == 0, "not found in the default workspace"
+    monkeypatch.setenv("HFICMA_HOME", str(tmp_path / "nothing"))
+    for words in (add, ("index", "verify", "--index", index)):
+        ended = hficma(*words)
+        assert ended.code == 2
+        assert "--bundle" in ended.err
+        assert str(tmp_path / "alone") in ended.err
+    assert "not there" in hficma("index", "info", "--index", index).out.replace("\n", " ")
+    bundle = next((home / "bundles").iterdir())
+    assert hficma(*add, "--bundle", bundle).code == 0
+    shutil.copytree(bundle, tmp_path / "alone" / "any name")
+    assert hficma(*add).code == 0, "not found beside the index"
+    assert hficma("index", "verify", "--index", index).code == 0
+
+
+def test_an_absolute_path_of_an_older_version_is_read(
+    hficma: Hficma, home: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Indexes made before today must go on growing."""
+    index, bundle = tmp_path / "index", tmp_path / "elsewhere" / "bundle"
+    shutil.copytree(home / "indexes" / "recipes", index)
+    shutil.copytree(next((home / "bundles").iterdir()), bundle)
+    record = json.loads((index / "manifest.json").read_text(encoding="utf-8"))
+    record["facts"]["bundle"] = str(bundle)
+    for newer in ("sha256", "created"):
+        record.pop(newer, None)
+    (index / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
+    monkeypatch.setenv("HFICMA_HOME", str(tmp_path / "nothing"))
+    assert hficma("index", "add", "--index", index, "--data", recipes).code == 0
+
+
+def test_adding_with_another_model_names_both(
+    hficma: Hficma, home: Path, recipes: Path, tmp_path: Path
+) -> None:
+    """Vectors of two models in one index are noise; it said "another model than None"."""
+    index = moved(home, tmp_path / "copy")
+    other = tiny_bundle(tmp_path, seed=5)
+    ended = hficma("index", "add", "--index", index, "--data", recipes, "--bundle", other)
+    assert ended.code == 2
+    own = next((tmp_path / "copy" / "bundles").iterdir())
+    for name in (own, other):
+        assert str(name) in ended.err
+        assert Bundle.open(name).model_id[:12] in ended.err
+    assert hficma("index", "info", "--index", index, "--bundle", other).code == 2

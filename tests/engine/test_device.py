@@ -42,7 +42,7 @@ DEVICES = [
 def opened(path: Path, device: str, memory: int = EVERYTHING) -> Engine:
     """An engine whose index is on a device; queries are encoded on the processors."""
     index = Index.open(path)
-    bundle = Bundle.open(index.facts.bundle, threads=1)
+    bundle = Bundle.open(index.facts.find_bundle(path), threads=1)
     placed = DeviceIndex(index, torch.device(device), memory)
     return Engine(index, bundle, DeviceScorer(placed, bundle), ThreadPoolExecutor(2))
 
