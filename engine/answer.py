@@ -57,7 +57,7 @@ class Answer:
     """Time a stage: decode, encode, prefilter, rerank (of which gather, summed over threads),
     records, total. In a batch, each query's share."""
     notes: tuple[str, ...] = ()
-    """What of the query was not used, in words for its author."""
+    """What of the query was not used, and what of the filter no item has, in words."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -63,13 +63,13 @@ class Filter:
         for ingredient in self.without:
             mask[records.with_ingredient(ingredient)] = False
         if self.categories:
-            keep(records.with_category(self.categories))
+            keep(records.with_label("category", self.categories))
         if self.without_categories:
-            mask[records.with_category(self.without_categories)] = False
+            mask[records.with_label("category", self.without_categories)] = False
         if self.partitions:
-            keep(records.with_partition(self.partitions))
+            keep(records.with_label("partition", self.partitions))
         if self.without_partitions:
-            mask[records.with_partition(self.without_partitions)] = False
+            mask[records.with_label("partition", self.without_partitions)] = False
         if self.ids:
             keep(np.array(list(records.with_ids(self.ids).values()), dtype=np.int64))
         if self.without_ids:

@@ -36,6 +36,7 @@ CREATE INDEX items_partition ON items (partition);
 """
 
 Positions = npt.NDArray[np.int64]
+Label = Literal["category", "partition"]
 _log = logging.getLogger("hficma")
 
 
@@ -108,18 +109,21 @@ class Records:
         """Positions of the ids that the shard holds."""
         return dict(self._rows("SELECT id, position FROM items WHERE id IN", ids))
 
-    def with_category(self, categories: Sequence[str]) -> Positions:
-        """Positions of items of one of the classes, whatever their case and accents."""
-        return self._labelled("category", categories)
+    def with_label(self, column: Label, labels: Sequence[str]) -> Positions:
+        """Positions of items of one of the categories or partitions, whatever case and accents."""
+        names = {folded_label(label) for label in labels}
+        same = [label for label in self.labels(column) if folded_label(label) in names]
+        return self._positions(f"SELECT position FROM items WHERE {column} IN", same)
 
-    def with_partition(self, partitions: Sequence[str]) -> Positions:
-        """Positions of items in one of the partitions, whatever its case."""
-        return self._labelled("partition", partitions)
-
-    def labels(self, column: Literal["category", "partition"]) -> list[str]:
-        """The classes or partitions that items have, as written."""
+    def labels(self, column: Label) -> list[str]:
+        """The categories or partitions that items have, as written."""
         rows = self._all(f"SELECT DISTINCT {column} FROM items WHERE {column} IS NOT NULL")
         return [str(label) for (label,) in rows]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether its words were written by other rules: filters then read every record."""
+        return self._all("PRAGMA user_version") != [(RULES,)]
 
     def with_ingredient(self, ingredient: str) -> Positions:
         """Positions of items of which a line has the ingredient's words side by side."""
@@ -151,7 +155,7 @@ class Records:
         """
         with self._forms_lock:
             if self._forms is None:
-                if self._all("PRAGMA user_version") != [(RULES,)]:
+                if self.outdated:
                     self._read_words_again()
                 self._forms = dict(self._all("SELECT form, word FROM word_forms"))
             return self._forms
@@ -172,13 +176,6 @@ class Records:
             return forms[form]
         held = self._rows("SELECT 1 FROM ingredient_words WHERE word IN", [form])
         return form if held else singular(form)
-
-    def _labelled(
-        self, column: Literal["category", "partition"], wanted: Sequence[str]
-    ) -> Positions:
-        names = {folded_label(label) for label in wanted}
-        same = [label for label in self.labels(column) if folded_label(label) in names]
-        return self._positions(f"SELECT position FROM items WHERE {column} IN", same)
 
     def _positions(self, statement: str, values: Iterable[str]) -> Positions:
         return np.array([row[0] for row in self._rows(statement, values)], dtype=np.int64)

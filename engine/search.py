@@ -20,6 +20,7 @@ from .bundle import Bundle
 from .certificate import Positions, Ranking, Scores, Visit, rank
 from .clock import Clock
 from .encode import encode
+from .filter_notes import filter_notes
 from .filters import Filter
 from .hits import hits_of
 from .index import Index, other_model
@@ -75,7 +76,7 @@ class Engine(Closing):
         self._scorer = scorer
         self._pool = pool
         self._weights = Weights(bundle)
-        self._masks: dict[Filter | None, Sequence[Mask | None]] = {}
+        self._masks: dict[Filter | None, tuple[Sequence[Mask | None], tuple[str, ...]]] = {}
 
     @classmethod
     def open(
@@ -203,7 +204,7 @@ class Engine(Closing):
         encoded = encode(self.bundle, list(good.values()))
         queries = Query.prepared(self.bundle, self.query_role, *encoded)
         clock.stage("encode")
-        allowed = self._allowed(wanted.filter)
+        allowed, notes = self._allowed(wanted.filter)
         searched = self.index.allowed_count(allowed)
         firsts = self.index.first_visits(
             np.stack([query.vector for query in queries]),
@@ -230,19 +231,21 @@ class Engine(Closing):
                     scored=ranking.scored,
                     searched=searched,
                     milliseconds=milliseconds,
-                    notes=notes_on(good[place]),
+                    notes=(*notes_on(good[place]), *notes),
                 ),
             )
         return outcomes
 
-    def _allowed(self, filter: Filter | None) -> Sequence[Mask | None]:
-        masks = self._masks.get(filter)
-        if masks is None:
-            masks = self.index.allowed(filter)
+    def _allowed(self, filter: Filter | None) -> tuple[Sequence[Mask | None], tuple[str, ...]]:
+        """Which items may answer, and what there is to say of the filter."""
+        known = self._masks.get(filter)
+        if known is None:
+            notes = filter_notes(filter, self.index) if filter else ()
+            known = self.index.allowed(filter), notes
             if len(self._masks) >= KEPT_FILTERS:
                 self._masks.clear()
-            self._masks[filter] = masks
-        return masks
+            self._masks[filter] = known
+        return known
 
     def _ranked(
         self,

@@ -165,13 +165,21 @@ class IndexWriter(Closing):
     def compact(self, *, progress: Progress = lambda done, total: None) -> None:
         """Merge shards that removals or small additions left, without encoding anything again.
 
-        Shards that are full and lost nothing stay as they are.
+        Shards that are full and lost nothing stay as they are, unless older rules wrote the words
+        that filters look up.
         """
         facts = self._facts
-        kept = [self._kept(shard) for shard in self._each_shard()]
+        kept, outdated = [], []
+        for shard in self._each_shard():
+            kept.append(self._kept(shard))
+            outdated.append(shard.records.outdated)
         held, left = [len(mask) for mask in kept], [int(mask.sum()) for mask in kept]
         runs = runs_to_merge(left, facts.shard_items)
-        changed = {run for run in runs if len(run) > 1 or left[run.start] < held[run.start]}
+        changed = {
+            run
+            for run in runs
+            if len(run) > 1 or left[run.start] < held[run.start] or outdated[run.start]
+        }
         total = sum(held[place] for run in changed for place in run)
         names: list[str] = []
         fresh = facts.next_shard

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hficma.cli.console import note, print_answer, print_json
+from hficma.cli.console import note, print_answer, print_json, stdout
 from hficma.errors import ArtifactError, InputError
 from hficma.photo_folder import photo_folder
 from hficma.printable import json_text
@@ -103,6 +103,14 @@ def search(
             note(f"why: {explain}")
     if as_json:
         print_json(answer.to_json())
+        return
+    if not answer.hits:
+        # An empty table would leave "certified" to be read of it.
+        stdout.print_line(
+            "nothing passes the filter" if wanted else "the index holds nothing to find"
+        )
+        for line in answer.notes:
+            note(line)
         return
     print_answer(answer, asked=str(image or recipe or ingredients))
     note("more: --json gives instructions and links of every answer, --explain a page")

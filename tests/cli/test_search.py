@@ -57,6 +57,16 @@ def test_exact_answers_are_certified(hficma: Hficma, photo: Path) -> None:
     assert json.loads(ended.out)["certified"] == 5
 
 
+def test_a_filter_that_nothing_passes_says_why(hficma: Hficma, photo: Path) -> None:
+    """An empty table reads as a broken search, and "all ranks certified" of none as a proof."""
+    ended = hficma("search", "--image", photo, "--with", "tomatto")
+    assert (ended.code, ended.out.strip()) == (0, "nothing passes the filter")
+    assert "no recipe of the index has 'tomatto'; nearest: tomato" in ended.err
+    assert "certified" not in ended.out + ended.err
+    answer = json.loads(hficma("search", "--image", photo, "--with", "tomatto", "--json").out)
+    assert (answer["hits"], answer["certified"], len(answer["notes"])) == ([], 0, 1)
+
+
 def test_an_answer_can_be_explained(hficma: Hficma, photo: Path, tmp_path: Path) -> None:
     """The page must stand alone: nothing in it may be fetched from elsewhere."""
     page = tmp_path / "why.html"
