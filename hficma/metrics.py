@@ -1,9 +1,10 @@
-"""How well items find their partners: ranks, medR, R@K, and the 1k and 10k bags."""
+"""How well items find their partners: ranks, medR, R@K, the 1k and 10k bags, and how sure it is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ Floats = npt.NDArray[np.floating]
 Ranks = npt.NDArray[np.int64]
 
 RECALLS = (1, 5, 10)
+LEVEL = 0.95
+"""Of intervals."""
 DIRECTIONS = ("image_to_recipe", "recipe_to_image")
 
 _BLOCK = 1024
@@ -76,11 +79,81 @@ def bags(items: int, size: int, *, count: int = 10, seed: int = 1234) -> list[Ra
     return [np.sort(generator.choice(items, size, replace=False)) for _ in range(count)]
 
 
-def summary(per_bag: Sequence[Figures]) -> dict[str, tuple[float, float]]:
-    """Mean and population deviation over bags, by `medR`, `R@1`, `R@5`, `R@10`."""
+def summary(per_bag: Sequence[Figures]) -> dict[str, tuple[float, float | None]]:
+    """Mean and population deviation over bags, by `medR`, `R@1`, `R@5`, `R@10`.
+
+    One bag has no deviation: it is None, and `intervals` says how sure its figures are.
+    """
     columns = {"medR": [bag.median_rank for bag in per_bag]}
     columns |= {f"R@{k}": [bag.recall[k] for bag in per_bag] for k in RECALLS}
-    return {name: (float(np.mean(v)), float(np.std(v))) for name, v in columns.items()}
+    several = len(per_bag) > 1
+    return {
+        n: (float(np.mean(v)), float(np.std(v)) if several else None) for n, v in columns.items()
+    }
+
+
+Interval = tuple[float, float]
+"""Lower and upper end, in the figure's unit."""
+
+
+def recall_interval(recall: float, queries: int) -> Interval:
+    """The 95 % interval of a recall over queries, both in percent (Wilson's).
+
+    Args:
+        recall: R@K in percent.
+        queries: how many it is of.
+    """
+    from scipy.stats import binomtest
+
+    found = binomtest(round(recall / 100 * queries), queries).proportion_ci(LEVEL, method="wilson")
+    return 100 * float(found.low), 100 * float(found.high)
+
+
+def median_interval(found: Ranks) -> Interval:
+    """The 95 % interval of the median rank over queries, from the ranks' own order.
+
+    Where they are too few for an end to exist (fewer than six), it is the first rank or the last.
+    """
+    from scipy.stats import quantile_test
+
+    ends = quantile_test(found, p=0.5).confidence_interval(LEVEL)
+    low = float(ends.low) if np.isfinite(ends.low) else 1.0
+    high = float(ends.high) if np.isfinite(ends.high) else float(max(len(found), found.max()))
+    return low, high
+
+
+def intervals(found: Ranks) -> dict[str, Interval]:
+    """95 % intervals over queries of `medR`, `R@1`, `R@5`, `R@10`."""
+    recall = figures(found).recall
+    return {
+        "medR": median_interval(found),
+        **{f"R@{k}": recall_interval(recall[k], len(found)) for k in RECALLS},
+    }
+
+
+def chance(items: int) -> dict[str, float]:
+    """What ranking at random gives among so many items."""
+    return {"medR": (items + 1) / 2, **{f"R@{k}": min(100.0, 100 * k / items) for k in RECALLS}}
+
+
+def figure_text(value: float, interval: Interval | None) -> str:
+    """A figure as people read it: `58.5 [51, 66]`."""
+    return (
+        f"{value:.1f}"
+        if interval is None
+        else f"{value:.1f} [{interval[0]:.0f}, {interval[1]:.0f}]"
+    )
+
+
+def direction_record(found: Ranks) -> dict[str, Any]:
+    """Figures of one direction as JSON values, with how many queries they are of."""
+    own = figures(found)
+    return {
+        "medR": own.median_rank,
+        **{f"R@{k}": value for k, value in own.recall.items()},
+        "queries": len(found),
+        "intervals": {name: list(ends) for name, ends in intervals(found).items()},
+    }
 
 
 def prefiltered_ranks(scores: Floats, prefilter: Floats, candidates: int) -> Ranks:

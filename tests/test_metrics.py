@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 
 from hficma.metrics import (
     bags,
+    chance,
     figures,
+    intervals,
+    median_interval,
     prefilter_recall,
     prefiltered_ranks,
     ranks,
+    recall_interval,
     summary,
     top_mask,
 )
@@ -93,3 +97,42 @@ def test_prefilter_recall_asks_for_the_best_item_not_for_the_partner() -> None:
 
 def test_top_mask_keeps_ties_at_the_edge() -> None:
     assert top_mask(np.array([[1.0, 2.0, 2.0, 3.0]]), 2).tolist() == [[False, True, True, True]]
+
+
+def test_a_recall_of_few_queries_says_how_little_it_knows() -> None:
+    """R@10 of three pairs is 100 whatever the model; Wilson's ends are as in published tables."""
+    low, high = recall_interval(100.0, 3)
+    assert low == pytest.approx(43.85, abs=0.01)
+    assert high == pytest.approx(100)
+    assert recall_interval(50.0, 10) == pytest.approx((23.66, 76.34), abs=0.01)
+    assert chance(3) == {"medR": 2.0, "R@1": pytest.approx(100 / 3), "R@5": 100.0, "R@10": 100.0}
+
+
+@given(found=st.lists(st.integers(1, 500), min_size=1, max_size=60))
+@settings(max_examples=50, deadline=None)
+def test_figures_lie_within_their_intervals_and_more_queries_narrow_them(found: list[int]) -> None:
+    ranks_ = np.array(found)
+    own, ends = figures(ranks_), intervals(ranks_)
+    values = {"medR": own.median_rank, **{f"R@{k}": v for k, v in own.recall.items()}}
+    for name, value in values.items():
+        low, high = ends[name]
+        assert low - 1e-9 <= value <= high + 1e-9
+    for name, (low, high) in intervals(np.tile(ranks_, 20)).items():
+        assert high - low <= ends[name][1] - ends[name][0] + 1e-9
+
+
+def test_the_medians_interval_holds_the_true_median_as_often_as_it_says() -> None:
+    """Of 400 samples of 40 ranks, 95 % and a little more: ranks are whole numbers."""
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        low, high = median_interval(generator.geometric(0.05, size=40))
+        held += low <= 14 <= high
+    assert 0.93 <= held / 400 <= 1.0
+
+
+def test_one_bag_has_no_deviation() -> None:
+    """ "± 0.0" reads as if the figure were sure."""
+    one = figures(np.array([1, 2, 6, 20]))
+    assert summary([one])["R@1"] == (25.0, None)
+    assert summary([one, one])["R@1"] == (25.0, 0.0)

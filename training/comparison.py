@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hficma.errors import InputError
+from hficma.metrics import Interval
 from hficma.training.curves import write_curves
 from hficma.training.log import read_log
 from hficma.training.options import flatten
@@ -29,6 +30,12 @@ class Row:
     """Its best validated value of the metric."""
     epoch: int
     """When that was."""
+    validations: int
+    """Epochs that were validated: the score is the best of so many."""
+    queries: int | None
+    """Pairs that it is of; None where the run is of an older version."""
+    interval: Interval | None
+    """95 %, over queries; None for figures that have none."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +92,39 @@ def _names(runs: Sequence[Path]) -> list[str]:
     raise InputError("compare takes each run once")
 
 
-def _best(run: Path, metric: str) -> tuple[float, int]:
+def _best(run: Path, metric: str) -> tuple[float, int, int, int | None, Interval | None]:
+    """Best value, its epoch, of how many validations, over how many queries, and its interval."""
     RunDirectory.open(run)  # says what is wrong where it is no run
-    values: list[tuple[float, int]] = []
+    values: list[tuple[float, int, dict[str, Any]]] = []
     known: set[str] = set()
     for record in read_log(run):
         if record["kind"] != "epoch" or "validation" not in record:
             continue
-        figures = flatten(record["validation"]) | _loss(record)
+        details = flatten(record["validation"])
+        figures = {
+            name: value
+            for name, value in (details | _loss(record)).items()
+            if isinstance(value, int | float) and not name.endswith(".queries")
+        }
         known |= set(figures)
-        value = figures.get(metric, figures.get(f"image_to_recipe.{metric}"))
-        if value is not None:
-            values.append((float(value), int(record["epoch"])))
+        name = metric if metric in figures else f"image_to_recipe.{metric}"
+        if name in figures:
+            direction, _, figure = name.rpartition(".")
+            details = {
+                "queries": details.get(f"{direction or 'image_to_recipe'}.queries"),
+                "interval": details.get(f"{direction}.intervals.{figure}"),
+            }
+            values.append((float(figures[name]), int(record["epoch"]), details))
     if not values:
         listed = ", ".join(sorted(known)) or "none, it was never validated"
         raise InputError(f"{run}: has no figure {metric}; it has {listed}")
     smaller = metric.rsplit(".", 1)[-1] in _SMALLER_IS_BETTER
-    return min(values, key=lambda pair: pair[0] if smaller else -pair[0])
+    value, epoch, details = min(values, key=lambda one: one[0] if smaller else -one[0])
+    ends = details["interval"]
+    return (
+        value, epoch, len(values), None if metric == "loss" else details["queries"],
+        (float(ends[0]), float(ends[1])) if ends else None,
+    )  # fmt: skip
 
 
 def _loss(record: dict[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.data.dataset import Dataset, positions
+from hficma.data.partitions import open_runs_dataset
 from hficma.errors import InputError
 from hficma.metrics import (
     DIRECTIONS,
+    RECALLS,
     Figures,
+    Interval,
+    Ranks,
     bags,
+    chance,
+    figure_text,
     figures,
+    intervals,
     prefilter_recall,
     prefiltered_ranks,
     ranks,
@@ -58,16 +65,21 @@ class Evaluation:
     """Pairs a bag; less than the setup asks for where there are fewer."""
     bag_count: int
     """Bags."""
-    total: dict[str, dict[str, tuple[float, float]]]
-    """By direction and figure: mean and deviation over bags, by S."""
-    global_only: dict[str, dict[str, tuple[float, float]]]
+    total: dict[str, dict[str, tuple[float, float | None]]]
+    """By direction and figure: mean and deviation over bags, by S; one bag has no deviation."""
+    global_only: dict[str, dict[str, tuple[float, float | None]]]
     """The same by S_global alone."""
     prefilter_recall: dict[str, dict[int, float]]
     """By direction and K: percent of queries whose best item by S is in the top K by S_global."""
     prefilter: int | None = None
     """K of `prefiltered`."""
-    prefiltered: dict[str, dict[str, tuple[float, float]]] | None = None
+    prefiltered: dict[str, dict[str, tuple[float, float | None]]] | None = None
     """The same figures where only the best K by S_global are scored by S."""
+    intervals: dict[str, dict[str, dict[str, Interval]]] | None = None
+    """Of one bag: by `total`, `global_only` or `prefiltered`, direction and figure: the 95 %
+    interval over queries. None for several bags."""
+    trained_on: str | None = None
+    """Why the figures say little of new pairs, where the run saw these; None where it did not."""
     left_out: tuple[str, ...] = ()
     """Photos that could not be read, one line each."""
 
@@ -81,11 +93,14 @@ class Evaluation:
         """Table rows: direction, scored by, medR, R@1, R@5, R@10."""
         table = []
         for direction in DIRECTIONS:
-            parts = [("S", self.total), ("S_global", self.global_only)]
+            parts = [("S", "total", self.total), ("S_global", "global_only", self.global_only)]
             if self.prefiltered is not None:
-                parts.append((f"top {self.prefilter} by S", self.prefiltered))
-            for name, found in parts:
-                cells = [_cell(found[direction][key]) for key in ("medR", "R@1", "R@5", "R@10")]
+                parts.append((f"top {self.prefilter} by S", "prefiltered", self.prefiltered))
+            for name, part, found in parts:
+                cells = [
+                    self._cell(part, direction, key, found[direction][key])
+                    for key in ("medR", "R@1", "R@5", "R@10")
+                ]
                 table.append([direction.replace("_", " "), name, *cells])
             if self.prefiltered is not None:
                 table.append([direction.replace("_", " "), "difference", *self._loss(direction)])
@@ -96,16 +111,38 @@ class Evaluation:
         before, after = self.total[direction], self.prefiltered[direction]
         return [f"{after[key][0] - before[key][0]:+.1f}" for key in before]
 
+    def _cell(self, part: str, direction: str, key: str, figure: tuple[float, float | None]) -> str:
+        mean, deviation = figure
+        if deviation is not None:
+            return f"{mean:.1f} ± {deviation:.1f}"
+        ends = None if self.intervals is None else self.intervals[part][direction][key]
+        return figure_text(mean, ends)
+
     @property
-    def note(self) -> str | None:
-        """What must be said beside the figures, in one line."""
+    def notes(self) -> list[str]:
+        """What must be said beside the figures, a line each."""
         asked = SETUPS[self.setup]
-        if asked is not None and self.bag_size < asked:
-            return (
-                f"{self.items} pairs are fewer than the {asked:,} of a bag: "
-                f"one bag of all {self.bag_size}"
-            )
-        return None
+        found = (
+            [f"fewer than the {asked:,} pairs of a bag"] if asked and self.bag_size < asked else []
+        )
+        by_chance = chance(self.bag_size)
+        guess = f"chance: medR {by_chance['medR']:.0f}, " + ", ".join(
+            f"R@{k} {by_chance[f'R@{k}']:.3g}" for k in RECALLS
+        )
+        if self.bag_count == 1:
+            few = "" if not found else f", {found[0]}"
+            notes = [
+                f"n = {self.bag_size} pairs, one bag of all{few}; [ ]: 95 % intervals over "
+                f"queries; {guess}"
+            ]
+        else:
+            notes = [f"±: deviation over {self.bag_count} bags; {guess}"]
+            if self.bag_count * self.bag_size > self.items:
+                notes[0] += (
+                    f"; the bags are drawn from n = {self.items:,} pairs and overlap, so other "
+                    "pairs may differ by more"
+                )
+        return [*notes, self.trained_on] if self.trained_on else notes
 
 
 def evaluate(
@@ -146,7 +183,7 @@ def evaluate(
     model = load_model(run, weights=weights).to(pick_device(device))
     rows = positions(dataset, (split,), with_photo=True)
     if len(rows) < 2:
-        raise InputError(f"{dataset.name}: has no {split} pairs with photos")
+        raise InputError(_no_pairs(dataset, split, len(rows)))
     drawn = bags(len(rows), SETUPS[setup] or len(rows), count=BAGS, seed=SEED)
     wanted = np.unique(np.concatenate(drawn))
     encoded = encode_positions(model, dataset, rows[wanted], progress)
@@ -162,9 +199,31 @@ def evaluate(
         items=len(rows) - len(left_out),
         prefilter=prefilter,
         left_out=left_out,
+        trained_on=_trained_on(directory, dataset, split),
     )
     directory.save_evaluation(name or f"{split}-{setup}", result.to_json())
     return result
+
+
+def _no_pairs(dataset: Dataset, split: str, count: int) -> str:
+    named = f"has {count or 'no'} {split} {'pair' if count == 1 else 'pairs'} with photos"
+    if split == "test" and not count:
+        return (
+            f"{dataset.name}: {named}; `hficma train --hold-out 10%` keeps a tenth of the pairs "
+            "out of training and remembers them, or give recipes a partition (train, val, test)"
+        )
+    return f"{dataset.name}: {named}; two are the fewest that can be ranked"
+
+
+def _trained_on(run: RunDirectory, dataset: Dataset, split: str) -> str | None:
+    """What the run already knew of the pairs that it is judged by, in one line."""
+    if dataset.name != run.facts.get("dataset"):
+        return None
+    if split == "train" or (split == "val" and not run.facts.get("validation_pairs")):
+        return "the run was trained on these pairs: the figures say nothing of new ones"
+    if split == "val" and run.options["trainer"]["keep"] == "best":
+        return "the run's epoch was chosen by these pairs: new ones are found a little less often"
+    return None
 
 
 def dataset_of(run: RunDirectory, data: str | None, progress: Progress) -> Dataset:
@@ -173,13 +232,13 @@ def dataset_of(run: RunDirectory, data: str | None, progress: Progress) -> Datas
     Raises:
         InputError: none is asked for, and the run knows of none: it was converted.
     """
-    spec = data or run.facts["dataset"]
-    if spec is None:
+    dataset = open_runs_dataset(run.path, data, on_bad=progress.note)
+    if dataset is None:
         raise InputError(
             f"{run.path}: a converted run does not know what it was trained on; "
             "name pairs with --data"
         )
-    return open_dataset(spec, on_bad=progress.note)
+    return dataset
 
 
 def evaluation_of(
@@ -192,8 +251,10 @@ def evaluation_of(
     items: int,
     prefilter: int | None = None,
     left_out: Sequence[str] = (),
+    trained_on: str | None = None,
 ) -> Evaluation:
     """Figures of the score tables of one or more bags."""
+    own_ranks: dict[str, dict[str, Ranks]] = {"total": {}, "global_only": {}, "prefiltered": {}}
     total: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
     global_only: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
     filtered: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
@@ -205,12 +266,17 @@ def evaluation_of(
         size, count = len(table.total), count + 1
         pairs = ((table.total, table.global_), (table.total.T, table.global_.T))
         for name, (scores, cheap) in zip(DIRECTIONS, pairs, strict=True):
-            total[name].append(figures(ranks(scores)))
-            global_only[name].append(figures(ranks(cheap)))
+            found = {"total": ranks(scores), "global_only": ranks(cheap)}
+            if prefilter is not None:
+                found["prefiltered"] = prefiltered_ranks(scores, cheap, prefilter)
+            for part, by_direction in (
+                ("total", total), ("global_only", global_only), ("prefiltered", filtered),
+            ):  # fmt: skip
+                if part in found:
+                    by_direction[name].append(figures(found[part]))
+                    own_ranks[part][name] = found[part]
             for depth in PREFILTER_DEPTHS:
                 recall[name][depth].append(prefilter_recall(scores, cheap, depth))
-            if prefilter is not None:
-                filtered[name].append(figures(prefiltered_ranks(scores, cheap, prefilter)))
     return Evaluation(
         run=run,
         dataset=dataset,
@@ -230,6 +296,16 @@ def evaluation_of(
             None if prefilter is None else {n: summary(found) for n, found in filtered.items()}
         ),
         left_out=tuple(left_out),
+        intervals=(
+            None
+            if count != 1
+            else {
+                part: {name: intervals(one) for name, one in by_direction.items()}
+                for part, by_direction in own_ranks.items()
+                if by_direction
+            }
+        ),
+        trained_on=trained_on,
     )
 
 
@@ -304,8 +380,3 @@ def _score_bags(
             chosen(encoded.recipe, kept),
             on_done=progress.advance,
         )
-
-
-def _cell(figure: tuple[float, float]) -> str:
-    mean, deviation = figure
-    return f"{mean:.1f} ± {deviation:.1f}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hficma.data.dataset import Dataset, open_dataset
+from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.data.partitions import Partitioned, read_partitions
 from hficma.errors import InputError
 from hficma.images import CROP
 from hficma.model import Model, build_model
@@ -20,6 +21,7 @@ from hficma.training.classes import dish_classes
 from hficma.training.config import Options
 from hficma.training.curves import write_curves
 from hficma.training.environment import environment
+from hficma.training.keep_out import HoldOut, keep_out
 from hficma.training.lexicon import pretrain_sentence_encoder, word_vectors
 from hficma.training.loop import Training
 from hficma.training.options import (
@@ -51,6 +53,7 @@ def train(
     data: str | None = None,
     run: Path | None = None,
     resume: bool = False,
+    hold_out: str | None = None,
     workspace: Workspace | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -63,6 +66,8 @@ def train(
         run: where the run goes; None takes a new name in the workspace. With `resume`, the run
             to go on with; None takes the newest.
         resume: go on with a run from its last checkpoint.
+        hold_out: pairs to keep out of training as test pairs, `10%` or their number, where the
+            data name none.
         workspace: for defaults and caches.
         progress: told of the work.
 
@@ -74,12 +79,17 @@ def train(
         ArtifactError: the run exists already, or cannot be resumed.
     """
     workspace, progress = workspace or Workspace.default(), progress or Progress()
+    if resume and hold_out is not None:
+        raise InputError("--hold-out: a run that goes on keeps the pairs out that it began without")
     if resume:
         return _resume(run or workspace.newest("run"), overrides, data, workspace, progress)
     options = load_options(preset, overrides)
     dataset = open_dataset(data or DEFAULT_DATA, on_bad=progress.note)
     path = run or workspace.new("run", Path(preset).stem)
-    return train_on(options, dataset, path, cache=workspace.cache, progress=progress)
+    return train_on(
+        options, dataset, path, cache=workspace.cache, progress=progress,
+        hold_out=None if hold_out is None else HoldOut.parse(hold_out),
+    )  # fmt: skip
 
 
 def _resume(
@@ -119,6 +129,7 @@ def train_on(
     cache: Path,
     progress: Progress,
     directory: RunDirectory | None = None,
+    hold_out: HoldOut | None = None,
 ) -> Path:
     """Train on a dataset that is open already.
 
@@ -129,6 +140,7 @@ def train_on(
         cache: the workspace's cache folder.
         progress: told of the work.
         directory: the run to go on with, or None.
+        hold_out: test pairs to keep out, where the dataset names none.
     """
     device = pick_device(options.trainer.device)
     distributed.start(device)
@@ -137,9 +149,15 @@ def train_on(
     checkpoint = directory.load_checkpoint() if directory is not None else None
     if checkpoint is None:
         _check_trunk(options)
-    train_rows, validation_rows = split(
-        dataset, seed, progress.note, validate=options.trainer.validation_pairs > 0
-    )
+    validate = options.trainer.validation_pairs > 0
+    if directory is None:
+        partitions = keep_out(
+            dataset, hold_out, seed, progress.note, cache=cache, validate=validate
+        )
+    else:
+        partitions = read_partitions(directory.path)
+    dataset = Partitioned(dataset, partitions) if partitions else dataset
+    train_rows, validation_rows = split(dataset, seed, progress.note, validate=validate)
     if directory is not None:
         vocabulary = directory.vocabulary
         table = np.zeros((vocabulary.table_rows, options.model.word_dim), dtype=np.float32)
@@ -176,9 +194,11 @@ def train_on(
                 "dataset": dataset.name,
                 "training_pairs": len(train_rows),
                 "validation_pairs": len(validation_rows),
+                "test_pairs": len(positions(dataset, ("test",), with_photo=True)),
                 "best": None,
                 "last": None,
             },
+            partitions=partitions,
         )
     extra = _extra_recipes(options, model, progress)
     if not options.text.tune_sentences:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hficma.errors import InputError
-from hficma.metrics import bags
+from hficma.metrics import bags, direction_record, figures
 from hficma.model import Model, RecipeBatch
 from hficma.progress import Progress
 from hficma.training import distributed
@@ -282,11 +282,8 @@ class Training:
         # In float32, as they are served: in half precision many scores are the same.
         tables = score_tables(model, image, recipe)
         found = both_directions(tables.total)
-        record: dict[str, Any] = {
-            name: {"medR": one.median_rank} | {f"R@{k}": v for k, v in one.recall.items()}
-            for name, one in found.items()
-        }
-        return {**record, "recall_sum": sum(one.recall_sum for one in found.values())}
+        record: dict[str, Any] = {name: direction_record(one) for name, one in found.items()}
+        return {**record, "recall_sum": sum(figures(one).recall_sum for one in found.values())}
 
     def _state(self) -> State:
         tensors = self.optimizer.state()

@@ -16,6 +16,7 @@ from hficma.images import CROP
 from hficma.model import Model
 from hficma.progress import Progress
 from hficma.training.config import Options
+from hficma.training.keep_out import VALIDATION_SHARE
 from hficma.training.photos import (
     PhotoArray,
     cached_pixels,
@@ -28,9 +29,6 @@ from hficma.training.recipes import RecipeTexts
 
 Positions = npt.NDArray[np.int64]
 
-HELD_OUT = 0.05
-"""Share of the training pairs kept for validation where the dataset names none."""
-
 
 def split(
     dataset: Dataset, seed: int, note: Callable[[str], None], *, validate: bool = True
@@ -38,8 +36,8 @@ def split(
     """Positions of the training and validation pairs.
 
     Args:
-        dataset: whose partitions say which; where it names none for validation, some are held out.
-        seed: draws those that are held out.
+        dataset: whose partitions say which; `keep_out` chooses them where it names none.
+        seed: draws validation pairs, for a run of an older version, which did not keep them.
         note: told where that is so.
         validate: keep validation pairs; without, they are training pairs too.
 
@@ -57,7 +55,7 @@ def split(
         )
     if validate and not len(validation):
         order = np.random.default_rng(seed).permutation(train)
-        held_out = max(2, round(HELD_OUT * len(train)))
+        held_out = max(2, round(VALIDATION_SHARE * len(train)))
         train, validation = np.sort(order[held_out:]), np.sort(order[:held_out])
         note(f"{dataset.name} names no validation pairs: {held_out} training pairs are held out")
     return train, validation

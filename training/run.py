@@ -4,6 +4,7 @@
     options.json                     every option, defaults filled in
     vocabulary.json                  the words of the model
     environment.json                 versions, device, commit
+    partitions.json                  ids of the pairs that the run itself kept out, if it did
     checkpoints/0007.safetensors     weights after epoch 7
     checkpoints/0007.state.safetensors, 0007.state.json    what training needs to go on
     log.jsonl, events/, curves.html  the course of training; they grow, so they have no hash
@@ -33,7 +34,9 @@ from hficma.artifact import (
     write_atomically,
     write_manifest,
 )
+from hficma.data.partitions import FILE as PARTITIONS_FILE
 from hficma.errors import ArtifactError
+from hficma.metrics import figure_text
 from hficma.text import Vocabulary
 
 CHECKPOINTS = "checkpoints"
@@ -44,6 +47,7 @@ LOG = "log.jsonl"
 EVENTS = "events"
 CURVES = "curves.html"
 EVALUATIONS = "evaluations"
+NO_TESTS = "no test pairs are left to measure with: see --hold-out"
 
 Json = dict[str, Any]
 
@@ -75,8 +79,18 @@ class RunDirectory:
         environment: Json,
         vocabulary: Vocabulary,
         facts: Json,
+        partitions: Mapping[str, str] | None = None,
     ) -> RunDirectory:
         """A new run, without a checkpoint yet.
+
+        Args:
+            path: where it goes.
+            made_by: the command.
+            options: resolved.
+            environment: versions and device.
+            vocabulary: the model's words.
+            facts: of the manifest.
+            partitions: partition by recipe id, where the run chose them.
 
         Raises:
             ArtifactError: `path` exists.
@@ -90,6 +104,8 @@ class RunDirectory:
             _dump(building / OPTIONS, options)
             _dump(building / ENVIRONMENT, environment)
             vocabulary.save(building / VOCABULARY)
+            if partitions:
+                _dump(building / PARTITIONS_FILE, _by_partition(partitions))
             own_facts.update(facts)
         (path / LOG).touch()
         return cls(path, read_manifest(path, kind="run"))
@@ -107,6 +123,31 @@ class RunDirectory:
     def facts(self) -> Json:
         """What the manifest records."""
         return self.manifest.facts
+
+    @property
+    def outcome(self) -> str:
+        """How good the run's weights are, and how sure that is, in one line."""
+        best, tests = self.facts.get("best"), self.facts.get("test_pairs")
+        found = (best or {}).get("validation")
+        # Runs of older versions did not count test pairs.
+        count = "" if tests is None else f"{tests} "
+        measure = NO_TESTS if tests == 0 else f"`hficma eval` measures on {count}test pairs"
+        if best is None:
+            return "no epoch was finished"
+        if found is None:
+            return f"no pairs were kept for validation; {measure}"
+        parts = []
+        for direction, one in found.items():
+            if isinstance(one, dict):
+                ends = (one.get("intervals") or {}).get("R@10")
+                text = figure_text(one["R@10"], (ends[0], ends[1]) if ends else None)
+                queries = f" of {one['queries']}" if "queries" in one else ""
+                parts.append(f"{direction.replace('_', ' ')} R@10 {text}{queries}")
+        chosen = self.options["trainer"]["keep"] == "best"
+        return (
+            f"epoch {best['epoch']}: {', '.join(parts)} validation pairs (in brackets: 95 %)"
+            f"{', by which its epoch was chosen' if chosen else ''}; {measure}"
+        )
 
     @property
     def options(self) -> Json:
@@ -190,6 +231,13 @@ class RunDirectory:
         path = folder / f"{name}.json"
         _dump(path, record)
         return path
+
+
+def _by_partition(partitions: Mapping[str, str]) -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = {}
+    for name, partition in partitions.items():
+        lists.setdefault(partition, []).append(name)
+    return lists
 
 
 def _dump(path: Path, record: object) -> None:

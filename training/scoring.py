@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hficma.metrics import Figures, figures, ranks
+from hficma.metrics import Ranks, ranks
 from hficma.model import Model, RecipeBatch, Tokens
 
 Floats = npt.NDArray[np.float32]
@@ -95,9 +95,6 @@ def score_tables(
     return ScoreTables(total, global_, local)
 
 
-def both_directions(scores: Floats) -> dict[str, Figures]:
-    """Figures of one bag: photo to recipe, and recipe to photo."""
-    return {
-        "image_to_recipe": figures(ranks(scores)),
-        "recipe_to_image": figures(ranks(scores.T)),
-    }
+def both_directions(scores: Floats) -> dict[str, Ranks]:
+    """Ranks in one bag: photo to recipe, and recipe to photo."""
+    return {"image_to_recipe": ranks(scores), "recipe_to_image": ranks(scores.T)}

@@ -113,7 +113,7 @@ class Bars(hficma.progress.Progress):
         shown: dict[str, Any] = {key: record[key] for key in ("epoch", "seconds") if key in record}
         for direction, figures in record.get("validation", {}).items():
             if isinstance(figures, dict) and "R@10" in figures:
-                shown[f"{direction.replace('_', ' ')} R@10"] = figures["R@10"]
+                shown[f"{direction.replace('_', ' ')} R@10"] = _recall(figures)
         note("  ".join(f"{key} {_short(value)}" for key, value in shown.items()))
 
     @property
@@ -149,17 +149,32 @@ def print_answer(answer: Answer, *, asked: str) -> None:
             printable(", ".join(hit.ingredients)),
         )
     stdout.print(found)
-    proved = (
-        "all ranks certified"
-        if answer.certified >= len(answer.hits)
-        else f"first {answer.certified} of {len(answer.hits)} ranks certified (--exact proves all)"
-    )
     stdout.print_line(
-        f"{answer.scored} of {answer.searched} items scored; {proved}; "
+        f"{answer.scored:,} of {answer.searched:,} items scored; {_proved(answer)}"
         f"{answer.milliseconds.get('total', 0):.0f} ms"
     )
     for line in answer.notes:
         note(line)
+
+
+def _proved(answer: Answer) -> str:
+    """What is proved, in words that do not sound as if the answer were the right dish."""
+    if not answer.hits:
+        return ""
+    everything = f"as scoring all {answer.searched:,}"
+    if answer.certified >= len(answer.hits):
+        return f"the same {everything}; "
+    first = f"first {answer.certified} of {len(answer.hits)} ranks"
+    ranks = first if answer.certified else "no rank"
+    return f"{ranks} proved the same {everything} (--exact proves all); "
+
+
+def _recall(figures: dict[str, Any]) -> str:
+    """R@10 with its 95 % interval and the number of queries it is of."""
+    from hficma.metrics import figure_text
+
+    low, high = figures["intervals"]["R@10"]
+    return f"{figure_text(figures['R@10'], (low, high))} of {figures['queries']}"
 
 
 def _short(value: float | str) -> str:

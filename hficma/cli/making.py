@@ -24,6 +24,10 @@ def train(
     data: Data = None,
     run: Annotated[Path | None, typer.Option(help="Where the run goes.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run.")] = False,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(help="Pairs to keep out as test pairs: 10% or a number.", show_default="none"),
+    ] = None,
 ) -> None:
     """Train a model; with no argument, a small one on the synthetic sample.
 
@@ -31,13 +35,15 @@ def train(
     trunk.weights=mobilenet_v2.safetensors
     """
     from hficma.training import train as start
+    from hficma.training.run import RunDirectory
 
     with Bars() as bars:
         path = start(
-            preset, overrides or (), data=data, run=run, resume=resume,
+            preset, overrides or (), data=data, run=run, resume=resume, hold_out=hold_out,
             workspace=Workspace.default(), progress=bars,
         )  # fmt: skip
     stdout.print_line(f"run: {path}")
+    stdout.print_line(RunDirectory.open(path).outcome)
     stdout.print_line("next: hficma export")
 
 
@@ -74,8 +80,8 @@ def evaluate(
     title = f"{found.dataset} {found.split}: {found.bag_count} x {found.bag_size} of {found.items}"
     columns = ("direction", "scored by", "medR", "R@1", "R@5", "R@10")
     stdout.print(table(title, columns, found.rows()))
-    if found.note:
-        note(found.note)
+    for line in found.notes:
+        note(line)
 
 
 def compare(
@@ -87,11 +93,24 @@ def compare(
 
     Example: hficma compare workspace/runs/* --metric R@1
     """
+    from hficma.metrics import figure_text
     from hficma.training import compare as rank
 
     found = rank(runs, metric, page=page)
-    rows = [[str(r.place), r.run, f"{r.score:.4g}", str(r.epoch)] for r in found.rows]
-    stdout.print(table(metric, ("place", "run", "score", "epoch"), rows))
+    rows = [
+        [
+            str(r.place), r.run,
+            f"{r.score:.4g}" if r.interval is None else figure_text(r.score, r.interval),
+            "" if r.queries is None else str(r.queries), f"{r.epoch}, best of {r.validations}",
+        ]
+        for r in found.rows
+    ]  # fmt: skip
+    columns = ("place", "run", "score [95 %]", "n", "epoch")
+    stdout.print(table(metric, columns, rows))
+    note(
+        "each the best of its validated epochs, so on the high side; n: validation pairs; runs "
+        "within each other's intervals are not told apart; `hficma eval` measures on test pairs"
+    )
     names = [row.run for row in found.rows]
     differing = [
         [option, *(str(values.get(name, "")) for name in names)]

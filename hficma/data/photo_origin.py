@@ -40,14 +40,18 @@ def photos_digest(dataset: Dataset, positions: Iterable[int], cache: Path) -> st
         cache: the workspace's cache folder, where digests of files are remembered.
     """
     places = [int(position) for position in positions]
-    origins = [photo_origin(dataset, place) for place in places]
-    files = [origin for origin in origins if isinstance(origin, Path)]
-    digests = iter(FileDigests(cache).of(files))
     whole = hashlib.sha256()
-    for place, origin in zip(places, origins, strict=True):
-        content = next(digests) if isinstance(origin, Path) else origin
+    for place, content in zip(places, photo_origins(dataset, places, cache), strict=True):
         whole.update(f"{place} {content}\n".encode())
     return whole.hexdigest()
+
+
+def photo_origins(dataset: Dataset, positions: Iterable[int], cache: Path) -> list[str]:
+    """The digest of the file that holds each photo, or else what it is made from."""
+    origins = [photo_origin(dataset, int(position)) for position in positions]
+    files = [origin for origin in origins if isinstance(origin, Path)]
+    digests = iter(FileDigests(cache).of(files))
+    return [next(digests) if isinstance(origin, Path) else origin for origin in origins]
 
 
 def recipes_digest(dataset: Dataset, positions: Iterable[int]) -> str:

@@ -17,7 +17,7 @@ from hficma.errors import InputError
 from hficma.images import preprocess
 from hficma.metrics import figures, ranks
 from hficma.model import load_model
-from hficma.training import compare, evaluate, extract
+from hficma.training import compare, evaluate, evaluation, extract
 
 Trained = Callable[..., Path]
 
@@ -35,7 +35,7 @@ def test_evaluation_is_the_models_own_ranking(reference: Path) -> None:
     assert found.items == found.bag_size == len(rows)
     for direction, table in (("image_to_recipe", scores), ("recipe_to_image", scores.T)):
         expected = figures(ranks(table))
-        assert found.total[direction]["medR"] == (expected.median_rank, 0.0)
+        assert found.total[direction]["medR"] == (expected.median_rank, None)
         assert found.total[direction]["R@5"][0] == pytest.approx(expected.recall[5])
 
 
@@ -45,9 +45,23 @@ def test_evaluation_repeats_and_is_kept_in_the_run(reference: Path) -> None:
     assert evaluate(reference, split="val", prefilter=3, name="mine") == first
     kept = json.loads((reference / "evaluations" / "mine.json").read_text())
     assert kept["total"]["image_to_recipe"]["medR"][0] == first.total["image_to_recipe"]["medR"][0]
-    assert first.note is not None
-    assert "fewer" in first.note
+    assert "fewer than the 1,000 pairs of a bag" in first.notes[0]
     assert len(first.rows()) == 8
+    assert f"n = {first.items}" in first.notes[0]
+    assert "chance: medR" in first.notes[0]
+    cells = [cell for row in first.rows() for cell in row]
+    assert not any("±" in cell for cell in cells), "one bag has no deviation"
+    assert cells[2].endswith("]"), "but an interval"
+
+
+def test_bags_that_overlap_are_said_to(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten bags of the same few pairs agree with each other, not with new pairs."""
+    monkeypatch.setitem(evaluation.SETUPS, "1k", 3)
+    found = evaluate(reference, split="test", setup="1k")
+    assert found.bag_count == 10
+    assert found.intervals is None
+    assert "±" in found.rows()[0][2]
+    assert "overlap" in found.notes[0]
 
 
 def test_evaluation_says_what_it_cannot_do(reference: Path) -> None:
@@ -66,6 +80,11 @@ def test_compare_ranks_runs_and_names_what_differs(
     assert found.differences["optimizer.lr"]["compared"] == 1e-6
     assert "model.width" not in found.differences
     assert (tmp_path / "page.html").is_file()
+    row = compare([reference], "R@10").rows[0]
+    assert row.queries == len(positions(open_dataset("sample:100"), ("val",), with_photo=True))
+    assert row.interval is not None
+    assert row.interval[0] <= row.score <= row.interval[1]
+    assert row.validations == 3, "validate_every is 3: epochs 1, 3 and 4"
     by_rank = compare([other, reference], "image_to_recipe.medR").rows
     assert by_rank[0].score <= by_rank[1].score, "a smaller median rank is better"
     with pytest.raises(InputError, match="recall_sum"):
@@ -106,7 +125,7 @@ def test_extract_reads_a_bare_folder_of_photos(reference: Path, tmp_path: Path) 
         assert "recipe.global" not in file.keys()  # noqa: SIM118 - no mapping
         assert file.get_tensor("image.global").shape[0] == 1
     shutil.rmtree(tmp_path / "photos")
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="is no folder"):
         extract(reference, tmp_path / "x.safetensors", images=tmp_path / "photos")
 
 

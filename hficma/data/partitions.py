@@ -1,0 +1,103 @@
+"""Partitions that a run chose itself, for a dataset that names none: kept in the run, by id."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hficma.artifact import read_manifest, verified_file
+from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.data.photo_origin import photo_origin
+from hficma.errors import ArtifactError
+from hficma.limits import parse_json
+from hficma.recipe import PARTITIONS, Recipe
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FILE = "partitions.json"
+"""In a run: `{"test": [ids], "val": [ids]}`."""
+
+
+class Partitioned:
+    """A dataset in which some recipes are of another partition; all else is the dataset's own.
+
+    Args:
+        dataset: the dataset.
+        partitions: partition by recipe id; other recipes keep theirs.
+    """
+
+    def __init__(self, dataset: Dataset, partitions: Mapping[str, str]) -> None:
+        self._dataset, self._partitions = dataset, partitions
+
+    @property
+    def name(self) -> str:
+        """The dataset's own name."""
+        return self._dataset.name
+
+    def __len__(self) -> int:
+        """Number of recipes."""
+        return len(self._dataset)
+
+    def recipe(self, index: int) -> Recipe:
+        """The recipe, in its partition."""
+        recipe = self._dataset.recipe(index)
+        partition = self._partitions.get(recipe.id)
+        return recipe if partition is None else dataclasses.replace(recipe, partition=partition)
+
+    def photo(self, index: int) -> Image:
+        """The recipe's photo."""
+        return self._dataset.photo(index)
+
+    def photo_origin(self, index: int) -> Path | str:
+        """Where its bytes are."""
+        return photo_origin(self._dataset, index)
+
+
+def read_partitions(run: Path) -> dict[str, str]:
+    """Partition by recipe id, as a run chose it; empty where it chose none.
+
+    Raises:
+        ArtifactError: it is no run, or the file is damaged.
+    """
+    manifest = read_manifest(run, kind="run")
+    if FILE not in manifest.files:
+        return {}
+    file = verified_file(run, manifest, FILE)
+    record = parse_json(file.read_text(encoding="utf-8"), name=str(file))
+    if not isinstance(record, dict) or not set(record) <= set(PARTITIONS):
+        raise ArtifactError(f"{file}: must hold lists of ids by partition")
+    return {str(name): partition for partition, names in record.items() for name in names}
+
+
+def open_runs_dataset(
+    run: Path, data: str | None = None, *, on_bad: Callable[[str], None] | None = None
+) -> Dataset | None:
+    """Open what a run was trained on, or another dataset, in the run's partitions where they apply.
+
+    They apply to the run's own dataset; and, since a folder may have been moved, to one that names
+    no test pairs and has every recipe that the run kept out.
+
+    Args:
+        run: the run's directory.
+        data: what `open_dataset` takes; None takes the run's own.
+        on_bad: told of each record left out.
+
+    Returns:
+        the dataset; None where none is given and the run knows of none: it was converted.
+    """
+    own = read_manifest(run, kind="run").facts.get("dataset")
+    spec = data or own
+    if spec is None:
+        return None
+    dataset = open_dataset(spec, on_bad=on_bad)
+    partitions = read_partitions(run)
+    if not partitions:
+        return dataset
+    if dataset.name != own:
+        names = {dataset.recipe(index).id for index in range(len(dataset))}
+        if len(positions(dataset, ("test",))) or not partitions.keys() <= names:
+            return dataset
+    return Partitioned(dataset, partitions)

@@ -1,0 +1,257 @@
+"""Pairs kept out of training where a dataset names none: by seed, and whole dishes at a time.
+
+A dish whose recipe stands on both sides, twice published or with a second photo, is found again by
+heart: the figure that it gives says nothing of new dishes. So pairs that may be one dish go
+together: those of one title, photo or text, nearly or wholly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from hficma.data.dataset import Dataset, positions
+from hficma.data.directory import DatasetDirectory
+from hficma.data.photo_origin import photo_origins
+from hficma.errors import InputError
+from hficma.recipe import Recipe
+
+Positions = npt.NDArray[np.int64]
+
+VALIDATION_SHARE = 0.05
+"""Of the training pairs, kept for validation where the dataset names none."""
+LEAST = 2
+"""Pairs in a partition, or nothing can be ranked."""
+FILLERS = frozenset(
+    "a an and best classic easy favorite favourite homemade ii iii in iv my of or our quick recipe"
+    " recipes simple style super the ultimate with your".split()
+)
+"""Words of a title that do not tell dishes apart."""
+SHINGLE = 3
+"""Words of text that are compared together."""
+BANDS, ROWS = 6, 4
+"""Minima of a text's hashed shingles, (BANDS, ROWS): texts alike in a whole band are compared.
+Nearly all that share 80 % of their shingles are, and few of those that share half."""
+ALIKE = 0.7
+"""Share of equal minima, an estimate of that of equal shingles, from which texts are one dish's."""
+LEAST_WORDS = 20
+"""Shorter texts ("mix and bake") are alike by chance."""
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """How many pairs are to be kept out."""
+
+    text: str
+    """As asked for."""
+    share: float | None = None
+    """Of the pairs, or None ..."""
+    count: int | None = None
+    """... where their number is given."""
+
+    @classmethod
+    def parse(cls, text: str) -> HoldOut:
+        """Read `10%` or `50`.
+
+        Raises:
+            InputError: it is neither, nothing, or everything.
+        """
+        found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(%?)\s*", text)
+        if found is not None:
+            number = float(found[1])
+            if found[2] and 0 < number < 100:
+                return cls(text.strip(), share=number / 100)
+            if not found[2] and number >= LEAST and number == int(number):
+                return cls(text.strip(), count=int(number))
+        raise InputError(
+            f"--hold-out {text}: give a share of the pairs, such as 10%, or their number, "
+            f"{LEAST} at least"
+        )
+
+    def of(self, pairs: int) -> int:
+        """How many of so many pairs."""
+        if self.count is not None:
+            return self.count
+        assert self.share is not None
+        return max(LEAST, round(self.share * pairs))
+
+
+def keep_out(
+    dataset: Dataset,
+    hold_out: HoldOut | None,
+    seed: int,
+    note: Callable[[str], None],
+    *,
+    cache: Path,
+    validate: bool,
+) -> dict[str, str]:
+    """Choose test pairs, where asked for, and validation pairs, where there are none.
+
+    Args:
+        dataset: in its own partitions.
+        hold_out: how many test pairs; None keeps none out.
+        seed: draws the dishes.
+        note: told what is kept out, or that nothing is left to measure with.
+        cache: the workspace's cache folder.
+        validate: the run validates.
+
+    Returns:
+        partition by recipe id, of what is kept out.
+
+    Raises:
+        InputError: there are test pairs already, or too few dishes.
+    """
+    tests = positions(dataset, ("test",), with_photo=True)
+    if hold_out is not None and len(tests):
+        raise InputError(
+            f"{dataset.name}: names {len(tests)} test pairs itself; --hold-out is for data that "
+            "names none"
+        )
+    needs_validation = validate and not len(positions(dataset, ("val",), with_photo=True))
+    if hold_out is None and not len(tests):
+        note(
+            f"{dataset.name} names no test pairs, so nothing is left to measure the run with; "
+            "--hold-out 10% keeps a tenth of the pairs out of training"
+        )
+    if hold_out is None and not needs_validation:
+        return {}
+    train = positions(dataset, ("train",), with_photo=True)
+    recipes = [dataset.recipe(int(position)) for position in train]
+    free = dish_groups(recipes, photo_names(dataset, train, cache))
+    np.random.default_rng(seed).shuffle(free)
+    chosen: dict[str, str] = {}
+    told = []
+    for partition, wanted in (
+        ("test", 0 if hold_out is None else hold_out.of(len(train))),
+        ("val", max(LEAST, round(VALIDATION_SHARE * len(train))) if needs_validation else 0),
+    ):
+        if not wanted:
+            continue
+        if wanted > sum(map(len, free)) - LEAST:
+            raise InputError(
+                f"{dataset.name}: {len(train)} training pairs are too few to keep {wanted} out as "
+                f"{partition}; training takes recipes with photos (field image), a few hundred at "
+                "least"
+            )
+        taken, free = drawn(free, wanted)
+        size = sum(map(len, taken))
+        if size < LEAST:
+            raise InputError(
+                f"{dataset.name}: its {len(train)} training pairs are {len(taken) + len(free)} "
+                f"dishes by title, photo and text: too few to keep {wanted} pairs out as "
+                f"{partition}; a dish is never on both sides"
+            )
+        chosen |= {recipes[row].id: partition for group in taken for row in group}
+        told.append(f"{size} {partition} pairs ({len(taken)} dishes)")
+    note(
+        f"kept out of training, by seed {seed} and whole dishes at a time: {' and '.join(told)} "
+        f"of {len(train)}; the run remembers them"
+    )
+    return chosen
+
+
+def drawn(groups: Sequence[list[int]], wanted: int) -> tuple[list[list[int]], list[list[int]]]:
+    """The first groups that fit into `wanted` items together, and the others."""
+    taken, left = [], []
+    room = wanted
+    for group in groups:
+        if len(group) <= room:
+            taken.append(group)
+            room -= len(group)
+        else:
+            left.append(group)
+    return taken, left
+
+
+def photo_names(dataset: Dataset, rows: Positions, cache: Path) -> list[str]:
+    """What each photo's bytes are known by."""
+    if isinstance(dataset, DatasetDirectory):  # all photos are in one file
+        return [hashlib.sha256(dataset.jpeg(int(row))).hexdigest() for row in rows]
+    return photo_origins(dataset, rows.tolist(), cache)
+
+
+def dish_groups(recipes: Sequence[Recipe], photos: Sequence[str]) -> list[list[int]]:
+    """Rows that may be the same dish, together; groups in the order of their first rows.
+
+    Args:
+        recipes: of the pairs.
+        photos: the same text for the same bytes.
+    """
+    parents = list(range(len(recipes)))
+
+    def root(row: int) -> int:
+        while parents[row] != row:
+            parents[row] = parents[parents[row]]
+            row = parents[row]
+        return row
+
+    def join(first: int, second: int) -> None:
+        low, high = sorted((root(first), root(second)))
+        parents[high] = low
+
+    seen: dict[tuple[str, str], int] = {}
+    for row, (recipe, photo) in enumerate(zip(recipes, photos, strict=True)):
+        for key in _names(recipe, photo):
+            join(row, seen.setdefault(key, row))
+    for first, second in _alike(recipes):
+        join(first, second)
+    groups: dict[int, list[int]] = {}
+    for row in range(len(recipes)):
+        groups.setdefault(root(row), []).append(row)
+    return list(groups.values())
+
+
+def title_key(title: str) -> str:
+    """A title's words without accents, case, order, plurals and fillers."""
+    words = [word for word in _words(title) if word not in FILLERS] or _words(title)
+    singular = {word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words}
+    return " ".join(sorted(singular))
+
+
+def _names(recipe: Recipe, photo: str) -> Iterator[tuple[str, str]]:
+    yield "id", recipe.id
+    yield "photo", photo
+    if title := title_key(recipe.title):
+        yield "title", title
+
+
+def _words(text: str) -> list[str]:
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return re.findall(r"\w+", "".join(one for one in plain if not unicodedata.combining(one)))
+
+
+def _alike(recipes: Iterable[Recipe]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows whose texts are nearly the same, by MinHash in bands."""
+    random = np.random.default_rng(0)
+    count = BANDS * ROWS
+    factors = random.integers(2**63, size=count, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    offsets = random.integers(2**63, size=count, dtype=np.uint64)
+    signatures: list[npt.NDArray[np.uint64] | None] = []
+    seen: dict[bytes, int] = {}
+    for row, recipe in enumerate(recipes):
+        words = _words(" ".join((*recipe.ingredients, *recipe.instructions)))
+        signatures.append(None)
+        if len(words) < LEAST_WORDS:
+            continue
+        shingles = {
+            xxhash.xxh3_64_intdigest(" ".join(words[at : at + SHINGLE]).encode())
+            for at in range(len(words) - SHINGLE + 1)
+        }
+        hashed = np.fromiter(shingles, dtype=np.uint64, count=len(shingles))
+        # Multiplication overflows on purpose; the high bits are the well-mixed ones.
+        own = ((hashed[:, None] * factors + offsets) >> np.uint64(16)).min(axis=0)  # (count,)
+        signatures[row] = own
+        for band in range(BANDS):
+            key = bytes([band]) + own[band * ROWS : (band + 1) * ROWS].tobytes()
+            other = seen.setdefault(key, row)
+            before = signatures[other]
+            if other != row and before is not None and (before == own).mean() >= ALIKE:
+                yield other, row
