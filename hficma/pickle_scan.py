@@ -68,9 +68,11 @@ def _effect(opcode: pickletools.OpcodeInfo) -> _Effect:
     before = opcode.stack_before
     to_mark = _MARK in before
     read = None if opcode.arg is None else opcode.arg.reader
+    # Their own readers take only ASCII, and Python 2 wrote the bytes of arrays as STRING.
     if opcode.name == "STRING":
-        # Its own reader takes only ASCII, and Python 2 wrote the bytes of arrays there.
-        read = _read_quoted
+        read = _read_line
+    elif opcode.name == "GLOBAL":
+        read = _read_path
     return _Effect(
         name=opcode.name,
         read=read,
@@ -81,8 +83,16 @@ def _effect(opcode: pickletools.OpcodeInfo) -> _Effect:
     )
 
 
-def _read_quoted(file: IO[bytes]) -> object:
-    return pickletools.read_stringnl(file, decode=False)
+def _read_line(file: IO[bytes]) -> bytes:
+    line = file.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("it ends early")
+    return line[:-1]
+
+
+def _read_path(file: IO[bytes]) -> str:
+    module, name = _read_line(file), _read_line(file)
+    return f"{module.decode()}.{name.decode()}"
 
 
 _PLAIN = frozenset(
@@ -91,7 +101,16 @@ _PLAIN = frozenset(
     "BINUNICODE BINUNICODE8 EMPTY_LIST APPEND EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT "
     "EMPTY_SET STACK_GLOBAL REDUCE NEWOBJ".split()
 )
-_EFFECTS = {opcode.code.encode("latin-1"): _effect(opcode) for opcode in pickletools.opcodes}
+_EFFECTS = {
+    opcode.code.encode("latin-1"): _effect(opcode)
+    for opcode in pickletools.opcodes
+    if opcode.name in _USED
+}
+_UNUSED = {
+    opcode.code.encode("latin-1"): opcode.name
+    for opcode in pickletools.opcodes
+    if opcode.name not in _USED
+}
 
 
 def scan_pickle(
@@ -156,6 +175,8 @@ class _Machine:
             code = file.read(1)
             effect = _EFFECTS.get(code)
             if effect is None:
+                if code in _UNUSED:
+                    raise refusal(self._name, f"the opcode {_UNUSED[code]}")
                 raise ValueError(f"opcode {code!r}" if code else "it ends early")
             argument = None if effect.read is None else effect.read(file)
             if effect.kept:
@@ -180,7 +201,7 @@ class _Machine:
     def _step(self, effect: _Effect, argument: Any, count: int) -> None:
         """Do to the kinds what the opcode does to values, and look at what is dangerous."""
         name = effect.name
-        if name not in _USED or (name == "BINPERSID" and not self._storages):
+        if name == "BINPERSID" and not self._storages:
             raise refusal(self._name, f"the opcode {name}")
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             # The unpickler's memo is an array: a large index alone would take gigabytes.
@@ -204,7 +225,7 @@ class _Machine:
         else:
             self._apply(effect)
             if name == "GLOBAL":
-                self._on_global(argument.replace(" ", "."))
+                self._on_global(argument)
 
     def _apply(self, effect: _Effect) -> None:
         items: list[_Kind] = []
