@@ -110,13 +110,13 @@ def disk_reason(error: BaseException) -> str | None:
     """
     if isinstance(error, HficmaError):
         return None
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    text = str(error)
+    # Arrow raises OSErrors whose own reason is a sentence with the system's at its end.
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if "database or disk is full" in text:
         return os.strerror(errno.ENOSPC)
     reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG))
-    return next((reason for reason in reasons if reason in text), None)
+    other = text if isinstance(error, OSError) else None
+    return next((reason for reason in reasons if reason in text), other)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

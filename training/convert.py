@@ -183,7 +183,7 @@ def _vocabulary(path: Path) -> Vocabulary:
     vectors = None if path.name == "vocab.txt" else published_vectors(root)
     if vectors is not None:
         return vectors.vocabulary
-    words = published_words(root)
+    words = published_words(root).words
     return Vocabulary(words, tuple(range(len(words), 0, -1)))
 
 

@@ -41,6 +41,9 @@ def import_command(
         Path | None, typer.Option(help="More class names, one a line (Food-101's list).")
     ] = None,
     strict: Annotated[bool, typer.Option(help="Stop at the first bad record.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew where an unfinished import lies.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write any source as one dataset directory; a killed import goes on where it was.
@@ -69,6 +72,7 @@ def import_command(
             max_photos=max_photos,
             class_names=names if classes or names else None,
             strict=strict,
+            restart=restart,
             on_bad=on_bad,
             progress=lambda stage, done, total: bar.update(
                 tasks[stage], completed=done, total=total or None

@@ -30,7 +30,7 @@ from .layout import (
     photo_key,
     shard_name,
 )
-from .lmdb_files import open_lmdb
+from .lmdb_files import open_lmdb, whole_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -192,6 +192,7 @@ class _Files:
         self._shards: dict[int, Any] = {}
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._store: Any = None
+        self._store_size = 0
         self._counts: npt.NDArray[np.uint8] | None = None
         self._vectors: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None
         self._classes: tuple[npt.NDArray[np.int32], list[str | None]] | None = None
@@ -236,8 +237,17 @@ class _Files:
     def photo(self, key: bytes) -> bytes | None:
         """The bytes under a key of the photo store."""
         self._own()
+        file = self._path / PHOTOS / "data.mdb"
         if self._store is None:
             self._store = open_lmdb(self._path / PHOTOS)
+            self._store_size = whole_size(file)
+        try:
+            size = file.stat().st_size
+        except OSError as error:
+            raise ArtifactError(f"{file}: cannot be read ({error.strerror})") from error
+        # Reading a page that is no longer in the file would end the process.
+        if size < self._store_size:
+            raise ArtifactError(f"{file}: was cut off while it was open; import again")
         with self._store.begin() as transaction:
             content: bytes | None = transaction.get(key)
         return content

@@ -7,27 +7,35 @@ transaction that holds a batch of photos.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from hficma.artifact import Manifest, sha256, write_manifest
+from hficma.artifact import (
+    Manifest,
+    disk_reason,
+    sha256,
+    sync,
+    write_atomically,
+    write_manifest,
+)
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.unfinished import remove_tree
 from hficma.vectors import VOCABULARY, WORDS, WordVectors
 
-from .layout import CLASS_NAMES, CLASSES, LEFT_OUT, PHOTO_COUNTS, PHOTOS
+from .layout import CLASS_NAMES, CLASSES, LEFT_OUT, NOTES, PHOTO_COUNTS, PHOTOS
 from .photo_store import PhotoStore, Results
 from .photos import shrink_photo
-from .shards import STATE, ImportState, RecipeShards
+from .shards import PART, STATE, ImportState, RecipeShards
 from .sources import Source, SourceRecipe
 from .title_classes import title_classes
 
@@ -37,7 +45,8 @@ BATCH = 128
 """Recipes whose photos are stored together."""
 MAX_PHOTOS = 5
 """Of one recipe; the published systems keep as many."""
-MAX_NOTES = 10_000
+MOST_PHOTOS = 255
+"""Of one recipe, in any dataset: their number is kept in a byte."""
 
 Progress = Callable[[str, int, int], None]
 """Told (stage, done, total); total is 0 where it is not known."""
@@ -63,6 +72,7 @@ def import_dataset(
     max_photos: int = MAX_PHOTOS,
     class_names: Sequence[str] | None = None,
     strict: bool = False,
+    restart: bool = False,
     on_bad: Callable[[str], None] = lambda note: None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Imported:
@@ -76,12 +86,14 @@ def import_dataset(
         class_names: not None makes classes of the titles (see `title_classes`) for recipes
             without one, with these names beside.
         strict: make a bad record or photo an error instead of leaving it out.
+        restart: begin anew where an unfinished import lies, whatever it is of.
         on_bad: told of each bad record or photo, in one line.
         progress: told how far the import is.
 
     Raises:
         InputError: the source cannot be read, or holds nothing.
-        ArtifactError: `out` exists or cannot be written.
+        ArtifactError: `out` exists or cannot be written, another process writes it, or an
+            unfinished import of another source or with other options lies there.
         MissingDependencyError: pyarrow or lmdb is not installed.
     """
     for package in ("pyarrow", "lmdb"):
@@ -89,15 +101,31 @@ def import_dataset(
             __import__(package)
         except ImportError as error:
             raise MissingDependencyError(package, "data", "writing a dataset") from error
-    if out.exists():
-        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
+    if not 0 <= max_photos <= MOST_PHOTOS:
+        raise InputError(f"{max_photos} photos of a recipe: a dataset keeps 0 to {MOST_PHOTOS}")
+    _check_free(out)
     try:
-        work = _Import(source, out, max_photos, strict, on_bad, progress)
-        work.write_recipes()
-        work.write_photos(workers)
-        return work.finish(class_names)
-    except OSError as error:
-        raise ArtifactError(f"{out}: cannot be written ({error.strerror or error})") from error
+        out.parent.mkdir(parents=True, exist_ok=True)
+        building = out.with_name(f".{out.name}.importing")
+        with _alone(out, building):
+            _check_free(out)  # another import may have ended just now
+            if restart:
+                remove_tree(building)
+            signature = {**source.signature(), "max_photos": max_photos}
+            state = _open_state(building, signature, out)
+            shards = RecipeShards(building, state, max_photos)
+            work = _Import(source, out, building, shards, strict, on_bad, progress)
+            work.write_recipes()
+            work.write_photos(workers)
+            return work.finish(class_names)
+    except Exception as error:
+        # A full disk speaks through LMDB, SQLite and Parquet in their own exceptions.
+        reason = disk_reason(error)
+        if reason is None:
+            raise
+        raise ArtifactError(f"{out}: cannot be written ({reason})") from error
+    finally:
+        source.close()
 
 
 class _Import:
@@ -105,7 +133,8 @@ class _Import:
         self,
         source: Source,
         out: Path,
-        max_photos: int,
+        building: Path,
+        shards: RecipeShards,
         strict: bool,
         on_bad: Callable[[str], None],
         progress: Progress,
@@ -115,29 +144,32 @@ class _Import:
         self._strict = strict
         self._on_bad = on_bad
         self._progress = progress
-        self._building = out.parent / f".{out.name}.importing"
-        state = _open_state(self._building, {**source.signature(), "max_photos": max_photos})
-        self._shards = RecipeShards(self._building, state, max_photos)
+        self._building = building
+        self._shards = shards
+        self._left_out = 0
 
     def write_recipes(self) -> None:
         """Write the shards that are not there yet."""
         shards = self._shards
         if shards.state.complete:
             return
-        notes: list[str] = []
-        with tempfile.TemporaryDirectory(prefix="scratch-", dir=self._building) as scratch:
+        with (
+            tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._building) as scratch,
+            (self._building / NOTES).open("w", encoding="utf-8", errors="surrogatepass") as notes,
+        ):
             recipes = self._good_recipes(notes, Path(scratch))
             next(islice(recipes, shards.recipes, shards.recipes), None)  # what is there already
             while shard := list(islice(recipes, SHARD)):
-                shards.write(shard, left_out=len(notes))
+                shards.write(shard, left_out=self._left_out)
                 self._progress("recipes", shards.recipes, len(self._source))
         if not shards.recipes:
-            shutil.rmtree(self._building)
-            why = f"; the first bad record: {notes[0]}" if notes else ""
+            first = _lines(self._building / NOTES)[:1]
+            remove_tree(self._building)
+            why = f"; the first bad record: {first[0]}" if first else ""
             raise InputError(f"{self._source.path}: holds no usable recipe{why}")
-        (self._building / LEFT_OUT).write_text("".join(f"{n}\n" for n in notes), encoding="utf-8")
+        sync(self._building / NOTES)
         shards.state.complete = True
-        shards.state.left_out = len(notes)
+        shards.state.left_out = self._left_out
         shards.save_state()
 
     def write_photos(self, workers: int) -> None:
@@ -164,8 +196,14 @@ class _Import:
         with PhotoStore(self._building / PHOTOS) as store:
             counts, notes = store.counts_and_notes(self._shards.recipes)
         np.save(self._building / PHOTO_COUNTS, counts)
-        with (self._building / LEFT_OUT).open("a", encoding="utf-8") as file:
-            file.writelines(f"{note}\n" for note in notes)
+        notes = [*_lines(self._building / NOTES), *notes]
+        if self._strict and notes:  # an earlier run, which was not strict, left them out
+            raise InputError(notes[0])
+        # Written whole: a finish that was killed is done again.
+        left_out = "".join(f"{note}\n" for note in notes)
+        write_atomically(
+            self._building / LEFT_OUT, left_out.encode("utf-8", errors="backslashreplace")
+        )
         if state.sentence_dim:
             self._shards.write_offsets()
         if class_names is not None:
@@ -176,7 +214,7 @@ class _Import:
         result = Imported(
             recipes=self._shards.recipes,
             photos=int(counts.sum()),
-            left_out=state.left_out + len(notes),
+            left_out=len(notes),
         )
         self._publish(
             {
@@ -192,24 +230,31 @@ class _Import:
         return result
 
     def _publish(self, facts: dict[str, Any]) -> None:
-        (self._building / STATE).unlink()
-        (self._building / PHOTOS / "lock.mdb").unlink(missing_ok=True)
-        files = {
-            str(path.relative_to(self._building)): sha256(path)
+        unfinished = [self._building / name for name in (STATE, NOTES)]
+        unfinished.append(self._building / PHOTOS / "lock.mdb")
+        paths = [
+            path
             for path in sorted(self._building.rglob("*"))
-            if path.is_file()
-        }
+            if path.is_file() and path not in unfinished
+        ]
+        for path in paths:
+            sync(path)
+        files = {path.relative_to(self._building).as_posix(): sha256(path) for path in paths}
         made_by = "hficma data import"
         manifest = Manifest(kind="dataset", made_by=made_by, files=files, facts=facts)
         write_manifest(self._building, manifest)
         os.rename(self._building, self._out)
+        sync(self._out.parent)
+        # Only now: without its state an import that was killed here would begin anew.
+        for path in unfinished:
+            (self._out / path.relative_to(self._building)).unlink(missing_ok=True)
 
-    def _good_recipes(self, notes: list[str], scratch: Path) -> Iterator[SourceRecipe]:
+    def _good_recipes(self, notes: IO[str], scratch: Path) -> Iterator[SourceRecipe]:
         seen: set[str] = set()
 
         def note(text: str) -> None:
-            if len(notes) < MAX_NOTES:
-                notes.append(text)
+            self._left_out += 1
+            notes.write(" ".join(text.splitlines()) + "\n")
             self._on_bad(text)
 
         for found in self._source.recipes(strict=self._strict, on_bad=note, scratch=scratch):
@@ -252,23 +297,103 @@ class _Import:
         )
 
 
-def _open_state(building: Path, signature: dict[str, Any]) -> ImportState:
-    """The state of an unfinished import of the same source, or a fresh one in an empty folder."""
+def _check_free(out: Path) -> None:
+    if out.exists() or out.is_symlink():
+        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
+
+
+@contextlib.contextmanager
+def _alone(out: Path, building: Path) -> Iterator[None]:
+    """Hold the lock of an import for the block.
+
+    Raises:
+        ArtifactError: another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    path = building.with_name(f"{building.name}.lock")
+    lock = FileLock(path, timeout=0)
     try:
-        state = ImportState(**json.loads((building / STATE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        state = ImportState(signature={})
-    if state.signature != signature:
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(
+            f"{out}: is being written by another import; wait for it or give another name"
+        ) from None
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever opened it meanwhile finds that it has no name any more.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+SCRATCH = "scratch-"
+
+
+def _open_state(building: Path, signature: dict[str, Any], out: Path) -> ImportState:
+    """Return the state of an unfinished import of the same source, or a fresh one.
+
+    Raises:
+        ArtifactError: the unfinished import is of another source or with other options.
+    """
+    building.mkdir(exist_ok=True)
+    path = building / STATE
+    state, different = ImportState(signature=signature), ""
+    if path.exists():
+        try:
+            state = ImportState(**json.loads(path.read_text(encoding="utf-8")))
+            different = _difference(state.signature, signature)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(
+                f"{building}: is an unfinished import whose {STATE} is damaged; pass --restart to "
+                f"begin anew, or another --out than {out}"
+            ) from error
+        if different and state.shards:
+            raise ArtifactError(
+                f"{building}: is an unfinished import with {sum(state.shards)} recipes written, "
+                f"and {different}; pass --restart to begin anew, or another --out than {out}"
+            )
+    if not state.shards:  # killed before anything counted
         state = ImportState(signature=signature)
-        shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True, exist_ok=True)
-    for leftover in building.glob("scratch-*"):
-        shutil.rmtree(leftover)
+        remove_tree(building)
+        building.mkdir()
+        write_atomically(path, json.dumps(asdict(state)).encode())
+    for leftover in list(building.iterdir()):
+        if leftover.name.startswith(SCRATCH):
+            remove_tree(leftover)
+        elif leftover.name.endswith(PART):
+            leftover.unlink()
     return state
 
 
+_MEANINGS = {
+    "source": "the kind of source",
+    "path": "the source",
+    "modified": "the source's date",
+    "max_photos": "--max-photos",
+}
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say in what an unfinished import differs from the one asked for; empty where in nothing."""
+    others = sorted((before.keys() | now.keys()) - _MEANINGS.keys())
+    for key in (*_MEANINGS, *others):
+        was, wanted = before.get(key), now.get(key)
+        if was != wanted and key == "modified":
+            return "the source was changed since it began"
+        if was != wanted:
+            return f"{_MEANINGS.get(key, key)} was {was}, now it is {wanted}"
+    return ""
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8", errors="surrogatepass")
+    return text.split("\n")[:-1]
+
+
 def _write_words(vectors: WordVectors, directory: Path) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     vectors.vocabulary.save(directory / VOCABULARY)
-    save_file({"vectors": np.ascontiguousarray(vectors.table)}, directory / WORDS)
+    write_atomically(directory / WORDS, save({"vectors": np.ascontiguousarray(vectors.table)}))

@@ -13,6 +13,8 @@ CLASSES = "classes.npy"
 """int32 (M,): classes made of titles, 0 for none; only where they were asked for."""
 CLASS_NAMES = "classes.json"
 """Their names by number."""
+NOTES = "notes.txt"
+"""While a dataset is written: bad records, which head `left_out.txt` at the end."""
 LEFT_OUT = "left_out.txt"
 """Bad records and photos, one a line."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +13,32 @@ import numpy.typing as npt
 
 from hficma.closing import Closing
 from hficma.errors import InputError
+from hficma.limits import MEGABYTE
 
 from .layout import DONE, NOTE, note_key, photo_key
+from .lmdb_files import whole_size
 
-MAP_SIZE = 1 << 40
-"""Address space; the file takes what the photos take."""
+FIRST_MAP = 64 * MEGABYTE
+"""Address space at the start, doubled whenever the photos reach its end: where addresses are
+limited (`ulimit -v`, containers, 32 bits), asking for all that could ever be needed fails."""
 
 Results = list[tuple[int, bytes | InputError]]
 """(recipe, its photo's bytes or why there are none), in the recipes' order."""
 
 
 class PhotoStore(Closing):
-    """Photos in batches, each in one transaction with the progress that it makes."""
+    """Photos in batches, each in one transaction with the progress that it makes.
+
+    A transaction is on the disk when it ends, and so are the photos that its progress counts.
+    """
 
     def __init__(self, path: Path) -> None:
         import lmdb
 
-        self._store = lmdb.open(str(path), map_size=MAP_SIZE, subdir=True)
+        file = path / "data.mdb"
+        size = whole_size(file) if file.exists() and file.stat().st_size else 0
+        self._path = path
+        self._store = lmdb.open(str(path), map_size=max(FIRST_MAP, 2 * size), subdir=True)
 
     def close(self) -> None:
         """See the base."""
@@ -40,11 +52,30 @@ class PhotoStore(Closing):
 
     def put(self, results: Results, *, done: int) -> None:
         """Store a batch of photos of whole recipes, and that so many recipes are done."""
+        import lmdb
+
+        while True:
+            try:
+                self._put(results, done)
+            except lmdb.MapFullError:  # nothing of the batch was stored
+                self._store.set_mapsize(2 * self._store.info()["map_size"])
+            except lmdb.Error as error:
+                # What the disk takes only in part is EIO to LMDB, whatever the disk says.
+                size = sum(len(photo) for _, photo in results if isinstance(photo, bytes))
+                full = shutil.disk_usage(self._path).free < size + MEGABYTE
+                if os.strerror(errno.EIO) in str(error) and full:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+                raise
+            else:
+                return
+
+    def _put(self, results: Results, done: int) -> None:
         numbers: dict[int, int] = {}
         with self._store.begin(write=True) as transaction:
             for position, (index, result) in enumerate(results):
                 if isinstance(result, InputError):
-                    transaction.put(note_key(index, position), str(result).encode())
+                    note = str(result).encode(errors="surrogatepass")
+                    transaction.put(note_key(index, position), note)
                 else:
                     number = numbers.get(index, 0)
                     transaction.put(photo_key(index, number), result)
@@ -59,7 +90,7 @@ class PhotoStore(Closing):
             cursor: Any = transaction.cursor()
             for key in cursor.iternext(values=False):
                 if key.startswith(NOTE):
-                    notes.append(transaction.get(key, b"").decode())
+                    notes.append(transaction.get(key, b"").decode(errors="surrogatepass"))
                 elif key != DONE:
                     counts[int.from_bytes(key[1:9], "big")] += 1
         return counts, notes

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hficma.artifact import write_atomically
+from hficma.artifact import sync, write_atomically
 from hficma.errors import InputError
 
 from .layout import SENTENCE_OFFSETS, SENTENCES, shard_name
@@ -19,6 +19,8 @@ from .sources import SourceRecipe
 ROW_GROUP = 256
 """Recipes that are decoded together when one is read."""
 STATE = "state.json"
+PART = ".part"
+"""Ends the name of what is being written."""
 
 
 @dataclass(kw_only=True)
@@ -63,11 +65,14 @@ class RecipeShards:
 
         rows = [_row(found, self._max_photos) for found in shard]
         path = self._building / shard_name(len(self.state.shards))
-        part = path.with_suffix(".part")
+        part = path.with_suffix(PART)
         table = pa.Table.from_pylist(rows, schema=recipe_schema())
         pq.write_table(table, part, row_group_size=ROW_GROUP, compression="zstd")
         self._append_sentences(shard)
+        # The state counts the shard, so its rows must be on the disk before.
+        sync(part)
         os.replace(part, path)
+        sync(self._building)
         self.state.shards.append(len(shard))
         self.state.left_out = left_out
         self.save_state()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import numpy as np
 
 from hficma.data.json_stream import read_json_list
 from hficma.errors import InputError
+from hficma.limits import MEGABYTE, read_regular_file
 from hficma.recipe import PARTITIONS, Recipe
-from hficma.safe_pickle import load_all
 from hficma.text import FIRST_WORD_ID
 from hficma.vectors import WordVectors
 from hficma.word2vec import read_word2vec
 
+from .foreign import in_worker, read_classes, read_word_table
+
+VOCABULARY_BYTES = 200 * MEGABYTE
+"""Of `vocab.txt`; Recipe1M's 30,167 words take 0.3 MB."""
 BACKGROUND = "background"
 FOLDERS = ("", "text", "data", "recipe1M", "Recipe1M", "recipe1M/text")
 
@@ -130,13 +135,9 @@ class Classes:
     """Class names by recipe, from `classes1M.pkl`: two pickles, one after the other."""
 
     def __init__(self, path: Path | None) -> None:
-        self._of: Mapping[Any, Any] = {}
-        self._names: Mapping[Any, Any] = {}
-        if path is not None:
-            values = load_all(path)
-            if len(values) != 2 or not all(isinstance(value, dict) for value in values):
-                raise InputError(f"{path}: holds no two dicts of classes")
-            self._of, self._names = values
+        numbers, names = in_worker(read_classes, path) if path is not None else ([], [])
+        self._of: Mapping[str, int] = dict(numbers)
+        self._names: Mapping[int, str] = dict(names)
 
     def of(self, identity: str) -> str | None:
         """The class of a recipe, or None where it is the background or unknown."""
@@ -181,47 +182,154 @@ class ImageTree:
         raise InputError(f"{name}: is in none of the image folders")
 
 
+class UnusedPhotos:
+    """Counts the photos that recipes name where no folder of images lies beside them.
+
+    Args:
+        root: the source's folder.
+        photos: its image folders.
+    """
+
+    def __init__(self, root: Path, photos: ImageTree) -> None:
+        self._root = root
+        self._photos = photos
+        self._named = 0
+
+    def of(self, images: Sequence[str]) -> tuple[str, ...]:
+        """A recipe's images, as `Source.photo` takes them; none where there are no folders."""
+        if self._photos:
+            return tuple(images)
+        self._named += len(images)
+        return ()
+
+    def tell(self, on_bad: Callable[[str], None]) -> None:
+        """Say once what was left out; a line for each of a million photos says no more."""
+        if self._named:
+            on_bad(
+                f"{self._root}: has no image folders, so the {self._named} photos that its "
+                "recipes name are left out"
+            )
+
+
+class VocabularyError(InputError):
+    """Vocabulary files that disagree: going on would give ingredients others' names."""
+
+
+@dataclass(frozen=True)
+class PublishedWords:
+    """A published vocabulary: word i has id i + 2 in every published file."""
+
+    path: Path
+    """Where it is from."""
+    words: tuple[str, ...]
+
+    def names(self, ids: Iterable[int], where: str) -> tuple[str, ...]:
+        """Names of ingredient ids; 0 pads and 1 ends the list.
+
+        Raises:
+            VocabularyError: an id has no word.
+        """
+        numbers = [number for number in ids if number >= FIRST_WORD_ID]
+        last = len(self.words) - 1 + FIRST_WORD_ID
+        if numbers and max(numbers) > last:
+            raise VocabularyError(
+                f"{where}: names ingredient {max(numbers)}, but {self.path} has "
+                f"{len(self.words)} words (ids {FIRST_WORD_ID} to {last}); bring the vocabulary "
+                "that belongs to the LMDBs"
+            )
+        return tuple(self.words[number - FIRST_WORD_ID].replace("_", " ") for number in numbers)
+
+
 def published_vectors(root: Path) -> WordVectors | None:
-    """Word vectors in `vocab.bin` or AdaMine's `vocab.pkl`."""
-    path = find(root, "vocab.bin")
-    if path is not None:
-        return read_word2vec(path)
-    path = find(root, "vocab.pkl")
-    if path is None:
-        return None
-    value = load_all(path)[0]
-    try:
-        rows, words = np.asarray(value[0], dtype=np.float32), tuple(map(str, value[1]))
-        if rows.ndim == 2 and len(rows) == len(words) + FIRST_WORD_ID:
-            rows = rows[FIRST_WORD_ID:]
-        counts = tuple(max(1, 10 * len(words) // rank) for rank in range(1, len(words) + 1))
-        return WordVectors.from_rows(words, counts, rows)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: holds no table of vectors with its words ({error})") from error
-
-
-def published_words(root: Path) -> tuple[str, ...]:
-    """The vocabulary's words in order: word i has id i + 2 in every published file.
+    """Word vectors in `vocab.bin` or AdaMine's `vocab.pkl`.
 
     Raises:
+        VocabularyError: vocabulary files of the folder disagree.
+        InputError: the file cannot be read.
+    """
+    found = _vectors(root)
+    _agreeing(root, {path: vectors.vocabulary.words for path, vectors in found.items()})
+    return next(iter(found.values()), None)
+
+
+def published_words(root: Path) -> PublishedWords:
+    """The vocabulary of `vocab.txt`, else of the word vectors.
+
+    Raises:
+        VocabularyError: vocabulary files of the folder disagree.
         InputError: there is no vocabulary, so ingredient ids mean nothing.
     """
-    path = find(root, "vocab.txt")
-    if path is not None:
-        try:
-            return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read as text ({error})") from error
-    vectors = published_vectors(root)
-    if vectors is None:
+    words = {path: vectors.vocabulary.words for path, vectors in _vectors(root).items()}
+    words = _agreeing(root, words)
+    if not words:
         raise InputError(f"{root}: holds no vocab.txt, vocab.bin or vocab.pkl to name ingredients")
-    return vectors.vocabulary.words
+    return PublishedWords(*next(iter(words.items())))
 
 
-def ingredient_words(ids: Iterable[Any], words: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of published ingredient ids; 0 pads and 1 ends the list."""
-    numbers = (int(number) - FIRST_WORD_ID for number in ids)
-    return tuple(words[number].replace("_", " ") for number in numbers if 0 <= number < len(words))
+def _agreeing(
+    root: Path, of_vectors: Mapping[Path, tuple[str, ...]]
+) -> dict[Path, tuple[str, ...]]:
+    """Return the words of all vocabulary files of a folder, `vocab.txt` first.
+
+    Raises:
+        VocabularyError: they are not the same.
+    """
+    listed = find(root, "vocab.txt")
+    words = {} if listed is None else {listed: _listed_words(listed)}
+    words.update(of_vectors)
+    for other in list(words)[1:]:
+        first = next(iter(words))
+        if len(words[first]) != len(words[other]):
+            difference = f"{first} has {len(words[first])} words, {other} {len(words[other])}"
+        else:
+            pairs = zip(words[first], words[other], strict=True)
+            unequal = (number for number, (one, two) in enumerate(pairs) if one != two)
+            at = next(unequal, None)
+            if at is None:
+                continue
+            difference = (
+                f"word {at + 1} is {words[first][at]!r} in {first} and {words[other][at]!r} "
+                f"in {other}"
+            )
+        raise VocabularyError(
+            f"{difference}: they are not of one vocabulary; keep the one that belongs to the data"
+        )
+    return words
+
+
+def _listed_words(path: Path) -> tuple[str, ...]:
+    content = read_regular_file(path, limit=VOCABULARY_BYTES, what="a list of words")
+    try:
+        lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    return tuple(lines)
+
+
+def _vectors(root: Path) -> dict[Path, WordVectors]:
+    found: dict[Path, WordVectors] = {}
+    if (path := find(root, "vocab.bin")) is not None:
+        found[path] = read_word2vec(path)
+    if (path := find(root, "vocab.pkl")) is not None:
+        found[path] = _pickled_vectors(path)
+    return found
+
+
+def _pickled_vectors(path: Path) -> WordVectors:
+    facts, content = in_worker(read_word_table, path)
+    words, size = facts["words"], facts["rows"]
+    rows = np.frombuffer(content, dtype="<f4").reshape(size, facts["dim"])
+    if size == len(words) + FIRST_WORD_ID:
+        rows = rows[FIRST_WORD_ID:]
+    elif size != len(words):
+        raise VocabularyError(
+            f"{path}: has {size} vectors for {len(words)} words; they are not of one vocabulary"
+        )
+    counts = tuple(max(1, 10 * len(words) // rank) for rank in range(1, len(words) + 1))
+    try:
+        return WordVectors.from_rows(tuple(words), counts, rows)
+    except ValueError as error:
+        raise InputError(f"{path}: holds no table of vectors with its words ({error})") from error
 
 
 def _ids(images: Any, where: str) -> list[str]:

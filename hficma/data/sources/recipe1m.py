@@ -17,6 +17,7 @@ from hficma.vectors import WordVectors
 from .published import (
     Classes,
     ImageTree,
+    UnusedPhotos,
     find,
     image_table,
     layer1_recipe,
@@ -48,7 +49,9 @@ class Recipe1MSource(Source):
         removed = removed_ids(find(self.path, "remove1M.txt"))
         classes = Classes(find(self.path, "classes1M.pkl"))
         names = name_table(find(self.path, "det_ingrs.json"), scratch)
-        images = image_table(find(self.path, "layer2.json"), scratch) if self._photos else None
+        images = image_table(find(self.path, "layer2.json"), scratch)
+        photos = UnusedPhotos(self.path, self._photos)
+        published_vectors(self.path)  # vocabularies that disagree are told now, not at the end
         encoded = EncodedSentences.beside(self.path)
         for number, entry in enumerate(read_json_list(self._layer1), 1):
             if entry.get("id") in removed:
@@ -62,10 +65,11 @@ class Recipe1MSource(Source):
                 continue
             yield SourceRecipe(
                 recipe=with_category(recipe, classes.of(recipe.id)),
-                images=tuple((images.get(recipe.id) or ()) if images else ()),
+                images=photos.of((images.get(recipe.id) or ()) if images else ()),
                 names=tuple((names.get(recipe.id) or ()) if names else ()),
                 sentences=encoded.of(recipe.id),
             )
+        photos.tell(on_bad)
 
     def photo(self, image: str) -> bytes:
         """See the base."""

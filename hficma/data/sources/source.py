@@ -64,6 +64,10 @@ class Source(ABC):
         """Word vectors that come with the source."""
         return None
 
+    def close(self) -> None:
+        """Let go of what reading photos holds open; the next reading opens it again."""
+        return
+
     def __len__(self) -> int:
         """Number of recipes where it is known beforehand, else 0."""
         return 0
