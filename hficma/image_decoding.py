@@ -133,11 +133,13 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def check_size(width: int, height: int, *, name: str) -> None:
-    """Refuse more pixels than are decoded.
+    """Refuse more pixels than are decoded, or none.
 
     Raises:
-        InputError: more than `PHOTO_PIXELS`.
+        InputError: more than `PHOTO_PIXELS`, or 0.
     """
+    if width * height < 1:
+        raise InputError(f"{name}: {width} x {height}, it has no pixels")
     if width * height > PHOTO_PIXELS:
         raise InputError(
             f"{name}: {width} x {height} pixels are more than "

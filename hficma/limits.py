@@ -36,7 +36,7 @@ HEIC_PIXELS = 256_000_000
 """A HEIC has no reduced decoding, and phones take 200 megapixels: 9 seconds and 0.9 GB."""
 RUN_LENGTH_PIXELS = 16_000_000
 """Pixels of a bitmap in run lengths, which Pillow unpacks at about ten million a second."""
-PHOTO_READS = 1_000_000
+PHOTO_READS = 500_000
 """Pieces that a photo's file is read in: chunks of a PNG, blocks of a GIF, runs of a bitmap."""
 PHOTO_ASPECT = 16
 """Long side by short side: of a longer photo only the centre is kept. Scaled to a short side of 256
