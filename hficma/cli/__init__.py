@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, NoReturn, cast
@@ -70,6 +71,8 @@ def main() -> NoReturn:
         # A title that the terminal's encoding lacks is shown as escapes, not as a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # What Pillow warns of while it reads a damaged photo, the photo's own line says.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
