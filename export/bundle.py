@@ -20,7 +20,8 @@ from hficma.artifact import (
     sha256,
     write_manifest,
 )
-from hficma.data.dataset import open_dataset
+from hficma.data.dataset import Dataset, open_dataset
+from hficma.data.partitions import open_runs_dataset
 from hficma.engine.bundle import VOCABULARY, Bundle
 from hficma.engine.reference import REFERENCE, Difference, run_through
 from hficma.engine.runtimes.auto import installed
@@ -71,12 +72,14 @@ def export_run(
         ParityError: a graph is not what the model is; nothing is left at `out`.
     """
     model = load_model(run)
-    facts = read_manifest(run, kind="run").facts
+    dataset = open_runs_dataset(run, data)
+    own = read_manifest(run, kind="run").facts.get("dataset")
     return export_model(
         model,
         out,
         precisions=precisions,
-        data=data or facts.get("dataset"),
+        data=dataset,
+        trained_on=own,
         run=run.name,
         runtimes=runtimes,
         queries=queries,
@@ -88,7 +91,8 @@ def export_model(
     out: Path,
     *,
     precisions: Sequence[str] = ("fp32",),
-    data: str | None = None,
+    data: str | Dataset | None = None,
+    trained_on: str | None = None,
     run: str | None = None,
     runtimes: Sequence[str] | None = None,
     queries: int = 0,
@@ -100,6 +104,8 @@ def export_model(
         out: the bundle's directory; must not exist.
         precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
         data: dataset for calibration and parity; None takes random items.
+        trained_on: name of the dataset that the model was trained on, where it is known: its test
+            pairs are new to the model.
         run: name of the run that trained it, or None for weights that nothing trained.
         runtimes: to hold to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; random weights need none.
@@ -109,8 +115,10 @@ def export_model(
     if unknown:
         raise InputError(f"precision {min(unknown)}: there is none; take {', '.join(PRECISIONS)}")
     began = time.perf_counter()
+    data = open_dataset(data) if isinstance(data, str) else data
     with new_directory(out, kind="bundle", made_by="hficma export") as (building, facts):
-        facts.update(_facts(model, data, run))
+        facts.update(_facts(model, None if data is None else data.name, run))
+        facts["trained_on"] = trained_on
         _write_model(model, building)
         for precision in wanted:
             if precision == "int8":
@@ -172,17 +180,17 @@ def _ports(branch: Branch) -> dict[str, Any]:
     }
 
 
-def _items(model: Model, data: str | None, partitions: Sequence[str], limit: int) -> Items:
+def _items(model: Model, data: Dataset | None, partitions: Sequence[str], limit: int) -> Items:
     if data is None:
         return smooth_items(model.tokenizer, limit)
-    return real_items(open_dataset(data), model.tokenizer, partitions, limit)
+    return real_items(data, model.tokenizer, partitions, limit)
 
 
 def _prove(
     model: Model,
     building: Path,
     facts: dict[str, Any],
-    data: str | None,
+    data: Dataset | None,
     runtimes: Sequence[str],
     queries: int,
 ) -> tuple[list[Difference], list[parity.RankChange]]:

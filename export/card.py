@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hficma.engine.reference import Difference
+from hficma.metrics import figure_text, recall_interval
 
 from .parity import RankChange
 
@@ -35,7 +36,7 @@ def write_card(
         found: differences from the torch model.
         changes: what each precision does to ranks; empty where none was measured.
     """
-    lines = [*_opening(facts), *_graphs(directory, facts), *_parity(found, changes)]
+    lines = [*_opening(facts), *_graphs(directory, facts), *_parity(facts, found, changes)]
     (directory / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -91,7 +92,9 @@ def _graphs(directory: Path, facts: dict[str, Any]) -> Iterator[str]:
         yield ""
 
 
-def _parity(found: Sequence[Difference], changes: Sequence[RankChange]) -> Iterator[str]:
+def _parity(
+    facts: dict[str, Any], found: Sequence[Difference], changes: Sequence[RankChange]
+) -> Iterator[str]:
     yield "## Against the torch model in float32"
     yield ""
     yield (
@@ -108,16 +111,59 @@ def _parity(found: Sequence[Difference], changes: Sequence[RankChange]) -> Itera
             if one.graph == "scores"
         ),
     )  # fmt: skip
-    if changes:
-        yield from _table(
-            ("runtime", "precision", "queries", "top 10 kept", "R@1", "R@10", "torch R@10"),
+    if not changes:
+        return
+    first = changes[0]
+    # Only test pairs of the dataset that the model was trained on are known to be new to it.
+    shown = first.tests > 0 and facts["dataset"] == facts.get("trained_on")
+    yield _queries(facts, first, shown=shown)
+    yield ""
+    head = ("runtime", "precision", "queries", "top 10 kept")
+    yield from _table(
+        (*head, "R@1", "R@10", "torch R@10") if shown else head,
+        (
             (
-                (one.runtime, one.precision, str(one.queries), f"{100 * one.overlap:.2f} %",
-                 f"{one.recall[1]:.1f}", f"{one.recall[10]:.1f}",
-                 f"{one.reference_recall[10]:.1f}")
-                for one in changes
-            ),
-        )  # fmt: skip
+                one.runtime,
+                one.precision,
+                str(one.queries),
+                f"{100 * one.overlap:.2f} %",
+                *(_recalls(one) if shown else ()),
+            )
+            for one in changes
+        ),
+    )
+
+
+def _queries(facts: dict[str, Any], change: RankChange, *, shown: bool) -> str:
+    """What was asked, and what may be said of it."""
+    name = Path(facts["dataset"]).name
+    asked = f"{change.queries} photos of `{name}` look for their recipes among as many."
+    if shown:
+        return (
+            f"{asked} R@1 and R@10 are of the n = {change.tests} test pairs alone, which training "
+            "never saw; in brackets their 95 % intervals over queries."
+        )
+    if facts.get("trained_on") is None or facts["dataset"] != facts["trained_on"]:
+        return (
+            f"{asked} Whether training saw these pairs is not known here, so their recall is left "
+            "out: it could be that of pairs known by heart."
+        )
+    return (
+        f"{asked} The model was trained on these pairs, or chosen by them: there are no test "
+        "pairs, so no recall is given."
+    )
+
+
+def _recalls(change: RankChange) -> tuple[str, str, str]:
+    """R@1 and R@10 of the test pairs, and the torch model's R@10, with their intervals."""
+    own, reference = change.test_recall, change.test_reference_recall
+    assert own is not None
+    assert reference is not None
+    first, tenth, torch = (
+        figure_text(value, recall_interval(value, change.tests))
+        for value in (own[1], own[10], reference[10])
+    )
+    return first, tenth, torch
 
 
 def _ports(ports: dict[str, Any]) -> str:

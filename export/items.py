@@ -23,6 +23,8 @@ class Items:
     """(P, 224, 224, 3)."""
     recipes: list[RecipeIds]
     """As the tokenizer reads them."""
+    test: npt.NDArray[np.bool_] | None = None
+    """Which of a dataset's pairs are its test pairs; None where they are of no dataset."""
 
 
 def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
@@ -75,7 +77,9 @@ def real_items(
     for index, photo in readable_photos(dataset, chosen):
         rows.append(index)
         photos.append(preprocess(photo))
-    return Items(np.stack(photos), [tokenizer(dataset.recipe(index)) for index in rows])
+    recipes = [dataset.recipe(index) for index in rows]
+    test = np.array([recipe.partition == "test" for recipe in recipes], dtype=np.bool_)
+    return Items(np.stack(photos), [tokenizer(recipe) for recipe in recipes], test)
 
 
 def joined(*parts: Items) -> Items:

@@ -61,6 +61,12 @@ class RankChange:
     """R@1 and R@10 in percent."""
     reference_recall: dict[int, float]
     """The same of the torch model."""
+    tests: int = 0
+    """Of the queries, test pairs of the dataset."""
+    test_recall: dict[int, float] | None = None
+    """R@1 and R@10 of those alone: training saw others of them."""
+    test_reference_recall: dict[int, float] | None = None
+    """The same of the torch model."""
 
     @property
     def held(self) -> bool:
@@ -143,6 +149,10 @@ def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChang
         own = int(np.flatnonzero(chosen == query)[0])
         expected.append(int((~(right < right[own])).sum()))
         found.append(int((~(scores < scores[own])).sum()))
+    test = np.zeros(count, dtype=np.bool_) if items.test is None else items.test
+    of_tests = [
+        [rank for rank, one in zip(some, test, strict=True) if one] for some in (found, expected)
+    ]
     return RankChange(
         precision=bundle.precision,
         runtime=bundle.runtime("image").describe().runtime,
@@ -150,6 +160,9 @@ def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChang
         overlap=float(np.mean(overlaps)),
         recall=_recall(found),
         reference_recall=_recall(expected),
+        tests=int(test.sum()),
+        test_recall=_recall(of_tests[0]) if test.any() else None,
+        test_reference_recall=_recall(of_tests[1]) if test.any() else None,
     )
 
 

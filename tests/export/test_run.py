@@ -34,5 +34,8 @@ def test_a_run_becomes_a_bundle(tmp_path: Path) -> None:
     ranks = json.loads((out / "parity.json").read_text())["ranks"]
     assert [(row["precision"], row["queries"]) for row in ranks] == [("fp32", 8), ("int8", 8)]
     assert ranks[0]["overlap"] == 1.0
-    assert "top 10 kept" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "top 10 kept" in card
+    assert f"n = {ranks[0]['tests']} test pairs" in card
+    assert 0 < ranks[0]["tests"] < 8, "validation pairs are asked too, and not quoted"
     assert Bundle.open(out).model_id == model.model_id
