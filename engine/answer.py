@@ -56,6 +56,8 @@ class Answer:
     milliseconds: Mapping[str, float]
     """Time a stage: decode, encode, prefilter, rerank (of which gather, summed over threads),
     records, total. In a batch, each query's share."""
+    verified: bool = False
+    """Whether all of the index that this answer was read from was compared with checksums."""
     notes: tuple[str, ...] = ()
     """What of the query was not used, and what of the filter no item has, in words."""
 
@@ -66,6 +68,7 @@ class Answer:
             "certified": self.certified,
             "scored": self.scored,
             "searched": self.searched,
+            "verified": self.verified,
             "milliseconds": {name: round(ms, 3) for name, ms in self.milliseconds.items()},
             "notes": list(self.notes),
         }

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from hficma.artifact import Manifest, read_manifest, verified_file
+from hficma.closing import Closing
 from hficma.errors import ArtifactError, InputError
 from hficma.text import TextConfig, Tokenizer, Vocabulary
 
+from .bundle_facts import check_bundle_facts
 from .reference import REFERENCE, read_reference
 from .runtimes import RUNTIMES, Array, Arrays, Execution, Graph, Port, Runtime, runtime
 from .runtimes.auto import Choice, choose
@@ -20,8 +22,10 @@ from .runtimes.onnx_file import refuse_external_data
 VOCABULARY = "vocabulary.json"
 
 
-class Bundle:
+class Bundle(Closing):
     """The compiled branches of one model and what its inputs need. Open with `Bundle.open`.
+
+    Closed, it lets go of its sessions: their memory, threads and files.
 
     Args:
         path: the bundle's directory.
@@ -53,6 +57,7 @@ class Bundle:
         self._loaded: dict[str, Runtime] = {}
         self._graphs: dict[tuple[str, str], Graph] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     @classmethod
     def open(
@@ -78,6 +83,7 @@ class Bundle:
         """
         directory = Path(path)
         manifest = read_manifest(directory, kind="bundle")
+        check_bundle_facts(directory, manifest.facts)
         if runtime != "auto" and runtime not in RUNTIMES:
             raise InputError(f"runtime {runtime}: there is none; take auto, {', '.join(RUNTIMES)}")
         bundle = cls(
@@ -119,7 +125,10 @@ class Bundle:
     def tokenizer(self) -> Tokenizer:
         """Reads recipes as the model does."""
         vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
-        return Tokenizer(vocabulary, TextConfig(**self.model_config["text"]))
+        try:
+            return Tokenizer(vocabulary, TextConfig(**self.model_config["text"]))
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"{self.path}: its text options are damaged ({error})") from error
 
     def graph(self, name: str, precision: str | None = None) -> Graph:
         """A graph and its verified file.
@@ -159,6 +168,8 @@ class Bundle:
     def runtime(self, name: str) -> Runtime:
         """The loaded graph of a name; loads and warms it at the first call."""
         with self._lock:
+            if self._closed:
+                raise InputError(f"{self.path}: this bundle was closed; open it again")
             if name not in self._loaded:
                 self._loaded[name] = self._load(self.graph(name))
             return self._loaded[name]
@@ -170,6 +181,13 @@ class Bundle:
     def describe(self) -> dict[str, Execution]:
         """What really runs each graph that was loaded."""
         return {name: loaded.describe() for name, loaded in self._loaded.items()}
+
+    def close(self) -> None:
+        """Let go of the loaded graphs; a run that has begun ends with its own."""
+        with self._lock:
+            self._closed = True
+            self._loaded.clear()
+            self._graphs.clear()
 
     def _load(self, graph: Graph) -> Runtime:
         name = self._runtime_name

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hficma.errors import ArtifactError
+
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
 
@@ -79,12 +81,16 @@ def rank(
 
     Returns:
         the ranking by falling S; equal scores stand in the order of their positions.
+
+    Raises:
+        ArtifactError: a score is not finite, or an l not in [0, 1]: no proof holds then.
     """
     items = np.empty(0, dtype=np.int64)
     scores = Scores(*(np.empty(0) for _ in Scores._fields))
     scored = certified = 0
     for visit in visits:
         fresh = score(visit.items)
+        _refuse_impossible(fresh)
         scored += len(visit.items)
         items = np.concatenate([items, visit.items])
         scores = Scores(*(np.concatenate(pair) for pair in zip(scores, fresh, strict=True)))
@@ -95,6 +101,19 @@ def rank(
         if certified == k or not exact:
             break
     return Ranking(items, scores, certified, scored)
+
+
+def _refuse_impossible(scores: Scores) -> None:
+    """Raise an ArtifactError for scores that damaged vectors or weights give.
+
+    A NaN sorts anywhere, and compares as no bound says.
+    """
+    local = scores.local
+    if not np.isfinite(scores.total).all() or ((local < 0.0) | (local > 1.0)).any():
+        raise ArtifactError(
+            "a score is not finite, or S_local not within 0 and 1: the model's weights or the "
+            "index's vectors are damaged; see `hficma index verify`, or make both again"
+        )
 
 
 def unseen_reach(ceiling: float, global_weight: float, local_weight: float) -> float:

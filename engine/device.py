@@ -16,7 +16,7 @@ from hficma.errors import InputError, MissingDependencyError
 from .certificate import Positions
 from .index import Index
 from .prefilter import Found, Mask, Prefilter, Vectors
-from .ragged import Array
+from .ragged import Rows
 from .shard import Shard
 from .sides import LEVELS, SCALE, StoredSides, shape_of
 
@@ -75,7 +75,7 @@ class DevicePrefilter(Prefilter):
         facts = replace(
             shard.prefilter.facts, factory="Flat", bounded=True, error_norm=0.0, error_entry=0.0
         )
-        super().__init__(facts, shard.vectors, shard.folder)
+        super().__init__(facts, shard.vectors, None)
         self._there = vectors
 
     def top(self, queries: Vectors, count: int, allowed: Mask | None) -> list[Found]:
@@ -160,7 +160,11 @@ class DeviceIndex:
             for shard in index.shards
         ]
 
-    def _takes(self, *arrays: Array) -> bool:
+    def close(self) -> None:
+        """Let go of the device's memory."""
+        self._sides = []
+
+    def _takes(self, *arrays: Rows) -> bool:
         """Whether arrays fit beside what is there; they are then counted."""
         size = sum(array.nbytes for array in arrays)
         fits = self.resident + size <= self._memory
@@ -217,8 +221,8 @@ def _gather_from_host(
         place.copy_(torch.from_numpy(read[name]))
 
 
-def on_device(array: Array, device: torch.device) -> Tensor:
-    """A memory-mapped array on the device, copied in pieces."""
+def on_device(array: Rows, device: torch.device) -> Tensor:
+    """A stored array on the device, copied in pieces and compared on the way."""
     kind: Any = torch.from_numpy(np.empty(0, array.dtype)).dtype
     copied = torch.empty(array.shape, dtype=kind, device=device)
     step = max(1, COPIED * len(array) // max(1, array.nbytes))

@@ -51,6 +51,11 @@ class DeviceScorer:
             "recipe": int(bundle.model_config["text"]["max_ingredients"]),
         }
 
+    def close(self) -> None:
+        """See `Scorer`: the device's memory is given back with the last tensor."""
+        self._placed.close()
+        self._spine = None
+
     def batch(self, queries: Sequence[Query], firsts: Sequence[Visit]) -> Score:
         """See `Scorer`: first visits are scored together, what follows query by query."""
         items = np.stack([first.items for first in firsts])

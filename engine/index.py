@@ -7,24 +7,29 @@ a reader holds one consistent index for as long as it likes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from hficma.artifact import MANIFEST, Manifest, read_manifest, write_manifest
+from hficma.artifact import MANIFEST, Manifest, inside, read_manifest, write_manifest
+from hficma.closing import Closing
 from hficma.errors import ArtifactError
+from hficma.json_fields import Fields, integer, text
 from hficma.workspace import find_bundle
 
 from .certificate import Visit
+from .checks import Verified
 from .filters import Filter
 from .prefilter import Found, Mask, Vectors
 from .rerank import Part
 from .shard import Shard
-from .sides import Level, Precision, Role
+from .sides import LEVELS, PRECISIONS, Level, Precision, Role
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -33,6 +38,8 @@ KIND = "index"
 SHARDS = "shards"
 MADE_BY = "hficma index"
 OPENING_TRIES = 5
+SHARD_NAME = re.compile(r"\d{6,12}")
+"""What a shard's folder may be called: names become paths."""
 
 Of = Literal["recipes", "images"]
 Positions = npt.NDArray[np.int64]
@@ -87,13 +94,46 @@ class IndexFacts:
         Raises:
             ArtifactError: no index there, or a damaged one.
         """
-        record = read_manifest(path, kind=KIND).facts
+        return cls.of_manifest(path, read_manifest(path, kind=KIND))
+
+    @classmethod
+    def of_manifest(cls, path: Path, manifest: Manifest) -> IndexFacts:
+        """Read the facts out of the manifest of the index at `path`.
+
+        Raises:
+            ArtifactError: they are not what an index records.
+        """
         try:
-            known = {field.name: record[field.name] for field in fields(cls)}
-            lists = {name: tuple(known[name]) for name in ("shards", "removed")}
-            return cls(**{**known, **lists})
-        except (KeyError, TypeError) as error:
+            return cls._parsed(
+                Fields(manifest.facts, "facts", {field.name for field in fields(cls)})
+            )
+        except ValueError as error:
             raise ArtifactError(f"{path}: its {MANIFEST} is damaged ({error})") from error
+
+    @classmethod
+    def _parsed(cls, record: Fields) -> IndexFacts:
+        facts = cls(
+            of=cast(Of, record.text("of", ("recipes", "images"))),
+            model_id=record.text("model_id"),
+            bundle=record.text("bundle"),
+            dataset=record.optional_text("dataset"),
+            keep=cast("Level | None", record.optional_text("keep", LEVELS)),
+            side_precision=cast(Precision, record.text("side_precision", PRECISIONS)),
+            prefilter=record.text("prefilter"),
+            shard_items=record.integer("shard_items", 1),
+            shards=tuple(text(name, "a shard") for name in record.sequence("shards")),
+            removed=tuple(integer(one, "removed") for one in record.sequence("removed")),
+            next_number=record.integer("next_number"),
+            next_shard=record.integer("next_shard"),
+        )
+        for name in facts.shards:
+            if not SHARD_NAME.fullmatch(name):
+                raise ValueError(f"{name[:40]!r} is no shard's name")
+        if len(set(facts.shards)) < len(facts.shards):
+            raise ValueError("a shard stands in it twice")
+        if any(a >= b for a, b in pairwise((-1, *facts.removed, facts.next_number))):
+            raise ValueError("the numbers of removed items do not rise below next_number")
+        return facts
 
 
 def write_index_manifest(path: Path, facts: IndexFacts, files: dict[str, str]) -> None:
@@ -110,22 +150,25 @@ def other_model(path: Path, facts: IndexFacts, bundle: Bundle) -> ArtifactError:
     )
 
 
-class Index:
+class Index(Closing):
     """One state of an index, open for reading from any thread.
 
     Items have positions 0 .. `count`, by rising number; removed ones keep theirs.
 
     Raises:
-        ArtifactError: from `open`: no index there, or a damaged one.
+        ArtifactError: the shards are not those of the facts.
     """
 
     def __init__(self, path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> None:
         self.path = path
         self.facts = facts
         self.shards = tuple(shards)
+        _check_shards(path, facts, self.shards)
         self.parts = [Part(shard.vectors, shard.sides) for shard in shards]
         self.starts = np.cumsum([0, *(shard.count for shard in shards)])
         self.count = int(self.starts[-1])
+        self.verified = all(shard.verified for shard in shards)
+        """Whether all that searches read is compared with checksums."""
         removed = np.array(facts.removed, dtype=np.int64)
         self._kept: list[Mask | None] = []
         for shard in shards:
@@ -134,17 +177,28 @@ class Index:
 
     @classmethod
     def open(cls, path: Path) -> Index:
-        """Open the index at `path`, without reading its large files."""
+        """Open the index at `path`, without reading its large files.
+
+        Raises:
+            ArtifactError: no index there, or a damaged one.
+        """
         for attempt in range(OPENING_TRIES):
-            facts = IndexFacts.read(path)
+            manifest = read_manifest(path, kind=KIND)
+            facts = IndexFacts.of_manifest(path, manifest)
             try:
-                return cls(path, facts, [Shard(path / SHARDS / name) for name in facts.shards])
+                return cls(path, facts, open_shards(path, facts, manifest.files))
             except ArtifactError:
                 # A writer may have replaced shards since the manifest was read: then it
                 # differs now. Otherwise the index is damaged.
                 if attempt == OPENING_TRIES - 1 or IndexFacts.read(path) == facts:
                     raise
         raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Let go of every file; searches that run must have ended."""
+        for shard in self.shards:
+            shard.close()
+        self.shards, self.parts = (), []
 
     @property
     def live(self) -> int:
@@ -220,6 +274,61 @@ class Index:
             rest = positions[start + step : start + step + 1]
             ceiling = float(scores[rest[0]]) + rounding if len(rest) else -math.inf
             yield Visit(positions[start : start + step], ceiling)
+
+
+def open_shards(path: Path, facts: IndexFacts, files: Mapping[str, str]) -> list[Shard]:
+    """Open the shards of an index, as its manifest has them.
+
+    Args:
+        path: of the index.
+        facts: name the shards.
+        files: path in the index to SHA-256.
+
+    Raises:
+        ArtifactError: one is missing or damaged.
+    """
+    listed = files_by_shard(files)
+    verified = Verified()
+    return [
+        Shard(inside(path, f"{SHARDS}/{name}"), listed.get(name, {}), verified)
+        for name in facts.shards
+    ]
+
+
+def files_by_shard(files: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return what a manifest lists of each shard: name to file to SHA-256."""
+    listed: dict[str, dict[str, str]] = {}
+    for file, digest in files.items():
+        folder, _, rest = file.partition("/")
+        name, _, within = rest.partition("/")
+        if folder == SHARDS:
+            listed.setdefault(name, {})[within] = digest
+    return listed
+
+
+def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> None:
+    """Refuse shards that are not of one index, or not of this one."""
+    if not shards:
+        return
+    first = shards[0].facts
+    last = -1
+    for shard in shards:
+        mine = shard.facts
+        if mine.level != facts.keep or (mine.level and mine.precision != facts.side_precision):
+            raise ArtifactError(f"{shard.folder}: is of another level or precision than {path}")
+        if (mine.global_dim, mine.width) != (first.global_dim, first.width) or (
+            mine.level == "tables" and mine.heads != first.heads
+        ):
+            raise ArtifactError(f"{shard.folder}: has vectors of another size than {path}")
+        if int(shard.numbers[0]) <= last:
+            raise ArtifactError(f"{shard.folder}: its items are not behind those before it")
+        last = int(shard.numbers[-1])
+    if last >= facts.next_number:
+        raise ArtifactError(f"{path}: its {MANIFEST} is damaged (next_number is {last} or less)")
+    if facts.removed:
+        held = np.concatenate([shard.numbers for shard in shards])
+        if not np.isin(np.array(facts.removed, np.int64), held).all():
+            raise ArtifactError(f"{path}: its {MANIFEST} is damaged (no item has a removed number)")
 
 
 def search_shard(shard: Shard, queries: Vectors, count: int, allowed: Mask | None) -> list[Found]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 
 from .certificate import dot_error
+from .checks import CheckedFile
+from .ragged import Rows, whole_rows
 
 FILE = "prefilter.faiss"
 TRAINING_VECTORS = 100_000
@@ -127,23 +130,31 @@ class Prefilter:
 
     Args:
         facts: as recorded.
-        vectors: (N, D_g) float32, the exact ones, memory-mapped.
-        folder: of the shard.
+        vectors: (N, D_g) float32, the exact ones, compared with their checksums when read.
+        file: the FAISS index's; None for Flat.
     """
 
-    def __init__(self, facts: PrefilterFacts, vectors: Vectors, folder: Path) -> None:
+    def __init__(self, facts: PrefilterFacts, vectors: Rows, file: CheckedFile | None) -> None:
         self.facts = facts
         self._vectors = vectors
-        self._index: Any = None
-        if facts.factory != "Flat":
-            faiss = _faiss()
-            path = folder / FILE
-            try:
-                self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-            except RuntimeError as error:
-                raise ArtifactError(f"{path}: is damaged; make the index again") from error
-            if self._index.ntotal != len(vectors):
-                raise ArtifactError(f"{path}: holds another number of items; make it again")
+        self._file = file
+        self._opened: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def _index(self) -> Any:
+        """The FAISS index, read from its file at first use; None for Flat.
+
+        FAISS takes what a file says for granted, sizes and pointers alike: nothing of it is read
+        before all of it was compared with its checksums.
+        """
+        if self._file is None or self._opened is not None:
+            return self._opened
+        with self._lock:
+            if self._opened is None:
+                self._file.check_all()
+                self._opened = _read_index(self._file, *self._vectors.shape)
+        return self._opened
 
     def top(self, queries: Vectors, count: int, allowed: Mask | None) -> list[Found]:
         """The best items for each of Q queries.
@@ -161,7 +172,7 @@ class Prefilter:
         if self._index is None:
             if allowed is None and len(queries) > 1:
                 scores, positions = _faiss().knn(
-                    queries, self._vectors, count, metric=_faiss().METRIC_INNER_PRODUCT
+                    queries, whole_rows(self._vectors), count, metric=_faiss().METRIC_INNER_PRODUCT
                 )
                 return [Found(*pair) for pair in zip(positions, scores, strict=True)]
             return [self._scan(query, count, allowed) for query in queries]
@@ -183,11 +194,12 @@ class Prefilter:
     def scores(self, query: Vectors) -> Vectors:
         """g of all items (N,) from the exact vectors, within `rounding`."""
         faiss = _faiss()
-        count, width = self._vectors.shape
+        vectors = whole_rows(self._vectors)
+        count, width = vectors.shape
         query = np.ascontiguousarray(query)
         out = np.empty(count, dtype=np.float32)
         faiss.fvec_inner_products_ny(
-            faiss.swig_ptr(out), faiss.swig_ptr(query), faiss.swig_ptr(self._vectors), width, count
+            faiss.swig_ptr(out), faiss.swig_ptr(query), faiss.swig_ptr(vectors), width, count
         )
         return out
 
@@ -221,6 +233,22 @@ class Prefilter:
         if isinstance(index, faiss.IndexHNSW):
             return faiss.SearchParametersHNSW(efSearch=max(64, 2 * count), **selector)
         return faiss.SearchParameters(**selector) if selector else None
+
+
+def _read_index(file: CheckedFile, count: int, width: int) -> Any:
+    """Read a shard's FAISS index of `count` vectors (D_g = `width`), its codes left where they are.
+
+    The file's bytes must outlive it.
+    """
+    faiss = _faiss()
+    reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(file.content), len(file.content))
+    try:
+        index = faiss.read_index(reader, faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise ArtifactError(f"{file.path}: is damaged; make the index again") from error
+    if (index.ntotal, index.d) != (count, width) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise ArtifactError(f"{file.path}: holds other vectors than its shard; make it again")
+    return index
 
 
 def _empty_index(spec: str, width: int, count: int) -> Any:

@@ -16,11 +16,14 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
-from hficma.errors import ArtifactError
+from hficma.closing import Closing
 from hficma.inflection import RULES, folded_label, folded_words, singular
 from hficma.recipe import Recipe
 
+from .checks import CheckedFile
+from .record_file import RecordFile
 from .word_table import WordTable, contains
 
 FILE = "records.sqlite"
@@ -28,7 +31,8 @@ _BATCH = 500  # SQLite's builds take at least 999 variables
 
 _SCHEMA = """
 CREATE TABLE items (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
-                    category TEXT, partition TEXT, record TEXT NOT NULL);
+                    category TEXT, partition TEXT, record TEXT NOT NULL,
+                    checksum INTEGER NOT NULL);
 """
 _INDEXES = """
 CREATE INDEX items_category ON items (category);
@@ -38,6 +42,12 @@ CREATE INDEX items_partition ON items (partition);
 Positions = npt.NDArray[np.int64]
 Label = Literal["category", "partition"]
 _log = logging.getLogger("hficma")
+
+
+def row_checksum(position: int, *values: str | None) -> int:
+    """Return the checksum of an item's row: XXH3-64 as SQLite's signed integer."""
+    text = json.dumps([position, *values])  # no two rows give the same text
+    return int.from_bytes(xxhash.xxh3_64_digest(text.encode()), "little", signed=True)
 
 
 class RecordWriter:
@@ -57,10 +67,11 @@ class RecordWriter:
         for recipe in recipes:
             record = json.dumps(recipe.to_json(), ensure_ascii=False)
             partition = recipe.partition or "train"  # as `hficma.data.dataset.positions` reads it
-            rows.append((self._count, recipe.id, recipe.category, partition, record))
+            row = (self._count, recipe.id, recipe.category, partition, record)
+            rows.append((*row, row_checksum(*row)))
             self._words.add(self._count, recipe.ingredients)
             self._count += 1
-        self._connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?)", rows)
+        self._connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def close(self) -> None:
         """Write what is left; the file is whole after this."""
@@ -74,32 +85,52 @@ class RecordWriter:
         self._connection.close()
 
 
-class Records:
-    """The records of a shard, for reading from any thread."""
+class Records(Closing):
+    """The records of a shard, for reading from any thread.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._forms_lock = threading.Lock()
+    A recipe's row is compared with its own checksum when it is read. Everything else, which
+    filters and look-ups by id read by the thousand, is read after the whole file was compared.
+
+    Args:
+        path: of the SQLite file.
+        file: its bytes and what to compare them with; None compares nothing.
+        rows_checked: whether rows have checksums; those of older versions do not.
+    """
+
+    def __init__(
+        self, path: Path, file: CheckedFile | None = None, *, rows_checked: bool = False
+    ) -> None:
+        self._file = RecordFile(path, file)
+        self._rows_checked = rows_checked
+        self._words_lock = threading.RLock()
         self._forms: Mapping[str, str] | None = None
-        if not path.is_file():
-            raise ArtifactError(f"{path}: is missing; make the index again")
-        self._connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-        )
+        self._own_words: sqlite3.Connection | None = None
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self._file.close()
+        with self._words_lock:
+            if self._own_words is not None:
+                self._own_words.close()
 
     def recipes(self, positions: Iterable[int]) -> dict[int, Recipe]:
-        """Records by position."""
-        rows = self._rows("SELECT position, record FROM items WHERE position IN", positions)
-        where = str(self._path)
-        return {
-            int(position): Recipe.parse(json.loads(record), where=where)
-            for position, record in rows
-        }
+        """Records by position.
+
+        Raises:
+            ArtifactError: one is missing or not as it was written.
+        """
+        wanted = list(positions)
+        columns = "position, id, category, partition, record"
+        columns += ", checksum" if self._rows_checked else ""
+        statement = f"SELECT {columns} FROM items WHERE position IN"
+        found = {}
+        for row in self._rows(statement, wanted, rows_checked=self._rows_checked):
+            if self._rows_checked and not _as_written(*row):
+                raise self._file.damaged(f"the record at {row[0]} is not as it was written")
+            found[row[0]] = self._parsed(row[4])
+        if missing := set(wanted) - found.keys():
+            raise self._file.damaged(f"the record at {min(missing)} is missing")
+        return found
 
     def ids(self, positions: Iterable[int]) -> dict[int, str]:
         """Recipe ids by position."""
@@ -117,13 +148,13 @@ class Records:
 
     def labels(self, column: Label) -> list[str]:
         """The categories or partitions that items have, as written."""
-        rows = self._all(f"SELECT DISTINCT {column} FROM items WHERE {column} IS NOT NULL")
+        rows = self._file.query(f"SELECT DISTINCT {column} FROM items WHERE {column} IS NOT NULL")
         return [str(label) for (label,) in rows]
 
     @property
     def outdated(self) -> bool:
         """Whether its words were written by other rules: filters then read every record."""
-        return self._all("PRAGMA user_version") != [(RULES,)]
+        return self._file.query("PRAGMA user_version") != [(RULES,)]
 
     def with_ingredient(self, ingredient: str) -> Positions:
         """Positions of items of which a line has the ingredient's words side by side."""
@@ -131,7 +162,7 @@ class Records:
         wanted = [self._one_form(form, forms) for form in folded_words(ingredient)]
         found: set[int] | None = None
         for word in wanted:
-            rows = self._rows("SELECT position FROM ingredient_words WHERE word IN", [word])
+            rows = self._word_rows("SELECT position FROM ingredient_words WHERE word = ?", [word])
             positions: set[int] = {position for (position,) in rows}
             found = positions if found is None else found & positions
         if found and len(wanted) > 1:
@@ -145,7 +176,8 @@ class Records:
     def word_counts(self) -> dict[str, int]:
         """The words of the ingredient lines, and how many items have each."""
         self._word_forms()
-        return dict(self._all("SELECT word, COUNT(*) FROM ingredient_words GROUP BY word"))
+        counts = "SELECT word, COUNT(*) FROM ingredient_words GROUP BY word"
+        return dict(self._word_rows(counts))
 
     def _word_forms(self) -> Mapping[str, str]:
         """What the words were taken for; a table of other rules is made again, in memory.
@@ -153,44 +185,68 @@ class Records:
         An old table knows "leaves" by another form than we ask for: looked up, it would let pass
         what it should not. Reading the records takes longer, once for each time they are opened.
         """
-        with self._forms_lock:
+        with self._words_lock:
             if self._forms is None:
                 if self.outdated:
                     self._read_words_again()
-                self._forms = dict(self._all("SELECT form, word FROM word_forms"))
+                self._forms = dict(self._word_rows("SELECT form, word FROM word_forms"))
             return self._forms
 
     def _read_words_again(self) -> None:
-        _log.info("%s: its words are of older rules, so a filter reads every record", self._path)
+        _log.info(
+            "%s: its words are of older rules, so a filter reads every record", self._file.path
+        )
         table = WordTable()
-        ((items,),) = self._all("SELECT COUNT(*) FROM items")
+        ((items,),) = self._file.query("SELECT COUNT(*) FROM items")
         for start in range(0, items, _BATCH):
             for position, recipe in self.recipes(range(start, min(items, start + _BATCH))).items():
                 table.add(position, recipe.ingredients)
-        with self._lock:
-            table.write(self._connection, temporary=True)
+        # Beside the file, whose connection comes and goes.
+        self._own_words = sqlite3.connect(":memory:", check_same_thread=False)
+        table.write(self._own_words)
+
+    def _word_rows(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        """Rows of the tables of words, the file's or our own."""
+        if self._own_words is None:
+            return self._file.query(statement, values)
+        with self._words_lock:
+            return self._own_words.execute(statement, values).fetchall()
 
     def _one_form(self, form: str, forms: Mapping[str, str]) -> str:
         """A folded word as the table spells it; the dictionary only where the table lacks it."""
         if form in forms:
             return forms[form]
-        held = self._rows("SELECT 1 FROM ingredient_words WHERE word IN", [form])
+        held = self._word_rows("SELECT 1 FROM ingredient_words WHERE word = ? LIMIT 1", [form])
         return form if held else singular(form)
 
     def _positions(self, statement: str, values: Iterable[str]) -> Positions:
         return np.array([row[0] for row in self._rows(statement, values)], dtype=np.int64)
 
-    def _rows(self, statement: str, values: Iterable[str] | Iterable[int]) -> list[tuple[Any, ...]]:
-        wanted = list(values)
+    def _rows(
+        self,
+        statement: str,
+        values: Iterable[str] | Iterable[int],
+        *,
+        rows_checked: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        wanted: list[Any] = list(values)
         rows: list[tuple[Any, ...]] = []
         for start in range(0, len(wanted), _BATCH):
             part = wanted[start : start + _BATCH]
-            rows += self._all(f"{statement} ({','.join('?' * len(part))})", part)
+            marks = ",".join("?" * len(part))
+            rows += self._file.query(f"{statement} ({marks})", part, rows_checked=rows_checked)
         return rows
 
-    def _all(self, statement: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
+    def _parsed(self, record: Any) -> Recipe:
         try:
-            with self._lock:
-                return self._connection.execute(statement, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise ArtifactError(f"{self._path}: is damaged ({error}); make it again") from error
+            return Recipe.parse(json.loads(record), where=str(self._file.path))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._file.damaged(str(error)) from error
+
+
+def _as_written(position: Any, *rest: Any) -> bool:
+    """Return whether a row's checksum, its last value, is that of the values before it."""
+    try:
+        return bool(row_checksum(position, *rest[:-1]) == rest[-1])
+    except TypeError:  # a damaged header makes bytes of a text
+        return False

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hficma.errors import ArtifactError
+
 from .certificate import Scores
 from .encode import raise_level
+from .ragged import Rows
 from .sides import LEVELS, Role, Sides, StoredSides, rows_of, shape_of
 
 if TYPE_CHECKING:
@@ -42,6 +45,15 @@ class Query(NamedTuple):
     sides: Sides | None
     """N = 1, at level `tables`; None without a local part."""
 
+    def refuse_not_finite(self) -> None:
+        """Raise an ArtifactError for a query that no score can be computed with."""
+        arrays = [self.vector, *(self.sides.arrays.values() if self.sides else ())]
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ArtifactError(
+                "the model gives this query a vector that is not finite: its weights are damaged, "
+                "or the precision is too narrow; export the bundle again, or take --precision fp32"
+            )
+
     @classmethod
     def prepared(
         cls, bundle: Bundle, role: Role, vectors: Floats, sides: Sides | None
@@ -61,8 +73,8 @@ class Query(NamedTuple):
 class Part(NamedTuple):
     """Items that lie together: a shard's, or a batch's in memory."""
 
-    vectors: Floats
-    """(N, D_g) exact global vectors."""
+    vectors: Rows
+    """(N, D_g) exact global vectors, float32."""
     sides: StoredSides | None
     """Of the same items; None without a local part."""
 

@@ -23,7 +23,10 @@ spent gathering their sides, summed over threads."""
 
 
 class Weights:
-    """w_g and w_l of a bundle's model; w_l is 0 without a local part."""
+    """w_g and w_l of a bundle's model, which `Bundle.open` found finite and not negative.
+
+    w_l is 0 without a local part.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         config = bundle.model_config
@@ -42,6 +45,9 @@ class Scorer(Protocol):
             firsts: the items that each of them visits first.
         """
 
+    def close(self) -> None:
+        """Let go of sessions and memory; no batch may be asked for afterwards."""
+
 
 class HostScorer:
     """Scores on the processors.
@@ -55,11 +61,16 @@ class HostScorer:
     def __init__(self, index: Index, bundle: Bundle, pool: Executor) -> None:
         weights = Weights(bundle)
         self._index = index
+        self._bundle = bundle
         self._facts = bundle.facts
         self._reranker = Reranker(
             bundle, index.facts.role, pool,
             global_weight=weights.global_, local_weight=weights.local,
         )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the bundle."""
+        self._bundle.close()
 
     def batch(self, queries: Sequence[Query], firsts: Sequence[Visit]) -> Score:
         """See `Scorer`; what several queries visit is brought to memory once."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hficma.closing import Closing
-from hficma.errors import InputError
+from hficma.closing import Closing, Gate
+from hficma.errors import ArtifactError, InputError
 from hficma.recipe import Recipe
 
 from .answer import Answer, Failure
@@ -77,6 +78,7 @@ class Engine(Closing):
         self._pool = pool
         self._weights = Weights(bundle)
         self._masks: dict[Filter | None, tuple[Sequence[Mask | None], tuple[str, ...]]] = {}
+        self._gate = Gate()
 
     @classmethod
     def open(
@@ -104,29 +106,43 @@ class Engine(Closing):
         Raises:
             ArtifactError: one of them is missing or damaged, or they are of different models.
         """
-        opened = Index.open(index)
-        path = bundle or opened.facts.find_bundle(index)
         threads = threads or processors()
-        encoder = Bundle.open(
-            path, runtime=runtime, precision=precision, device=device, threads=threads
-        )
-        if encoder.model_id != opened.facts.model_id:
-            raise other_model(index, opened.facts, encoder)
-        pool = ThreadPoolExecutor(threads, initializer=_one_thread)
-        if device != "cpu":
-            from .device import DeviceIndex, cuda_device, memory_of
-            from .device_scorer import DeviceScorer
+        # What was opened is closed again where the rest cannot be.
+        with ExitStack() as stack:
+            opened = stack.enter_context(Index.open(index))
+            path = bundle or opened.facts.find_bundle(index)
+            encoder = stack.enter_context(
+                Bundle.open(
+                    path, runtime=runtime, precision=precision, device=device, threads=threads
+                )
+            )
+            _refuse_another_model(opened, encoder)
+            pool = ThreadPoolExecutor(threads, initializer=_one_thread)
+            stack.callback(pool.shutdown)
+            scorer: Scorer
+            if device != "cpu":
+                from .device import DeviceIndex, cuda_device, memory_of
+                from .device_scorer import DeviceScorer
 
-            gpu = cuda_device(device)
-            placed = DeviceIndex(opened, gpu, memory_of(gpu, gpu_memory))
-            return cls(opened, encoder, DeviceScorer(placed, encoder), pool)
-        # Tiles run side by side, so each of their sessions takes one thread.
-        scorer = Bundle.open(path, runtime=runtime, precision="fp32", threads=1)
-        return cls(opened, encoder, HostScorer(opened, scorer, pool), pool)
+                gpu = cuda_device(device)
+                placed = DeviceIndex(opened, gpu, memory_of(gpu, gpu_memory))
+                scorer = DeviceScorer(placed, encoder)
+            else:
+                # Tiles run side by side, so each of their sessions takes one thread.
+                one = Bundle.open(path, runtime=runtime, precision="fp32", threads=1)
+                scorer = HostScorer(opened, one, pool)
+            engine = cls(opened, encoder, scorer, pool)
+            stack.pop_all()
+        return engine
 
     def close(self) -> None:
-        """Stop the engine's threads."""
-        self._pool.shutdown()
+        """Let go of files, memory and threads, when the searches that run have ended."""
+        if self._gate.shut():
+            self._pool.shutdown()
+            self._scorer.close()
+            self.bundle.close()
+            self.index.close()
+            self._masks.clear()
 
     @property
     def query_role(self) -> Role:
@@ -194,6 +210,12 @@ class Engine(Closing):
                     yield answer
 
     def _answers(self, asked: Sequence[Asked], wanted: _Wanted) -> list[Answer | InputError]:
+        with self._gate.entered() as inside:
+            if not inside:
+                raise InputError(f"{self.index.path}: this engine was closed; open it again")
+            return self._answers_inside(asked, wanted)
+
+    def _answers_inside(self, asked: Sequence[Asked], wanted: _Wanted) -> list[Answer | InputError]:
         clock = Clock(len(asked))
         read = list(self._pool.map(lambda one: read_query(one, self.index, self.bundle), asked))
         good = {place: c for place, c in enumerate(read) if not isinstance(c, InputError)}
@@ -203,6 +225,8 @@ class Engine(Closing):
             return outcomes
         encoded = encode(self.bundle, list(good.values()))
         queries = Query.prepared(self.bundle, self.query_role, *encoded)
+        for query in queries:
+            query.refuse_not_finite()
         clock.stage("encode")
         allowed, notes = self._allowed(wanted.filter)
         searched = self.index.allowed_count(allowed)
@@ -231,6 +255,7 @@ class Engine(Closing):
                     scored=ranking.scored,
                     searched=searched,
                     milliseconds=milliseconds,
+                    verified=self.index.verified,
                     notes=(*notes_on(good[place]), *notes),
                 ),
             )
@@ -279,6 +304,25 @@ def _wanted(k: int, candidates: int, exact: bool, filter: Filter | None) -> _Wan
     if k < 1 or candidates < 1:
         raise InputError(f"k is {k} and candidates {candidates}: both must be at least 1")
     return _Wanted(k, candidates, exact, filter)
+
+
+def _refuse_another_model(index: Index, bundle: Bundle) -> None:
+    """Raise an ArtifactError where a bundle cannot search an index."""
+    if bundle.model_id != index.facts.model_id:
+        raise other_model(index.path, index.facts, bundle)
+    keeps = index.facts.keep is not None
+    for shard in index.shards[:1]:
+        facts, sizes = shard.facts, bundle.facts
+        if (
+            keeps != bundle.has_local
+            or facts.global_dim != sizes["global_dim"]
+            or (keeps and facts.width != sizes["width"])
+            or (facts.level == "tables" and facts.heads != sizes["heads"])
+        ):
+            raise ArtifactError(
+                f"{index.path}: its arrays are not of the sizes of {bundle.path}; "
+                "index again with this bundle"
+            )
 
 
 def _one_thread() -> None:

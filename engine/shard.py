@@ -1,6 +1,7 @@
 """A shard: some items of an index in a folder that never changes once it is written.
 
 shard.json        what is in it
+blocks            checksums of every 64 KiB of the files below
 numbers, lengths  (N,) int64: the items' numbers in the index, and their tokens
 global            (N, D_g) float32: the vectors whose inner product is S_global
 query, key, ...   the arrays of one level, ragged; int8 ones have a `.scale` beside them
@@ -10,25 +11,28 @@ records.sqlite    the recipes
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hficma.artifact import sha256, sync
 from hficma.closing import Closing
-from hficma.errors import ArtifactError
+from hficma.errors import ArtifactError, InputError
 from hficma.recipe import Recipe
 
 from . import prefilter, records
-from .prefilter import Prefilter, PrefilterFacts, Vectors
-from .ragged import Array, ArrayFile, Layout, map_array
+from .checks import CheckedFile, Digest, Sums, Verified, block_count, digest_file
+from .file_bytes import open_bytes, unreadable
+from .prefilter import Prefilter, Vectors
+from .ragged import Array, ArrayFile, StoredRows, map_array
 from .records import Records, RecordWriter
+from .shard_facts import BLOCKS, FACTS, FACTS_BYTES, ShardFacts
 from .sides import (
     LEVELS,
     NARROW,
@@ -43,57 +47,7 @@ from .sides import (
     rows_of,
 )
 
-FACTS = "shard.json"
 Positions = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardFacts:
-    """What `shard.json` says."""
-
-    count: int
-    """Items."""
-    tokens: int
-    """Tokens of all items; 0 without a local part."""
-    arrays: dict[str, Layout]
-    """Array file to its layout."""
-    errors: dict[str, QuantisationError]
-    """Array to what storing took from it."""
-    prefilter: PrefilterFacts | None
-    """None for an empty shard."""
-    files: dict[str, str]
-    """File to SHA-256, without `shard.json` itself."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "count": self.count,
-            "tokens": self.tokens,
-            "arrays": {name: layout.to_json() for name, layout in self.arrays.items()},
-            "errors": {name: error._asdict() for name, error in self.errors.items()},
-            "prefilter": asdict(self.prefilter) if self.prefilter else None,
-            "files": self.files,
-        }
-
-    @classmethod
-    def read(cls, folder: Path) -> ShardFacts:
-        """Read a shard's facts.
-
-        Raises:
-            ArtifactError: missing or damaged.
-        """
-        try:
-            record = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-            return cls(
-                count=record["count"],
-                tokens=record["tokens"],
-                arrays={k: Layout.from_json(v) for k, v in record["arrays"].items()},
-                errors={k: QuantisationError(**v) for k, v in record["errors"].items()},
-                prefilter=PrefilterFacts(**record["prefilter"]) if record["prefilter"] else None,
-                files=dict(record["files"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{folder}: is no whole shard ({error})") from error
 
 
 class ShardWriter:
@@ -137,6 +91,11 @@ class ShardWriter:
         for name in self._names:
             assert sides is not None
             exact = rows_of(sides, name)
+            if not np.isfinite(exact).all():
+                raise InputError(
+                    f"{recipes[0].id} to {recipes[-1].id}: the model gives one of them {name} that "
+                    "are not finite; leave it out, or look at the model's weights"
+                )
             if name in NARROW:
                 rows[name] = exact
                 continue
@@ -159,6 +118,13 @@ class ShardWriter:
         numbers = np.asarray(numbers, dtype=np.int64)
         if not len(numbers):
             return
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            # A vector without a place among the others would be in no answer, or in every one.
+            raise InputError(
+                f"{recipes[int(np.argmin(finite))].id}: the model gives it a vector that is not "
+                "finite; leave it out, or look at the model's weights"
+            )
         assert numbers[0] > self._last_number
         self._last_number = int(numbers[-1])
         self._array("numbers").append(numbers)
@@ -181,21 +147,28 @@ class ShardWriter:
             file.close()
         self._records.close()
         arrays = {name: file.layout for name, file in self._files.items()}
-        files = {name: file.sha256 for name, file in self._files.items()}
-        files[records.FILE] = sha256(self._folder / records.FILE)
+        digests = {
+            name: Digest(file.layout.nbytes, file.sha256, file.sums)
+            for name, file in self._files.items()
+        }
         facts = None
         if self.count:
             vectors = map_array(self._folder / "global", arrays["global"])
             facts = prefilter.build_prefilter(vectors, factory, self._folder)
-            if (self._folder / prefilter.FILE).exists():
-                files[prefilter.FILE] = sha256(self._folder / prefilter.FILE)
+        for name in (records.FILE, prefilter.FILE):
+            if (self._folder / name).exists():
+                digests[name] = digest_file(self._folder / name)
+        sums = [digests[name].sums for name in sorted(digests)]
+        (self._folder / BLOCKS).write_bytes(np.concatenate(sums).tobytes())
+        files = {name: digest.sha256 for name, digest in digests.items()}
         shard = ShardFacts(
             count=self.count,
             tokens=self._tokens,
             arrays=arrays,
             errors=self._errors,
             prefilter=facts,
-            files=files,
+            files={**files, BLOCKS: sha256(self._folder / BLOCKS)},
+            sizes={name: digest.size for name, digest in digests.items()},
         )
         (self._folder / FACTS).write_text(json.dumps(shard.to_json()), encoding="utf-8")
         for path in (*self._folder.iterdir(), self._folder):
@@ -213,30 +186,126 @@ class ShardWriter:
 
 
 class Shard(Closing):
-    """A shard opened for reading; everything large is memory-mapped.
+    """A shard opened for reading; everything large is mapped, and compared when it is read.
+
+    Args:
+        folder: of the shard.
+        listed: SHA-256 by file as the index's manifest has them; None for a shard that no
+            manifest names yet.
+        verified: what this machine knows of files; None asks the workspace.
 
     Raises:
-        ArtifactError: a file is missing or has not its length.
+        ArtifactError: a file is missing, a link, has not its length, or `shard.json`, the items'
+            numbers or their lengths are not as they were written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        listed: Mapping[str, str] | None = None,
+        verified: Verified | None = None,
+    ) -> None:
         self.folder = folder
-        self.facts = ShardFacts.read(folder)
+        self._sizes = _sizes(folder)
+        self.facts = self._read_facts(listed)
         self.count = self.facts.count
+        self._verified = verified or Verified()
+        self._listed = listed
+        self._sums = self._read_sums()
+        self.verified = True
+        """Whether there is something to compare every file with."""
         arrays = {
-            name: map_array(folder / name, layout) for name, layout in self.facts.arrays.items()
+            name: StoredRows(layout, self._opened(name, layout.nbytes))
+            for name, layout in self.facts.arrays.items()
         }
-        self.numbers: Positions = arrays.pop("numbers")
-        lengths: Positions = np.array(arrays.pop("lengths"))
-        self.vectors: Vectors = arrays.pop("global")
+        # Copied: they are read whole, and a mapping is worth more than their few bytes.
+        self.numbers: Positions = np.array(arrays.pop("numbers").whole())
+        lengths: Positions = np.array(arrays.pop("lengths").whole())
+        self._check_items(self.numbers, lengths)
+        self.vectors = arrays.pop("global")
         self.sides: StoredSides | None = None
         if arrays:
-            tables = len(arrays["table"]) if "table" in arrays else 0
-            self.sides = StoredSides(lengths, arrays, max(1, tables // self.facts.tokens))
-        self.records = Records(folder / records.FILE)
+            self.sides = StoredSides(lengths, arrays, self.facts.heads)
+        self.records = Records(
+            folder / records.FILE,
+            self._opened(records.FILE),
+            rows_checked=self.facts.sizes is not None,
+        )
         assert self.facts.prefilter is not None
-        self.prefilter = Prefilter(self.facts.prefilter, self.vectors, folder)
+        stored = None
+        if self.facts.prefilter.factory != "Flat":
+            stored = self._opened(prefilter.FILE)
+        self.prefilter = Prefilter(self.facts.prefilter, self.vectors, stored)
 
     def close(self) -> None:
-        """Close the records; arrays stay mapped while something holds them."""
+        """Let go of the records' file; arrays stay mapped while something holds them."""
         self.records.close()
+
+    def _read_facts(self, listed: Mapping[str, str] | None) -> ShardFacts:
+        size = self._sizes.get(FACTS, 0)
+        if size > FACTS_BYTES:
+            raise ArtifactError(f"{self.folder / FACTS}: has {size:,} bytes; make the index again")
+        content = open_bytes(self.folder / FACTS, size).content.tobytes()
+        if listed is not None:
+            digest = hashlib.sha256(content).hexdigest()
+            if listed.get(FACTS, digest) != digest:
+                raise ArtifactError(
+                    f"{self.folder / FACTS}: is not as it was written (SHA-256 differs); "
+                    "make the index again"
+                )
+        facts = ShardFacts.parse(content, str(self.folder))
+        if not facts.count:
+            raise ArtifactError(f"{self.folder}: holds no item; make the index again")
+        if listed is not None:
+            # What is missing in a manifest of an older version cannot be compared; what such a
+            # manifest has, and all of a newer one, is.
+            known = {name: listed.get(name, digest) for name, digest in facts.files.items()}
+            if known != facts.files or (facts.sizes is not None and FACTS not in listed):
+                raise ArtifactError(f"{self.folder}: is not what the manifest names")
+        return facts
+
+    def _read_sums(self) -> Sums | None:
+        if self.facts.sizes is None:
+            return None
+        size = 8 * sum(map(block_count, self.facts.sizes.values()))
+        sums: Sums = open_bytes(self.folder / BLOCKS, size).content.view("<u8")
+        return sums
+
+    def _opened(self, name: str, size: int | None = None) -> CheckedFile:
+        """Open a file, with what it is to be compared with."""
+        if size is None:
+            size = (self.facts.sizes or self._sizes).get(name, 0)
+        sums = None if self._sums is None else self._sums[self.facts.block_slices()[name]]
+        sha256 = self.facts.files[name]
+        trusted = self._listed is None or FACTS in self._listed
+        self.verified &= trusted
+        return CheckedFile(
+            open_bytes(self.folder / name, size), sums, sha256 if trusted else None, self._verified
+        )
+
+    def _check_items(self, numbers: Positions, lengths: Positions) -> None:
+        rising = numbers[0] >= 0 and bool((np.diff(numbers) > 0).all())
+        least = 1 if self.facts.level else 0
+        # Counted in Python's integers where one is absurd: a sum may wrap around to be right.
+        sound = lengths.min() >= least and lengths.max() <= self.facts.tokens
+        if not rising or not sound or int(lengths.sum()) != self.facts.tokens:
+            raise ArtifactError(
+                f"{self.folder}: the numbers or lengths of its items are damaged; "
+                "make the index again"
+            )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the bytes of a shard's files, none of which is a link."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+        for entry in found:
+            if entry.is_symlink():
+                raise ArtifactError(
+                    f"{entry.path}: is a link, and none is followed inside an artifact; "
+                    "put what it points to in its place"
+                )
+        return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in found}
+    except OSError as error:
+        raise ArtifactError(f"{folder}: {unreadable(error)}") from error

@@ -7,12 +7,12 @@ has H rows a token (an item's block is (H, n, d)), `mean` and the global vector 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .ragged import Array, offsets_of, ragged
+from .ragged import Array, Rows, StoredRows, offsets_of, ragged, raw_rows
 
 Level = Literal["tokens", "projections", "tables"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -29,7 +29,8 @@ SCALE = ".scale"
 NARROW = ("gate_bias", "mean")
 """Arrays that stay in fp32: they are a hundredth of a side."""
 
-_DTYPES: dict[Precision, Any] = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
+PRECISION_DTYPES: dict[Precision, str] = {"fp32": "<f4", "fp16": "<f2", "int8": "|i1"}
+"""Of the wide arrays."""
 
 
 class Sides(NamedTuple):
@@ -152,16 +153,20 @@ class StoredSides:
     Args:
         lengths: (N,) tokens of each item.
         arrays: of one level by name, with scales beside int8 ones; rows as `rows_of` gives them.
+            Those of files are compared with their checksums before they are first read.
         heads: H.
     """
 
     def __init__(
-        self, lengths: npt.NDArray[np.int64], arrays: Mapping[str, Array], heads: int
+        self, lengths: npt.NDArray[np.int64], arrays: Mapping[str, Rows], heads: int
     ) -> None:
         self.lengths = lengths
         self.arrays = arrays
         self.heads = heads
         self._offsets = offsets_of(lengths)
+        self._files = {n: a for n, a in arrays.items() if isinstance(a, StoredRows)}
+        # One look for a whole item, of all its arrays: a warm search pays next to nothing.
+        self._checked = np.full(len(lengths), not self._files)
 
     @property
     def level(self) -> Level:
@@ -190,6 +195,23 @@ class StoredSides:
         blocks = np.arange(self.heads)[:, None] * lengths[:, None, None] + tokens[:, None]
         return (self._offsets[positions, None, None] * self.heads + blocks).ravel()
 
+    def check(self, positions: npt.NDArray[np.int64]) -> None:
+        """Compare what of items (m,) was not compared before with its checksums.
+
+        Raises:
+            ArtifactError: something is not as it was written.
+        """
+        if self._checked[positions].all():
+            return
+        items = positions[~self._checked[positions]]
+        for name, rows in self._files.items():
+            each = rows_a_token(name.removesuffix(SCALE), self.heads)
+            if each:
+                rows.check_runs(self._offsets[items] * each, self._offsets[items + 1] * each)
+            else:
+                rows.check_runs(items, items + 1)
+        self._checked[items] = True
+
     def gather(
         self,
         positions: npt.NDArray[np.int64],
@@ -204,11 +226,15 @@ class StoredSides:
             positions: (m,).
             size: tokens an item is padded to.
             out: array to its place, (m, size, d) and so on, contiguous.
+
+        Raises:
+            ArtifactError: an item is not as it was written.
         """
+        self.check(positions)
         # Arrays with as many rows a token share their row numbers.
         known: dict[int, npt.NDArray[np.int64]] = {}
         for name, place in out.items():
-            stored = self.arrays[name]
+            stored = raw_rows(self.arrays[name])
             each = rows_a_token(name, self.heads)
             if each not in known:
                 known[each] = self.padded_rows(name, positions, size)
@@ -218,7 +244,7 @@ class StoredSides:
                 np.take(stored, rows, axis=0, out=flat, mode="clip")
             else:
                 scales = self.arrays.get(name + SCALE)
-                dequantise(stored[rows], None if scales is None else scales[rows], flat)
+                dequantise(stored[rows], None if scales is None else raw_rows(scales)[rows], flat)
 
 
 def shape_of(name: str, sides: StoredSides, count: int, size: int) -> tuple[int, ...]:
@@ -233,5 +259,7 @@ def bytes_a_token(level: Level, precision: Precision, width: int, heads: int) ->
     """Bytes of storage for one token, without what belongs to the item."""
     wide = [name for name in LEVELS[level] if name not in NARROW]
     rows = sum(rows_a_token(name, heads) for name in wide)
-    row_bytes = width * int(np.dtype(_DTYPES[precision]).itemsize) + 4 * (precision == "int8")
+    row_bytes = width * int(np.dtype(PRECISION_DTYPES[precision]).itemsize) + 4 * (
+        precision == "int8"
+    )
     return rows * row_bytes + 4 * ("gate_bias" in LEVELS[level])

@@ -9,7 +9,8 @@ from hficma.data.stream import RecipeStream
 from hficma.errors import InputError
 
 from .pipeline import Progress
-from .shard import Shard, ShardFacts
+from .shard import Shard
+from .shard_facts import ShardFacts
 
 if TYPE_CHECKING:
     from pathlib import Path

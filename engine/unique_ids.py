@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,9 @@ import numpy.typing as npt
 from hficma.errors import InputError
 from hficma.recipe import Recipe
 
-from . import records
 from .pipeline import OnBad
-from .records import Records
-from .shard import Shard, ShardFacts
+from .shard import Shard
+from .shard_facts import ShardFacts
 
 ASKING = 8
 """Asking a shard for one id costs about as much as reading so many ids of it."""
@@ -99,15 +97,12 @@ class UniqueIds:
 
     def _held(self, shard: Path, ids: Sequence[str]) -> list[str]:
         """The ids that a shard really holds, and that were not removed."""
-        with closing(Records(shard / records.FILE)) as opened:
-            positions = opened.with_ids(ids)
-        if not positions or not len(self._removed):
-            return list(positions)
-        with closing(Shard(shard)) as whole:
+        with Shard(shard) as opened:
+            positions = opened.records.with_ids(ids)
             return [
                 name
                 for name, position in positions.items()
-                if whole.numbers[position] not in self._removed
+                if not len(self._removed) or opened.numbers[position] not in self._removed
             ]
 
 
@@ -154,6 +149,7 @@ def _hashes(ids: Iterable[str]) -> npt.NDArray[np.int64]:
 
 def _ids(shard: Path) -> list[str]:
     """All ids that a shard holds."""
-    count = ShardFacts.read(shard).count
-    with closing(Records(shard / records.FILE)) as opened:
-        return list(opened.ids(range(count)).values())
+    if not ShardFacts.read(shard).count:
+        return []
+    with Shard(shard) as opened:
+        return list(opened.records.ids(range(opened.count)).values())

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from hficma.inflection import RULES, folded_words, singular
 
 _SCHEMA = """
-CREATE {kind} ingredient_words (word TEXT NOT NULL, position INTEGER NOT NULL,
-                                PRIMARY KEY (word, position)) WITHOUT ROWID;
-CREATE {kind} word_forms (form TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE ingredient_words (word TEXT NOT NULL, position INTEGER NOT NULL,
+                               PRIMARY KEY (word, position)) WITHOUT ROWID;
+CREATE TABLE word_forms (form TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -35,16 +35,15 @@ class WordTable:
             words.add(word)
         self._words.extend((word, position) for word in words)
 
-    def write(self, connection: sqlite3.Connection, *, temporary: bool = False) -> None:
-        """Make the tables; temporary ones hide those of the file while the connection is open."""
-        for statement in _SCHEMA.format(kind="TEMP TABLE" if temporary else "TABLE").split(";"):
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Make the tables."""
+        for statement in _SCHEMA.split(";"):
             connection.execute(statement)
         self._words.sort()
         forms = sorted((form, word) for form, word in self._forms.items() if form != word)
         connection.executemany("INSERT INTO ingredient_words VALUES (?, ?)", self._words)
         connection.executemany("INSERT INTO word_forms VALUES (?, ?)", forms)
-        if not temporary:
-            connection.execute(f"PRAGMA user_version = {RULES}")
+        connection.execute(f"PRAGMA user_version = {RULES}")
 
 
 def contains(line: str, phrase: Sequence[str], forms: Mapping[str, str]) -> bool:

@@ -19,7 +19,7 @@ from hficma.closing import Closing
 from hficma.errors import InputError
 
 from .bundle import Bundle
-from .index import KIND, SHARDS, IndexFacts, other_model, write_index_manifest
+from .index import KIND, SHARDS, IndexFacts, files_by_shard, other_model, write_index_manifest
 from .merging import runs_to_merge, tail_to_merge
 from .pipeline import OnBad, Progress, encoded_batches
 from .shard import Shard
@@ -246,6 +246,8 @@ class IndexWriter(Closing):
 
     def _each_shard(self, names: Iterable[str] | None = None) -> Iterator[Shard]:
         """Open one shard after the other: a thousand need no more descriptors than one."""
+        listed = files_by_shard(read_manifest(self._path, kind=KIND).files)
         for name in self._facts.shards if names is None else names:
-            with Shard(self._path / SHARDS / name) as shard:
+            # Those just written are in no manifest yet.
+            with Shard(inside(self._path, f"{SHARDS}/{name}"), listed.get(name)) as shard:
                 yield shard

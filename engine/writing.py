@@ -18,7 +18,8 @@ from hficma.unfinished import remove_tree
 
 from .index import SHARDS, IndexFacts
 from .pipeline import Batch
-from .shard import FACTS, Shard, ShardFacts, ShardWriter
+from .shard import Shard, ShardWriter
+from .shard_facts import FACTS, ShardFacts
 from .unique_ids import UniqueIds
 
 LOCK = ".lock"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -24,3 +27,33 @@ class Closing(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Gate:
+    """Lets work in until it is shut, and tells whoever shuts it when the last has left."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._shut = False
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[bool]:
+        """Be inside for a block; False, and not inside, where the gate is shut."""
+        with self._changed:
+            inside = not self._shut
+            self._inside += inside
+        try:
+            yield inside
+        finally:
+            with self._changed:
+                self._inside -= inside
+                self._changed.notify_all()
+
+    def shut(self) -> bool:
+        """Let nobody in any more and wait until all have left; False where it was shut before."""
+        with self._changed:
+            first = not self._shut
+            self._shut = True
+            self._changed.wait_for(lambda: not self._inside)
+        return first

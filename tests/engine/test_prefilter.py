@@ -9,7 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hficma.engine.checks import CheckedFile, Verified
+from hficma.engine.file_bytes import open_bytes
 from hficma.engine.prefilter import (
+    FILE,
     Prefilter,
     build_prefilter,
     check_factory,
@@ -26,7 +29,12 @@ def make_vectors(count: int = 300, width: int = 12, seed: int = 0) -> np.ndarray
 
 
 def opened(vectors: np.ndarray, spec: str, folder: Path) -> Prefilter:
-    return Prefilter(build_prefilter(vectors, spec, folder), vectors, folder)
+    facts = build_prefilter(vectors, spec, folder)
+    file = None
+    if spec != "Flat":
+        path = folder / FILE
+        file = CheckedFile(open_bytes(path, path.stat().st_size), None, None, Verified())
+    return Prefilter(facts, vectors, file)
 
 
 @pytest.mark.parametrize("spec", BOUNDED)
