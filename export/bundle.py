@@ -29,7 +29,7 @@ from hficma.errors import InputError
 from hficma.model import Model, load_model
 from hficma.model.branches import REGIONS, Branch, branches, global_width
 
-from . import parity
+from . import narrow, parity
 from .card import write_card
 from .items import Items, adversarial_items, arrays, joined, real_items, smooth_items
 from .quantize import quantize_image
@@ -126,7 +126,11 @@ def export_model(
                 image = facts["graphs"]["image"]
                 facts |= quantize_image(building, image, photos, widen=data is not None)
             else:
-                _write_graphs(model, building, facts["graphs"], precision)
+                trunk = None
+                if precision == "fp16":
+                    photos = _items(model, data, ("train",), narrow.PHOTOS).photos
+                    trunk = narrow.narrow_trunk(model, photos, _DTYPES[precision])
+                _write_graphs(model, building, facts["graphs"], precision, trunk)
         proved = installed("cpu") if runtimes is None else runtimes
         found, changes = _prove(model, building, facts, data, proved, queries)
         (building / PARITY).write_text(json.dumps(parity.report(found, changes), indent=1))
@@ -163,8 +167,14 @@ def _write_model(model: Model, building: Path) -> None:
     (building / "onnx").mkdir()
 
 
-def _write_graphs(model: Model, building: Path, graphs: dict[str, Any], precision: str) -> None:
-    for name, branch in branches(model, _DTYPES[precision]):
+def _write_graphs(
+    model: Model,
+    building: Path,
+    graphs: dict[str, Any],
+    precision: str,
+    trunk: torch.nn.Module | None,
+) -> None:
+    for name, branch in branches(model, _DTYPES[precision], trunk=trunk):
         if precision == "bf16" and not name.startswith(parity.AFTER_ENCODING):
             continue  # S_global keeps its digits; encoding is not what bf16 is wanted for
         file = f"onnx/{name}.{precision}.onnx"

@@ -222,18 +222,23 @@ class CrossBranch(Branch):
         return Side(**parts, lengths=lengths, table=table)
 
 
-def branches(model: Model, dtype: torch.dtype = torch.float32) -> Iterator[tuple[str, Branch]]:
+def branches(
+    model: Model, dtype: torch.dtype = torch.float32, *, trunk: nn.Module | None = None
+) -> Iterator[tuple[str, Branch]]:
     """The graphs of a model by name, one after the other, in evaluation mode.
 
     Args:
         model: in evaluation mode; is not changed.
         dtype: what the graphs compute in.
+        trunk: float32 pixels to regions in `dtype`, in place of the model's own rounded as it is.
     """
     wide = model
     if dtype != torch.float32:
         model = copy.deepcopy(model).to(dtype)
         for name in wide.kept_wide:
             setattr(model, name, getattr(wide, name))
+        if trunk is not None:
+            model.normalize, model.trunk = wide.normalize, trunk
     global_dim = global_width(wide)
     yield "image", ImageBranch(model, global_dim, dtype).eval()
     yield "sentence", SentenceBranch(model, dtype).eval()

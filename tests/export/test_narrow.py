@@ -1,0 +1,145 @@
+"""fp16: every preset exports, because trunks are rounded by what that does to photos."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hficma.artifact import read_manifest
+from hficma.export import export_model, narrow
+from hficma.export.items import smooth_items
+from hficma.export.narrow import narrow_trunk
+from hficma.model import Model, ModelConfig, build_model
+from hficma.model.backbones import make_trunk
+from hficma.training.options import load_options, presets
+from tests.model.factories import make_model, make_vectors
+
+
+def small(preset: str) -> ModelConfig:
+    """A preset's model, as narrow as a test needs it; the trunk has tests of its own."""
+    options = load_options(preset).model
+    return replace(
+        options, width=16, word_dim=8, sentence_dim=7, ingredient_width=5, global_dim=8,
+        backbone="tiny",
+    )  # fmt: skip
+
+
+DISTINCT = {small(preset).to_json().__repr__(): preset for preset in presets()}
+
+
+@pytest.mark.parametrize("preset", sorted(DISTINCT.values()))
+def test_every_preset_exports_in_fp16(preset: str, tmp_path: Path) -> None:
+    """`--precision fp16` would end in a ParityError, after minutes."""
+    config = small(preset)
+    model = build_model(config, make_vectors(config.word_dim)).eval()
+    out = export_model(model, tmp_path / "b", precisions=("fp16",), runtimes=("onnxruntime",))
+    graphs = read_manifest(out, kind="bundle").facts["graphs"]
+    assert all("fp16" in graph["precisions"] for graph in graphs.values())
+    sizes = {p: (out / f"onnx/image.{p}.onnx").stat().st_size for p in ("fp32", "fp16")}
+    assert sizes["fp16"] < 0.55 * sizes["fp32"], "a narrow graph is there to be small"
+
+
+def photos_of(model: Model, count: int, seed: int) -> np.ndarray:
+    return smooth_items(model.tokenizer, count, seed).photos
+
+
+def with_trunk(trunk: nn.Module) -> Model:
+    """A model around a trunk whose normalisations have seen photos: random ones fade to 0."""
+    model = make_model()
+    model.trunk = trunk.train()
+    with torch.no_grad():
+        for layer in trunk.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = None  # statistics of exactly these photos
+        model.regions(torch.from_numpy(photos_of(model, 8, seed=3)))
+    return model.eval()
+
+
+@torch.no_grad()
+def changes(model: Model, trunk: nn.Module) -> float:
+    """How far the mean region moves, as a share of how it differs between photos."""
+    photos = model.normalize(torch.from_numpy(photos_of(model, 8, seed=5)))
+
+    def means(trunk: nn.Module, pixels: Tensor) -> Tensor:
+        mean: Tensor = trunk(pixels).float().mean(dim=(2, 3))
+        return mean
+
+    wide = means(model.trunk, photos)
+    return float((means(trunk, photos) - wide).norm() / (wide - wide.mean(dim=0)).norm())
+
+
+def rounded_alone(model: Model) -> nn.Module:
+    """The trunk with each weight rounded by itself."""
+    return nn.Sequential(ToHalf(), copy.deepcopy(model.trunk).half())
+
+
+class ToHalf(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values.half()
+
+
+def edges() -> nn.Module:
+    """Depthwise filters that sum to almost nothing behind a smooth stem, as ImageNet's have."""
+    smooth = nn.Conv2d(3, 24, 7, stride=4, padding=3)
+    nn.init.uniform_(smooth.weight, 0.0, 0.02)
+    edge = nn.Conv2d(24, 24, 3, stride=2, padding=1, groups=24)
+    with torch.no_grad():
+        edge.weight -= edge.weight.mean(dim=(2, 3), keepdim=True) * 0.999
+        edge.weight *= 30
+    return nn.Sequential(smooth, nn.ReLU(), edge, nn.ReLU(), nn.Conv2d(24, 32, 1), nn.AvgPool2d(4))
+
+
+def test_filters_that_nearly_cancel_are_rounded_together() -> None:
+    """What the first depthwise layer of MobileNetV2 lost moved every S by a tenth of its spread."""
+    torch.manual_seed(0)
+    model = make_model()
+    model.trunk = edges().eval()
+    alone = changes(model, rounded_alone(model))
+    together = changes(model, narrow_trunk(model, photos_of(model, 8, seed=4), torch.float16))
+    assert together < alone / 4
+
+
+def test_a_real_trunk_keeps_what_tells_photos_apart() -> None:
+    """A kind of layer that is rounded wrongly: strides, groups, layers without a bias."""
+    torch.manual_seed(0)
+    model = with_trunk(make_trunk("mobilenet_v2")[0])
+    trunk = narrow_trunk(model, photos_of(model, 4, seed=4), torch.float16)
+    assert {p.dtype for p in trunk.rest.parameters()} == {torch.float16}
+    # Random layers, one behind the other, enlarge any difference; trained ones do not.
+    assert changes(model, trunk) < 0.6 * changes(model, rounded_alone(model))
+
+
+@pytest.mark.parametrize(("groups", "inputs"), [(1, 30), (5, 9), (2, 300)])
+def test_rounding_together_loses_less(
+    groups: int, inputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Corrections in the wrong direction, or in blocks that do not see each other's."""
+    generator = torch.Generator().manual_seed(inputs)
+    shared = torch.randn(groups, 1, 2000, generator=generator).double()
+    samples = shared + 0.05 * torch.randn(groups, inputs, 2000, generator=generator).double()
+    moments = samples @ samples.mT / 2000
+    filters = torch.randn(groups, 4, inputs, generator=generator).double()
+    given = filters.clone()
+    rounded = narrow._round_together(filters, moments, torch.float16)
+    assert torch.equal(filters, given), "the caller's filters are its own"
+
+    def loss(narrowed: Tensor) -> float:
+        return float(((narrowed.double() - filters) @ samples).square().mean())
+
+    assert loss(rounded) < loss(filters.half()) / 3
+    monkeypatch.setattr(narrow, "BLOCK", 7)
+    blocks = narrow._round_together(filters, moments, torch.float16)
+    assert loss(blocks) == pytest.approx(loss(rounded), rel=0.5)
+
+
+def test_a_dead_filter_is_no_obstacle() -> None:
+    """Inputs that are 0 in every photo made the factorisation fail, and the export with it."""
+    zeros = torch.zeros(1, 5, 5).double()
+    filters = torch.tensor([[[1.0001, 2, 3, 4, 5]]]).double()
+    assert torch.equal(narrow._round_together(filters, zeros, torch.float16), filters.half())
