@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import io
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -81,8 +82,29 @@ _PLUGINS = {
 
 _large = threading.Lock()
 _loading = threading.Lock()
-_worker_lock = threading.Lock()
-_worker: Worker | None = None
+
+
+class _Apart:
+    """The child process of this process, once there is one."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.worker: Worker | None = None
+
+
+_apart = _Apart()
+
+
+def _after_fork() -> None:
+    """Leave the parent its child and its locks, which another thread may hold."""
+    global _large, _loading, _apart, _parents
+    _parents = _apart  # held, since what collects it would close it
+    _large, _loading, _apart = threading.Lock(), threading.Lock(), _Apart()
+
+
+_parents: _Apart | None = None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
@@ -239,11 +261,10 @@ def _halved(data: memoryview, mode: str, size: tuple[int, int], stride: int) -> 
 
 def _decode_apart(kind: str, content: bytes, name: str) -> Image.Image:
     """Decode in a child process, which takes one photo after the other."""
-    global _worker
-    with _worker_lock:
-        if _worker is None:
-            _worker = Worker(memory=APART_MEMORY, modules=(__name__, "hficma.images"))
-        width, height, pixels = _worker.call(
+    with _apart.turn:
+        if _apart.worker is None:
+            _apart.worker = Worker(memory=APART_MEMORY, modules=(__name__, "hficma.images"))
+        width, height, pixels = _apart.worker.call(
             _decoded_pixels, kind, content, name, name=name, seconds=APART_SECONDS
         )
     return Image.frombytes("RGB", (width, height), pixels)
