@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
 from hficma.errors import InputError
+from hficma.limits import open_regular_file
 from hficma.vectors import WordVectors
 
 END_OF_SENTENCE = "</s>"
@@ -25,8 +27,8 @@ def read_word2vec(path: Path) -> WordVectors:
         InputError: the file cannot be read, or is in neither format.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular_file(path, what="word vectors") as file:
+            size = os.fstat(file.fileno()).st_size
             number, dim = _header(file, path)
             # A word takes at least two bytes of text, and a value four bytes or two characters.
             if number * (2 + 2 * dim) > size + 2 * dim + 2:
@@ -54,7 +56,7 @@ def write_word2vec(vectors: WordVectors, path: Path, *, binary: bool) -> None:
                 file.write(f"{word} {' '.join(map(repr, row.tolist()))}\n".encode())
 
 
-def _header(file: BinaryIO, path: Path) -> tuple[int, int]:
+def _header(file: IO[bytes], path: Path) -> tuple[int, int]:
     fields = file.readline(100).split()
     if len(fields) != 2 or not all(field.isdigit() for field in fields):
         raise InputError(f"{path}: does not begin with the number of words and their width")
@@ -64,7 +66,7 @@ def _header(file: BinaryIO, path: Path) -> tuple[int, int]:
     return number, dim
 
 
-def _is_binary(file: BinaryIO, dim: int) -> bool:
+def _is_binary(file: IO[bytes], dim: int) -> bool:
     """Whether the first vector is four bytes a value rather than numbers as text."""
     start = file.tell()
     line = file.readline(MAX_WORD_BYTES + 40 * dim)
@@ -77,7 +79,7 @@ def _is_binary(file: BinaryIO, dim: int) -> bool:
 
 
 def _read_binary(
-    file: BinaryIO, number: int, dim: int, path: Path
+    file: IO[bytes], number: int, dim: int, path: Path
 ) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     words: list[str] = []
     rows = np.empty((number, dim), dtype=np.float32)
@@ -97,7 +99,7 @@ def _read_binary(
 
 
 def _read_text(
-    file: BinaryIO, number: int, dim: int, path: Path
+    file: IO[bytes], number: int, dim: int, path: Path
 ) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     words: list[str] = []
     rows = np.empty((number, dim), dtype=np.float32)

@@ -115,9 +115,14 @@ def import_dataset(
             state = _open_state(building, signature, out)
             shards = RecipeShards(building, state, max_photos)
             work = _Import(source, out, building, shards, strict, on_bad, progress)
-            work.write_recipes()
-            work.write_photos(workers)
-            return work.finish(class_names)
+            try:
+                work.write_recipes()
+                work.write_photos(workers)
+                return work.finish(class_names)
+            except Exception:
+                if not state.shards:  # nothing that a next run could go on from
+                    remove_tree(building)
+                raise
     except Exception as error:
         # A full disk speaks through LMDB, SQLite and Parquet in their own exceptions.
         reason = disk_reason(error)
@@ -164,7 +169,6 @@ class _Import:
                 self._progress("recipes", shards.recipes, len(self._source))
         if not shards.recipes:
             first = _lines(self._building / NOTES)[:1]
-            remove_tree(self._building)
             why = f"; the first bad record: {first[0]}" if first else ""
             raise InputError(f"{self._source.path}: holds no usable recipe{why}")
         sync(self._building / NOTES)
@@ -259,11 +263,14 @@ class _Import:
 
         for found in self._source.recipes(strict=self._strict, on_bad=note, scratch=scratch):
             identity, title = found.recipe.id, found.recipe.title
-            if identity not in seen:
+            if identity in seen:
+                text = f"{self._source.path}: recipe {identity} ({title!r}) is there twice"
+            elif not _is_text(found):
+                text = f"{self._source.path}: recipe {identity} ({title!r}) holds half a character"
+            else:
                 seen.add(identity)
                 yield found
                 continue
-            text = f"{self._source.path}: recipe {identity} ({title!r}) is there twice"
             if self._strict:
                 raise InputError(text)
             note(text)
@@ -385,6 +392,18 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         if was != wanted:
             return f"{_MEANINGS.get(key, key)} was {was}, now it is {wanted}"
     return ""
+
+
+def _is_text(found: SourceRecipe) -> bool:
+    """Return whether all texts of a recipe can be stored: half a surrogate pair cannot."""
+    recipe = found.recipe
+    single = (recipe.id, recipe.title, recipe.partition, recipe.url, recipe.category)
+    many = (recipe.ingredients, recipe.instructions, found.images, found.names)
+    try:
+        "".join([*(text or "" for text in single), *("".join(texts) for texts in many)]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _lines(path: Path) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hficma.errors import InputError
+from hficma.limits import open_regular_file
 
 _DTYPES = {
     "Double": "<f8", "Float": "<f4", "Half": "<f2", "Long": "<i8", "Int": "<i4", "Short": "<i2",
@@ -34,7 +35,10 @@ def read_t7(path: Path) -> Any:
         InputError: the file cannot be read, is damaged, or holds functions or other classes.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        with (
+            open_regular_file(path, what="a .t7 file") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
+        ):
             reader = _Reader(path, view)
             return reader.read(0)
     except InputError:

@@ -201,7 +201,7 @@ def test_a_hostile_vocabulary_ends_the_import_in_a_line(adamine: Path, tmp_path:
 
 def test_json_of_a_recipe_keeps_half_surrogates(tmp_path: Path) -> None:
     """What is left out is named even where its text is no text."""
-    record = {"id": "\ud83d", "ingredients": []}
+    record = {"id": "\ud83d", "ingredients": ["salt"]}
     lines = [json.dumps(record), '{"ingredients": ["salt"]}']
     (tmp_path / "r.jsonl").write_text("\n".join(lines) + "\n")
     notes: list[str] = []

@@ -98,6 +98,14 @@ def test_where_nothing_counted_nothing_is_refused(jsonl: Path, tmp_path: Path) -
     assert import_dataset(open_source(str(jsonl)), tmp_path / "out", max_photos=1).recipes == 9
 
 
+def test_a_source_that_cannot_be_read_leaves_nothing(tmp_path: Path) -> None:
+    """Each mistake in the name of a file left a hidden folder."""
+    (tmp_path / "r.jsonl").write_text("{\n")
+    with pytest.raises(InputError):
+        import_dataset(open_source(str(tmp_path / "r.jsonl")), tmp_path / "out", strict=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"signature": 1}', '{"shards": [1]}'])
 def test_a_damaged_state_is_refused(jsonl: Path, tmp_path: Path, content: str) -> None:
     """What cannot be read says nothing of what it counts, so it is not thrown away unasked."""

@@ -24,6 +24,10 @@ SECONDS = 120.0
 KEY_PROTOCOLS = (3, 4, 2, 5)
 """AdaMine's code pickles keys by Python's default: 3 until 3.7, 4 since 3.8."""
 JPEG_QUALITY = 95
+MAX_NUMBER = 2**31
+"""Of an id, a class or a position."""
+MAX_SENTENCES = 10_000
+"""Instructions of one recipe; the longest published one has a few hundred."""
 
 Values = dict[str, Any]
 Record = tuple[Values, bytes]
@@ -53,10 +57,10 @@ def read_classes(path: Path) -> list[Any]:
     numbers, names = values
     try:
         return [
-            [[_text(key), int(number)] for key, number in numbers.items()],
-            [[int(number), _text(name)] for number, name in names.items()],
+            [[_text(key), _number(number)] for key, number in numbers.items()],
+            [[_number(number), _text(name)] for number, name in names.items()],
         ]
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{path}: holds no classes by number ({error})") from error
 
 
@@ -64,11 +68,9 @@ def read_word_table(path: Path) -> Record:
     """Read AdaMine's `vocab.pkl`: a table of vectors and its words."""
     value = load_all(path)[0]
     try:
-        rows = np.ascontiguousarray(value[0], dtype="<f4")
-        words = [str(word) for word in value[1]]
-        if rows.ndim != 2:
-            raise ValueError(f"its vectors have shape {rows.shape}")
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        rows = _rows(value[0])
+        words = [_text(word) for word in value[1]]
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{path}: holds no table of vectors with its words ({error})") from error
     return {"words": words, "rows": len(rows), "dim": rows.shape[1]}, rows.tobytes()
 
@@ -85,10 +87,10 @@ def im2recipe_records(store: Path, keys: Path) -> Iterator[Values | Record]:
     environment = open_lmdb(store)
     yield {"keys": len(identities), "entries": int(environment.stat()["entries"])}
     with environment.begin() as transaction:
-        for key in identities:
-            identity = _text(key)
-            where = f"{store} recipe {identity}"
+        for number, key in enumerate(identities, 1):
             try:
+                identity = _identity(key, f"{keys} id {number}")
+                where = f"{store} recipe {identity}"
                 value = _get(transaction, identity.encode("latin1", errors="replace"), where)
                 if value is None:
                     raise InputError(f"{where}: {keys} names it, the LMDB does not hold it")
@@ -100,17 +102,15 @@ def im2recipe_records(store: Path, keys: Path) -> Iterator[Values | Record]:
 def _im2recipe_record(identity: str, record: Any, where: str) -> Record:
     try:
         # `intrs` is the field's published spelling.
-        vectors = np.ascontiguousarray(record["intrs"], dtype="<f4")
+        vectors = _rows(record["intrs"])
         values = {
             "id": identity,
-            "ingredients": [int(number) for number in record["ingrs"]],
-            "images": [str(image["id"]) for image in record["imgs"]],
-            "class": int(record["classes"]) - 1,
+            "ingredients": [_number(number) for number in record["ingrs"]],
+            "images": [_text(image["id"]) for image in record["imgs"]],
+            "class": _number(record["classes"]) - 1,
         }
     except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{where}: is no im2recipe record ({error!r})") from error
-    if vectors.ndim != 2:
-        raise InputError(f"{where}: its sentence vectors have shape {vectors.shape}")
     return {**values, "rows": len(vectors), "dim": vectors.shape[1]}, vectors.tobytes()
 
 
@@ -181,16 +181,16 @@ def _adamine_record(folder: Path, fields: dict[str, Field], position: int) -> Re
 
     try:
         # Pointers into other fields count from 1.
-        images = [int(image) - 1 for image in value("impos", [])]
-        number = int(value("numims", len(images)))
+        images = [_number(image) - 1 for image in value("impos", [])]
+        number = _number(value("numims", len(images)))
         if number != len(images):
             raise ValueError(f"numims says {number} images, impos names {len(images)}")
         vectors = _sentence_rows(fields, position)
         return {
-            "id": str(fields["ids"][position]),
-            "ingredients": [int(word) for word in value("ingrs", [])],
+            "id": _text(fields["ids"][position]),
+            "ingredients": [_number(word) for word in value("ingrs", [])],
             "images": images,
-            "class": int(value("classes", 1)) - 1,
+            "class": _number(value("classes", 1)) - 1,
             "rows": len(vectors),
             "dim": vectors.shape[1],
         }, vectors.tobytes()
@@ -202,18 +202,14 @@ def _sentence_rows(fields: dict[str, Field], position: int) -> Any:
     """Return a recipe's sentence vectors (n, D) float32; (0, 0) where it has none."""
     if not {"rbps", "rlens", "stvecs"} <= set(fields):
         return np.zeros((0, 0), dtype="<f4")
-    start = int(fields["rbps"][position]) - 1
-    count = int(fields["rlens"][position])
+    start = _number(fields["rbps"][position]) - 1
+    count = _number(fields["rlens"][position])
     if count <= 0:
         return np.zeros((0, 0), dtype="<f4")
     vectors = fields["stvecs"]
-    if not 0 <= start <= start + count <= len(vectors):
+    if not 0 <= start <= start + count <= len(vectors) or count > MAX_SENTENCES:
         raise ValueError(f"sentences {start} to {start + count} of {len(vectors)}")
-    rows = [np.asarray(vectors[row], dtype="<f4") for row in range(start, start + count)]
-    stacked = np.stack(rows)
-    if stacked.ndim != 2:
-        raise ValueError(f"sentence vectors of shape {stacked.shape}")
-    return stacked
+    return _rows(np.stack([np.asarray(vectors[row]) for row in range(start, start + count)]))
 
 
 def adamine_photo(store: Path, position: int) -> bytes:
@@ -222,7 +218,10 @@ def adamine_photo(store: Path, position: int) -> bytes:
     if not hasattr(value, "save"):
         raise InputError(f"{store}: image {position} is no image")
     buffer = io.BytesIO()
-    value.convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY)
+    try:
+        value.convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY)
+    except (OSError, SystemError, ValueError) as error:  # no pixels, or more than JPEG takes
+        raise InputError(f"{store}: image {position} of {value.size} is no photo") from error
     return buffer.getvalue()
 
 
@@ -236,5 +235,39 @@ def _get(transaction: Any, key: bytes, where: str) -> bytes | None:
     return value
 
 
+def _rows(value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return vectors (n, D) as float32.
+
+    Raises:
+        ValueError: they have another shape, or are no finite numbers.
+    """
+    vectors = np.asarray(value)
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise ValueError(f"vectors of shape {vectors.shape} and type {vectors.dtype}")
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(vectors, dtype="<f4")
+    if not np.isfinite(rows).all():
+        raise ValueError("vectors that are no finite numbers")
+    return rows
+
+
+def _identity(value: Any, where: str) -> str:
+    try:
+        return _text(value)
+    except ValueError as error:
+        raise InputError(f"{where}: is no recipe's id ({error})") from error
+
+
+def _number(value: Any) -> int:
+    number = int(value)
+    if abs(number) > MAX_NUMBER:
+        raise ValueError(f"a number of {number.bit_length()} bits")
+    return number
+
+
 def _text(value: Any) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    if not isinstance(value, (str, int)):
+        raise ValueError(f"{type(value).__name__} stands where a text should")
+    return value if isinstance(value, str) else str(_number(value))

@@ -13,7 +13,7 @@ import numpy as np
 
 from hficma.data.json_stream import read_json_list
 from hficma.errors import InputError
-from hficma.limits import MEGABYTE, read_regular_file
+from hficma.limits import MEGABYTE, is_regular_file, read_regular_file
 from hficma.recipe import PARTITIONS, Recipe
 from hficma.text import FIRST_WORD_ID
 from hficma.vectors import WordVectors
@@ -41,23 +41,32 @@ class SideTable:
         self._database.execute("PRAGMA journal_mode=OFF")
         self._database.execute("PRAGMA synchronous=OFF")
         self._database.execute("DROP TABLE IF EXISTS side")
-        self._database.execute("CREATE TABLE side (id TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE side (id BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
 
     def fill(self, values: Iterable[tuple[str, Any]]) -> SideTable:
         """Add values; a later one replaces an earlier one of the same id."""
-        rows = ((key, json.dumps(value, ensure_ascii=False)) for key, value in values)
+        rows = (
+            (_stored(key), _stored(json.dumps(value, ensure_ascii=False))) for key, value in values
+        )
         self._database.executemany("INSERT OR REPLACE INTO side VALUES (?, ?)", rows)
         self._database.commit()
         return self
 
     def get(self, key: str) -> Any:
         """The value of an id, or None."""
-        row = self._database.execute("SELECT value FROM side WHERE id = ?", (key,)).fetchone()
+        row = self._database.execute(
+            "SELECT value FROM side WHERE id = ?", (_stored(key),)
+        ).fetchone()
         return None if row is None else json.loads(row[0])
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+def _stored(text: str) -> bytes:
+    # As bytes: SQLite takes no text that holds half a surrogate pair, as JSON may.
+    return text.encode(errors="surrogatepass")
 
 
 def layer1_recipe(entry: Mapping[str, Any], where: str) -> Recipe:
@@ -177,7 +186,7 @@ class ImageTree:
         name = Path(name).name
         for place in self._places:
             path = place.joinpath(*name[:4], name)
-            if path.is_file():
+            if is_regular_file(path):
                 return path
         raise InputError(f"{name}: is in none of the image folders")
 

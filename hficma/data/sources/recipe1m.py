@@ -14,6 +14,7 @@ from hficma.errors import InputError
 from hficma.recipe import PARTITIONS
 from hficma.vectors import WordVectors
 
+from .foreign import MAX_SENTENCES
 from .published import (
     Classes,
     ImageTree,
@@ -94,6 +95,8 @@ class EncodedSentences:
                 ids = [_characters(row) for row in table["ids"]]
                 if vectors.ndim != 2 or not len(ids) == len(starts) == len(counts):
                     raise ValueError("its parts differ in length")
+                if len(ids) and (counts.min() < 0 or counts.max() > MAX_SENTENCES):
+                    raise ValueError(f"a recipe has more than {MAX_SENTENCES} instructions")
                 if len(ids) and (starts.min() < 1 or (starts - 1 + counts).max() > len(vectors)):
                     raise ValueError("a recipe's vectors lie outside the table")
             except (KeyError, TypeError, ValueError, AttributeError) as error:
