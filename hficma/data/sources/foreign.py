@@ -259,7 +259,8 @@ def _identity(value: Any, where: str) -> str:
 
 
 def _number(value: Any) -> int:
-    number = int(value)
+    if np.iscomplexobj(value) or (number := int(value)) != value:
+        raise ValueError(f"a {type(value).__name__} stands where a whole number should")
     if abs(number) > MAX_NUMBER:
         raise ValueError(f"a number of {number.bit_length()} bits")
     return number
