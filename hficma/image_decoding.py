@@ -9,6 +9,7 @@ with limits of memory and seconds.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import io
@@ -16,6 +17,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -37,7 +39,9 @@ from hficma.limits import (
     RUN_LENGTH_PIXELS,
 )
 from hficma.printable import one_line
-from hficma.worker import Worker
+
+if TYPE_CHECKING:
+    from hficma.worker import Worker
 
 log = logging.getLogger("hficma")
 
@@ -93,6 +97,7 @@ class _Apart:
 
 
 _apart = _Apart()
+_parents: _Apart | None = None
 
 
 def _after_fork() -> None:
@@ -102,7 +107,12 @@ def _after_fork() -> None:
     _large, _loading, _apart = threading.Lock(), threading.Lock(), _Apart()
 
 
-_parents: _Apart | None = None
+@atexit.register
+def _at_exit() -> None:
+    if _apart.worker is not None:
+        _apart.worker.close()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
@@ -261,6 +271,8 @@ def _halved(data: memoryview, mode: str, size: tuple[int, int], stride: int) -> 
 
 def _decode_apart(kind: str, content: bytes, name: str) -> Image.Image:
     """Decode in a child process, which takes one photo after the other."""
+    from hficma.worker import Worker
+
     with _apart.turn:
         if _apart.worker is None:
             _apart.worker = Worker(memory=APART_MEMORY, modules=(__name__, "hficma.images"))
@@ -293,7 +305,7 @@ def _opened(kind: str, content: bytes, name: str, *, any_size: bool = False) -> 
         image = opener(_CountedReads(content))
     if not any_size:
         check_size(image.width, image.height, name=name)
-    run_lengths = "rle" in str(getattr(image, "tile", ""))
+    run_lengths = kind == "BMP" and "rle" in str(getattr(image, "tile", ""))
     if run_lengths and image.width * image.height > RUN_LENGTH_PIXELS:
         raise InputError(
             f"{name}: {image.width} x {image.height} pixels in run lengths are more than "
