@@ -340,7 +340,10 @@ def decoder_errors(name: str, what: str = "image") -> Iterator[None]:
         if isinstance(error, HficmaError) and str(error).startswith(f"{name}: "):
             raise
         said = one_line(" ".join(str(error).split())[:200]) or type(error).__name__
-        raise InputError(f"{name}: the {what} is damaged or truncated ({said})") from error
+        raise InputError(
+            f"{name}: the {what} is damaged or truncated ({said}); "
+            "copy it again, or save it as JPEG"
+        ) from error
 
 
 def _one_large_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:
