@@ -28,7 +28,12 @@ from hficma.recipe import Recipe
 from hficma.text import Ids, TextConfig, Tokenizer, sentences
 
 LINES = Path(__file__).parents[1] / "tests" / "data"
-LABELLED = ("ingredient_lines.tsv", "ingredient_lines_unseen.tsv")
+LABELLED = (
+    "ingredient_lines.tsv",
+    "ingredient_lines_unseen.tsv",
+    "ingredient_lines_drawn.tsv",
+    "ingredient_lines_drawn_unseen.tsv",
+)
 CANDIDATES = 1000
 SEED = 1234
 

@@ -126,7 +126,7 @@ class Bundle(Closing):
         """Reads recipes as the model does."""
         vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
         try:
-            return Tokenizer(vocabulary, TextConfig(**self.model_config["text"]))
+            return Tokenizer(vocabulary, TextConfig.from_json(self.model_config["text"]))
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{self.path}: its text options are damaged ({error})") from error
 

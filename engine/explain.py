@@ -64,13 +64,8 @@ def explain_pair(bundle: Bundle, photo: Image, recipe: Recipe) -> Explanation:
     if not bundle.has_local:
         raise InputError("this model compares whole vectors; it has no attention to explain")
     ids = bundle.tokenizer(recipe)
-    left_out = list(ids.left_out)
-    read = []
-    for line in recipe.ingredients:
-        if line in left_out:
-            left_out.remove(line)
-        else:
-            read.append(line)
+    # By position: of a line that stands there twice, one may be past the limit.
+    read = [recipe.ingredients[position] for position in ids.lines]
     read += ["(end)"] * (len(ids.ingredients) - len(read))
     image = _projected(bundle, "image", encode_photos(bundle, preprocess(photo)[None]))
     text = _projected(bundle, "recipe", encode_recipes(bundle, [ids]))

@@ -107,6 +107,14 @@ def singular(word: str) -> str:
     return _IRREGULAR.get(one, one)
 
 
+@lru_cache(maxsize=65_536)
+def plural(word: str) -> str:
+    """The plural of a folded singular: what "1 cherry" may be called in a list of known words."""
+    if not word.isascii() or not word.isalpha():
+        return word
+    return str(_engine().plural_noun(word) or word)
+
+
 def terms(text: str) -> list[str]:
     """The words of a text in order, as filters and the ingredient reader compare them."""
     return [singular(word) for word in folded_words(text)]

@@ -1,91 +1,118 @@
 """From "2 cups of finely chopped fresh basil" to the ingredient that it names.
 
 Rules, in the order of an English ingredient line: quantity, unit, preparation, name, remarks.
-Nothing is learned or fetched, so indexing and search read a line alike on every machine.
+Nothing is learned or fetched, so indexing and search read a line alike on every machine. The words
+that the rules know are in `ingredient_words.py`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
+from hficma.inflection import fold, plural, singular
+from hficma.ingredient_words import (
+    ADJECTIVES,
+    GENERIC,
+    KEPT_AFTER,
+    KEPT_BEFORE,
+    LEFT_OUT,
+    PARTS,
+    SHARED_HEADS,
+    THINGS,
+)
 from hficma.words import words
 
+READER = 2
+"""The rules of this file. A model keeps those that it was trained with: `ingredients_1.py` are the
+first ones."""
+
 MAX_NAME_WORDS = 4
+MAX_LINE = 400
+"""Characters of a line that are read. A name stands early, and what follows may be a page gone
+wrong, on which the rules would take a time that grows with its square."""
 
-_UNITS = frozenset(
-    "bag bags ball balls bar bars batch batches block blocks bottle bottles bowl box boxes bunch "
-    "bunches c can cans carton cartons centimeter clove cloves cl cm container containers cube "
-    "cubes cup cups dash dashes dl dozen drizzle drop drops ear ears envelope envelopes fl g gal "
-    "gallon gallons gm gms gr gram grams gramm half handful handfuls head heads inch inches jar "
-    "jars kg kilo kilogram kilograms kilos knob l lb lbs leaf leaves liter liters litre litres "
-    "loaf log mg milliliters ml mls ounce ounces oz pack package packages packet packets packs "
-    "part parts piece pieces pinch pinches pint pints pkg pkgs pkt pound pounds pt qt quart "
-    "quarter quarts rib ribs scoop scoops serving shot slab slice slices splash sprig sprigs "
-    "sprinkle squeeze stalk stalks stem stems stick sticks strip strips t tablespoon tablespoons "
-    "tb tbl tbls tbs tbsp tbsps tea teaspoon teaspoons tin tins tsp tsps tub tubs unit "
-    "units".split()
-)
-_PREPARATIONS = frozenset(
-    "about additional approx approximately baked beaten big blanched boiled boiling boneless "
-    "broken bruised brushed canned chilled chopped chunks coarse coarsely cold cooked cooled "
-    "cored crumbled crushed cubed cut defrosted deveined diced divided drained dried dry extra "
-    "fat favorite favourite fine finely firmly fresh freshly frozen garnish generous good grated "
-    "ground halved heaped heaping heavy homemade hot huge julienned jumbo large leftover "
-    "lightly little loosely low lukewarm mashed medium melted mince minced mini optional organic "
-    "packed peeled pitted pressed prepared preferably quality quartered raw rinsed ripe roasted "
-    "room rounded roughly scant seeded seedless separated shaved shelled shredded sifted size "
-    "sized skinless skinned sliced slightly slivered small snipped softened soft squeezed "
-    "squished steamed temperature thawed thick thickly thin thinly toasted tightly torn trimmed "
-    "uncooked unpeeled virgin warm washed whisked whole yummy zested".split()
-)
-_STOP_WORDS = frozenset(
-    "a add all amount an another any approx at each enough eight enough few fifteen five four "
-    "full just lots many more most my nine of on one other our quite recipe roughly s seven "
-    "several six some ten th that the this three twelve two use used using very x you "
-    "your".split()
-)
-_LEFT_OUT = _UNITS | _PREPARATIONS | _STOP_WORDS
-# What belongs to the name before these words: ground beef is bought, ground cumin is cumin.
-_KEPT_BEFORE = {
-    "all": {"purpose"},
-    "canned": {"tuna", "pumpkin"},
-    "cold": {"cuts"},
-    "dried": {"fruit", "cranberries", "cherries", "apricots"},
-    "dry": {"milk", "mustard", "sherry", "white", "red", "wine", "vermouth", "ranch"},
-    "fat": {"free"},
-    "five": {"spice"},
-    "ground": {"beef", "chicken", "chuck", "lamb", "meat", "pork", "sausage", "turkey", "veal"},
-    "half": {"and", "half"},
-    "heavy": {"cream", "whipping"},
-    "hot": {"chili", "dog", "dogs", "fudge", "pepper", "sauce"},
-    "low": {"fat"},
-    "medium": {"grain"},
-    "slivered": {"almonds"},
-    "small": {"curd"},
-    "soft": {"cheese"},
-    "tea": {"bag", "bags", "leaves"},
-    "thick": {"cream"},
-    "whole": {"grain", "milk", "wheat"},
-}
-_KEPT_AFTER = {
-    "fat": {"goose", "duck", "low", "bacon", "chicken"},
-    "half": {"half", "and"},
-    "leaf": {"bay", "lime"},
-    "leaves": {"bay", "lime", "curry", "tea"},
-    "mince": {"beef", "lamb", "pork", "turkey"},
-    "tea": {"black", "green"},
-}
-_HALF_AND_HALF = re.compile(r"\bhalf[ -]and[ -]half\b")
-
+# "Barilla® elbows", "KRAFT Shredded Cheese": a brand that opens the line or follows its measures.
+_MARKED_BRAND = re.compile(r"(?:[A-Z][\w'\u2019&.-]*\s+){0,3}[\w'\u2019&.-]+\s?[\u00ae\u2122]\s*")
+_MARKS = {ord("\u00ae"): " ", ord("\u2122"): " "}
+_MARKED = re.compile(r"[\u00ae\u2122]|[A-Z]['\u2019&.-]?[A-Z]")
+_CAPITAL_BRAND = re.compile(r"(?<![^\s(])(?:[A-Z][A-Z'\u2019&.-]{3,}\s+)+(?=[A-Z]?[a-z])")
+_BRACKET = re.compile(r"[()\[\]]")
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _UNCLOSED = re.compile(r"[(\[].*")
-_CLAUSE_END = re.compile(
-    r"[,;:|+~*]|\.(?!\d)|(?<!\d)/|/(?!\d)|\s[-\u2013\u2014]+\s|[\u2013\u2014]"
-    r"|(?<=\s)(?:or|and|plus|for|to|in|into|with|without|such|see|as|if|from|until|per|every|which"
-    r"|cut|cover|like|&)(?=\s|$)"
+# Joined, or "and" would end the clause.
+_JOINED = re.compile(
+    r"\b(half|sweet|macaroni|mac|pork|cookies|bread)[ -](?:and|&|n)[ -]"
+    r"(half|sour|cheese|beans|cream|butter)\b"
 )
+_INCHES = re.compile(r"(?<=\d)[\s-]*in\b\.?|(?<=\d)[\"\u201d\u2033]")
+# Phrases of preparation whose single words can be names.
+_PHRASES = re.compile(
+    r"\b(?:(?:bone|skin|head|shell|tail|stem)s?[ -](?:in|on|off)|ready[ -]to[ -]\w+|no[ -]salt"
+    r"[ -]added|day[ -]old|(?:store|shop)[ -]bought|hard[ -](?:boiled|cooked)|soft[ -]boiled"
+    r"|(?:free|cage)[ -](?:range|free)|grass[ -]fed|(?:thick|center|centre|fresh)[ -]cut"
+    r"|table[ -]?spoons?|tea[ -]?spoons?|luke[ -]warm|fire[ -]roasted|vine[ -]ripened"
+    r"|bite[ -]sized?|freeze[ -]dried|sun[ -]ripened|(?:best|good|high)[ -]quality)\b"
+)
+_PART_OF = re.compile(
+    rf"^[^\w]*(?:\w+ly[ -])?(?:grated[ -]|fresh[ -]|the[ -])*(?:{'|'.join(sorted(PARTS))})\b"
+    rf"(?:\s*(?:and|&|\+|plus|,|/)\s*(?:\w+ly[ -])?(?:grated[ -])?(?:{'|'.join(sorted(PARTS))})\b)*"
+    r"\s*(?:(?:of|from)\b|(?=\d|half\b|one\b|two\b|an?\b))"
+)
+_HEAD_WORDS = (
+    r"accompaniments?|base|batter|brine|broth|cake|coating|cream|crust|decorations?|dough|dressing"
+    r"|equipment|filling|for\b.*|frosting|garnish(?:es)?|glaze|gravy|icing|marinade|optional|pastry"
+    r"|rub|salad|sauce|serving|special equipment|stuffing|suggestions?|to\b.*|toppings?"
+)
+_HEADED = re.compile(rf"^[^\w]*(?:{_HEAD_WORDS})\s*:\s*(?=\S)")
+_EQUIPMENT = re.compile(r"^[^\w]*(?:special )?equipment\b")
+_USES = r"(?:for|to) (?:brush|coat|dust|fry|garnish|greas|roll|serv|sprinkl|tast|top)\w*"
+_REMARK_FIRST = re.compile(rf"^[^\w]*(?:{_USES}(?=\s+\w)|(?:for|to)\b[^,:]*[,:])\s*")
+_HEAD_BY_USE = re.compile(rf"[^\w]*(?!{_USES}\s+\w)(?:for|to)\b[^,:]*$")
+_HEAD_BY_COLON = re.compile(r":[^\w]*$")
+_RULE_BEFORE, _RULE_AFTER = re.compile(r"[^\w\s(\[]{2}"), re.compile(r"[^\w\s)\].]{2}$")
+
+_CLAUSE_END = re.compile(
+    r"([,;:|+~]|\*(?!\w)|(?<!\w)\*|\.(?!\d)|(?<!\d)/|/(?!\d)|\s[-\u2013\u2014]+\s|[\u2013\u2014]|(?<!\bm)&"
+    r"|(?<=\s)(?:or|and|plus|for|to|in|into|with|without|such|see|as|if|from|until|per|every|which"
+    r"|cut|cover|like)(?=\s|$))"
+)
+# What follows one of these names another ingredient, or the same again; after the others (for
+# serving, in cubes, as needed) stand remarks.
+_BEFORE_NAMES = frozenset(",;/|+&:") | {"or", "and", "plus", "such", "like"}
+
+
+_SHARING = {
+    head: frozenset(sharing.split())
+    for heads, sharing in SHARED_HEADS.items()
+    for head in heads.split()
+}
+
+_BEFORE_REMARKS = frozenset(
+    "for to in into with without see as if from until per every which cut cover".split()
+)
+
+
+class _Clause(NamedTuple):
+    """A part of a line between commas, "or", "for" and the like."""
+
+    words: list[str]
+    """Without numbers."""
+    before: str
+    """What parts it from the clause before; empty for the first."""
+
+
+def is_section_head(line: str) -> bool:
+    """Whether a line of a list of ingredients heads a part of it: "For the sauce:"."""
+    text = unicodedata.normalize("NFKC", line[:MAX_LINE])
+    text = _BRACKETS.sub(" ", text).strip().lower()
+    if not text or any(character.isdigit() for character in text):
+        return False
+    ruled = _RULE_BEFORE.match(text) and _RULE_AFTER.search(text)
+    return bool(ruled or _HEAD_BY_COLON.search(text) or _HEAD_BY_USE.match(text))
 
 
 def ingredient_name(line: str) -> list[str]:
@@ -95,26 +122,28 @@ def ingredient_name(line: str) -> list[str]:
         line: free text, such as "3 skinless chicken breasts (or thighs), cut into cubes".
 
     Returns:
-        the name's words in lower case (`["chicken", "breasts"]`); empty where nothing is named.
+        the name's words in lower case (`["chicken", "breasts"]`); empty where nothing is named,
+        as by the head of a section.
     """
-    text = unicodedata.normalize("NFKC", line).lower().replace("\u2044", "/")
-    text = _HALF_AND_HALF.sub("half-and-half", text)  # joined, or "and" would end the clause
-    while (shorter := _BRACKETS.sub(" ", text)) != text:
-        text = shorter
-    clauses = [
-        [word for word in words(clause) if not word[0].isdigit()]
-        for clause in _CLAUSE_END.split(_UNCLOSED.sub("", text))
-    ]
-    for clause in clauses:
-        if name := _without_measures(clause):
-            return name
+    return list(_named(line[:MAX_LINE]))
+
+
+@lru_cache(maxsize=32_768)  # three lines of four stand in other recipes too
+def _named(line: str) -> Sequence[str]:
+    if is_section_head(line):
+        return ()
+    clauses = _clauses(line)
+    # "3 large (or 4 small onions)": what brackets hold counts where nothing stands outside.
+    if name := _first_name(clauses):
+        return name
+    inside = [c for c in _clauses(line, opened=True) if c.before not in _BEFORE_REMARKS]
+    if name := _first_name(inside):
+        return name
     # "2 cloves", "1 tsp ground cloves": a unit that stands alone is the thing itself.
     for clause in clauses:
-        if plain := [
-            word for word in clause if word not in _STOP_WORDS and word not in _PREPARATIONS
-        ]:
-            return plain[-1:]
-    return []
+        if things := [word for word in clause.words if word in THINGS]:
+            return things[-1:]
+    return ()
 
 
 def ingredient_phrase(line: str, vocabulary: Container[str]) -> str | None:
@@ -125,19 +154,149 @@ def ingredient_phrase(line: str, vocabulary: Container[str]) -> str | None:
         vocabulary: known words; a name of several words is joined by `_` (`olive_oil`).
 
     Returns:
-        the name as the vocabulary spells it, or None where nothing of the line is known.
+        the name as the vocabulary spells it, or None where nothing that the line names is known.
     """
-    name = ingredient_name(line)
-    found = _longest_match(name, vocabulary) or _longest_match(
-        [_other_number(word) for word in name], vocabulary
-    )
-    if found is not None:
+    line = line[:MAX_LINE]
+    name = _named(line)
+    if (found := _known(name, vocabulary)) is not None:
         return found
-    rest = [word for word in words(line) if word not in _LEFT_OUT and not word[0].isdigit()]
-    return _longest_match(rest, vocabulary)
+    if is_section_head(line):
+        return None
+    # "1 kohlrabi or turnip", "Jell-O® brand gelatin": another clause may name what is known.
+    for clause in _clauses(line):
+        if not clause.before or clause.before in _BEFORE_NAMES:
+            rest = [word for word in _without_measures(clause.words) if not _is_participle(word)]
+            if (found := _known(rest, vocabulary)) is not None:
+                return found
+    return None
 
 
-def _longest_match(name: list[str], vocabulary: Container[str]) -> str | None:
+def _first_name(clauses: Sequence[_Clause]) -> list[str]:
+    for place, clause in enumerate(clauses):
+        name = _without_measures(clause.words)
+        if name and _is_adjective(name):
+            return _described(name, clauses[place + 1 :])
+        if name:
+            return _with_shared_head(name, clauses[place + 1 :])
+    return []
+
+
+def _clauses(line: str, *, opened: bool = False) -> list[_Clause]:
+    """The parts of a line that may name something, brackets, brands and measures of length off.
+
+    Args:
+        line: as written.
+        opened: read what stands in brackets too.
+    """
+    # Brands first: NFKC makes letters of a trademark sign.
+    text = unicodedata.normalize("NFKC", _without_brand(line)).replace("\u2044", "/").lower()
+    text = _JOINED.sub(r"\1-and-\2", text)
+    if opened:
+        text = _BRACKET.sub(" ", text)
+    while (shorter := _BRACKETS.sub(" ", text)) != text:
+        text = shorter
+    text = _UNCLOSED.sub("", text)
+    if _EQUIPMENT.match(text):
+        return []
+    for remark in (_HEADED, _REMARK_FIRST):
+        rest = remark.sub("", text)
+        if rest != text and any(word.isalpha() and word not in LEFT_OUT for word in words(rest)):
+            text = rest
+    text = _PART_OF.sub(" ", _INCHES.sub(" ", text))
+    parts = _CLAUSE_END.split(_PHRASES.sub(" ", text))
+    return [
+        _Clause([word for word in words(part) if not word[0].isdigit()], before.strip())
+        for before, part in zip(["", *parts[1::2]], parts[::2], strict=True)
+    ]
+
+
+def _without_brand(text: str) -> str:
+    if not _MARKED.search(text):
+        return text
+    for brand in (_MARKED_BRAND, _CAPITAL_BRAND):
+        if (match := brand.search(text)) is not None:
+            shorter = text[: match.start()] + text[match.end() :]
+            left = [w for w in words(_CLAUSE_END.split(shorter[match.start() :])[0]) if w.isalpha()]
+            if any(w not in LEFT_OUT for w in left) and not (len(left) == 1 and left[0] in GENERIC):
+                text = shorter
+                break
+    return text.translate(_MARKS)
+
+
+def _without_measures(clause: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for position, word in enumerate(clause):
+        following = clause[position + 1] if position + 1 < len(clause) else ""
+        before = clause[position - 1] if position else ""
+        named = following in KEPT_BEFORE.get(word, ()) or before in KEPT_AFTER.get(word, ())
+        # "cream of tartar", "half-and-half": inside a name.
+        inside = kept[-1:] == [before] and (
+            word == "and" or (word == "of" and following not in LEFT_OUT)
+        )
+        if named or inside or word not in LEFT_OUT:
+            kept.append(word)
+    # "butter unsalted", "lemons juiced": what follows the name describes it.
+    while kept and (
+        kept[-1] in ("of", "and")
+        or (len(kept) > 1 and (_is_participle(kept[-1]) or kept[-1] in ("salted", "unsalted")))
+    ):
+        kept.pop()
+    return kept
+
+
+def _is_participle(word: str) -> bool:
+    """Whether a word is "scraped" or "unpeeled", and no "flaxseed"."""
+    return len(word) > 4 and word.endswith("ed") and not word.endswith(("seed", "weed"))
+
+
+def _is_adjective(name: Sequence[str]) -> bool:
+    return all(word in ADJECTIVES or _is_participle(word) for word in name)
+
+
+def _described(adjectives: list[str], clauses: Sequence[_Clause]) -> list[str]:
+    """The name that adjectives of an earlier clause stand before.
+
+    "unbleached, all-purpose flour" is all purpose flour, "red or green onion" red onion.
+    """
+    for clause in clauses:
+        if clause.before not in (",", "or", "and", "/", "&"):
+            break
+        name = _without_measures(clause.words)
+        if not name or _is_adjective(name):
+            continue
+        if clause.before == "," or _is_participle(adjectives[-1]):
+            return name
+        head = name[min(len(adjectives), len(name) - 1) :]
+        return [*adjectives, *head] if name[0] in ADJECTIVES else name
+    return adjectives
+
+
+def _with_shared_head(name: list[str], clauses: Sequence[_Clause]) -> list[str]:
+    """Give "chicken" of "chicken or vegetable stock" the head that both share."""
+    if len(name) == 1 and clauses and clauses[0].before in ("or", "/", "and"):
+        other = _without_measures(clauses[0].words)
+        if len(other) > 1 and name[0] in _SHARING.get(other[-1], ()):
+            return [*name, other[-1]]
+    return name
+
+
+def _known(name: Sequence[str], vocabulary: Container[str]) -> str | None:
+    """The longest part of a name that is known, as spelled or in other forms of its words."""
+    for spelled in _spellings(name):
+        if (found := _longest_match(spelled, vocabulary)) is not None:
+            return found
+    return None
+
+
+def _spellings(name: Sequence[str]) -> Iterator[list[str]]:
+    yield list(name)
+    one = [singular(fold(word)) for word in name]
+    yield one
+    yield [plural(word) for word in one]
+    yield [*one[:-1], *map(plural, one[-1:])]
+
+
+def _longest_match(name: Sequence[str], vocabulary: Container[str]) -> str | None:
     # The head noun of an English name stands last ("brown sugar"): look from the right.
     for size in range(min(MAX_NAME_WORDS, len(name)), 0, -1):
         for start in range(len(name) - size, -1, -1):
@@ -145,29 +304,3 @@ def _longest_match(name: list[str], vocabulary: Container[str]) -> str | None:
             if phrase in vocabulary:
                 return phrase
     return None
-
-
-def _without_measures(clause: list[str]) -> list[str]:
-    kept: list[str] = []
-    for position, word in enumerate(clause):
-        following = clause[position + 1] if position + 1 < len(clause) else ""
-        before = clause[position - 1] if position else ""
-        named = following in _KEPT_BEFORE.get(word, ()) or before in _KEPT_AFTER.get(word, ())
-        if named or word not in _LEFT_OUT:
-            kept.append(word)
-    return kept
-
-
-def _other_number(word: str) -> str:
-    """`tomatoes` for `tomato` and the other way round, by the regular endings."""
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("oes", "ches", "shes", "sses", "xes")):
-        return word[:-2]
-    if word.endswith("s") and not word.endswith("ss"):
-        return word[:-1]
-    if word.endswith(("o", "ch", "sh", "ss", "x")):
-        return word + "es"
-    if word.endswith("y") and word[-2:-1] not in set("aeiou"):
-        return word[:-1] + "ies"
-    return word + "s"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from hficma import ingredients, ingredients_1
 from hficma.errors import ArtifactError, InputError
-from hficma.ingredients import ingredient_phrase
 from hficma.recipe import Recipe
 from hficma.words import sentences as sentences
 from hficma.words import words as words
@@ -42,6 +43,19 @@ class TextConfig:
     """Words of a sentence past this number are left out."""
     end_marker: bool = False
     """End the ingredients with `</i>`, as the published datasets do; takes one of the slots."""
+    reader: Literal[1, 2] = 2
+    """Rules that find the ingredient of a line. A model keeps those that it was trained with:
+    1 are those of models that name none, 2 leave out section heads, sizes and brands."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; the first rules are not named, so that `model_id` is what it was."""
+        record = dataclasses.asdict(self)
+        return {key: value for key, value in record.items() if (key, value) != ("reader", 1)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> TextConfig:
+        """Read what `to_json` wrote, or what was written before there was a choice of rules."""
+        return cls(**{"reader": 1, **record})
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,8 @@ class RecipeIds:
     """So many of them, the first ones, are the title."""
     left_out: tuple[str, ...] = ()
     """Ingredient lines of which no word is known, and what passed the limits: for notes."""
+    lines: tuple[int, ...] = ()
+    """Positions of the ingredient lines that `ingredients` were read from; an end has none."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +144,16 @@ class Tokenizer:
     def __call__(self, recipe: Recipe) -> RecipeIds:
         """Ids of a recipe's ingredients and sentences."""
         known: list[int] = []
+        lines: list[int] = []
         left_out: list[str] = []
         limit = self.config.max_ingredients - self.config.end_marker
-        for line in recipe.ingredients:
+        for position, line in enumerate(recipe.ingredients):
             number = self.ingredient_id(line)
-            if number is None or len(known) >= limit:
-                left_out.append(line)
-            else:
+            if number is not None and len(known) < limit:
                 known.append(number)
+                lines.append(position)
+            elif self.config.reader == 1 or not ingredients.is_section_head(line):
+                left_out.append(line)
         if self.config.end_marker or not known:
             known.append(END_ID)
         texts = sentences(recipe.instructions)
@@ -152,6 +170,7 @@ class Tokenizer:
             tuple(encoded[: self.config.max_sentences]),
             titles=titles,
             left_out=tuple(left_out),
+            lines=tuple(lines),
         )
 
     def _titles(self, instructions: int) -> int:
@@ -162,7 +181,8 @@ class Tokenizer:
 
     def ingredient_id(self, line: str) -> int | None:
         """The id of the ingredient that a line like "2 cups flour, sifted" names, or None."""
-        phrase = ingredient_phrase(line, self.vocabulary)
+        rules = ingredients_1 if self.config.reader == 1 else ingredients
+        phrase = rules.ingredient_phrase(line, self.vocabulary)
         return None if phrase is None else self.vocabulary.id_of(phrase)
 
     def sentence_ids(self, text: str) -> Ids:

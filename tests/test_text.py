@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,26 @@ def test_unknown_ingredients_are_told() -> None:
     ids = Tokenizer(VOCABULARY, TextConfig())(recipe("salt", "1 cup xyzzy"))
     assert ids.ingredients.tolist() == [2]
     assert ids.left_out == ("1 cup xyzzy",)
+
+
+def test_lines_that_were_read_are_known_by_their_place() -> None:
+    """Their labels are shown beside what the model made of them."""
+    lines = ("For the eggs:", "salt", "1 cup xyzzy", "3 eggs", "salt", "3 eggs")
+    ids = Tokenizer(VOCABULARY, TextConfig(max_ingredients=3))(recipe(*lines))
+    assert ids.lines == (1, 3, 4)
+    assert ids.left_out == ("1 cup xyzzy", "3 eggs")  # a section's head asked for nothing
+
+
+def test_a_model_without_a_reader_keeps_the_first() -> None:
+    """Read by other rules than it was trained with, its recipes would score otherwise."""
+    old = dataclasses.asdict(TextConfig())
+    del old["reader"]
+    config = TextConfig.from_json(old)
+    assert config.reader == 1
+    assert config.to_json() == old  # or its model_id would change
+    assert Tokenizer(VOCABULARY, config)(recipe("For the eggs:")).ingredients.tolist() == [5]
+    assert TextConfig.from_json(TextConfig().to_json()) == TextConfig()
+    assert TextConfig().to_json()["reader"] == 2
 
 
 def test_nothing_known_reads_the_end_marker() -> None:

@@ -151,9 +151,11 @@ class RunDirectory:
 
     @property
     def options(self) -> Json:
-        """The resolved options."""
+        """The resolved options; a run that names no reader of ingredients gets the first."""
         record = json.loads(verified_file(self.path, self.manifest, OPTIONS).read_bytes())
         assert isinstance(record, dict)
+        if "text" in (model := record.get("model", {})):
+            model["text"] = {"reader": 1, **model["text"]}
         return record
 
     @property

@@ -57,9 +57,9 @@ class ModelConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "text": self.text.to_json()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ModelConfig:
         """Read what `to_json` wrote."""
-        return cls(**{**record, "text": TextConfig(**record["text"])})
+        return cls(**{**record, "text": TextConfig.from_json(record["text"])})

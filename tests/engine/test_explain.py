@@ -40,6 +40,17 @@ def test_unknown_ingredients_are_not_shown_as_read(hf_icma_bundle: Path) -> None
     assert found.ingredients == ("salt", "butter")
 
 
+def test_a_line_that_stands_there_again_past_the_limit_keeps_its_place(
+    hf_icma_bundle: Path,
+) -> None:
+    """Looked up by its text, the first "salt" was taken for the one that was not read."""
+    lines = ("salt", "butter", *["egg"] * 18, "salt", "butter")
+    found = explain_pair(
+        Bundle.open(hf_icma_bundle), DATA.photo(0), Recipe(id="x", ingredients=lines)
+    )
+    assert found.ingredients == lines[:20]
+
+
 def test_the_page_stands_alone_and_escapes_what_it_shows(
     hf_icma_bundle: Path, tmp_path: Path
 ) -> None:

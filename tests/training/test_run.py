@@ -25,6 +25,19 @@ def new_run(path: Path) -> RunDirectory:
     )
 
 
+def test_an_older_run_goes_on_with_the_reader_it_began_with(tmp_path: Path) -> None:
+    """Its second half would learn from other ingredients than its first."""
+    made = {
+        name: RunDirectory.create(
+            tmp_path / name, made_by="test", options={"model": {"text": text}}, environment={},
+            vocabulary=Vocabulary(("salt",), (1,)), facts={"best": None, "last": None},
+        )
+        for name, text in (("old", {"title": "none"}), ("new", {"title": "none", "reader": 2}))
+    }  # fmt: skip
+    readers = {name: run.options["model"]["text"]["reader"] for name, run in made.items()}
+    assert readers == {"old": 1, "new": 2}
+
+
 def save(run: RunDirectory, epoch: int, *, best: bool) -> None:
     weights = {"layer": torch.full((3,), float(epoch))}
     state = State({"adam.step.layer": torch.tensor(float(epoch))}, {"epoch": epoch})
