@@ -54,12 +54,13 @@ _PHRASES = re.compile(
     r"\b(?:(?:bone|skin|head|shell|tail|stem)s?[ -](?:in|on|off)|ready[ -]to[ -]\w+|no[ -]salt"
     r"[ -]added|day[ -]old|(?:store|shop)[ -]bought|hard[ -](?:boiled|cooked)|soft[ -]boiled"
     r"|(?:free|cage)[ -](?:range|free)|grass[ -]fed|(?:thick|center|centre|fresh)[ -]cut"
-    r"|table[ -]?spoons?|tea[ -]?spoons?|luke[ -]warm|fire[ -]roasted|vine[ -]ripened"
+    r"|de-seeded|inch[ -]long|low[ -]moisture|(?:even|fist|medium)[ -]sized?"
+    r"|(?:dessert|table)[ -]?spoons?|tea[ -]?spoons?|luke[ -]warm|fire[ -]roasted|vine[ -]ripened"
     r"|bite[ -]sized?|freeze[ -]dried|sun[ -]ripened|(?:best|good|high)[ -]quality)\b"
 )
 _PART_OF = re.compile(
-    rf"^[^\w]*(?:\w+ly[ -])?(?:grated[ -]|fresh[ -]|the[ -])*(?:{'|'.join(sorted(PARTS))})\b"
-    rf"(?:\s*(?:and|&|\+|plus|,|/)\s*(?:\w+ly[ -])?(?:grated[ -])?(?:{'|'.join(sorted(PARTS))})\b)*"
+    rf"^[^\w]*(?:\w+ly[ -]|\w+ed[ -]|fresh[ -]|the[ -])*(?:{'|'.join(sorted(PARTS))})\b"
+    rf"(?:\s*(?:and|&|\+|plus|,|/)\s*(?:\w+ly[ -])?(?:\w+ed[ -])?(?:{'|'.join(sorted(PARTS))})\b)*"
     r"\s*(?:(?:of|from)\b|(?=\d|half\b|one\b|two\b|an?\b))"
 )
 _HEAD_WORDS = (
@@ -273,10 +274,14 @@ def _described(adjectives: list[str], clauses: Sequence[_Clause]) -> list[str]:
 
 def _with_shared_head(name: list[str], clauses: Sequence[_Clause]) -> list[str]:
     """Give "chicken" of "chicken or vegetable stock" the head that both share."""
-    if len(name) == 1 and clauses and clauses[0].before in ("or", "/", "and"):
-        other = _without_measures(clauses[0].words)
-        if len(other) > 1 and name[0] in _SHARING.get(other[-1], ()):
-            return [*name, other[-1]]
+    for clause in clauses if len(name) == 1 else ():
+        other = _without_measures(clause.words)
+        if len(other) > 1:  # "avocado, peanut, or canola oil": the first that has a head
+            if clause.before in ("or", "/", "and") and name[0] in _SHARING.get(other[-1], ()):
+                return [*name, other[-1]]
+            break
+        if clause.before not in (",", "or", "/", "and"):
+            break
     return name
 
 
