@@ -16,6 +16,7 @@ from typing import NamedTuple
 from hficma.inflection import fold, plural, singular
 from hficma.ingredient_words import (
     ADJECTIVES,
+    FUNCTION_WORDS,
     GENERIC,
     KEPT_AFTER,
     KEPT_BEFORE,
@@ -163,8 +164,8 @@ def ingredient_phrase(line: str, vocabulary: Container[str]) -> str | None:
         return found
     if is_section_head(line):
         return None
-    # "1 kohlrabi or turnip", "Jell-O® brand gelatin": another clause may name what is known.
-    for clause in _clauses(line):
+    # "1 kohlrabi (or turnip)": another clause may name what is known.
+    for clause in _clauses(line, opened=True):
         if not clause.before or clause.before in _BEFORE_NAMES:
             rest = [word for word in _without_measures(clause.words) if not _is_participle(word)]
             if (found := _known(rest, vocabulary)) is not None:
@@ -306,6 +307,6 @@ def _longest_match(name: Sequence[str], vocabulary: Container[str]) -> str | Non
     for size in range(min(MAX_NAME_WORDS, len(name)), 0, -1):
         for start in range(len(name) - size, -1, -1):
             phrase = "_".join(name[start : start + size])
-            if phrase in vocabulary:
+            if phrase in vocabulary and phrase not in FUNCTION_WORDS:
                 return phrase
     return None
