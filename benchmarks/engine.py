@@ -17,7 +17,10 @@ from hficma.artifact import write_atomically
 from hficma.benchmarks.drawn import random_bundle
 from hficma.benchmarks.engine_growth import growth_table, steepest, write_growth_plot
 from hficma.benchmarks.engine_measures import answer_table, batch_table, rerank_table
-from hficma.benchmarks.measure import environment
+from hficma.benchmarks.measure import (
+    environment,
+    torch_threads,
+)
 from hficma.benchmarks.subject import SMALLEST_SAMPLE, bundle_of, content_of
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.sample import SampleDataset
@@ -104,11 +107,10 @@ def main(
     report = _Report(threads, json_file)
     if "rerank" in parts:
         random = random_bundle(workspace, width=wide, heads=8, backbone="tiny", global_dim=wide)
-        report.show(
-            "rerank",
-            f"Re-ranking 200 candidates, d = {wide}, random weights, {threads} threads",
-            rerank_table(random, threads=threads, repeats=repeats),
-        )
+        with torch_threads(threads):
+            rows = rerank_table(random, threads=threads, repeats=repeats)
+        title = f"Re-ranking 200 candidates, d = {wide}, random weights, {threads} threads"
+        report.show("rerank", title, rows)
     if "answers" in parts or "batch" in parts:
         dataset = open_dataset(data) if data else SampleDataset(items, seed=SEED)
         trained = bundle or _bundles(workspace, report)
@@ -125,11 +127,9 @@ def main(
                 ],
             )
         if "batch" in parts:
-            report.show(
-                "batch",
-                "Photos one at a time and in batches",
-                batch_table(indexes[0], dataset, _photos(dataset, photos), threads=threads),
-            )
+            with torch_threads(threads):
+                rows = batch_table(indexes[0], dataset, _photos(dataset, photos), threads=threads)
+            report.show("batch", "Photos one at a time and in batches", rows)
     photo = cache / "engine-query.png"
     if "growth" in parts or "wide" in parts:
         cache.mkdir(parents=True, exist_ok=True)

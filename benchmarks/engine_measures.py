@@ -41,7 +41,6 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
     """
     from hficma.model import HFICMA, load_model
 
-    torch.set_num_threads(threads)
     opened = Bundle.open(bundle, threads=1)
     width, heads = opened.facts["width"], opened.facts["heads"]
     model = load_model(bundle)
@@ -191,7 +190,7 @@ def batch_table(
     """
     seconds = dict.fromkeys(("one at a time", "in batches"), 0.0)
     answers: dict[str, list[Answer]] = {name: [] for name in seconds}
-    limits = Limits(threads, "cpu")
+    limits = Limits("cpu")
     with Engine.open(index, threads=threads) as engine:
 
         def alone(asked: list[Image]) -> list[Answer]:

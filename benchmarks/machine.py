@@ -27,12 +27,10 @@ class Limits:
     """Measures the limits, a little in every round of a run.
 
     Args:
-        threads: cores that the benchmark uses.
         device: where the benchmark runs.
     """
 
-    def __init__(self, threads: int, device: str) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, device: str) -> None:
         self._device = torch.device(device)
         # On a GPU a product of this size is over before the launch is.
         self._size = GEMM_SIZE if self._device.type == "cpu" else 8 * GEMM_SIZE

@@ -27,6 +27,19 @@ NOISY = 0.15
 """A spread (interquartile range over median) beyond this is called noisy."""
 
 
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads inside the block; the number is the whole process's."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds of one thing that was measured several times."""

@@ -66,7 +66,6 @@ class Others:
         scorer: its bundle, opened with one thread.
         model: the same in torch.
         pool: where the engine's tiles run.
-        threads: of torch too.
         candidates: K.
     """
 
@@ -76,10 +75,8 @@ class Others:
         scorer: Bundle,
         model: Model,
         pool: ThreadPoolExecutor,
-        threads: int,
         candidates: int,
     ) -> None:
-        torch.set_num_threads(threads)
         self._engine, self._model, self._count = engine, model, candidates
         self._pool = pool
         if isinstance(model, HFICMA):

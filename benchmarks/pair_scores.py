@@ -13,7 +13,13 @@ import typer
 from rich.table import Table
 from torch import Tensor
 
-from hficma.benchmarks.measure import Timing, environment, interleaved, noise_warning
+from hficma.benchmarks.measure import (
+    Timing,
+    environment,
+    interleaved,
+    noise_warning,
+    torch_threads,
+)
 from hficma.benchmarks.published import multiply_adds, published_scores
 from hficma.model.fusion import CrossFusion
 from hficma.model.numerics import unit_rows
@@ -153,8 +159,12 @@ def main(
 
     Example: python -m hficma.benchmarks.pair_scores --json pair-scores.json
     """
-    if threads:
-        torch.set_num_threads(threads)
+    with torch_threads(threads or torch.get_num_threads()):
+        _report(width, heads, repeats, json_file)
+
+
+def _report(width: int, heads: int, repeats: int, json_file: Path | None) -> None:
+    """Measure every case and show it."""
     full = torch.full((100,), 20)
     real = torch.tensor(REAL_LENGTHS).repeat(20)
     cases: list[tuple[str, int, Tensor, torch.dtype]] = [

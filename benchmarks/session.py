@@ -10,7 +10,11 @@ import numpy as np
 
 from hficma.benchmarks.bag_ranks import BagRanks, BagsRanked, quality_table, rank_bags
 from hficma.benchmarks.machine import Limits, limits_table, memory_table, serving
-from hficma.benchmarks.measure import NOISY, Recorder
+from hficma.benchmarks.measure import (
+    NOISY,
+    Recorder,
+    torch_threads,
+)
 from hficma.benchmarks.options import BenchOptions
 from hficma.benchmarks.others import PUBLISHED, Others, VectorSearch, others_table
 from hficma.benchmarks.report import Table, cell_text
@@ -68,7 +72,8 @@ class Session:
         self._options, self._bundle, self._kinds, self._bags = options, bundle, kinds, bags
         self._workspace, self._progress, self._stack = workspace, progress, stack
         self.threads = options.threads or processors()
-        self._limits = Limits(self.threads, options.device)
+        stack.enter_context(torch_threads(self.threads))
+        self._limits = Limits(options.device)
         self._pool = stack.enter_context(engine_pool(self.threads))
         self._scorer = Bundle.open(
             bundle, runtime=options.runtime, device=options.device, threads=1
@@ -237,7 +242,7 @@ class Session:
 
     def _others(self, main: Engine, photos: Rounds, ranked: BagsRanked) -> Table:
         count = min(MOST_COMPARED, self._typical)
-        others = Others(main, self._scorer, self._model, self._pool, self.threads, count)
+        others = Others(main, self._scorer, self._model, self._pool, count)
         rounds = [part[: self._options.compared] for part in photos]
         self._progress.stage("others", sum(map(len, rounds)))
         rival = None

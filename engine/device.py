@@ -60,6 +60,23 @@ def memory_of(device: torch.device, gpu_memory: float | None) -> int:
     return int(torch.cuda.mem_get_info(device)[0]) // 2
 
 
+def require_whole_products() -> None:
+    """Refuse to score where the process lets torch shorten float32 products (TF32, bfloat16).
+
+    The bounds that certify an answer count on float32; the switch is the whole process's, so it is
+    not turned here.
+
+    Raises:
+        InputError: it is turned.
+    """
+    found = torch.get_float32_matmul_precision()
+    if found != "highest":
+        raise InputError(
+            f"torch's float32 matmul precision is '{found}' in this process, too short for proved "
+            "answers; call torch.set_float32_matmul_precision('highest') first"
+        )
+
+
 class DevicePrefilter(Prefilter):
     """An exact scan of a shard's vectors on the device, whatever kind its own prefilter is.
 

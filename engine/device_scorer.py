@@ -17,7 +17,7 @@ import torch
 
 from .bundle import Bundle
 from .certificate import Positions, Scores, Visit
-from .device import DeviceIndex
+from .device import DeviceIndex, require_whole_products
 from .rerank import Query, exact_products
 from .scoring import Score, Weights
 from .sides import LEVELS
@@ -40,7 +40,7 @@ class DeviceScorer:
     """
 
     def __init__(self, placed: DeviceIndex, bundle: Bundle) -> None:
-        torch.set_float32_matmul_precision("highest")
+        require_whole_products()
         self._placed = placed
         self._weights = Weights(bundle)
         self._spine = _spine(bundle, placed.device) if bundle.has_local else None

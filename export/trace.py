@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +42,7 @@ def trace(branch: Branch, path: Path) -> None:
         raise MissingDependencyError("onnx", "train", "hficma export") from error
     register_custom_op_symbolic("aten::mT", _transpose_last, OPSET)
     register_custom_op_symbolic("aten::addcmul", _add_product, OPSET)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad():
         torch.onnx.export(
             branch,
             examples,
@@ -124,17 +120,3 @@ def _name_outputs(graph: Any, ports: Ports) -> None:
             else:
                 dimension.dim_value = size
     del graph.value_info[:]  # sizes of the example, not of every input
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's deprecation notes and shape warnings off the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -80,6 +80,12 @@ class Training:
         Raises:
             TrainingError: too many steps could not be taken; the last checkpoint stays.
         """
+        # Each epoch seeds torch's own generators, which are the whole process's.
+        device = self.model.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            self._fit()
+
+    def _fit(self) -> None:
         log = Log(self.run.path, epoch=self.epoch) if self.run is not None else None
         try:
             while self.epoch < self.options.trainer.epochs:

@@ -117,9 +117,10 @@ def train_sentence_encoder(
     corpus = SentenceCorpus(recipes, tokenizer)
     if len(corpus.recipes) < 2:
         raise InputError("too little text: no two recipes have two sentences of known words each")
-    torch.manual_seed(options.seed)
     generator = np.random.default_rng(options.seed)
-    encoder = GRUSentences(torch.from_numpy(vectors.table), options.dim)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        encoder = GRUSentences(torch.from_numpy(vectors.table), options.dim)
     batch = min(options.batch, len(corpus.recipes))
     steps = options.epochs * (len(corpus.recipes) * options.pairs // batch)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=options.learning_rate)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from hficma.artifact import MANIFEST
 from hficma.errors import InputError, MissingDependencyError
 
 from .base import Array, Arrays, Execution, Graph, Runtime, prepared
@@ -33,7 +34,10 @@ class TorchRuntime(Runtime):
 
     @classmethod
     def load(cls, graph: Graph, *, device: str = "cpu", threads: int | None = None) -> Self:
-        """See the base; the number of threads is torch's own, set for the whole process."""
+        """See the base, but for `threads`: torch has one number of them for the whole process.
+
+        That is its owner's to set; `threads` is left aside.
+        """
         try:
             import torch
         except ImportError as error:
@@ -42,9 +46,8 @@ class TorchRuntime(Runtime):
             raise InputError(f"runtime torch runs fp32, not {graph.precision}")
         if device != "cpu" and not torch.cuda.is_available():
             raise InputError(f"device {device}: torch sees no CUDA device; take --device cpu")
-        if threads is not None:
-            torch.set_num_threads(threads)
-        return cls(_branches(graph.bundle)[graph.name].to(device), graph, device)
+        written = (graph.bundle / MANIFEST).read_bytes()
+        return cls(_branches(graph.bundle, written)[graph.name].to(device), graph, device)
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """See the base."""
@@ -72,7 +75,8 @@ class TorchRuntime(Runtime):
 
 
 @lru_cache(maxsize=2)
-def _branches(bundle: Path) -> dict[str, Branch]:
+def _branches(bundle: Path, written: bytes) -> dict[str, Branch]:
+    """The branches of a bundle; `written`, its manifest, tells one made anew under its name."""
     from hficma.model.branches import branches
     from hficma.model.load import load_model
 

@@ -10,6 +10,7 @@ import typer
 
 from hficma.cli.console import Bars, stdout
 from hficma.cli.lazy import LazyGroup
+from hficma.cli.quiet import quiet_exporter
 from hficma.errors import InputError
 from hficma.workspace import Workspace
 
@@ -66,6 +67,7 @@ def bench(
     tolerance: Annotated[float, typer.Option(help="Allowed with --compare.")] = 0.1,
     out: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
 ) -> None:
+    ctx.with_resource(quiet_exporter())
     if ctx.invoked_subcommand is not None:
         return
     from hficma.benchmarks.bench import BenchOptions, Report, compare_reports, run_bench

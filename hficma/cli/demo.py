@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hficma.cli.console import Bars, note, print_answer, stdout
+from hficma.cli.quiet import quiet_exporter
 from hficma.workspace import Workspace
 
 PRESET = "demo"
@@ -34,7 +35,7 @@ def demo(
 
     space = Workspace(workspace) if workspace is not None else Workspace.default()
     note("The demo's photos and recipes are synthetic: drawn by a program, to learn from quickly.")
-    with Bars() as bars:
+    with Bars() as bars, quiet_exporter():
         run = train(PRESET, data=TRAINING, run=space.new("run", PRESET), workspace=space,
                     progress=bars)  # fmt: skip
         bars.stage("compiling the branches and proving them equal")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from hficma.cli.console import Bars, note, print_json, stdout, table
+from hficma.cli.quiet import quiet_exporter
 from hficma.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -202,7 +203,7 @@ def export(
         return
     run = run or workspace.newest("run")
     name = run.name.rsplit("-", 2)[0]
-    with Bars() as bars:
+    with Bars() as bars, quiet_exporter():
         bars.stage("compiling the branches and proving them equal")
         path = export_run(
             run,
