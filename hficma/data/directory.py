@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hficma.artifact import read_manifest, verified_file
+from hficma.artifact import Manifest, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.recipe import Recipe
 from hficma.text import Vocabulary
@@ -58,7 +59,7 @@ class DatasetDirectory:
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path}: its manifest is damaged ({error!r})") from error
         self._starts = [0, *accumulate(shards)]
-        self._files = _Files(self._path)
+        self._files = _Files(self._path, manifest, len(self))
 
     @property
     def name(self) -> str:
@@ -81,7 +82,7 @@ class DatasetDirectory:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """See `__getstate__`."""
         self.__dict__.update(state)
-        self._files = _Files(self._path)
+        self._files = _Files(self._path, self._manifest, len(self))
 
     def recipe(self, index: int) -> Recipe:
         """The recipe at a position."""
@@ -172,18 +173,22 @@ class DatasetDirectory:
         return self._files.row(shard, index - self._starts[shard])
 
     def _column(self, name: str) -> list[Any]:
-        import pyarrow.parquet as pq
-
         shards = range(len(self._starts) - 1)
-        tables = (pq.read_table(self._path / shard_name(s), columns=[name]) for s in shards)
-        return [value for table in tables for value in table.column(name).to_pylist()]
+        return [value for shard in shards for value in self._files.column(shard, name)]
 
 
 class _Files:
-    """A directory's open files, opened again by each process: LMDB does not survive a fork."""
+    """A directory's open files, opened again by each process: LMDB does not survive a fork.
 
-    def __init__(self, path: Path) -> None:
+    Shards and small arrays are compared with their hashes when they are opened; of photos and
+    sentence vectors, which may be larger than the memory, the size is checked: a mapped file that
+    is shorter than what is read of it would end the process.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, recipes: int) -> None:
         self._path = path
+        self._manifest = manifest
+        self._recipes = recipes
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._forget()
@@ -211,12 +216,31 @@ class _Files:
             key = (shard, group)
             table = self._groups.get(key)
             if table is None:
-                table = self._shard(shard).read_row_group(group, use_threads=False)
+                file = self._shard(shard)
+                table = self._decoded(shard, lambda: file.read_row_group(group, use_threads=False))
                 self._groups[key] = table
                 if len(self._groups) > _CACHED_GROUPS:
                     self._groups.popitem(last=False)
         row: dict[str, Any] = table.slice(position, 1).to_pylist()[0]
         return row
+
+    def column(self, shard: int, name: str) -> list[Any]:
+        """One column of a shard."""
+        self._own()
+        with self._lock:
+            file = self._shard(shard)
+            table = self._decoded(shard, lambda: file.read(columns=[name]))
+        values: list[Any] = table.column(name).to_pylist()
+        return values
+
+    def _decoded(self, shard: int, read: Callable[[], Any]) -> Any:
+        import pyarrow as pa
+
+        try:
+            return read()
+        except (pa.ArrowException, OSError) as error:
+            path = self._path / shard_name(shard)
+            raise ArtifactError(f"{path}: cannot be read ({_one_line(error)})") from error
 
     def _group_size(self, shard: int) -> int:
         return int(self._shard(shard).metadata.row_group(0).num_rows)
@@ -227,11 +251,8 @@ class _Files:
                 import pyarrow.parquet as pq
             except ImportError as error:
                 raise MissingDependencyError("pyarrow", "data", "reading a dataset") from error
-            path = self._path / shard_name(number)
-            try:
-                self._shards[number] = pq.ParquetFile(path)
-            except (OSError, ValueError) as error:
-                raise ArtifactError(f"{path}: cannot be read ({error})") from error
+            path = verified_file(self._path, self._manifest, shard_name(number))
+            self._shards[number] = self._decoded(number, lambda: pq.ParquetFile(path))
         return self._shards[number]
 
     def photo(self, key: bytes) -> bytes | None:
@@ -239,8 +260,11 @@ class _Files:
         self._own()
         file = self._path / PHOTOS / "data.mdb"
         if self._store is None:
-            self._store = open_lmdb(self._path / PHOTOS)
-            self._store_size = whole_size(file)
+            try:
+                self._store_size = whole_size(file)
+                self._store = open_lmdb(self._path / PHOTOS)
+            except InputError as error:  # all photos are gone, not this one
+                raise ArtifactError(str(error)) from error
         try:
             size = file.stat().st_size
         except OSError as error:
@@ -256,21 +280,45 @@ class _Files:
         """How many photos each recipe has."""
         self._own()
         if self._counts is None:
-            self._counts = np.load(self._path / PHOTO_COUNTS, mmap_mode="r")
+            self._counts = self._array(PHOTO_COUNTS, np.uint8, self._recipes)
         return self._counts
 
     def title_classes(self) -> tuple[npt.NDArray[np.int32], list[str | None]]:
         """Class numbers (M,), and the classes' names."""
         self._own()
         if self._classes is None:
-            names = json.loads((self._path / CLASS_NAMES).read_text(encoding="utf-8"))
-            self._classes = (np.load(self._path / CLASSES, mmap_mode="r"), names)
+            path = verified_file(self._path, self._manifest, CLASS_NAMES)
+            names = json.loads(path.read_text(encoding="utf-8"))
+            self._classes = (self._array(CLASSES, np.int32, self._recipes), names)
         return self._classes
 
     def sentences(self, dim: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Offsets (M + 1,) and rows (S, dim) of the sentence vectors."""
         self._own()
         if self._vectors is None:
-            rows = np.memmap(self._path / SENTENCES, dtype="<f4", mode="r").reshape(-1, dim)
-            self._vectors = (np.load(self._path / SENTENCE_OFFSETS, mmap_mode="r"), rows)
+            offsets = self._array(SENTENCE_OFFSETS, np.int64, self._recipes + 1)
+            path = self._path / SENTENCES
+            size = path.stat().st_size if path.is_file() else 0
+            if size != 4 * dim * int(offsets[-1]):
+                raise ArtifactError(
+                    f"{path}: has {size:,} bytes, not the {4 * dim * int(offsets[-1]):,} that were "
+                    "written; import again"
+                )
+            rows = np.memmap(path, dtype="<f4", mode="r").reshape(-1, dim)
+            self._vectors = (offsets, rows)
         return self._vectors
+
+    def _array(self, name: str, kind: type[Any], size: int) -> npt.NDArray[Any]:
+        """Read an array whole: it has a few bytes for each recipe."""
+        path = verified_file(self._path, self._manifest, name)
+        try:
+            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ArtifactError(f"{path}: cannot be read ({_one_line(error)})") from error
+        if array.shape != (size,) or array.dtype != kind:
+            raise ArtifactError(f"{path}: holds {array.dtype} {array.shape}, not {size} values")
+        return array
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hficma.errors import InputError, MissingDependencyError
-from hficma.limits import open_regular_file
+from hficma.limits import open_regular_file, reason
 
 if TYPE_CHECKING:
     import lmdb
@@ -51,7 +51,8 @@ def open_lmdb(path: Path) -> lmdb.Environment:
                 subdir=path.is_dir(),
             )
         except (OSError, lmdb.Error) as error:
-            raise InputError(f"{path}: is no LMDB that can be opened ({error})") from error
+            text = reason(error)
+            raise InputError(f"{file}: is no LMDB that can be opened ({text})") from error
         _opened[path] = (now, environment)
         return environment
 

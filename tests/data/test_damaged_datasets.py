@@ -1,0 +1,60 @@
+"""A dataset directory whose files were cut off or changed: a line, no crash, no other recipes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hficma.artifact import read_manifest
+from hficma.data.directory import DatasetDirectory
+from hficma.data.importing import import_dataset
+from hficma.data.sources import open_source
+from hficma.errors import ArtifactError
+
+LARGE = ("sentences.f32", "photos.lmdb/data.mdb")
+"""May be larger than the memory: their size is checked, not their content."""
+
+
+def read_all(path: Path) -> None:
+    dataset = DatasetDirectory(path)
+    dataset.partitions()
+    dataset.has_photo()
+    dataset.word_vectors()
+    for index in range(len(dataset)):
+        dataset.recipe(index)
+        dataset.jpeg(index)
+        dataset.sentence_vectors(index)
+
+
+@pytest.fixture
+def dataset(layers: Path, tmp_path: Path) -> Path:
+    import_dataset(open_source(str(layers)), tmp_path / "out", class_names=["ramen"])
+    read_all(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_every_file_cut_off_changed_or_missing(dataset: Path, tmp_path: Path) -> None:
+    """Arrow, numpy and LMDB each have their own way to fail, some of them by SIGBUS."""
+    names = set(read_manifest(dataset, kind="dataset").files) - {"left_out.txt"}
+    assert names >= {*LARGE, "recipes-00000.parquet", "photo_counts.npy", "classes.npy"}
+    for name in sorted(names):
+        size = (dataset / name).stat().st_size
+        damages = ["missing", "cut", "half", *([] if name in LARGE else ["flipped"])]
+        for damage in damages:
+            copy = shutil.copytree(dataset, tmp_path / f"{name.replace('/', '-')}-{damage}")
+            file = copy / name
+            if damage == "missing":
+                file.unlink()
+            elif damage == "flipped":
+                content = bytearray(file.read_bytes())
+                content[size // 2] ^= 1
+                file.write_bytes(content)
+            else:
+                os.truncate(file, size - 1 if damage == "cut" else size // 2)
+            with pytest.raises(ArtifactError) as caught:
+                read_all(copy)
+            assert Path(name).name in str(caught.value), damage
+            assert "\n" not in str(caught.value)
