@@ -20,7 +20,8 @@ ORIENTATION = 0x0112
 """EXIF's tag."""
 
 SEGMENTS = 100_000
-"""Segments of a JPEG; a photo has about 20, with a long ICC profile or XMP some hundred."""
+"""Segments of a JPEG, chunks of a PNG; a photo has about 20, a long one in small pieces some
+thousand."""
 
 _HEIC_BRANDS = {
     b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
@@ -83,6 +84,7 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
 
 Of a run of fill bytes 0xFF it matches the last, so that a long run costs one pass.
 """
+_PNG_ESSENTIAL = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -227,6 +229,20 @@ def _orientation(exif: bytes, xmp: bytes) -> int:
     if value is None and (found := _XMP_ORIENTATION.search(xmp)):
         value = int(found[1])
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def essential_png(content: bytes) -> bytes:
+    """Return a PNG without texts, profiles and frames: what its pixels and their turning need."""
+    parts, position = [content[:8]], 8
+    for _ in range(SEGMENTS):
+        kind = content[position + 4 : position + 8]
+        end = position + 12 + int.from_bytes(content[position : position + 4], "big")
+        if kind in _PNG_ESSENTIAL:
+            parts.append(content[position:end])
+        position = end
+        if kind == b"IEND" or position >= len(content):
+            return b"".join(parts)
+    return content
 
 
 def _brands(content: bytes) -> set[bytes]:

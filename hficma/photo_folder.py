@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hficma.errors import InputError
-from hficma.limits import printable_path, reason
+from hficma.limits import printable_path
 
 
 class PhotoFolder(NamedTuple):
     """What a folder holds that may be photos."""
 
     files: tuple[Path, ...]
-    """Every file of the folder and its subfolders, in the order of their paths. Names tell
-    nothing: what is no photo is named when it is read."""
+    """Every file of the folder and its subfolders, in the order of their paths; subfolders that
+    cannot be entered too. Names tell nothing: what is no photo is named when it is read."""
     hidden: int
     """Files and folders whose names begin with a dot (`.DS_Store`, `._IMG_1.JPG`): not among
     them."""
@@ -25,13 +25,18 @@ def photo_folder(folder: Path) -> PhotoFolder:
     """List a folder's files and those of its subfolders; links to folders are not entered.
 
     Raises:
-        InputError: no such folder, one that cannot be read, or no file in it.
+        InputError: no such folder, or no file in it.
     """
     if not folder.is_dir():
         raise InputError(f"{printable_path(folder)}: is no folder; give a folder of photos")
     files: list[Path] = []
     hidden = 0
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
+
+    def unread(error: OSError) -> None:
+        # A folder that may not be entered: reading it as a photo will say so.
+        files.append(Path(error.filename))
+
+    for parent, folders, names in os.walk(folder, onerror=unread):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         shown = [name for name in (*names, *links) if not name.startswith(".")]
         files.extend(Path(parent, name) for name in shown)
@@ -42,9 +47,3 @@ def photo_folder(folder: Path) -> PhotoFolder:
         passed = f" but {hidden} hidden ones" if hidden else ""
         raise InputError(f"{printable_path(folder)}: holds no file{passed}")
     return PhotoFolder(tuple(sorted(files)), hidden)
-
-
-def _refuse(error: OSError) -> None:
-    raise InputError(
-        f"{printable_path(error.filename)}: cannot be read ({reason(error)})"
-    ) from error

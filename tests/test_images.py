@@ -47,7 +47,6 @@ from tests.photo_zoo import (
     noise,
     of_many_scans,
     on_its_side,
-    png,
     special_files,
 )
 
@@ -150,12 +149,17 @@ def test_a_jpeg_of_segments_only_ends() -> None:
 
 
 def test_parsers_in_python_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks without end keep Pillow's own loops busy, not its decoders."""
+    """Blocks without end keep Pillow's own loops busy, not its decoders."""
     monkeypatch.setattr(image_decoding._CountedReads, "_left", 1000)
     assert decode_photo(PNG, name="plain.png").size == (64, 48)
-    chunks = png(9, 9, bytes(9 * 28), extra=chunk(b"abCd", b"") * 1000)
+    comments = b"GIF89a\1\0\1\0\0\0\0" + (b"\x21\xfe" + b"\1a" * 200 + b"\0") * 10
     with pytest.raises(InputError, match="pieces"):
-        decode_photo(chunks, name="chunks.png")
+        decode_photo(comments, name="comments.gif")
+    # Chunks that no pixel needs are left out before the parser is asked again.
+    extra = chunk(b"abCd", b"") * 1000
+    assert decode_photo(PNG[:33] + extra + PNG[33:], name="chunks.png").size == (64, 48)
+    with pytest.raises(InputError, match="pieces"):
+        decode_photo(PNG[:33] + chunk(b"IDAT", b"") * 1000 + PNG[33:], name="chunks.png")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -86,6 +87,25 @@ def test_search_of_a_folder_without_photos_fails(
     assert [json.loads(line)["error"] for line in ended.out.splitlines()]
     assert "0 answered, 2 could not be read, 1 hidden passed over" in ended.err
     assert "holds no photo that can be read" in ended.err
+
+
+def test_a_folder_that_may_not_be_entered_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends itself, not the others; root may enter all, so its refusal is made here."""
+    for name in ("closed/a.jpg", "open/b.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(JPEG)
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if os.path.basename(path) == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    names = [str(path.relative_to(tmp_path)) for path in photo_folder(tmp_path).files]
+    assert names == ["closed", "open/b.jpg"]
 
 
 def test_names_of_any_bytes_are_answered(
