@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hficma.metrics import RECALLS
+from hficma.metrics import RECALLS, recall_interval
 
 RESAMPLES = 2_000
 LEVEL = 0.95
@@ -46,6 +46,9 @@ def estimates(found: Ranks, baseline: Ranks | None = None, *, seed: int = 0) -> 
             **_interval(value, spread),
             "seeds": [float(one) for one in function(found)],
         }
+        if value in (0.0, 100.0) and name != "medR":
+            # Resampling queries that all agree never finds the one that would not.
+            record["low"], record["high"] = recall_interval(value, queries)
         if baseline is not None:
             other = _resampled(function, baseline, draws)
             difference = value - float(function(baseline).mean())

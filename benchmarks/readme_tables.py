@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hficma.benchmarks.report import Report, Row, Table, cell_text
-from hficma.metrics import DIRECTIONS
+from hficma.benchmarks.measure import NOISY
+from hficma.benchmarks.report import Column, Figure, Report, Row, Table, cell_text
+from hficma.metrics import DIRECTIONS, figure_text, recall_interval
 
 Record = Mapping[str, Any]
 SHOWN_STAGES = 4
@@ -38,6 +39,7 @@ def search(record: Record) -> list[str]:
     report = Report.parse(record)
     choices, others = report.table("choices"), report.table("others")
     assert choices is not None
+    noisy = [note for note in report.notes if note.startswith("noisy")]
     lines = [f"**A search**: {report.title}. {_items(report)}", ""]
     first = choices.rows[0].name.rpartition(", ")[0]
     typical = str(record["options"]["typical"])
@@ -46,13 +48,19 @@ def search(record: Record) -> list[str]:
         for row in choices.rows
         if row.name.startswith(f"{first}, ") or row.name.split()[-2] == typical
     ]
-    lines += _figures(choices, rows, ("p50", "p99", "r10", "agreement", "certified"))
+    # Queries of the rounds; the 99th percentile of so few is the slowest one or two.
+    asked = int(record["options"]["rounds"]) * int(record["options"]["queries_a_round"])
+    asked = min(asked, *record["options"]["sizes"])
+    lines += _figures(choices, rows, ("p50", "r10", "agreement", "certified"), asked)
+    lines += ["", f"{asked:,} photos asked; [95 %] over them; ±: rounds moved by over 15 %."]
     if (stages := report.table("stages-photo")) is not None:
         lines += ["", _stages(stages, typical)]
     if others is not None:
         lines += ["", f"Against others: {others.note.split('.')[0]}.", ""]
-        lines += _figures(others, others.rows, ("p50", "rerank", "times", "R@10"))
-    lines += [f"\nNote: {note}." for note in report.notes if note.startswith("noisy")]
+        # A ratio of two times hides what each is worth: where the machine was noisy, only those.
+        shown = ("p50", "rerank", "R@10") if noisy else ("p50", "rerank", "times", "R@10")
+        lines += _figures(others, others.rows, shown, int(record["options"]["exact_queries"]))
+    lines += [f"\nNote: {note.partition(';')[0]}; ratios of times are left out." for note in noisy]
     return lines
 
 
@@ -62,11 +70,26 @@ def _items(report: Report) -> str:
     return " ".join(f"{note[0].upper()}{note[1:]}." for note in notes)
 
 
-def _figures(table: Table, rows: Sequence[Row], keys: Sequence[str]) -> Iterator[str]:
-    """Some columns of a report's table."""
+def _figures(table: Table, rows: Sequence[Row], keys: Sequence[str], queries: int) -> Iterator[str]:
+    """Some columns of a report's table, recalls of one bag with their interval over queries."""
     columns = [column for column in table.columns if column.key in keys]
-    cells = [[row.name, *(cell_text(row.cells.get(c.key), c) for c in columns)] for row in rows]
+    cells = [
+        [row.name, *(_cell(row.cells.get(c.key), c, queries) for c in columns)] for row in rows
+    ]
     return markdown([table.first, *(column.label for column in columns)], cells)
+
+
+def _cell(figure: Figure | None, column: Column, queries: int) -> str:
+    if figure is None:
+        return ""
+    if column.key in ("r10", "R@10") and figure.spread is None and figure.upto is None:
+        return figure_text(figure.value, recall_interval(figure.value, queries))
+    return cell_text(figure, column) + noise_mark(figure.noise)
+
+
+def noise_mark(spread: float) -> str:
+    """What a figure must carry that moved too much to be taken at its word."""
+    return f" ± {100 * spread:.0f} %" if spread > NOISY else ""
 
 
 def _stages(table: Table, candidates: str) -> str:
@@ -74,7 +97,8 @@ def _stages(table: Table, candidates: str) -> str:
     times = {row.name: cell.value for row in table.rows if (cell := row.cells["p50"])}
     total = times.pop("total")
     longest = sorted(times, key=lambda name: -times[name])[:SHOWN_STAGES]
-    parts = ", ".join(f"{name} {times[name]:.1f}" for name in longest)
+    spreads = {row.name: cell.noise for row in table.rows if (cell := row.cells["p50"])}
+    parts = ", ".join(f"{name} {times[name]:.1f}{noise_mark(spreads[name])}" for name in longest)
     return f"Of {total:.1f} ms with {candidates} candidates: {parts}."
 
 
@@ -84,10 +108,10 @@ def pair(record: Record) -> list[str]:
     rows = [
         [
             row["form"] if row["form"] == "published" else f"`{row['form']}`",
-            f"{row['milliseconds']:.2f}",
+            f"{row['milliseconds']:.2f}{noise_mark(row['spread'])}",
             f"{row['multiply_adds']:.0f}",
             f"{100 * row['gemm_share']:.0f} %",
-            f"{row['ratio']:.1f}",
+            _ratio(row["ratio"], row["spread"], case["rows"][0]["spread"]),
             "" if row["form"] == "published" else f"{row['kept_kb']:,.0f} KB",
         ]
         for row in case["rows"]
@@ -107,9 +131,14 @@ def pair(record: Record) -> list[str]:
             fastest = found["rows"][-1]
             said += (
                 f" At real lengths, about nine ingredients, `{fastest['form']}` take "
-                f"{fastest['milliseconds']:.2f} ms."
+                f"{fastest['milliseconds']:.2f}{noise_mark(fastest['spread'])} ms."
             )
     return [*lines, said]
+
+
+def _ratio(ratio: float, *spreads: float) -> str:
+    """How many times faster; nothing where either time moved too much to tell."""
+    return "" if max(spreads) > NOISY else f"{ratio:.1f}"
 
 
 def training_step(record: Record) -> list[str]:
@@ -122,10 +151,16 @@ def training_step(record: Record) -> list[str]:
         for name, one in figures.items()
     ]  # fmt: skip
     return [
-        f"**A training step**, forward and backward over all pairs, d = {record['width']}:",
+        f"**A training step**, forward and backward over all pairs, d = {record['width']}; the "
+        f"median of {_runs(figures)}:",
         "",
         *markdown(("step", "seconds", "peak MB", "of the published"), rows),
     ]
+
+
+def _runs(figures: Mapping[str, Any]) -> str:
+    counts = sorted({len(one["runs"]) for one in figures.values()})
+    return "one run each" if counts == [1] else f"{counts[0]} runs each"
 
 
 def branches(record: Record) -> list[str]:
@@ -134,7 +169,8 @@ def branches(record: Record) -> list[str]:
     by_branch: dict[str, dict[str, str]] = {}
     for row in record["rows"]:
         cells = by_branch.setdefault(row["branch"], {})
-        cells[f"{row['runtime']} {row['precision']}"] = f"{row['milliseconds']:.1f}"
+        mark = noise_mark(row["spread"])
+        cells[f"{row['runtime']} {row['precision']}"] = f"{row['milliseconds']:.1f}{mark}"
     model = record["model"]
     rows = [[name, *(cells.get(way, "") for way in ways)] for name, cells in by_branch.items()]
     sizes = ", ".join(f"{size:.0f} MB in {name}" for name, size in record["graphs_mb"].items())
@@ -171,8 +207,8 @@ def engine(record: Record) -> list[str]:
         rows = [
             [
                 row["what"],
-                _short(row["ms"]),
-                f"{row['ratio']:.1f}",
+                _short(row["ms"]) + noise_mark(row["spread"]),
+                _ratio(row["ratio"], row["spread"]),
                 f"{100 * row['gemm_share']:.0f}",
             ]
             for row in tables["rerank"]["rows"]

@@ -158,7 +158,8 @@ def sweep_table(
         rows.append(Row(name=name, cells={**percentiles(recorder, name), **cells}))
     asked = "Photos, from a file's bytes" if truth_of.query_role == "image" else "Recipes"
     note = (
-        f"{asked} to ten answers with their records, one at a time. The same answers are timed "
+        f"{asked} to ten answers with their records, one at a time, "
+        f"{len(next(iter(outcomes.values())).hit):,} of them. The same answers are timed "
         "and judged. The truth is scoring on until all ten ranks are proved, which took "
         f"{scored:,} of {truth_of.index.count:,} items at the median. agree: of the ten, how "
         "many are the truth's; best found: the best of the truth is among them; certified: ranks "
