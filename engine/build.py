@@ -19,7 +19,7 @@ from hficma.workspace import recorded_path
 from .bundle import Bundle
 from .index import SHARDS, IndexFacts, Of, write_index_manifest
 from .pipeline import OnBad, Progress, average_tokens, encoded_batches, fingerprint
-from .prefilter import check_factory, default_factory
+from .prefilter_factory import check_factory, default_factory
 from .sides import LEVELS, PRECISIONS, Level, Precision
 from .source import Indexed, Source
 from .storage import default_level

@@ -53,6 +53,14 @@ class Batch(NamedTuple):
     sides: Sides | None
     """At the index's level; None without a local part."""
 
+    def finite(self) -> npt.NDArray[np.bool_]:
+        """Which items have no NaN or infinity in what is stored of them, (N,)."""
+        arrays = [self.vectors, *(self.sides.arrays.values() if self.sides is not None else ())]
+        kept = np.ones(len(self.vectors), dtype=np.bool_)
+        for array in arrays:
+            kept &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        return kept
+
     def selected(self, places: npt.NDArray[np.int64]) -> Batch:
         """The items at some places."""
         sides = self.sides

@@ -8,7 +8,6 @@ vector is kept, so that answers can be certified. IVF and HNSW skip items: no bo
 from __future__ import annotations
 
 import math
-import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.errors import ArtifactError
 
 from .certificate import dot_error
 from .checks import CheckedFile
+from .prefilter_factory import import_faiss, smaller, trainable_index
 from .ragged import Rows, whole_rows
 
 FILE = "prefilter.faiss"
 TRAINING_VECTORS = 100_000
 CHUNK = 8192
-FLAT_LIMIT = 20_000
-"""Above this many items the default is SQfp16: half the bytes of Flat, the same recall."""
 
 PROBED_LISTS = 8
 """IVF looks into at least this many lists,"""
@@ -75,21 +73,6 @@ class PrefilterFacts:
         return stored + dot_error(len(query), norm, self.largest_norm + self.error_norm)
 
 
-def default_factory(count: int | None) -> str:
-    """The prefilter for an index of `count` items, None for unknown: one that can certify."""
-    return "Flat" if count is not None and count <= FLAT_LIMIT else "SQfp16"
-
-
-def check_factory(spec: str, width: int) -> None:
-    """Refuse a factory string that FAISS does not know.
-
-    Raises:
-        InputError: naming it.
-    """
-    if spec != "Flat":
-        _empty_index(spec, width, 1000)
-
-
 def build_prefilter(vectors: Vectors, spec: str, folder: Path) -> PrefilterFacts:
     """Make the prefilter of a shard.
 
@@ -103,12 +86,10 @@ def build_prefilter(vectors: Vectors, spec: str, folder: Path) -> PrefilterFacts
     for start in range(0, len(vectors), CHUNK):
         norms = np.linalg.norm(vectors[start : start + CHUNK].astype(np.float64), axis=1)
         largest = max(largest, float(norms.max()))
-    if spec == "Flat":
+    spec, index = _trained(vectors, spec)
+    if index is None:
         return PrefilterFacts(factory=spec, bounded=True, largest_norm=_up(largest))
-    faiss = _faiss()
-    index = _empty_index(spec, vectors.shape[1], len(vectors))
-    step = max(1, len(vectors) // TRAINING_VECTORS)
-    index.train(np.ascontiguousarray(vectors[::step]))
+    faiss = import_faiss()
     for start in range(0, len(vectors), CHUNK):
         index.add(np.ascontiguousarray(vectors[start : start + CHUNK]))
     # FAISS's own writer hides why a file could not be written.
@@ -123,6 +104,21 @@ def build_prefilter(vectors: Vectors, spec: str, folder: Path) -> PrefilterFacts
         error_norm=_up(error_norm),
         error_entry=_up(error_entry),
     )
+
+
+def _trained(vectors: Vectors, spec: str) -> tuple[str, Any]:
+    """An empty FAISS index that was trained on the vectors, and its kind; None for Flat."""
+    count, width = vectors.shape
+    taken, index = trainable_index(spec, width, count)
+    step = max(1, count // TRAINING_VECTORS)
+    try:
+        if index is not None:
+            index.train(np.ascontiguousarray(vectors[::step]))
+    except RuntimeError as error:  # a kind whose needs are not known before
+        taken, index = smaller(spec, count, width, str(error).strip().splitlines()[-1][-200:])
+        if index is not None:
+            index.train(np.ascontiguousarray(vectors[::step]))
+    return taken, index
 
 
 class Prefilter:
@@ -171,8 +167,9 @@ class Prefilter:
             return [nothing] * len(queries)
         if self._index is None:
             if allowed is None and len(queries) > 1:
-                scores, positions = _faiss().knn(
-                    queries, whole_rows(self._vectors), count, metric=_faiss().METRIC_INNER_PRODUCT
+                faiss = import_faiss()
+                scores, positions = faiss.knn(
+                    queries, whole_rows(self._vectors), count, metric=faiss.METRIC_INNER_PRODUCT
                 )
                 return [Found(*pair) for pair in zip(positions, scores, strict=True)]
             return [self._scan(query, count, allowed) for query in queries]
@@ -193,7 +190,7 @@ class Prefilter:
 
     def scores(self, query: Vectors) -> Vectors:
         """g of all items (N,) from the exact vectors, within `rounding`."""
-        faiss = _faiss()
+        faiss = import_faiss()
         vectors = whole_rows(self._vectors)
         count, width = vectors.shape
         query = np.ascontiguousarray(query)
@@ -219,7 +216,7 @@ class Prefilter:
         return Found(positions[order], scores[order])
 
     def _parameters(self, index: Any, count: int, allowed: Mask | None) -> Any:
-        faiss = _faiss()
+        faiss = import_faiss()
         index = faiss.downcast_index(index)
         if isinstance(index, faiss.IndexPreTransform):
             inner = self._parameters(index.index, count, allowed)
@@ -240,7 +237,7 @@ def _read_index(file: CheckedFile, count: int, width: int) -> Any:
 
     The file's bytes must outlive it.
     """
-    faiss = _faiss()
+    faiss = import_faiss()
     reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(file.content), len(file.content))
     try:
         index = faiss.read_index(reader, faiss.IO_FLAG_MMAP_IFC)
@@ -249,22 +246,6 @@ def _read_index(file: CheckedFile, count: int, width: int) -> Any:
     if (index.ntotal, index.d) != (count, width) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise ArtifactError(f"{file.path}: holds other vectors than its shard; make it again")
     return index
-
-
-def _empty_index(spec: str, width: int, count: int) -> Any:
-    faiss = _faiss()
-    lists = max(1, min(int(4 * math.sqrt(count)), count // 39))
-    full = re.sub(r"\bIVF(?=,|$)", f"IVF{lists}", re.sub(r"\bHNSW(?=,|$)", "HNSW32", spec))
-    if full.startswith("IVF") and "," not in full:
-        full += ",Flat"
-    full = re.sub(r"\bSQ16\b", "SQfp16", full)
-    try:
-        return faiss.index_factory(width, full, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise InputError(
-            f"prefilter {spec!r}: FAISS knows no such index; "
-            "take Flat, SQfp16, SQ8, IVF,SQ8, HNSW or another factory string"
-        ) from error
 
 
 def _stored_error(index: Any, vectors: Vectors) -> tuple[float, float]:
@@ -280,11 +261,3 @@ def _stored_error(index: Any, vectors: Vectors) -> tuple[float, float]:
 def _up(value: float) -> float:
     """A little more, so that a bound survives its own rounding."""
     return value * (1.0 + 1e-9)
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingDependencyError("faiss", "cpu", "searching an index") from error
-    return faiss

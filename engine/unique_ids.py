@@ -62,16 +62,17 @@ class UniqueIds:
             else:
                 self._fresh.add(recipe.id)
                 continue
-            message = (
-                f"{recipe.id} ({recipe.title!r}): {reason}"
-                if recipe.title
-                else (f"{recipe.id}: {reason}")
-            )
-            if self._strict:
-                raise InputError(message)
-            self._on_bad(message)
+            self.refuse(recipe, reason)
             mask[place] = False
         return mask
+
+    def refuse(self, recipe: Recipe, reason: str) -> None:
+        """Leave an item out and tell why, or raise where bad items are errors."""
+        title = f" ({recipe.title!r})" if recipe.title else ""
+        message = f"{recipe.id}{title}: {reason}"
+        if self._strict:
+            raise InputError(message)
+        self._on_bad(message)
 
     def shard_done(self, shard: Path) -> None:
         """Know a finished shard's ids by their hashes from now on."""

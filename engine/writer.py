@@ -22,6 +22,7 @@ from .bundle import Bundle
 from .index import KIND, SHARDS, IndexFacts, files_by_shard, other_model, write_index_manifest
 from .merging import runs_to_merge, tail_to_merge
 from .pipeline import OnBad, Progress, encoded_batches
+from .prefilter_factory import check_factory
 from .shard import Shard
 from .source import Indexed, Source
 from .unique_ids import UniqueIds
@@ -106,6 +107,7 @@ class IndexWriter(Closing):
         facts = self._facts
         if opened.model_id != facts.model_id:
             raise other_model(self._path, facts, opened)
+        check_factory(facts.prefilter, opened.facts["global_dim"])
         source = Source(dataset, facts.shard_items)
         names: list[str] = []
         added = stop = 0

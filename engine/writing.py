@@ -108,11 +108,15 @@ def write_batches(
         writer: of the shard.
         batches: encoded items.
         first_number: number of the dataset's first item.
-        unique: passes over items whose id is taken.
+        unique: passes over items whose id is taken, and names those that are no numbers.
         advance: told how far in the dataset the writing is.
     """
     for batch in batches:
-        kept = unique.kept(batch.recipes)
+        finite = batch.finite()
+        for place in np.flatnonzero(~finite).tolist():
+            unique.refuse(batch.recipes[place], "the model makes no finite numbers of it")
+        kept = finite.copy()
+        kept[finite] = unique.kept([batch.recipes[place] for place in np.flatnonzero(finite)])
         part = batch if kept.all() else batch.selected(np.flatnonzero(kept))
         writer.append(part.positions + first_number, part.recipes, part.vectors, part.sides)
         advance(int(batch.positions[-1]) + 1)

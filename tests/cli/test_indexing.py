@@ -56,6 +56,25 @@ def test_unfinished_work_is_taken_up_or_kept(
     assert [path.name for path in indexes.iterdir()] == [named.name]
 
 
+def test_a_prefilter_that_few_items_cannot_train(
+    hficma: Hficma, home: Path, recipes: Path, tmp_path: Path
+) -> None:
+    """FAISS's refusal, a page of C++, ended the command after everything was encoded."""
+    bundle, index = next((home / "bundles").iterdir()), tmp_path / "index"
+    make = ("index", "--bundle", bundle, "--data", recipes, "--prefilter")
+    ended = hficma(*make, "IVF4,PQ3", "--out", index)
+    assert ended.code == 0, ended.err
+    assert "prefilter IVF4,PQ3: 6 items are too few" in ended.err
+    assert "clustering" not in ended.err
+    soup = write_recipes(tmp_path / "soup.jsonl", {"title": "Soup", "ingredients": ["salt"]})
+    ended = hficma("index", "add", "--index", index, "--data", soup)
+    assert ended.code == 0, ended.err
+    assert "1 added" in ended.out
+    ended = hficma(*make, "PQ4", "--out", tmp_path / "other")
+    assert ended.code == 2
+    assert "PQ4" in ended.err
+
+
 def moved(home: Path, to: Path, *, index: str = "recipes") -> Path:
     """A copy of a workspace at another place, and its index there."""
     shutil.copytree(home, to, copy_function=shutil.copyfile)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hficma.engine import Engine, build_index, index_info, verify_index
+from hficma.engine import Bundle, Engine, build_index, index_info, verify_index
+from hficma.engine.encode import Encoded, encode
 from hficma.engine.index import Index
 from hficma.engine.shard import ShardWriter
 from hficma.errors import ArtifactError, InputError
@@ -145,6 +148,39 @@ def test_an_id_enters_once(adamine_bundle: Path, tmp_path: Path) -> None:
     build_index(adamine_bundle, Twice(20), tmp_path / "i", shard_items=5, on_bad=told.append)
     assert ids(tmp_path / "i") == [f"r{i}" for i in range(7)]
     assert len(told) == 13
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["vectors", "tokens"])
+def test_items_that_are_no_numbers_are_left_out(
+    hf_icma_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    value: float,
+) -> None:
+    """A NaN is neither below nor above any score: one such item would spoil every answer. An
+    encoder in a narrow precision can overflow for one recipe among thousands."""
+
+    def overflowing(bundle: Bundle, contents: list[object]) -> Encoded:
+        encoded = encode(bundle, contents)  # type: ignore[arg-type]
+        assert encoded.sides is not None
+        array = encoded.vectors if where == "vectors" else encoded.sides.arrays["tokens"]
+        array = np.array(array)
+        array[2].flat[3] = value
+        if where == "vectors":
+            return encoded._replace(vectors=array)
+        return encoded._replace(sides=encoded.sides._replace(arrays={"tokens": array}))
+
+    monkeypatch.setattr("hficma.engine.pipeline.encode", overflowing)
+    told: list[str] = []
+    data, out = NoiseDataset(6), tmp_path / "i"
+    build_index(hf_icma_bundle, data, out, keep="projections", on_bad=told.append)
+    assert ids(out) == ["r0", "r1", "r3", "r4", "r5"]
+    assert len(told) == 1
+    assert re.match(r"r2 \(.*\): the model makes no finite numbers of it", told[0])
+    with pytest.raises(InputError, match="no finite numbers"):
+        build_index(hf_icma_bundle, data, tmp_path / "strict", strict=True)
 
 
 def test_nothing_usable_is_an_error(adamine_bundle: Path, tmp_path: Path) -> None:

@@ -15,23 +15,22 @@ from hficma.engine.prefilter import (
     FILE,
     Prefilter,
     build_prefilter,
-    check_factory,
-    default_factory,
 )
+from hficma.engine.prefilter_factory import check_factory, default_factory
 from hficma.errors import InputError
 
 BOUNDED = ("Flat", "SQfp16", "SQ8", "SQ4")
 SKIPPING = ("IVF,SQ8", "IVF4,Flat", "HNSW", "HNSW8", "PCA6,IVF4,SQ8", "PQ4x4fs", "SQ4,RFlat")
 
 
-def make_vectors(count: int = 300, width: int = 12, seed: int = 0) -> np.ndarray:
+def make_vectors(count: int = 630, width: int = 12, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32) * 3
 
 
 def opened(vectors: np.ndarray, spec: str, folder: Path) -> Prefilter:
     facts = build_prefilter(vectors, spec, folder)
     file = None
-    if spec != "Flat":
+    if facts.factory != "Flat":
         path = folder / FILE
         file = CheckedFile(open_bytes(path, path.stat().st_size), None, None, Verified())
     return Prefilter(facts, vectors, file)
@@ -112,3 +111,63 @@ def test_defaults_can_certify(tmp_path: Path) -> None:
     for count in (10, 100_000, 10_000_000):
         facts = build_prefilter(make_vectors(20), default_factory(count), tmp_path)
         assert facts.bounded
+
+
+@pytest.mark.parametrize(
+    ("spec", "count", "taken"),
+    [
+        ("IVF16,Flat", 3, "Flat"),
+        ("IVF4096,SQ8", 300, "Flat"),
+        ("PQ4", 200, "Flat"),
+        ("PQ4x4fs", 300, "Flat"),
+        ("OPQ4,PQ4", 200, "Flat"),  # FAISS writes outside its memory
+        ("PCA6,Flat", 7, "Flat"),
+        ("IVF,SQ8", 1, "Flat"),
+        ("HNSW32_PQ4", 100, "Flat"),
+        ("RQ2x4", 100, "Flat"),
+        ("NSG8", 50, "Flat"),
+        ("SQ8", 1, "SQ8"),
+        ("HNSW", 1, "HNSW"),
+        ("IVF16,Flat", 700, "IVF16,Flat"),
+        ("IVF,SQ8", 100, "IVF,SQ8"),
+    ],
+)
+def test_items_too_few_to_train_take_another_kind(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    spec: str,
+    count: int,
+    taken: str,
+) -> None:
+    """FAISS ended the command with a page of C++ after everything was encoded, or warned of each
+    clustering on stderr."""
+    vectors = make_vectors(count)
+    with caplog.at_level("WARNING", logger="hficma"):
+        prefilter = opened(vectors, spec, tmp_path)
+    assert prefilter.facts.factory == taken
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == (taken != spec)
+    assert all(f"prefilter {spec}: {count} item" in line and taken in line for line in said)
+    assert len(prefilter.top(vectors[:1], 5, None)[0].positions) == min(5, count)
+    assert capfd.readouterr().err == ""
+
+
+def test_large_shards_are_trained_on_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A scan of a large shard would be slow, so few points a centroid must do there."""
+    monkeypatch.setattr("hficma.engine.prefilter_factory.FLAT_LIMIT", 50)
+    assert opened(make_vectors(60), "IVF16,Flat", tmp_path).facts.factory == "IVF16,Flat"
+    assert opened(make_vectors(60), "PQ4x4", tmp_path).facts.factory == "PQ4x4"
+    assert opened(make_vectors(60), "IVF64,Flat", tmp_path).facts.factory == "SQfp16"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_width_that_does_not_divide_is_said_before_anything_is_encoded() -> None:
+    """With FAISS's own reason, in one line."""
+    with pytest.raises(InputError, match=r"PQ16.*vectors of 20 numbers.*multiple") as caught:
+        check_factory("PQ16", 20)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="numbers its items itself"):
+        check_factory("IDMap,Flat", 8)
