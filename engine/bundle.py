@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,9 +18,11 @@ from .bundle_facts import check_bundle_facts
 from .reference import REFERENCE, read_reference
 from .runtimes import RUNTIMES, Array, Arrays, Execution, Graph, Port, Runtime, runtime
 from .runtimes.auto import Choice, choose
-from .runtimes.onnx_file import refuse_external_data
+from .runtimes.onnx_sizes import check_graph
 
 VOCABULARY = "vocabulary.json"
+
+_log = logging.getLogger("hficma")
 
 
 class Bundle(Closing):
@@ -148,13 +151,14 @@ class Bundle(Closing):
         files = record["precisions"]
         if precision is None:
             precision = self.precision if self.precision in files else "fp32"
+            if precision != self.precision and (name, precision) not in self._graphs:
+                _log.info("graph %s has no %s: it runs in fp32", name, self.precision)
         if (name, precision) in self._graphs:
             return self._graphs[name, precision]  # a file is hashed once, not at every use
         if precision not in files:
             raise ArtifactError(f"{self.path}: graph {name} was not exported in {precision}")
         file = verified_file(self.path, self.manifest, files[precision])
-        refuse_external_data(file)
-        self._graphs[name, precision] = Graph(
+        graph = Graph(
             name=name,
             precision=precision,
             file=file,
@@ -163,7 +167,9 @@ class Bundle(Closing):
             inputs=_ports(record["inputs"]),
             outputs=_ports(record["outputs"]),
         )
-        return self._graphs[name, precision]
+        check_graph(graph)
+        self._graphs[name, precision] = graph
+        return graph
 
     def runtime(self, name: str) -> Runtime:
         """The loaded graph of a name; loads and warms it at the first call."""

@@ -15,6 +15,9 @@ import numpy.typing as npt
 
 from hficma import ingredients, ingredients_1
 from hficma.errors import ArtifactError, InputError
+from hficma.json_fields import Fields, integer, strict_json
+from hficma.json_fields import text as text_of
+from hficma.limits import MEGABYTE, read_regular_file
 from hficma.recipe import Recipe
 from hficma.words import sentences as sentences
 from hficma.words import words as words
@@ -56,6 +59,10 @@ class TextConfig:
     def from_json(cls, record: Mapping[str, Any]) -> TextConfig:
         """Read what `to_json` wrote, or what was written before there was a choice of rules."""
         return cls(**{"reader": 1, **record})
+
+
+VOCABULARY_BYTES = 200 * MEGABYTE
+"""A vocabulary's file; a million words take 15 MB."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +115,21 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read a vocabulary that `save` wrote."""
+        """Read a vocabulary that `save` wrote.
+
+        Raises:
+            ArtifactError: no such file, too long, or anything but words and their counts.
+        """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(tuple(content["words"]), tuple(content["counts"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            fields = Fields(
+                strict_json(read_regular_file(path, limit=VOCABULARY_BYTES, what=f"a {path.name}")),
+                "it",
+                ("words", "counts"),
+            )
+            words = tuple(text_of(word, "a word") for word in fields.sequence("words"))
+            counts = tuple(integer(count, "a count") for count in fields.sequence("counts"))
+            return cls(words, counts)
+        except (InputError, ValueError) as error:
             raise ArtifactError(f"{path}: is no vocabulary ({error})") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import platform
 import time
@@ -19,6 +20,7 @@ import numpy as np
 
 from hficma.artifact import write_atomically
 from hficma.errors import HficmaError
+from hficma.json_fields import Fields, strict_json
 from hficma.workspace import Workspace
 
 from . import RUNTIMES, runtime
@@ -26,6 +28,8 @@ from .base import Graph, Runtime, example
 
 if TYPE_CHECKING:
     from .base import Arrays
+
+_log = logging.getLogger("hficma")
 
 ROUNDS = 5
 """Timed runs of each candidate; the fastest counts, since everything else only slows."""
@@ -66,10 +70,8 @@ def choose(
         cache: folder of measurements; None takes the workspace's.
     """
     file = _file(graph, device, threads, cache)
-    try:
-        return Choice(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        pass
+    if (kept := _kept(file)) is not None:
+        return kept
     choice = measure(graph, reference, device=device, threads=threads)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +79,23 @@ def choose(
     except OSError:
         pass  # a measurement that cannot be kept is made again next time
     return choice
+
+
+def _kept(file: Path) -> Choice | None:
+    """An earlier choice, or None where there is none or it is not one that this program wrote."""
+    try:
+        fields = Fields(strict_json(file.read_bytes()), "it", [f.name for f in _CHOICE])
+        timed, refused = fields.object("milliseconds"), fields.object("refused")
+        return Choice(
+            runtime=fields.text("runtime", RUNTIMES),
+            milliseconds={name: timed.number(name) for name in timed},
+            refused={name: refused.text(name) for name in refused},
+        )
+    except (OSError, ValueError):
+        return None  # measured again
+
+
+_CHOICE = dataclasses.fields(Choice)
 
 
 def measure(
@@ -92,13 +111,14 @@ def measure(
         try:
             loaded = runtime(name).load(graph, device=device, threads=threads)
         except HficmaError as error:
-            refused[name] = str(error)
-            continue
-        reason = _disagreement(graph, loaded, reference)
+            reason: str | None = str(error)
+        else:
+            reason = _disagreement(graph, loaded, reference)
         if reason is None:
             candidates[name] = loaded
         else:
             refused[name] = reason
+            _log.warning("graph %s: runtime %s is left out (%s)", graph.name, name, reason)
     if not candidates:
         reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
         raise HficmaError(f"graph {graph.name}: no runtime here can run it ({reasons})")
@@ -127,7 +147,7 @@ def _disagreement(graph: Graph, loaded: Runtime, reference: Arrays) -> str | Non
 
     try:
         found = list(graph_differences(graph, loaded, reference))
-    except (RuntimeError, ValueError) as error:
+    except (HficmaError, RuntimeError, ValueError) as error:
         return f"fails to run ({str(error).splitlines()[0]})"
     for one in found:
         if not one.held:

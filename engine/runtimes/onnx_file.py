@@ -1,67 +1,412 @@
-"""Refuses ONNX files that read other files, before a runtime sees them.
+"""Reads an ONNX file of a bundle, and refuses what no export of this program writes.
 
-An ONNX tensor may name a file that holds its data, anywhere on the machine. The graphs of a
-bundle carry their weights inside, so any such name is refused. Reads the protobuf wire format
-directly: the `onnx` package is not needed to serve.
+A bundle may come from anywhere, and a runtime does what a graph says: reads any file that a tensor
+names, loops as often as it is told, calls operators of other libraries. So the file is read here
+first, by the protobuf wire format (serving needs no `onnx` package), and only what exports consist
+of passes: plain nodes of the operators below, and tensors whose bytes are all in the file. What
+the nodes ask for in memory and work is for `onnx_sizes`.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hficma.errors import ArtifactError
 
-_Schema = dict[int, str]
-_MESSAGES: dict[str, _Schema] = {
-    "model": {7: "graph", 25: "function"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
-    "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {13: "external", 14: "location"},
+OPSET = 20
+"""The version of ONNX's own operators that exports use."""
+_WINDOW = "dilations pads strides kernel_shape"
+OPERATORS = {
+    operator: frozenset(attributes.split())
+    for operator, attributes in {
+        "Add": "",
+        "AveragePool": f"{_WINDOW} ceil_mode count_include_pad",
+        "BatchNormalization": "epsilon momentum training_mode",
+        "Cast": "to",
+        "Clip": "",
+        "Concat": "axis",
+        "Constant": "value",
+        "ConstantOfShape": "value",
+        "Conv": f"{_WINDOW} group",
+        "DequantizeLinear": "axis",
+        "Div": "",
+        "Equal": "",
+        "Expand": "",
+        "GRU": "hidden_size linear_before_reset",
+        "Gather": "axis",
+        "GatherElements": "axis",
+        "Gelu": "approximate",
+        "Gemm": "alpha beta transA transB",
+        "GlobalAveragePool": "",
+        "GreaterOrEqual": "",
+        "HardSigmoid": "alpha beta",
+        "HardSwish": "",
+        "LSTM": "hidden_size",
+        "LayerNormalization": "axis epsilon",
+        "Less": "",
+        "MatMul": "",
+        "MaxPool": f"{_WINDOW} ceil_mode",
+        "Mul": "",
+        "Pow": "",
+        "QuantizeLinear": "axis",
+        "Range": "",
+        "ReduceL2": "keepdims",
+        "ReduceMean": "keepdims",
+        "ReduceSum": "keepdims",
+        "Relu": "",
+        "Reshape": "allowzero",
+        "Shape": "",
+        "Sigmoid": "",
+        "Slice": "",
+        "Softmax": "axis",
+        "Split": "axis",
+        "Squeeze": "",
+        "Sub": "",
+        "Tanh": "",
+        "Transpose": "perm",
+        "Unsqueeze": "",
+        "Where": "",
+    }.items()
 }
-"""Field numbers of onnx.proto3 that lead to tensors."""
+"""Operators of the exports of all presets, of torchvision's trunks and of int8, with the attributes
+that they have there."""
+MOST_NODES = 20_000
+"""A graph's; the deepest trunks have about 1,500."""
+MOST_RANK = 8
+"""Axes of a tensor; attention has six."""
+SMALL = 4096
+"""Elements of a tensor whose values are read: enough for shapes, axes and indices."""
+
+Values = npt.NDArray[Any]
+
+
+class UnfitError(ValueError):
+    """The file is ONNX, but not what an export writes."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A constant in the file."""
+
+    shape: tuple[int, ...]
+    """Its sizes; their product is what its bytes hold."""
+    dtype: str
+    """As in `DTYPES`."""
+    values: Values | None
+    """What it holds, where it is `SMALL` and numpy knows its type."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation."""
+
+    operator: str
+    """One of `OPERATORS`."""
+    inputs: tuple[str, ...]
+    """Names of tensors; empty for one left out."""
+    outputs: tuple[str, ...]
+    """Names of tensors; empty for one left out."""
+    attributes: Mapping[str, Any]
+    """Numbers, lists of numbers, bytes or a `Tensor`, by name."""
+
+
+@dataclass(frozen=True)
+class OnnxPort:
+    """What the file says of an input or output."""
+
+    dtype: str
+    """As in `DTYPES`."""
+    shape: tuple[int | str, ...]
+    """Numbers, and names of what is dynamic."""
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """The graph of an ONNX file."""
+
+    inputs: Mapping[str, OnnxPort]
+    """By name, constants not among them."""
+    outputs: Mapping[str, OnnxPort]
+    """By name."""
+    constants: Mapping[str, Tensor]
+    """Initialisers, by name."""
+    nodes: tuple[Node, ...]
+    """Each behind those that it reads."""
+
+
+# ONNX's number of a type: its name, and the bytes of an element.
+DTYPES = {
+    1: ("float32", 4), 2: ("uint8", 1), 3: ("int8", 1), 4: ("uint16", 2), 5: ("int16", 2),
+    6: ("int32", 4), 7: ("int64", 8), 9: ("bool", 1), 10: ("float16", 2), 11: ("float64", 8),
+    16: ("bfloat16", 2),
+}  # fmt: skip
+
+# Fields of onnx.proto3 that exports use, by message: number to name. What is not listed is
+# refused, among it functions, sub-graphs, sparse tensors and the names of other files.
+_FIELDS = {
+    "model": {1: "ir_version", 2: "producer_name", 3: "producer_version", 4: "domain",
+              5: "model_version", 6: "doc_string", 7: "graph", 8: "opset_import",
+              14: "metadata"},
+    "opset": {1: "domain", 2: "version"},
+    "graph": {1: "node", 2: "name", 5: "tensor", 10: "doc_string", 11: "input", 12: "output",
+              13: "value_info", 16: "metadata"},
+    "node": {1: "input", 2: "output", 3: "name", 4: "op_type", 5: "attribute", 6: "doc_string",
+             7: "domain", 9: "metadata"},
+    "attribute": {1: "name", 2: "f", 3: "i", 4: "s", 5: "t", 7: "floats", 8: "ints",
+                  13: "doc_string", 20: "type"},
+    "tensor": {1: "dims", 2: "data_type", 4: "float_data", 5: "int32_data", 7: "int64_data",
+               8: "name", 9: "raw_data", 12: "doc_string"},
+    "port": {1: "name", 2: "type", 3: "doc_string", 4: "metadata"},
+    "type": {1: "tensor_type", 6: "denotation"},
+    "tensor_type": {1: "elem_type", 2: "shape"},
+    "shape": {1: "dim"},
+    "dim": {1: "dim_value", 2: "dim_param", 3: "denotation"},
+}  # fmt: skip
+_REPEATED = frozenset(
+    """opset_import metadata node tensor input output value_info attribute dims dim floats ints
+    float_data int32_data int64_data""".split()
+)
+_REFUSED = {
+    ("model", 20): "has training steps",
+    ("model", 25): "defines functions of its own",
+    ("graph", 15): "has sparse tensors",
+    ("attribute", 6): "has a graph inside a node",
+    ("attribute", 11): "has a graph inside a node",
+    ("tensor", 13): "reads weights from another file",
+    ("tensor", 14): "reads weights from another file",
+}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_Field = tuple[int, int, int]
+_Message = dict[str, list[_Field]]
+"""Of each field by name: wire type, then value twice (varint) or where its bytes lie."""
 
 
-def refuse_external_data(file: Path) -> None:
-    """Check that an ONNX file holds all of its data.
+def read_onnx(file: Path) -> OnnxGraph:
+    """Read the graph of an ONNX file.
+
+    Args:
+        file: of a bundle, its hash already compared.
 
     Raises:
-        ArtifactError: a tensor's data lies elsewhere, or the file is no ONNX file.
+        ArtifactError: no ONNX file, or one that holds what exports do not.
     """
-    with file.open("rb") as opened:
-        try:
-            with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                outside = _reads_outside(content, 0, len(content), "model")
-        except (ValueError, IndexError, RecursionError) as error:
-            raise ArtifactError(f"{file}: is no ONNX file ({error})") from error
-    if outside:
-        raise ArtifactError(f"{file}: reads weights from another file; refused")
+    try:
+        with (
+            file.open("rb") as opened,
+            mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            return _Reader(content).graph()
+    except UnfitError as error:
+        raise ArtifactError(f"{file}: {error}; refused") from error
+    except (OSError, ValueError, IndexError, OverflowError) as error:
+        raise ArtifactError(f"{file}: is no ONNX file ({error})") from error
 
 
-def _reads_outside(content: mmap.mmap, start: int, end: int, message: str) -> bool:
-    for field, first, last in _fields(content, start, end):
-        kind = _MESSAGES[message].get(field)
-        if kind == "external" or (kind == "location" and first != 0):
-            return True
-        if kind in _MESSAGES and _reads_outside(content, first, last, kind):
-            return True
-    return False
+class _Reader:
+    """Reads messages out of a file's bytes.
+
+    Args:
+        content: the whole file.
+    """
+
+    def __init__(self, content: mmap.mmap) -> None:
+        self._content = content
+
+    def graph(self) -> OnnxGraph:
+        """Return the model's graph."""
+        model = self._message("model", 0, len(self._content))
+        for opset in self._all(model, "opset_import", "opset"):
+            domain = self._text(opset, "domain")
+            version = self._number(opset, "version")
+            if domain != "" or version != OPSET:
+                raise UnfitError(f"uses operators of {domain or 'ai.onnx'} {version}")
+        if "graph" not in model:
+            raise ValueError("it has no graph")
+        graph = self._one(model, "graph", "graph")
+        if len(graph.get("node", ())) > MOST_NODES:
+            raise UnfitError(f"has more than {MOST_NODES:,} nodes")
+        tensors = [
+            (self._text(tensor, "name"), self._tensor(tensor))
+            for tensor in self._all(graph, "tensor", "tensor")
+        ]
+        constants = _unique(tensors)
+        inputs = _unique([self._port(port) for port in self._all(graph, "input", "port")])
+        return OnnxGraph(
+            inputs={name: port for name, port in inputs.items() if name not in constants},
+            outputs=_unique([self._port(port) for port in self._all(graph, "output", "port")]),
+            constants=constants,
+            nodes=tuple(self._node(node) for node in self._all(graph, "node", "node")),
+        )
+
+    def _node(self, node: _Message) -> Node:
+        operator, domain = self._text(node, "op_type"), self._text(node, "domain")
+        if domain or operator not in OPERATORS:
+            name = f"{domain}.{operator}" if domain else operator
+            raise UnfitError(f"has the operator {name[:80]!r}, which no export uses")
+        attributes = _unique(
+            [self._attribute(one) for one in self._all(node, "attribute", "attribute")]
+        )
+        if unknown := attributes.keys() - OPERATORS[operator]:
+            raise UnfitError(f"has a {operator} with {min(unknown)[:80]!r}, which no export uses")
+        return Node(
+            operator=operator,
+            inputs=tuple(self._texts(node, "input")),
+            outputs=tuple(self._texts(node, "output")),
+            attributes=attributes,
+        )
+
+    def _attribute(self, attribute: _Message) -> tuple[str, Any]:
+        name = self._text(attribute, "name")
+        found = attribute.keys() & {"f", "i", "s", "t", "floats", "ints"}
+        if len(found) > 1:
+            raise ValueError(f"attribute {name!r} has several values")
+        # By type where there is none: proto3 leaves out a 0 and an empty list.
+        kinds = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
+        kind = kinds.get(self._number(attribute, "type"))
+        if kind is None or (found and kind not in found):
+            raise UnfitError(f"has an attribute {name[:80]!r} of a type that no export uses")
+        if kind == "t":
+            return name, self._tensor(self._one(attribute, "t", "tensor"))
+        if kind == "s":
+            return name, self._text(attribute, "s")
+        if kind == "ints":
+            return name, tuple(self._integers(attribute, "ints"))
+        if kind == "floats":
+            return name, tuple(self._floats(attribute, "floats"))
+        return name, self._number(attribute, "i") if kind == "i" else self._float(attribute)
+
+    def _tensor(self, tensor: _Message) -> Tensor:
+        shape = tuple(self._integers(tensor, "dims"))
+        number = self._number(tensor, "data_type")
+        if number not in DTYPES:
+            raise UnfitError(f"has a tensor of type {number}")
+        if len(shape) > MOST_RANK or any(size < 0 for size in shape):
+            raise UnfitError(f"has a tensor of shape {shape[:MOST_RANK]}")
+        dtype, width = DTYPES[number]
+        count = math.prod(shape)
+        listed = [name for name in ("float_data", "int32_data", "int64_data") if name in tensor]
+        if len(listed) + ("raw_data" in tensor) > 1:
+            raise ValueError("a tensor has its data twice")
+        values: Values | None = None
+        if listed:
+            read = self._floats if listed == ["float_data"] else self._integers
+            held = list(read(tensor, listed[0]))
+            if len(held) == count and count <= SMALL and dtype in ("float32", "int32", "int64"):
+                values = np.array(held, dtype=dtype).reshape(shape)
+            size = len(held) * width
+        else:
+            start, end = next(iter(tensor.get("raw_data", [(_BYTES, 0, 0)])))[1:]
+            size = end - start
+            if size == count * width and count <= SMALL and dtype != "bfloat16":
+                values = np.frombuffer(self._content[start:end], dtype=dtype).reshape(shape)
+        if size != count * width:
+            raise UnfitError(f"has a tensor of shape {shape} with {size:,} bytes")
+        return Tensor(shape, dtype, values)
+
+    def _port(self, port: _Message) -> tuple[str, OnnxPort]:
+        name = self._text(port, "name")
+        kind = self._one(self._one(port, "type", "type"), "tensor_type", "tensor_type")
+        number = self._number(kind, "elem_type")
+        if number not in DTYPES or "shape" not in kind:
+            raise UnfitError(f"has an input or output {name[:80]!r} without type or shape")
+        shape = [
+            self._text(dim, "dim_param") or self._number(dim, "dim_value")
+            for dim in self._all(self._one(kind, "shape", "shape"), "dim", "dim")
+        ]
+        return name, OnnxPort(DTYPES[number][0], tuple(shape))
+
+    def _message(self, kind: str, start: int, end: int) -> _Message:
+        message: _Message = {}
+        names = _FIELDS[kind]
+        for number, *field in _fields(self._content, start, end):
+            if (kind, number) in _REFUSED and not (number == 14 and field[1:] == [0, 0]):
+                raise UnfitError(_REFUSED[kind, number])
+            if number not in names:
+                if (kind, number) == ("tensor", 14):
+                    continue  # data_location: in this file
+                raise UnfitError(f"has a field {kind}.{number}, which no export writes")
+            name = names[number]
+            wire, first, last = field
+            message.setdefault(name, []).append((wire, first, last))
+            # Readers differ in which of two values they take, or merge them.
+            if len(message[name]) > 1 and (name not in _REPEATED or kind == "opset"):
+                raise ValueError(f"{kind}.{name} stands in it twice")
+        return message
+
+    def _all(self, message: _Message, field: str, kind: str) -> Iterator[_Message]:
+        for wire, start, end in message.get(field, ()):
+            if wire != _BYTES:
+                raise ValueError(f"{field} is no message")
+            yield self._message(kind, start, end)
+
+    def _one(self, message: _Message, field: str, kind: str) -> _Message:
+        for found in self._all(message, field, kind):
+            return found
+        raise ValueError(f"{field} is missing")
+
+    def _texts(self, message: _Message, field: str) -> Iterator[str]:
+        for wire, start, end in message.get(field, ()):
+            if wire != _BYTES:
+                raise ValueError(f"{field} is no text")
+            yield self._content[start:end].decode("utf-8")
+
+    def _text(self, message: _Message, field: str) -> str:
+        return next(self._texts(message, field), "")
+
+    def _number(self, message: _Message, field: str) -> int:
+        return next(self._integers(message, field), 0)
+
+    def _integers(self, message: _Message, field: str) -> Iterator[int]:
+        for wire, start, end in message.get(field, ()):
+            if wire == _VARINT:
+                yield _signed(start)
+            elif wire == _BYTES:  # packed
+                while start < end:
+                    value, start = _varint(self._content, start)
+                    yield _signed(value)
+            else:
+                raise ValueError(f"{field} is no integer")
+
+    def _floats(self, message: _Message, field: str) -> Iterator[float]:
+        for wire, start, end in message.get(field, ()):
+            if wire not in (_BYTES, _FIXED32):
+                raise ValueError(f"{field} is no number")
+            yield from np.frombuffer(self._content[start:end], dtype="<f4").tolist()
+
+    def _float(self, message: _Message) -> float:
+        return next(self._floats(message, "f"), 0.0)
 
 
-def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Fields of a message: number, then value twice (varint) or where its bytes lie."""
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) != len(pairs):
+        raise ValueError("a name stands in it twice")
+    return named
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Fields of a message: number, wire type, then value twice or where its bytes lie."""
     position = start
     while position < end:
         key, position = _varint(content, position)
         wire = key & 7
         if wire == _VARINT:
             value, position = _varint(content, position)
-            yield key >> 3, value, value
+            if position > end:
+                raise ValueError("a field is longer than its message")
+            yield key >> 3, wire, value, value
             continue
         if wire == _BYTES:
             size, position = _varint(content, position)
@@ -71,7 +416,7 @@ def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int
             raise ValueError(f"wire type {wire}")
         if position + size > end:
             raise ValueError("a field is longer than its message")
-        yield key >> 3, position, position + size
+        yield key >> 3, wire, position, position + size
         position += size
 
 
@@ -82,6 +427,8 @@ def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if value >= 1 << 64:
+                raise ValueError("a number is too long")
             return value, position
         shift += 7
         if shift > 63:

@@ -66,7 +66,12 @@ class OnnxRuntime(Runtime):
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """See the base."""
         names = list(self._graph.outputs)
-        results = self._session.run(names, prepared(self._graph, inputs))
+        ready = prepared(self._graph, inputs)
+        try:
+            results = self._session.run(names, ready)
+        except Exception as error:  # as above: ids past a table, or no memory
+            reason = str(error).splitlines()[0]
+            raise ArtifactError(f"{self._graph.file}: onnxruntime fails ({reason})") from error
         return dict(zip(names, results, strict=True))
 
     def describe(self) -> Execution:

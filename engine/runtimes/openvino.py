@@ -57,7 +57,12 @@ class OpenVinoRuntime(Runtime):
         """See the base."""
         if not hasattr(self._requests, "own"):
             self._requests.own = self._compiled.create_infer_request()
-        results = self._requests.own.infer(prepared(self._graph, inputs), share_inputs=True)
+        ready = prepared(self._graph, inputs)
+        try:
+            results = self._requests.own.infer(ready, share_inputs=True)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ArtifactError(f"{self._graph.file}: openvino fails ({reason})") from error
         return {name: results[name].copy() for name in self._graph.outputs}
 
     def describe(self) -> Execution:

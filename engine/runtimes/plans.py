@@ -9,8 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hficma.artifact import MANIFEST, sha256, write_atomically
+from hficma.artifact import read_manifest, sha256, write_atomically
 from hficma.errors import MissingDependencyError
+from hficma.json_fields import Fields, strict_json
 from hficma.workspace import Workspace
 
 from .base import Graph
@@ -65,17 +66,17 @@ def library() -> ModuleType:
 def plan_file(graph: Graph, cache: Path | None = None) -> Path:
     """Where the plan of a graph lies on this machine."""
     root = Workspace.default().cache if cache is None else cache
-    model = str(json.loads((graph.bundle / MANIFEST).read_text())["facts"]["model_id"])
+    model = str(read_manifest(graph.bundle, kind="bundle").facts["model_id"])
     return root / "tensorrt" / model[:16] / f"{graph.name}.{graph.precision}.plan"
 
 
 def why_stale(file: Path, key: PlanKey) -> str | None:
     """Why a plan must be built, in words, or None where the one that lies there serves."""
     try:
-        record = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        built = dict(record["key"])
-        content = str(record["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = Fields(strict_json(file.with_suffix(".json").read_bytes()), "it")
+        built = dict(record.object("key").items())
+        content = record.text("sha256")
+    except (OSError, ValueError):
         return "there is none yet"
     for name, value in key.to_json().items():
         if built.get(name) != value:

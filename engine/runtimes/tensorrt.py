@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from hficma.artifact import MANIFEST
+from hficma.artifact import read_manifest
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 
 from .base import Array, Arrays, Execution, Graph, Runtime, example, prepared
@@ -56,7 +55,7 @@ class TensorRTRuntime(Runtime):
             raise MissingDependencyError("torch", "gpu", "the runtime tensorrt") from error
         if not device.startswith("cuda") or not torch.cuda.is_available():
             raise InputError(f"device {device}: the runtime tensorrt needs a CUDA device")
-        options = json.loads((graph.bundle / MANIFEST).read_text())["facts"]["model"]
+        options = read_manifest(graph.bundle, kind="bundle").facts["model"]
         profiles = profiles_of(graph.name, options["text"])
         file = plan_file(graph)
         reason = why_stale(file, plan_key(graph, profiles))

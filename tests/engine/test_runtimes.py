@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -43,9 +44,56 @@ def test_auto_measures_once_and_says_why(hf_icma_bundle: Path, tmp_path: Path) -
     first = auto.choose(graph, reference, threads=1, cache=tmp_path)
     (kept,) = (tmp_path / "runtimes").iterdir()
     assert first.runtime in auto.installed("cpu")
-    kept.write_text(kept.read_text().replace(f'"runtime": "{first.runtime}"', '"runtime": "kept"'))
-    assert auto.choose(graph, reference, threads=1, cache=tmp_path).runtime == "kept"
-    assert auto.choose(graph, reference, threads=2, cache=tmp_path).runtime != "kept"
+    record = json.loads(kept.read_text())
+    kept.write_text(json.dumps(record | {"milliseconds": {"openvino": 12345.0}}))
+    again = auto.choose(graph, reference, threads=1, cache=tmp_path)
+    assert again.milliseconds == {"openvino": 12345.0}
+    other = auto.choose(graph, reference, threads=2, cache=tmp_path)
+    assert other.milliseconds != again.milliseconds
+
+
+@pytest.mark.parametrize(
+    "damage", [{"runtime": "tvm"}, {"runtime": 1}, {"milliseconds": None}, {"other": 1}]
+)
+def test_a_damaged_measurement_is_made_again(
+    damage: dict[str, object], hf_icma_bundle: Path, tmp_path: Path
+) -> None:
+    """A file of the cache would choose a runtime that there is not, at every start."""
+    graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
+    reference = read_reference(hf_icma_bundle / REFERENCE)
+    auto.choose(graph, reference, threads=1, cache=tmp_path)
+    (kept,) = (tmp_path / "runtimes").iterdir()
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | damage))
+    chosen = auto.choose(graph, reference, threads=1, cache=tmp_path)
+    assert chosen.runtime in auto.installed("cpu")
+    assert json.loads(kept.read_text())["runtime"] == chosen.runtime
+
+
+def test_what_is_left_out_is_said(
+    hf_icma_bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A faster runtime would be dropped, or another precision run, without a word."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    caplog.set_level("INFO", logger="hficma")
+    graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
+    reference = read_reference(hf_icma_bundle / REFERENCE)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    auto.measure(graph, reference, threads=1)
+    assert "graph tabulate_image: runtime openvino is left out" in caplog.text
+    bundle = Bundle.open(hf_icma_bundle)
+    bundle.precision = "int8"
+    assert bundle.graph("recipe").precision == "fp32"
+    assert "graph recipe has no int8: it runs in fp32" in caplog.text
+
+
+def test_torch_threads_stay_as_they_are(hf_icma_bundle: Path) -> None:
+    """One bundle would change how many cores the whole process uses."""
+    import torch
+
+    before = torch.get_num_threads()
+    bundle = Bundle.open(hf_icma_bundle, runtime="torch", threads=before + 1)
+    bundle.runtime("tabulate_image")
+    assert torch.get_num_threads() == before
 
 
 def test_auto_refuses_a_runtime_that_differs(hf_icma_bundle: Path) -> None:
