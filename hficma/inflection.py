@@ -7,6 +7,7 @@ are taken off. What is left is compared, and shown where a word is offered, so i
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,8 @@ _IRREGULAR = {
     "litchi": "lychee", "whisky": "whiskey", "yoghourt": "yogurt", "yoghurt": "yogurt",
 }  # fmt: skip
 
+_LOADING = threading.Lock()
+
 
 def fold(text: str) -> str:
     """Text in lower case without accents and ligatures: "CRÈME FRAÎCHE" is "creme fraiche"."""
@@ -122,17 +125,20 @@ def terms(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _engine() -> inflect.engine:
-    """inflect, without the checks of argument types: rewriting its methods takes typeguard 1.2 s
-    at import, ten times what all else of it takes, and a search waits for that.
+    """inflect, without the checks of argument types.
+
+    typeguard rewrites its methods at import for 1.2 s, ten times what all else of it takes, and a
+    search with a filter waits for that; Python's -O leaves them out in the same way.
     """
     import typeguard
 
-    kept = typeguard.typechecked
-    typeguard.typechecked = _as_it_is
-    try:
-        import inflect
-    finally:
-        typeguard.typechecked = kept
+    with _LOADING:  # two threads that both put it back could leave it out for good
+        kept = typeguard.typechecked
+        typeguard.typechecked = _as_it_is  # type: ignore[assignment]
+        try:
+            import inflect
+        finally:
+            typeguard.typechecked = kept
     return inflect.engine()
 
 

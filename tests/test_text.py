@@ -72,6 +72,8 @@ def test_a_model_without_a_reader_keeps_the_first() -> None:
     assert Tokenizer(VOCABULARY, config)(recipe("For the eggs:")).ingredients.tolist() == [5]
     assert TextConfig.from_json(TextConfig().to_json()) == TextConfig()
     assert TextConfig().to_json()["reader"] == 2
+    with pytest.raises(ValueError, match="later version"):
+        TextConfig.from_json(old | {"reader": 3})
 
 
 def test_nothing_known_reads_the_end_marker() -> None:
