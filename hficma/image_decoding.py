@@ -150,7 +150,7 @@ def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
     except InputError:
         # Browsers show a PNG whose texts or profile are damaged, or too long for Pillow.
         essential = essential_png(content) if kind == "PNG" else content
-        if len(essential) == len(content):
+        if essential == content:
             raise
         return _decode_by_pillow(kind, essential, name)
 

@@ -84,7 +84,8 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
 
 Of a run of fill bytes 0xFF it matches the last, so that a long run costs one pass.
 """
-_PNG_ESSENTIAL = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
+_PNG_ESSENTIAL = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf"}
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -232,16 +233,19 @@ def _orientation(exif: bytes, xmp: bytes) -> int:
 
 
 def essential_png(content: bytes) -> bytes:
-    """Return a PNG without texts, profiles and frames: what its pixels and their turning need."""
+    """Return a PNG of what its pixels and their turning need: no texts, profiles or frames.
+
+    What comes after its last whole chunk is left out, and its end mark is there.
+    """
     parts, position = [content[:8]], 8
     for _ in range(SEGMENTS):
         kind = content[position + 4 : position + 8]
         end = position + 12 + int.from_bytes(content[position : position + 4], "big")
+        if kind == b"IEND" or end > len(content):
+            return b"".join((*parts, _PNG_END))
         if kind in _PNG_ESSENTIAL:
             parts.append(content[position:end])
         position = end
-        if kind == b"IEND" or position >= len(content):
-            return b"".join(parts)
     return content
 
 

@@ -131,6 +131,7 @@ GOOD: dict[str, bytes] = {
     "moving.png": encoded(halves(), "PNG", save_all=True, append_images=[Image.new("RGB", SIZE)]),
     "long texts.png": PNG[:33] + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(9**7))) + PNG[33:],
     "broken profile.png": PNG[:33] + chunk(b"iCCP", b"a\0\x09" + b"\xaa" * 20) + PNG[33:],
+    "no end.png": PNG[:-8],
     "no end.jpg": JPEG[:-2],
     "no end, many scans.jpg": encoded(halves(), "JPEG", progressive=True)[:-2],
     "web.webp": encoded(halves(), "WEBP"),
