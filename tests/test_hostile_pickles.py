@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -447,9 +447,10 @@ def test_fuzz_in_a_child() -> None:
 
 
 def main() -> None:
-    """Run the fuzz; print how many programs were tried."""
+    """Run the fuzz; print how many programs were tried. A seed as argument draws others."""
     tried = 0
 
+    @seed(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     @settings(
         max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )

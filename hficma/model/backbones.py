@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hficma.errors import InputError, MissingDependencyError
 from hficma.images import CROP
 from hficma.model.config import REGION_GRID
+from hficma.safe_torch import load_weights
 
 TORCHVISION = "torchvision"
 """Value of `backbone_weights` that downloads torchvision's own."""
@@ -141,8 +142,10 @@ def _load_classifier(classifier: nn.Module, path: Path, backbone: str) -> None:
 
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = {name: torch.from_numpy(array) for name, array in load_weights(path).items()}
         missing, unexpected = classifier.load_state_dict(state, strict=False)
+    except InputError:
+        raise
     except Exception as error:  # every reader has its own kinds; all mean the same to a user
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: are no weights of {backbone} ({reason})") from error
