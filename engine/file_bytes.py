@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import mmap
+import operator
 import os
 import stat
 import sys
@@ -26,6 +28,12 @@ SMALL = 1 << 16
 that Linux gives a process."""
 
 Content = npt.NDArray[np.uint8]
+
+
+_FLAGS = os.O_RDONLY | functools.reduce(
+    operator.or_,
+    (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")),
+)
 
 
 class Identity(NamedTuple):
@@ -59,11 +67,8 @@ def open_bytes(path: Path, size: int) -> FileBytes:
     Raises:
         ArtifactError: missing, a link, of another size, or the system does not let it be read.
     """
-    flags = os.O_RDONLY
-    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
-        flags |= getattr(os, name, 0)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path, _FLAGS)
     except OSError as error:
         raise ArtifactError(f"{path}: {unreadable(error)}") from error
     try:
@@ -100,10 +105,12 @@ def unreadable(error: OSError) -> str:
 
 
 def _read(descriptor: int, size: int) -> Content:
-    with open(descriptor, "rb", closefd=False) as file:
-        content = file.read(size)
-    if len(content) != size:
-        raise OSError(errno.EIO, "it became shorter while it was read")
+    content = b""
+    while len(content) < size:
+        piece = os.read(descriptor, size - len(content))
+        if not piece:
+            raise OSError(errno.EIO, "it became shorter while it was read")
+        content += piece
     return np.frombuffer(content, np.uint8)
 
 

@@ -212,6 +212,7 @@ class Shard(Closing):
         self._verified = verified or Verified()
         self._listed = listed
         self._sums = self._read_sums()
+        self._slices = self.facts.block_slices()
         self.verified = True
         """Whether there is something to compare every file with."""
         arrays = {
@@ -275,7 +276,7 @@ class Shard(Closing):
         """Open a file, with what it is to be compared with."""
         if size is None:
             size = (self.facts.sizes or self._sizes).get(name, 0)
-        sums = None if self._sums is None else self._sums[self.facts.block_slices()[name]]
+        sums = None if self._sums is None else self._sums[self._slices[name]]
         sha256 = self.facts.files[name]
         trusted = self._listed is None or FACTS in self._listed
         self.verified &= trusted

@@ -28,6 +28,7 @@ BASE: Mapping[str, str] = {"numbers": "<i8", "lengths": "<i8", "global": "<f4"}
 
 _WIDE = tuple(dict.fromkeys(n for names in LEVELS.values() for n in names if n not in NARROW))
 _ARRAYS = (*BASE, *_WIDE, *NARROW, *(name + SCALE for name in _WIDE))
+_DTYPES = (*dict.fromkeys((*BASE.values(), *PRECISION_DTYPES.values())),)
 _FILES = (*_ARRAYS, records.FILE, prefilter.FILE, BLOCKS)
 
 
@@ -222,7 +223,7 @@ def _parsed(content: bytes) -> ShardFacts:
 
 
 def _layout(record: Fields, name: str) -> Layout:
-    dtype = record.text("dtype", sorted({*BASE.values(), *PRECISION_DTYPES.values()}))
+    dtype = record.text("dtype", _DTYPES)
     shape = [integer(size, f"{name}.shape") for size in record.sequence("shape")]
     if not 1 <= len(shape) <= 2:
         raise ValueError(f"{name} has {len(shape)} axes")

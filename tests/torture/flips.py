@@ -8,9 +8,12 @@ damage must not be copied under new checksums.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,8 +27,8 @@ from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
 
 OLDER = Path(__file__).parents[1] / "fixtures" / "older"
-TOGETHER = 20
-"""Flips a child process makes: a crash of it is seen, and costs no more than these."""
+TOGETHER = 60
+"""Attacks of one child process: a crash of it is seen, and costs no more than these."""
 
 Damage = Callable[[bytearray, random.Random], None]
 
@@ -44,11 +47,11 @@ def run(seconds: float, seed: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         os.environ["HFICMA_HOME"] = str(base / "home")
-        targets = make_targets(base)
+        targets = [list(map(str, target)) for target in make_targets(base)]
+        (base / "targets.json").write_text(json.dumps(targets))
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
-            counts += _in_child(targets, base / "damaged", chance.getrandbits(32))
-            counts = Counter({"refused": 0, "same": 0, "wrong": 0, "crashed": 0} | counts)
+            counts.update(_in_child(base, chance.getrandbits(32)))
     return dict(counts)
 
 
@@ -192,28 +195,35 @@ def longer(content: bytearray, chance: random.Random) -> None:
 DAMAGES: tuple[Damage, ...] = (bit, bit, exponent, low_byte, header, page, swapped, cut, longer)
 
 
-def _in_child(targets: list[Target], copy: Path, seed: int) -> Counter[str]:
-    """Make some attacks in a fork, so that a crash is counted and ends nothing else."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        chance = random.Random(seed)
-        wanted: dict[Path, object] = {}
-        for _ in range(TOGETHER):
-            try:
-                outcome, told = attack(targets, copy, chance, wanted)
-            except BaseException as error:
-                outcome, told = "crashed", f"{type(error).__name__}: {error}"
-            if outcome in ("wrong", "crashed"):
-                print(f"{outcome}: {told} (seed {seed})"[:300], flush=True)
-            os.write(writer, f"{outcome}\n".encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        found = Counter(file.read().split())
-    _, status = os.waitpid(child, 0)
-    if status:
-        print(f"crashed: status {status} (seed {seed})", flush=True)
+def _in_child(base: Path, seed: int) -> Counter[str]:
+    """Make some attacks in a process of its own, so that a crash is counted and ends no other."""
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.torture.flips", str(base), str(seed)],
+        cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    lines = child.stdout.splitlines()
+    found = Counter(line.split(":")[0] for line in lines)
+    for line in lines:
+        if line.startswith(("wrong", "crashed")):
+            print(f"{line[:300]} (seed {seed})", flush=True)
+    if child.returncode:
+        print(f"crashed: exit status {child.returncode} (seed {seed})", flush=True)
         found["crashed"] += 1
     return found
+
+
+def main() -> None:
+    """Make some attacks on the targets in a folder; print each outcome."""
+    base, chance = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
+    targets = [Target(*map(Path, pair)) for pair in json.loads((base / "targets.json").read_text())]
+    wanted: dict[Path, object] = {}
+    for _ in range(TOGETHER):
+        try:
+            outcome, told = attack(targets, base / "damaged", chance, wanted)
+        except Exception as error:
+            outcome, told = "crashed", f"{type(error).__name__}: {error}"
+        print(f"{outcome}: {told}".splitlines()[0], flush=True)
+
+
+if __name__ == "__main__":
+    main()
