@@ -6,6 +6,7 @@ a reader holds one consistent index for as long as it likes.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,8 @@ SHARD_NAME = re.compile(r"\d{6,12}")
 """What a shard's folder may be called: names become paths."""
 
 Of = Literal["recipes", "images"]
+_log = logging.getLogger("hficma")
+
 Positions = npt.NDArray[np.int64]
 
 
@@ -209,6 +212,12 @@ class Index(Closing):
         """Per shard, which items may answer; None where all may."""
         if not wanted:
             return self._kept
+        if (wanted.having or wanted.without) and any(s.records.outdated for s in self.shards):
+            _log.warning(
+                "%s: its words are of older rules, so this filter reads every record; "
+                "`hficma index compact` writes them again",
+                self.path,
+            )
         masks: list[Mask | None] = []
         for shard, kept in zip(self.shards, self._kept, strict=True):
             mask = wanted.allowed(shard.records, shard.count)

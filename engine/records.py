@@ -7,7 +7,6 @@ look-up, whatever the size of the index.
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +40,6 @@ CREATE INDEX items_partition ON items (partition);
 
 Positions = npt.NDArray[np.int64]
 Label = Literal["category", "partition"]
-_log = logging.getLogger("hficma")
 
 
 def row_checksum(position: int, *values: str | None) -> int:
@@ -193,9 +191,6 @@ class Records(Closing):
             return self._forms
 
     def _read_words_again(self) -> None:
-        _log.info(
-            "%s: its words are of older rules, so a filter reads every record", self._file.path
-        )
         table = WordTable()
         ((items,),) = self._file.query("SELECT COUNT(*) FROM items")
         for start in range(0, items, _BATCH):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hficma.engine import Engine, Filter, IndexWriter, build_index
+from hficma.engine import Engine, Filter, IndexWriter, build_index, word_table
+from hficma.inflection import RULES
 from hficma.recipe import Recipe
 from tests.engine.datasets import NoiseDataset
 
@@ -74,19 +75,23 @@ def test_notes(kitchen: Path, wanted: Filter, count: int, notes: tuple[str, ...]
         assert "nearest" not in answer.notes[0]
 
 
-def test_an_old_index_is_written_again_by_compact(kitchen: Path, tmp_path: Path) -> None:
-    """Or its filters stay slow for ever."""
-    import shutil
-    import sqlite3
-
+def test_an_old_index_is_written_again_by_compact(
+    hf_icma_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Or its filters stay slow for ever; until then that is said."""
     old = tmp_path / "old"
-    shutil.copytree(kitchen, old)
-    for file in old.glob("shards/*/records.sqlite"):
-        with sqlite3.connect(file) as connection:
-            connection.execute("PRAGMA user_version = 0")
-    with IndexWriter(old) as writer:
-        writer.compact()
-    files = list(old.glob("shards/*/records.sqlite"))
-    versions = [sqlite3.connect(f).execute("PRAGMA user_version").fetchone() for f in files]
-    assert files
-    assert versions == [(1,)] * len(files)
+    with monkeypatch.context() as patched:
+        patched.setattr(word_table, "RULES", RULES - 1)
+        build_index(hf_icma_bundle, Kitchen(), old)
+    for told in (True, False):
+        caplog.clear()
+        with Engine.open(old, threads=1) as engine:
+            wanted = Filter(having=("bay leaves",))
+            answer = engine.search(image=Kitchen().photo(0), filter=wanted)
+        assert [hit.id for hit in answer.hits] == ["r1"]
+        assert ("`hficma index compact` writes them again" in caplog.text) is told
+        with IndexWriter(old) as writer:
+            writer.compact()
