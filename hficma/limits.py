@@ -43,6 +43,8 @@ PHOTO_ASPECT = 16
 pixels, 1 x 100,000 would have 25,600,000 rows, of which the model sees 224."""
 TEXT_BYTES = 20 * MEGABYTE
 """A page, a recipe or any other text that is read whole; the longest saved pages take 5 MB."""
+RECIPES_BYTES = 50 * MEGABYTE
+"""A file of many recipes or of photos in base64 (JSON, CSV); more fits JSONL, which is streamed."""
 LINE_BYTES = 4 * MEGABYTE
 """A line of a JSONL file."""
 JSON_DEPTH = 100
@@ -51,6 +53,13 @@ GZIP_RATIO = 200
 """Bytes out for a byte in: text reaches 5 to 20, DEFLATE's utmost is 1,032 ..."""
 GZIP_FREE_BYTES = 64 * MEGABYTE
 """... and below so many bytes nobody minds."""
+
+ARCHIVE_MEMBERS = 500_000
+"""Files in a ZIP archive; an export has two to five for a recipe."""
+ARCHIVE_DEPTH = 3
+"""Archives inside each other; an export of Tandoor is 2 deep."""
+PAGE_SECONDS = 10.0
+"""For reading one web page; the longest saved ones take half a second."""
 
 _OTHER_KINDS = (
     (stat.S_ISDIR, "is a directory"),

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import gzip
+import codecs
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from hficma.errors import InputError
+from hficma.limits import open_gzip, open_regular_file, parse_json, read_regular_file, reason
+from hficma.recipe_fields import (
+    FIELDS,
+    UnknownKeys,
+    ingredient_lines,
+    known_fields,
+    nearest_field,
+    step_lines,
+)
 
 MAX_INGREDIENTS = 200  # more is not a recipe but a file gone wrong
 MAX_LINE_BYTES = 4_000_000
+_FIELD_SET = frozenset(FIELDS)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 PARTITIONS = ("train", "val", "test")
+MAX_BAD_AT_START = 10_000
+"""Lines without a single recipe after which a file is taken for something else."""
 CONTENT_ID_DIGITS = 16
 """64 bits: two of ten million recipes meet by chance once in 370,000 such collections."""
 
@@ -46,22 +60,42 @@ class Recipe:
     """The dish's class, for semantic losses and filters."""
 
     @classmethod
-    def parse(cls, record: object, *, where: str, default_id: str | None = None) -> Recipe:
+    def parse(
+        cls,
+        record: object,
+        *,
+        where: str,
+        default_id: str | None = None,
+        unknown: UnknownKeys | None = None,
+    ) -> Recipe:
         """Check a decoded JSON record and make a recipe of it.
 
         Args:
-            record: the decoded JSON value; must be an object with `ingredients`.
+            record: the decoded JSON value; must be an object with `ingredients`. Other usual names
+                of the fields (`name`, `directions`, `photo`) are known.
             where: how to name the record in an error ("recipes.jsonl line 7").
             default_id: the id of a record that carries none; None takes `content_id`.
+            unknown: told of keys that are not known.
 
         Raises:
             InputError: naming the field and what is wrong with it.
         """
         if not isinstance(record, Mapping):
             raise InputError(f"{where}: a recipe must be a JSON object, this is {_kind(record)}")
+        if not record.keys() <= _FIELD_SET:
+            keys = [str(key) for key in record]
+            record = known_fields(record, unknown)
+        else:
+            keys = []
         ingredients = _texts(record, "ingredients", where)
         if not ingredients:
-            raise InputError(f"{where}: the recipe has no ingredients; give at least one")
+            near = [
+                key for key in keys if key != "ingredients" and nearest_field(key) == "ingredients"
+            ]
+            meant = f"its key {near[0]!r} is unknown, did you mean 'ingredients'?" if near else ""
+            raise InputError(
+                f"{where}: the recipe has no ingredients; {meant or 'give at least one'}"
+            )
         if len(ingredients) > MAX_INGREDIENTS:
             raise InputError(
                 f"{where}: {len(ingredients)} ingredients, at most {MAX_INGREDIENTS} are allowed"
@@ -89,6 +123,16 @@ class Recipe:
             category=_text(record, "category", where),
         )
         return recipe if identity else replace(recipe, id=recipe.content_id)
+
+    def __post_init__(self) -> None:
+        """Replace half emojis: JSON can say them, but no file, database or terminal takes them."""
+        for field in FIELDS:
+            value = getattr(self, field)
+            if isinstance(value, tuple):
+                if not "".join(value).isascii():
+                    object.__setattr__(self, field, tuple(map(_without_surrogates, value)))
+            elif value and not value.isascii():
+                object.__setattr__(self, field, _without_surrogates(value))
 
     @property
     def content_id(self) -> str:
@@ -119,17 +163,12 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Read one recipe from a JSON file, as `hficma search --recipe` does."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({_reason(error)})") from error
-    if not text.strip():
+    content = read_regular_file(path, what="a recipe as a JSON file")
+    if not content.strip():
         raise InputError(f"{path}: the file is empty; it must hold one recipe as a JSON object")
-    try:
-        record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid JSON ({error})") from error
-    return Recipe.parse(record, where=str(path), default_id=path.stem)
+    record = parse_json(content, name=str(path))
+    where = str(path)
+    return Recipe.parse(record, where=where, default_id=path.stem, unknown=UnknownKeys(where))
 
 
 def read_jsonl(
@@ -145,13 +184,34 @@ def read_jsonl(
     Raises:
         InputError: the file cannot be read, or a record is bad and `strict` is set.
     """
+    for recipe in read_jsonl_lines(path):
+        if isinstance(recipe, Recipe):
+            yield recipe
+        elif strict:
+            raise recipe
+        elif on_bad is not None:
+            on_bad(str(recipe))
+
+
+def read_jsonl_lines(path: Path) -> Iterator[Recipe | BadRecord]:
+    """Read a JSONL file line by line: a recipe, or the error that says why a line is none.
+
+    Args:
+        path: the file, in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; `-` reads standard
+            input.
+
+    Raises:
+        InputError: the file itself cannot be read.
+    """
+    unknown = UnknownKeys(str(path))
+    number = 0
+    bad_at_start: int | None = 0
     with _open_lines(path) as lines:
-        number = 0
         while True:
             try:
                 line = lines.readline(MAX_LINE_BYTES + 1)
-            except (OSError, EOFError) as error:
-                raise InputError(f"{path}: cannot be read ({_reason(error)})") from error
+            except (OSError, EOFError, UnicodeError) as error:
+                raise InputError(f"{path}: cannot be read ({reason(error)})") from error
             if not line:
                 return
             number += 1
@@ -163,37 +223,75 @@ def read_jsonl(
                     while line and not line.endswith(b"\n"):
                         line = lines.readline(MAX_LINE_BYTES)
                     raise InputError(f"{where}: longer than {MAX_LINE_BYTES} bytes")
-                yield Recipe.parse(_decode(line, where), where=where)
+                record = parse_json(line, name=where)
+                yield Recipe.parse(record, where=where, unknown=unknown)
+                bad_at_start = None
             except InputError as error:
-                if strict:
-                    raise
-                if on_bad is not None:
-                    on_bad(str(error))
+                yield BadRecord(where, str(error))
+                if bad_at_start is not None:
+                    bad_at_start += 1
+                    if bad_at_start >= MAX_BAD_AT_START:
+                        raise InputError(
+                            f"{path}: none of the first {number:,} lines is a recipe; the rest is "
+                            "not read"
+                        ) from error
 
 
-def _open_lines(path: Path) -> IO[bytes]:
+class BadRecord(InputError):
+    """A line or record that is no recipe.
+
+    Args:
+        where: its name ("recipes.jsonl line 7").
+        message: its name and what is wrong.
+    """
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(message)
+        self.where = where
+
+
+class _Recoded:
+    """Lines of UTF-16 or UTF-32 as UTF-8, with `readline` and `with` as files have them."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._file = io.TextIOWrapper(file, encoding=encoding, newline="\n")
+
+    def readline(self, limit: int) -> bytes:
+        return self._file.readline(limit).encode("utf-8", errors="surrogatepass")
+
+    def __enter__(self) -> _Recoded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _open_lines(path: Path) -> IO[bytes] | _Recoded:
+    what = "a JSONL file"
     if str(path) == "-":
         import sys
 
-        return sys.stdin.buffer
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; give a JSONL file")
+        file: IO[bytes] = sys.stdin.buffer
+    elif path.suffix.lower() == ".gz":
+        file = open_gzip(path, what=what)
+    else:
+        file = open_regular_file(path, what=what)
+    if not isinstance(file, io.BufferedReader):
+        file = io.BufferedReader(cast(io.RawIOBase, file))
     try:
-        file = path.open("rb")
-        if path.suffix != ".gz":
-            return file
-        return io.BufferedReader(gzip.GzipFile(fileobj=file))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)})") from error
+        start = file.peek(4)[:4]
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+    # UTF-32's mark begins with UTF-16's.
+    if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return _Recoded(file, "utf-32")
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return _Recoded(file, "utf-16")
+    return file
 
 
-def _decode(line: bytes, where: str) -> object:
-    try:
-        return json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: is not UTF-8 text") from error
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{where}: is not valid JSON ({error})") from error
+def _without_surrogates(text: str) -> str:
+    return _SURROGATES.sub("\ufffd", text)
 
 
 def _text(record: Mapping[str, object], field: str, where: str) -> str | None:
@@ -213,10 +311,16 @@ def _texts(record: Mapping[str, object], field: str, where: str) -> tuple[str, .
         values = values.splitlines()
     if not isinstance(values, list):
         raise InputError(f"{where}: {field} must be a list of texts, not {_kind(values)}")
+    texts: list[str] = []
     for position, value in enumerate(values, 1):
-        if not isinstance(value, str):
+        if isinstance(value, Mapping):
+            lines = ingredient_lines(value) if field == "ingredients" else step_lines(value)
+            texts.extend(lines)
+        elif isinstance(value, str):
+            texts.append(value.strip())
+        else:
             raise InputError(f"{where}: {field} {position} must be text, not {_kind(value)}")
-    return tuple(text for value in values if (text := value.strip()))
+    return tuple(text for text in texts if text)
 
 
 def _kind(value: object) -> str:
@@ -225,7 +329,3 @@ def _kind(value: object) -> str:
         int: "a number", float: "a number", type(None): "nothing",
     }  # fmt: skip
     return names.get(type(value), type(value).__name__)
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -12,11 +12,11 @@ from hficma.cli.console import note, print_answer, print_json, stdout
 from hficma.errors import ArtifactError, InputError
 from hficma.photo_folder import photo_folder
 from hficma.printable import json_text
-from hficma.recipe import Recipe, read_jsonl, read_recipe
+from hficma.recipe import BadRecord, Recipe, read_jsonl_lines, read_recipe
 from hficma.workspace import Workspace
 
 if TYPE_CHECKING:
-    from hficma.engine import Engine, Filter
+    from hficma.engine import Answer, Engine, Failure, Filter
 
 
 def search(
@@ -127,27 +127,49 @@ def _search_many(
     batch: int,
 ) -> None:
     """Answers as JSONL in the order of the queries; a bad one is reported among them."""
-    from hficma.engine import Answer
+    from hficma.engine import Answer, Failure
 
     folder = None if images is None else photo_folder(images)
-    names: list[str] = []
+    asked: list[str | BadRecord] = []
+    failed = 0
 
     def queries() -> Iterator[Path | Recipe]:
-        for query in folder.files if folder is not None else read_jsonl(recipes or Path("-")):
-            names.append(query.id if isinstance(query, Recipe) else str(query))
+        for query in folder.files if folder is not None else read_jsonl_lines(recipes or Path("-")):
+            if isinstance(query, BadRecord):
+                asked.append(query)
+                continue
+            asked.append(query.id if isinstance(query, Recipe) else str(query))
             yield query
 
-    failed = 0
+    def printed(name: str, answer: Answer | Failure) -> None:
+        print(json_text({"query": name, **answer.to_json()}))
+
+    def bad_lines(place: int) -> int:
+        """Name the bad lines that stand before the next query; return how many."""
+        nonlocal failed
+        start = place
+        while place < len(asked) and isinstance(bad := asked[place], BadRecord):
+            printed(bad.where, Failure(name=bad.where, error=str(bad)))
+            failed += 1
+            place += 1
+        return place - start
+
     answers = engine.search_many(
         queries(), k=k, candidates=candidates, exact=exact, filter=wanted, batch=batch
     )
-    for number, answer in enumerate(answers):
+    place = 0
+    for answer in answers:
+        place += bad_lines(place)
         failed += not isinstance(answer, Answer)
-        print(json_text({"query": names[number], **answer.to_json()}))
+        printed(str(asked[place]), answer)
+        place += 1
+    bad_lines(place)
     passed = f", {folder.hidden} hidden passed over" if folder is not None and folder.hidden else ""
-    note(f"{len(names) - failed} answered, {failed} could not be read{passed}")
-    if images is not None and failed == len(names):
-        raise InputError(f"{images}: holds no photo that can be read")
+    note(f"{len(asked) - failed} answered, {failed} could not be read{passed}")
+    if failed == len(asked):
+        raise InputError(
+            f"{images or recipes}: holds no {'photo' if images else 'recipe'} that can be read"
+        )
 
 
 def _from_ingredients(text: str) -> Recipe:

@@ -107,9 +107,13 @@ def test_many_photos_answer_in_order_and_survive_a_bad_one(hficma: Hficma, tmp_p
 def test_recipes_find_photos(hficma: Hficma, recipes: Path, tmp_path: Path) -> None:
     """The other direction, from a file of recipes and from one."""
     ended = hficma("search", "--recipes", recipes, "-k", "2")
-    assert [json.loads(line)["query"] for line in ended.out.splitlines()] == [
-        f"r{number}" for number in range(100, 106)
-    ]
+    answers = [json.loads(line) for line in ended.out.splitlines()]
+    assert [a["query"] for a in answers if "hits" in a] == [f"r{n}" for n in range(100, 106)]
+    bad = [(place, a) for place, a in enumerate(answers) if "error" in a]
+    assert [(place, a["query"]) for place, a in bad] == [
+        (3, f"{recipes} line 4"), (4, f"{recipes} line 5"),
+    ]  # fmt: skip
+    assert "6 answered, 2 could not be read" in ended.err
     one = tmp_path / "one.json"
     one.write_text(recipes.read_text(encoding="utf-8").splitlines()[0], encoding="utf-8")
     ended = hficma("search", "--recipe", one, "-k", "1", "--json")

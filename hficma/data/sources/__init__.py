@@ -15,9 +15,9 @@ def open_source(spec: str) -> Source:
     """Recognise what `hficma data import` was given.
 
     Args:
-        spec: a folder of Recipe1M's layers, of im2recipe-PyTorch's or AdaMine's LMDBs, or of
-            JSON, JSON-LD and HTML files; one such file; a JSONL file; a dataset directory;
-            or `sample:N`.
+        spec: a folder of Recipe1M's layers, of im2recipe-PyTorch's or AdaMine's LMDBs, or of web
+            pages, recipe managers' exports, tables and JSON; one such file or archive; a JSONL
+            file; a dataset directory; or `sample:N`.
 
     Raises:
         InputError: nothing there, or nothing that is recognised.
@@ -26,7 +26,8 @@ def open_source(spec: str) -> Source:
     from hficma.data.dataset import open_dataset
 
     from .adamine import AdaMineSource
-    from .folder import SUFFIXES, FolderSource
+    from .folder import FolderSource
+    from .formats import LINES, recipe_suffix
     from .im2recipe import Im2RecipeSource
     from .plain import DatasetSource, JsonlSource
     from .recipe1m import Recipe1MSource
@@ -36,12 +37,16 @@ def open_source(spec: str) -> Source:
         return DatasetSource(open_dataset(spec))
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if path.is_file() and path.suffix.lower() not in SUFFIXES:
-        return JsonlSource(path)
+    if not path.is_dir():
+        suffix = recipe_suffix(path.name)
+        if suffix in LINES or not FolderSource.fits(path):
+            return JsonlSource(path)
+        return FolderSource(path)
     for source in (AdaMineSource, Im2RecipeSource, Recipe1MSource, FolderSource):
         if source.fits(path):
             return source(path)
     raise InputError(
         f"{path}: holds nothing to import; known are Recipe1M's layer1.json, *_lmdb with "
-        "*_keys.pkl, data_lmdb/, and .json, .jsonld, .html and .jsonl recipes"
+        "*_keys.pkl, data_lmdb/, and recipes as .jsonl, .json, .jsonld, .html, .csv, .tsv, .cook, "
+        ".zip, .paprikarecipes and .melarecipes"
     )

@@ -1,7 +1,9 @@
-"""schema.org Recipes (JSON-LD), as recipe sites publish them, alone or inside saved HTML pages.
+"""schema.org Recipes as sites publish them, from JSON-LD, microdata or RDFa alike.
 
-https://schema.org/Recipe. Of the format only what a recipe needs is read, so the standard
-library's HTML and JSON parsers do.
+https://schema.org/Recipe. The three notations arrive here as JSON-LD's objects; this module finds
+the Recipes among them and makes records of them. It is lenient where sites are careless: types
+and properties in any case and with any prefix, steps and ingredients as texts, objects, lists or
+sections.
 """
 
 from __future__ import annotations
@@ -9,28 +11,30 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
+from collections.abc import Mapping
 from typing import Any
 
 from hficma.errors import InputError
 from hficma.recipe import Recipe
+from hficma.recipe_fields import (
+    MAX_DEPTH,
+    address_of,
+    first_of,
+    ingredient_lines,
+    last_part,
+    plain_fields,
+    step_lines,
+    text_of,
+)
 
-MAX_DEPTH = 40
-_TAG = re.compile(r"<[^<>]*>")
-_SPACE = re.compile(r"[^\S\n]+")
-
-
-def json_ld_blocks(page: str) -> list[str]:
-    """The JSON-LD scripts of an HTML page."""
-    parser = _Scripts()
-    parser.feed(page)
-    parser.close()
-    return parser.found
+_OPENING = re.compile(r"[{\[]")
+_CDATA = re.compile(r"<!\[CDATA\[|\]\]>")
+_STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])|,(?=\s*$)', re.S)
+_BAD_ESCAPE = re.compile(r'\\(?:(["\\/bfnrt]|u[0-9a-fA-F]{4})|(.))', re.S)
 
 
 def is_json_ld(value: object) -> bool:
-    """Whether a decoded JSON value is JSON-LD rather than plain records."""
+    """Return whether a decoded JSON value is JSON-LD rather than plain records."""
     first = value[0] if isinstance(value, list) and value else value
     return isinstance(first, Mapping) and any(
         key in first for key in ("@context", "@type", "@graph")
@@ -38,113 +42,126 @@ def is_json_ld(value: object) -> bool:
 
 
 def decode_block(block: str, where: str) -> object:
-    """Decode a JSON-LD script; sites put raw line breaks into strings, which are let pass.
+    """Decode a JSON-LD script, and what browsers and search engines let pass in one.
+
+    Those are CDATA and comment marks, and other text before and behind the value, entities, raw
+    control characters in strings, commas before a closing bracket, and escapes that JSON lacks.
 
     Raises:
         InputError: it is not JSON.
     """
-    try:
-        return json.loads(block.strip().removesuffix(";"), strict=False)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: its JSON-LD is not valid JSON ({error})") from error
+    text = _CDATA.sub("", block)
+    start = _OPENING.search(text)
+    text = text[start.start() :] if start else text
+    first: ValueError | None = None
+    for mend in (_as_it_is, _mended, _unescaped):
+        try:
+            value: object = json.JSONDecoder(strict=False).raw_decode(mend(text))[0]
+            return value
+        except RecursionError as error:
+            raise InputError(f"{where}: its JSON-LD is nested too deep") from error
+        except ValueError as error:
+            first = first or error
+    raise InputError(f"{where}: its JSON-LD is not valid JSON ({first})") from first
 
 
-def recipe_nodes(value: object, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """The Recipe objects in decoded JSON-LD, in order, wherever a page nests them."""
-    if depth > MAX_DEPTH:
-        return
-    if isinstance(value, list):
-        for item in value:
-            yield from recipe_nodes(item, depth + 1)
-    elif isinstance(value, Mapping):
-        if "Recipe" in _types(value):
-            yield value
-            return
-        for key in ("@graph", "mainEntity", "mainEntityOfPage", "itemListElement", "item"):
-            yield from recipe_nodes(value.get(key), depth + 1)
+def recipe_nodes(value: object) -> list[Mapping[str, Any]]:
+    """Return the Recipe objects in decoded JSON-LD, in order, wherever a page nests them.
+
+    An object that only points to another one of the same block (`{"@id": ...}`) is replaced by it.
+    """
+    found: list[Mapping[str, Any]] = []
+    by_id: dict[str, Mapping[str, Any]] = {}
+    waiting: list[tuple[object, int]] = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            continue
+        if isinstance(item, list):
+            waiting.extend((inner, depth + 1) for inner in reversed(item))
+        elif isinstance(item, Mapping):
+            if isinstance(identity := item.get("@id"), str) and len(item) > 1:
+                by_id.setdefault(identity, item)
+            if "recipe" in _types(item):
+                found.append(item)
+                inside: Any = [v for v in item.values() if isinstance(v, Mapping)]
+            else:
+                inside = item.values()
+            waiting.extend((inner, depth + 1) for inner in reversed(list(inside)))
+    # A Recipe inside a Recipe is one that the page links to, unless it is the page's only one.
+    return [_resolved(node, by_id) for node in found]
+
+
+def to_record(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Recipe object as a record for `Recipe.parse`; fields may be missing or empty."""
+    fields = plain_fields(node)
+    images = image_addresses(node)
+    return {
+        "title": text_of(fields.get("name")) or text_of(fields.get("headline")) or "",
+        "ingredients": list(ingredient_lines(first_of(fields, *_INGREDIENTS))),
+        "instructions": list(step_lines(first_of(fields, *_INSTRUCTIONS))),
+        "image": images[0] if images else None,
+        "url": address_of(fields.get("url")) or address_of(fields.get("mainentityofpage")),
+        "category": text_of(fields.get("recipecategory")),
+    }
 
 
 def to_recipe(node: Mapping[str, Any], *, where: str) -> Recipe:
-    """A Recipe object as the project's recipe; `image` is the first photo's address.
+    """Return a Recipe object as the project's recipe; `image` is the first photo's address.
 
     Raises:
         InputError: it holds no ingredients, or fields of the wrong kind.
     """
-    images = image_addresses(node)
-    record = {
-        "title": _text(node.get("name")) or "",
-        "ingredients": list(_texts(node.get("recipeIngredient") or node.get("ingredients"))),
-        "instructions": list(_texts(node.get("recipeInstructions"))),
-        "image": images[0] if images else None,
-        "url": _address(node.get("url")) or _address(node.get("mainEntityOfPage")),
-        "category": _text(node.get("recipeCategory")),
-    }
-    return Recipe.parse(record, where=where)
+    return Recipe.parse(to_record(node), where=where)
 
 
 def image_addresses(node: Mapping[str, Any]) -> list[str]:
-    """The addresses of a Recipe's photos as written: URLs or paths."""
-    images = node.get("image")
-    found = (_address(image) for image in (images if isinstance(images, list) else [images]))
-    return [address for address in found if address]
+    """Return the addresses of a Recipe's photos as written: URLs or paths."""
+    images = plain_fields(node).get("image")
+    found = (address_of(image) for image in (images if isinstance(images, list) else [images]))
+    return list(dict.fromkeys(address for address in found if address))
 
 
-class _Scripts(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=False)
-        self.found: list[str] = []
-        self._block: list[str] | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        kind = (dict(attrs).get("type") or "").partition(";")[0].strip().lower()
-        if tag == "script" and kind == "application/ld+json":
-            self._block = []
-
-    def handle_data(self, data: str) -> None:
-        if self._block is not None:
-            self._block.append(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "script" and self._block is not None:
-            self.found.append("".join(self._block))
-            self._block = None
+_INGREDIENTS = ("recipeingredient", "recipeingredients", "ingredients", "ingredient")
+_INSTRUCTIONS = ("recipeinstructions", "recipeinstruction", "instructions", "step", "steps")
 
 
-def _types(node: Mapping[str, Any]) -> list[str]:
-    kinds = node.get("@type")
-    kinds = kinds if isinstance(kinds, list) else [kinds]
-    return [kind.rpartition("/")[2] for kind in kinds if isinstance(kind, str)]
+def _as_it_is(text: str) -> str:
+    return text
 
 
-def _text(value: object, depth: int = 0) -> str | None:
-    """Text without tags and entities; of a list the first."""
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if not isinstance(value, str):
-        return None
-    plain = _TAG.sub(" ", html.unescape(html.unescape(value)))
-    return _SPACE.sub(" ", plain).strip()
+def _unescaped(text: str) -> str:
+    return _mended(html.unescape(text))
 
 
-def _texts(value: object, depth: int = 0) -> Iterator[str]:
-    """Lines of ingredients or instructions: text, HowToStep, HowToSection, lists of them."""
-    if depth > MAX_DEPTH:
-        return
-    if isinstance(value, str):
-        for line in re.split(r"\n+|<br ?/?>|</?(?:p|li|ol|ul)>", html.unescape(value)):
-            if text := _text(line):
-                yield text
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item, depth + 1)
-    elif isinstance(value, Mapping):
-        parts = value.get("itemListElement") or value.get("steps")
-        yield from _texts(parts or value.get("text") or value.get("name"), depth + 1)
+def _mended(text: str) -> str:
+    """Return JSON without commas before a closing bracket and with escapes that JSON knows."""
+
+    def part(found: re.Match[str]) -> str:
+        if found[0] == ",":
+            return ""
+        # A backslash before anything else stands for that character, as in JavaScript.
+        return _BAD_ESCAPE.sub(lambda escape: escape[0] if escape[1] else escape[2], found[0])
+
+    return _STRING_OR_COMMA.sub(part, text)
 
 
-def _address(value: object) -> str | None:
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if isinstance(value, Mapping):
-        value = value.get("url") or value.get("contentUrl") or value.get("@id")
-    return value.strip() if isinstance(value, str) and value.strip() else None
+def _types(node: Mapping[str, Any]) -> set[str]:
+    kinds = node.get("@type", node.get("type"))
+    return {
+        last_part(word).lower()
+        for kind in (kinds if isinstance(kinds, list) else [kinds])
+        if isinstance(kind, str)
+        for word in kind.replace(",", " ").split()
+    }
+
+
+def _resolved(node: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    def target(value: Any) -> Any:
+        if isinstance(value, list):
+            return [target(item) for item in value]
+        if isinstance(value, Mapping) and set(value) == {"@id"} and isinstance(value["@id"], str):
+            return by_id.get(value["@id"], value)
+        return value
+
+    return {key: target(value) for key, value in node.items()}

@@ -1,0 +1,115 @@
+"""CSV and TSV with named columns: a spreadsheet's, a recipe manager's or a data set's."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hficma.errors import InputError
+from hficma.limits import LINE_BYTES
+from hficma.markup import plain_text
+from hficma.recipe_fields import field_of, plain_key
+
+from .recipe_file import RawRecord
+from .text_file import decode_text
+
+DELIMITERS = ",;\t|"
+MAX_LITERAL = 100_000
+"""Characters of a cell that is read as a list in Python's notation."""
+_DIGIT = re.compile(r"\d")
+_NUMBERED = re.compile(r"(ingredient|step|instruction|direction)s?(\d+)$")
+
+
+def read_table(content: bytes, name: str) -> Iterator[RawRecord]:
+    """Yield the recipes of a table, a row each.
+
+    The first row names the columns, by a field's own name or another usual one; ingredients and
+    steps stand in one cell (a line each, parted by "|" or ";", or a list in JSON's or Python's
+    notation) or in numbered columns.
+
+    Raises:
+        InputError: no column names ingredients.
+    """
+    text = decode_text(content)
+    # Excel's own hint of the delimiter
+    hint = re.match(r"sep=(.)\r?\n", text)
+    text = text[hint.end() :] if hint else text
+    # The csv module's own limit is for the whole process, and low for a cell of steps.
+    csv.field_size_limit(LINE_BYTES)
+    rows = csv.reader(
+        io.StringIO(text, newline=""), delimiter=hint[1] if hint else _delimiter(text)
+    )
+    try:
+        columns = [column.strip() for column in next(rows, [])]
+        if "ingredients" not in [field_of(_listed(column)) for column in columns]:
+            raise InputError(
+                f"{name}: no column is called ingredients; its columns are "
+                f"{', '.join(columns)[:300]!r}"
+            )
+        yield from (RawRecord(fields=_record(columns, row)) for row in rows if any(row))
+    except csv.Error as error:
+        raise InputError(f"{name} line {rows.line_num}: is no CSV ({error})") from error
+
+
+def _delimiter(text: str) -> str:
+    """Return the delimiter that the line of column names has most of, outside of quotes."""
+    first = next(iter(text.splitlines()), "")
+    plain = re.sub(r'"[^"]*"', "", first)
+    return max(DELIMITERS, key=lambda mark: (plain.count(mark), -DELIMITERS.index(mark)))
+
+
+def _listed(column: str) -> str:
+    """Return `ingredients` of "Ingredient 3"."""
+    numbered = _NUMBERED.match(plain_key(column))
+    return numbered[1] + "s" if numbered else column
+
+
+def _record(columns: list[str], row: list[str]) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for column, cell in zip(columns, row, strict=False):
+        cell, listed = cell.strip(), _listed(column)
+        if not column or not cell:
+            continue
+        field = field_of(listed)
+        if field not in ("ingredients", "instructions"):
+            record[column] = plain_text(cell) if field in ("title", "category") else cell
+        elif listed != column:
+            record.setdefault(listed, []).append(plain_text(cell))
+        else:
+            lines = _lines(cell, of_ingredients=field == "ingredients")
+            record[column] = [plain for line in lines if (plain := plain_text(line))]
+    return record
+
+
+def _lines(cell: str, *, of_ingredients: bool) -> list[str]:
+    """Return the lines of a cell that holds several."""
+    if cell.startswith("[") and cell.endswith("]"):
+        for read in (json.loads, _literal):
+            try:
+                value = read(cell)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(value, list):
+                return [str(item) for item in value if isinstance(item, (str, int, float))]
+    if "\n" in cell or "\r" in cell:
+        # Plan to Eat writes a section's head as a line that begins with a comma.
+        return [line for line in cell.splitlines() if not line.startswith(",")]
+    if "|" in cell:
+        return cell.split("|")
+    if of_ingredients and ";" in cell:
+        return cell.split(";")
+    # "flour, eggs, milk" is three; "1 onion, chopped" one.
+    if of_ingredients and cell.count(",") > bool(_DIGIT.search(cell)):
+        return cell.split(",")
+    return [cell]
+
+
+def _literal(cell: str) -> Any:
+    if len(cell) > MAX_LITERAL:
+        raise ValueError("too long")
+    return ast.literal_eval(cell)
