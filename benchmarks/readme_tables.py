@@ -265,7 +265,7 @@ def quality(record: Record) -> list[str]:
 def text_quality(record: Record) -> list[str]:
     """`text_quality`: ingredients found, and what sentence vectors know."""
     found = " and ".join(
-        f"{one['accuracy']:.1f} % of {one['lines']} lines ({name})"
+        f"{_share(one['accuracy'], one['lines'])} % of {one['lines']} lines ({name})"
         for name, one in record["ingredients"].items()
     )
     lines = [f"**Text**: ingredients are named right in {found}."]
@@ -284,16 +284,30 @@ def text_quality(record: Record) -> list[str]:
 def sample_hardness(record: Record) -> list[str]:
     """`sample_hardness`: a trained run beside what colours alone and a wrong table give."""
     rows = [
-        [name, *(f"{one[way][key]:.1f}" for way in DIRECTIONS for key in ("medR", "R@1"))]
+        [
+            name,
+            *(
+                f"{one[way][key]:.1f}"
+                if key == "medR" or name == "chance"
+                else _share(one[way][key], record["items"])
+                for way in DIRECTIONS
+                for key in ("medR", "R@1")
+            ),
+        ]
         for name, one in record["rows"].items()
     ]
-    header = ("ranked by", "medR", "R@1", "back: medR", "back: R@1")
+    header = ("ranked by", "medR", "R@1 [95 %]", "back: medR", "back: R@1")
     return [
         f"**The synthetic sample** ({record['data']}, {record['items']} test items, photo to "
         "recipe and back):",
         "",
         *markdown(header, rows),
     ]
+
+
+def _share(percent: float, count: int) -> str:
+    """A share of so many, in percent, with its 95 % interval."""
+    return figure_text(percent, recall_interval(percent, count))
 
 
 def _power(value: float) -> str:

@@ -17,7 +17,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 from hficma.limits import open_regular_file
 
@@ -161,6 +163,6 @@ def _digest(name: str) -> str:
 
     try:
         with open_regular_file(name) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
     except (OSError, InputError) as error:
         return hashlib.sha256(f"unreadable: {error}".encode()).hexdigest()

@@ -68,7 +68,7 @@ def write_curves(runs: Sequence[Path], page: Path | None = None) -> Path:
             drawn.append(_svg(plot.title, lines))
     names = ", ".join(logs)
     legend = "".join(
-        f'<span style="color:{colour}">&#9632; {html.escape(name)}</span> '
+        f'<span style="color:{colour}">&#9632; {html.escape(name)}{_pairs(logs[name])}</span> '
         for name, colour in zip(logs, _colours(len(logs)), strict=True)
     )
     text = _PAGE.format(title=html.escape(names), legend=legend, plots="\n".join(drawn))
@@ -76,6 +76,15 @@ def write_curves(runs: Sequence[Path], page: Path | None = None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, text.encode())
     return target
+
+
+def _pairs(log: Sequence[dict[str, Any]]) -> str:
+    """How many validation pairs recalls are of, where the log says."""
+    for record in log:
+        for one in record.get("validation", {}).values():
+            if isinstance(one, dict) and "queries" in one:
+                return f" (recalls of n = {one['queries']} pairs)"
+    return ""
 
 
 def _points(log: Sequence[dict[str, Any]], plot: Plot) -> Iterator[tuple[float, float]]:

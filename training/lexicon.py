@@ -23,8 +23,9 @@ from hficma.vectors import SENTENCES, WordVectors, read_tensors
 PASSES = 10
 """Epochs of word2vec over the recipes, as published."""
 
+# `in*`: ingredients and inflection.
 _READING = (
-    "hficma.ingredients", "hficma.text", "hficma.words", "hficma.recipe", "hficma.training.words",
+    "hficma.in*", "hficma.text", "hficma.words", "hficma.recipe", "hficma.training.words",
     "hficma.training.sentences", "hficma.model.sentence",
 )  # fmt: skip
 
