@@ -139,7 +139,7 @@ class OnnxGraph:
     constants: Mapping[str, Tensor]
     """Initialisers, by name."""
     nodes: tuple[Node, ...]
-    """Each behind those that it reads."""
+    """In the file's order."""
 
 
 # ONNX's number of a type: its name, and the bytes of an element.

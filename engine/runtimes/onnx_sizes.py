@@ -10,7 +10,8 @@ nothing here could bound it. Exports never do that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def check_sizes(graph: OnnxGraph, shapes: Mapping[str, Shape]) -> dict[str, Shap
     for name, port in graph.inputs.items():
         known[name] = Tensor(shapes[name], port.dtype, None)
     work = 0.0
-    for node in graph.nodes:
+    for node in _in_order(graph.nodes, known):
         try:
             inputs = [known[name] if name else None for name in node.inputs]
             outputs, cost = _FOLLOW[node.operator](_Call(node, inputs))
@@ -124,6 +125,31 @@ def check_sizes(graph: OnnxGraph, shapes: Mapping[str, Shape]) -> dict[str, Shap
         if work > MOST_WORK:
             raise UnfitError(f"takes over {MOST_WORK:.0e} multiply-adds")
     return {name: known[name].shape for name in graph.outputs if name in known}
+
+
+def _in_order(nodes: Sequence[Node], known: Iterable[str]) -> list[Node]:
+    """Put nodes behind those that they read: quantisers write theirs at the end of a file."""
+    ready = set(known)
+    waiting: dict[str, list[int]] = {}
+    missing = []
+    for number, node in enumerate(nodes):
+        lacking = {name for name in node.inputs if name and name not in ready}
+        missing.append(len(lacking))
+        for name in lacking:
+            waiting.setdefault(name, []).append(number)
+    queue = deque(number for number, count in enumerate(missing) if count == 0)
+    order: list[Node] = []
+    while queue:
+        node = nodes[queue.popleft()]
+        order.append(node)
+        for name in set(node.outputs):
+            for number in waiting.pop(name, ()):
+                missing[number] -= 1
+                if missing[number] == 0:
+                    queue.append(number)
+    if len(order) < len(nodes):
+        raise UnfitError("has nodes that read each other, or what is nowhere")
+    return order
 
 
 class _Call:

@@ -215,6 +215,14 @@ def test_a_tensor_is_what_its_bytes_are(kind: str, tmp_path: Path) -> None:
         check_graph(graph)
 
 
+def test_nodes_that_read_each_other_are_refused(tmp_path: Path) -> None:
+    """A circle, in which nothing has a shape."""
+    nodes = [node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "x", "y")]
+    refused(make_graph(tmp_path, nodes), "read each other")
+    backwards = [node("Relu", "a", "y"), node("Relu", "x", "a")]
+    check_graph(make_graph(tmp_path, backwards))  # as a quantiser writes them
+
+
 def test_ports_are_those_of_the_manifest(tmp_path: Path) -> None:
     """Another type or shape would fail deep inside a runtime, or be read as what it is not."""
     graph = make_graph(tmp_path, [node("Relu", "x", "y")])
