@@ -51,13 +51,16 @@ ENOUGH = 512
 `hficma.images.preprocess` scales to."""
 LARGE_PIXELS = 24_000_000
 """From here on one photo is decoded at a time, so that threads do not add up their memory."""
-APART = ("TIFF", "JPEG2000", "PNM")
-"""Formats that a child process decodes: a TIFF's tags may ask for strips and tables of any size, a
-JPEG 2000's for any number of passes, and numbers written as text are read in Python."""
-APART_SECONDS = 20.0
-"""A TIFF of the most pixels takes about two."""
+APART = ("HEIC", "TIFF", "JPEG2000", "PNM")
+"""Formats that a child process decodes. A damaged HEIC can crash its decoder, a TIFF's tags may
+ask for strips and tables of any size, a JPEG 2000's for any number of passes, and numbers written
+as text are read in Python."""
+APART_SECONDS = 30.0
+"""A TIFF of the most pixels takes two, a HEIC of the most about ten."""
 APART_MEMORY = 3_000 * MEGABYTE
 """And about 1.5 GB: Pillow stores a pixel in four bytes, before and after its conversion."""
+CHILDREN = 2
+"""At most; a HEIC's decoder has threads of its own."""
 
 _DNG_VERSION = 0xC612
 _SUBFILE = 0x00FE
@@ -91,29 +94,51 @@ _large = threading.Lock()
 _loading = threading.Lock()
 
 
-class _Apart:
-    """The child process of this process, once there is one."""
+class _Children:
+    """The processes that decode for this one; each is started when it is first needed."""
 
     def __init__(self) -> None:
-        self.turn = threading.Lock()
-        self.worker: Worker | None = None
+        self._turns = threading.BoundedSemaphore(CHILDREN)
+        self._idle: list[Worker] = []
+
+    def decode(self, kind: str, content: bytes, name: str) -> Image.Image:
+        """Decode a photo of one of the formats in `APART`, as upright RGB."""
+        from hficma.worker import Worker
+
+        with self._turns:
+            worker = (
+                self._idle.pop()
+                if self._idle
+                else Worker(memory=APART_MEMORY, modules=(__name__, "hficma.images"))
+            )
+            try:
+                width, height, pixels = worker.call(
+                    _decoded_pixels, kind, content, name, name=name, seconds=APART_SECONDS
+                )
+            finally:
+                self._idle.append(worker)
+        return Image.frombytes("RGB", (width, height), pixels)
+
+    def close(self) -> None:
+        """End them."""
+        while self._idle:
+            self._idle.pop().close()
 
 
-_apart = _Apart()
-_parents: _Apart | None = None
+_children = _Children()
+_parents: _Children | None = None
 
 
 def _after_fork() -> None:
-    """Leave the parent its child and its locks, which another thread may hold."""
-    global _large, _loading, _apart, _parents
-    _parents = _apart  # held, since what collects it would close it
-    _large, _loading, _apart = threading.Lock(), threading.Lock(), _Apart()
+    """Leave the parent its children and its locks, which another thread may hold."""
+    global _large, _loading, _children, _parents
+    _parents = _children  # held, since what collects it would close them
+    _large, _loading, _children = threading.Lock(), threading.Lock(), _Children()
 
 
 @atexit.register
 def _at_exit() -> None:
-    if _apart.worker is not None:
-        _apart.worker.close()
+    _children.close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -140,11 +165,8 @@ def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
         raise InputError(f"{name}: {describe(content)}")
     if kind == "JPEG":
         return _decode_jpeg(content, read_jpeg_header(content, name=name), name)
-    if kind == "HEIC":
-        # libheif has already turned it; its EXIF may say so once more, and must not be followed.
-        return _decode_heic(content, name), 1
     if kind in APART:
-        return _decode_apart(kind, content, name), 1
+        return _children.decode(kind, content, name), 1
     try:
         return _decode_by_pillow(kind, content, name)
     except InputError:
@@ -256,9 +278,35 @@ def _decode_by_libjpeg(content: bytes) -> Image.Image | None:
     return Image.fromarray(pixels)
 
 
+def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, bytes]:
+    """Run in the child: a photo's width, height and upright RGB."""
+    from hficma.images import upright
+
+    if kind == "HEIC":
+        image = _decode_heic(content, name)
+    else:
+        image = _opened(kind, content, name)
+        tags = getattr(image, "tag_v2", {})
+        # A camera's RAW file is a TIFF whose first image is a preview of stamp size.
+        if _DNG_VERSION in tags or tags.get(_SUBFILE) == 1:
+            raise InputError(f"{name}: is a camera's RAW file; export it as JPEG")
+        with decoder_errors(name):
+            image.load()
+    photo = upright(image, name=name)
+    return photo.width, photo.height, photo.tobytes()
+
+
 def _decode_heic(content: bytes, name: str) -> Image.Image:
+    """Decode at a reduced size where that is enough, like a JPEG.
+
+    The image is upright: libheif turns it. Its EXIF often says so once more, and must not be
+    followed.
+    """
     import pi_heif
 
+    # Nothing but the image itself is wanted, and each of these is one more parser.
+    for extra in ("THUMBNAILS", "DEPTH_IMAGES", "AUX_IMAGES"):
+        setattr(pi_heif.options, extra, False)
     with decoder_errors(name, what="HEIC photo"):
         file = pi_heif.open_heif(content, convert_hdr_to_8bit=True)
         if not len(file):
@@ -266,61 +314,35 @@ def _decode_heic(content: bytes, name: str) -> Image.Image:
         width, height = file.size
     if width * height > HEIC_PIXELS:
         check_size(width, height, name=name)
-    with _one_large_at_a_time(width * height), decoder_errors(name, what="HEIC photo"):
+    with decoder_errors(name, what="HEIC photo"):
         file[file.primary_index].load()
-        width, height = file.size  # the decoded one may differ from the header's
-        if width * height > PHOTO_PIXELS:
-            return _halved(file.data, file.mode, (width, height), file.stride)
-        image: Image.Image = file.to_pillow()
+        image = _reduced(file.data, file.mode, file.size, file.stride)
         # libheif keeps the colours of some images multiplied by their opacity.
         return image.convert(image.mode.replace("a", "A")) if "a" in image.mode else image
 
 
-def _halved(data: memoryview, mode: str, size: tuple[int, int], stride: int) -> Image.Image:
-    """Make an image of half the size, a part at a time: Pillow would hold all in four bytes each.
+def _reduced(data: memoryview, mode: str, size: tuple[int, int], stride: int) -> Image.Image:
+    """Make a smaller image, a part at a time: Pillow would hold all in four bytes a pixel.
 
     Args:
         data: rows of `stride` bytes.
         mode: Pillow's, of its pixels.
         size: width and height.
         stride: bytes from one row to the next.
+
+    Returns:
+        Means of squares of pixels, so that the shorter side has `ENOUGH`, or a little more.
     """
     width, height = size
-    half = Image.new(mode, ((width + 1) // 2, (height + 1) // 2))
-    for top in range(0, height, 256):
-        rows = min(256, height - top)
-        part = data[top * stride : (top + rows) * stride]
+    factor = max(1, min(size) // ENOUGH)
+    small = Image.new(mode, (-(-width // factor), -(-height // factor)))
+    step = 64 * factor
+    for top in range(0, height, step):
+        rows = min(step, height - top)
+        part = bytes(data[top * stride : (top + rows) * stride])
         band = Image.frombytes(mode, (width, rows), part, "raw", mode, stride)
-        half.paste(band.reduce(2), (0, top // 2))
-    return half
-
-
-def _decode_apart(kind: str, content: bytes, name: str) -> Image.Image:
-    """Decode in a child process, which takes one photo after the other."""
-    from hficma.worker import Worker
-
-    with _apart.turn:
-        if _apart.worker is None:
-            _apart.worker = Worker(memory=APART_MEMORY, modules=(__name__, "hficma.images"))
-        width, height, pixels = _apart.worker.call(
-            _decoded_pixels, kind, content, name, name=name, seconds=APART_SECONDS
-        )
-    return Image.frombytes("RGB", (width, height), pixels)
-
-
-def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, bytes]:
-    """Run in the child: a photo's width, height and upright RGB."""
-    from hficma.images import upright
-
-    image = _opened(kind, content, name)
-    tags = getattr(image, "tag_v2", {})
-    # A camera's RAW file is a TIFF whose first image is a preview of stamp size.
-    if _DNG_VERSION in tags or tags.get(_SUBFILE) == 1:
-        raise InputError(f"{name}: is a camera's RAW file; export it as JPEG")
-    with decoder_errors(name):
-        image.load()
-    photo = upright(image, name=name)
-    return photo.width, photo.height, photo.tobytes()
+        small.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
+    return small
 
 
 def _opened(kind: str, content: bytes, name: str, *, any_size: bool = False) -> Image.Image:

@@ -62,8 +62,8 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
 
     CMYK, 16-bit, palette and transparent images (over white) are converted, and EXIF rotation is
     applied. Colour profiles are ignored, as they were for the photos that the published models
-    learned from. JPEGs are decoded at a reduced size of at least 512 pixels; of photos longer than
-    16 times their width the centre is kept.
+    learned from. JPEG and HEIC are decoded at a reduced size of at least 512 pixels; of photos
+    longer than 16 times their width the centre is kept.
 
     Args:
         content: the file's bytes.

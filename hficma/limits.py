@@ -33,7 +33,7 @@ photo of 200 megapixels in the ten scans of a progressive file has 2,000,000,000
 JPEG_KEPT_PIXELS = 256_000_000
 """Pixels of a JPEG of several scans, whose coefficients are held in memory until the last one."""
 HEIC_PIXELS = 256_000_000
-"""A HEIC has no reduced decoding, and phones take 200 megapixels: 9 seconds and 0.9 GB."""
+"""A HEIC is decoded whole before it is reduced; phones take 200 megapixels: 9 s and 0.9 GB."""
 RUN_LENGTH_PIXELS = 16_000_000
 """Pixels of a bitmap in run lengths, which Pillow unpacks at about ten million a second."""
 PHOTO_READS = 500_000
