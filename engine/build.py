@@ -26,6 +26,8 @@ from .storage import default_level
 from .unique_ids import UniqueIds
 from .writing import (
     PLAN,
+    building_folder,
+    building_lock,
     existing_parent,
     files_of,
     filled,
@@ -154,23 +156,15 @@ def unfinished_index(folder: Path, name: str) -> Path | None:
         if match is None or not building.is_dir():
             continue
         out = folder / match[1]
-        with contextlib.suppress(ArtifactError), locked(_lock_of(building), name=str(out)):
+        with contextlib.suppress(ArtifactError), locked(building_lock(out), name=str(out)):
             return out
     return None
 
 
-def _lock_of(building: Path) -> Path:
-    return building.with_name(f"{building.name}.lock")
-
-
 @contextlib.contextmanager
 def _building(out: Path) -> Iterator[Path]:
-    """Hold the folder in which `out` is being built; it goes where nothing in it is finished.
-
-    The lock lies beside it, since the folder itself is renamed in the end.
-    """
-    building = out.parent / f".{out.name}.building"
-    lock = _lock_of(building)
+    """Hold the folder in which `out` is being built; it goes where nothing in it is finished."""
+    building, lock = building_folder(out), building_lock(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     for path in (building, lock):
         if path.is_symlink():

@@ -29,6 +29,7 @@ from .unique_ids import UniqueIds
 from .writing import (
     LOCK,
     PLAN,
+    building_lock,
     copy_items,
     files_of,
     filled,
@@ -63,7 +64,8 @@ class IndexWriter(Closing):
             # Another writer may have ended between the first reading and the lock.
             self._facts = IndexFacts.read(path)
             sweep(path, self._facts.shards)
-            (path / PLAN).unlink(missing_ok=True)
+            for leftover in (path / PLAN, building_lock(path)):  # of a build's last steps
+                leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let the next writer in."""

@@ -34,6 +34,16 @@ _PARTS = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(PLAN)})\..+\.part")
 """Names of files beside the shards of which killed writers leave a part."""
 
 
+def building_folder(out: Path) -> Path:
+    """Where the index `out` is built."""
+    return out.with_name(f".{out.name}.building")
+
+
+def building_lock(out: Path) -> Path:
+    """What who builds `out` holds; beside the folder, since that is renamed in the end."""
+    return out.with_name(f".{out.name}.building.lock")
+
+
 def shard_name(number: int) -> str:
     """The folder of the shard with that ordinal."""
     return f"{number:06d}"

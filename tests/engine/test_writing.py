@@ -11,6 +11,7 @@ import pytest
 
 from hficma.engine import IndexWriter, build_index, index_info
 from hficma.engine.unique_ids import IdTable, UniqueIds
+from hficma.engine.writing import building_lock
 from hficma.errors import ArtifactError
 from tests.engine.datasets import NoiseDataset
 from tests.engine.test_build import ids, unfinished
@@ -96,6 +97,7 @@ def test_a_build_follows_no_link(
 
 def test_the_next_writer_sweeps_what_killed_ones_left(index: Path) -> None:
     """They lay there for ever; what is not ours by its name is nobody's to remove."""
+    building_lock(index).touch()
     for name in (".manifest.json.4711.part", ".manifest.json.4711.0123abcd.part", "plan.json"):
         (index / name).write_text("{}", encoding="utf-8")
     (index / "notes.txt").write_text("mine", encoding="utf-8")
@@ -109,6 +111,7 @@ def test_the_next_writer_sweeps_what_killed_ones_left(index: Path) -> None:
     assert {path.name for path in (index / "shards").iterdir()} == {
         "000000", "000001", "my photos",
     }  # fmt: skip
+    assert [path.name for path in index.parent.iterdir()] == ["index"]
 
 
 def build_slowly(bundle: Path, out: Path, begun: object, go_on: object) -> None:

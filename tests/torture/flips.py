@@ -62,7 +62,7 @@ def make_targets(base: Path) -> list[Target]:
         {"keep": "tokens", "prefilter": "Flat"},
         {"keep": "projections", "prefilter": "SQ8", "side_precision": "int8"},
         {"keep": "tables", "prefilter": "HNSW", "side_precision": "fp16"},
-        {"keep": "tokens", "prefilter": "IVF4,SQ8", "side_precision": "fp16"},
+        {"keep": "tokens", "prefilter": "IVF1,SQ8", "side_precision": "fp16"},
     )
     targets = [Target(OLDER / "index", OLDER / "bundle")]
     for number, options in enumerate(kinds):
