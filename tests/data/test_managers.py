@@ -222,7 +222,7 @@ def test_tables(delimiter: str, encoding: str) -> None:
         ["Salad", "leeks|1 egg", "Slice.", ""],
         ["Soup", '"[""2 leeks, sliced"", ""salt""]"', "\"['Boil.', 'Serve.']\"", ""],
     ]
-    table = "\r\n".join(delimiter.join(row) for row in rows)
+    table = "\r\n" + "\r\n".join(delimiter.join(row) for row in rows)
     records = [
         Recipe.parse(record.fields, where="x")
         for record in read_table(table.encode(encoding), "t.csv")

@@ -45,7 +45,8 @@ def read_table(content: bytes, name: str) -> Iterator[RawRecord]:
         io.StringIO(text, newline=""), delimiter=hint[1] if hint else _delimiter(text)
     )
     try:
-        columns = [column.strip() for column in next(rows, [])]
+        # Spreadsheets leave empty rows above their tables.
+        columns = [column.strip() for column in next(filter(any, rows), [])]
         if "ingredients" not in [field_of(_listed(column)) for column in columns]:
             raise InputError(
                 f"{name}: no column is called ingredients; its columns are "
@@ -58,7 +59,7 @@ def read_table(content: bytes, name: str) -> Iterator[RawRecord]:
 
 def _delimiter(text: str) -> str:
     """Return the delimiter that the line of column names has most of, outside of quotes."""
-    first = next(iter(text.splitlines()), "")
+    first = next((line for line in text.splitlines() if line.strip()), "")
     plain = re.sub(r'"[^"]*"', "", first)
     return max(DELIMITERS, key=lambda mark: (plain.count(mark), -DELIMITERS.index(mark)))
 
