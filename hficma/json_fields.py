@@ -7,11 +7,13 @@ of the file turns into an `ArtifactError` that names it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MOST = 2**53
 """No count, size or number of an item is above this: every JSON reader keeps it exactly."""
@@ -123,6 +125,50 @@ class Fields:
             if not _SHA256.fullmatch(record.text(name)):
                 raise ValueError(f"{self._name}.{key}: no SHA-256 for {name[:80]!r}")
         return dict(record._record)
+
+
+def dataclass_fields(kind: type, value: object, name: str, *, most: int = MOST) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON holds them, each of its own type.
+
+    Args:
+        kind: a dataclass of texts, choices, flags, finite numbers and integers from 0; a field
+            that is a dataclass itself is returned as decoded.
+        value: the decoded JSON; fields that have defaults may be missing.
+        name: of the object, for messages.
+        most: what integers may reach.
+
+    Raises:
+        ValueError: a field of another type or out of its range, unknown, or missing.
+    """
+    hints = get_type_hints(kind)
+    fields = Fields(value, name, hints)
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        missing = (field.default, field.default_factory) == (dataclasses.MISSING,) * 2
+        if field.name in fields or missing:
+            found[field.name] = _typed(fields, field.name, hints[field.name], most)
+    return found
+
+
+def _typed(fields: Fields, key: str, hint: Any, most: int) -> Any:
+    if get_origin(hint) in (Union, UnionType):
+        if fields.value(key) is None and NoneType in get_args(hint):
+            return None
+        (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        value = fields.value(key)
+        # 1 == True, so the type is compared too.
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise ValueError(f"{key} is {str(value)[:40]!r}, not one of {choices}")
+        return value
+    if hint is bool:
+        return fields.flag(key)
+    if hint is int:
+        return fields.integer(key, most=most)
+    if hint is float:
+        return fields.number(key)
+    return fields.text(key) if hint is str else fields.value(key)
 
 
 _SHA256 = re.compile("[0-9a-f]{64}")

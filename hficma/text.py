@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hficma import ingredients, ingredients_1
 from hficma.errors import ArtifactError, InputError
-from hficma.json_fields import Fields, integer, strict_json
+from hficma.json_fields import Fields, dataclass_fields, integer, strict_json
 from hficma.json_fields import text as text_of
 from hficma.limits import MEGABYTE, read_regular_file
 from hficma.recipe import Recipe
@@ -61,8 +61,13 @@ class TextConfig:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> TextConfig:
-        """Read what `to_json` wrote, or what was written before there was a choice of rules."""
-        return cls(**{"reader": 1, **record})
+        """Read what `to_json` wrote, or what was written before there was a choice of rules.
+
+        Raises:
+            ValueError: a field is of another type, out of its range or unknown.
+        """
+        fields = dataclass_fields(cls, record, "the options of the text", most=1 << 20)
+        return cls(**{"reader": 1, **fields})
 
 
 VOCABULARY_BYTES = 200 * MEGABYTE

@@ -36,6 +36,7 @@ from hficma.artifact import (
 )
 from hficma.data.partitions import FILE as PARTITIONS_FILE
 from hficma.errors import ArtifactError
+from hficma.limits import parse_json, read_regular_file
 from hficma.metrics import figure_text
 from hficma.text import Vocabulary
 
@@ -152,8 +153,10 @@ class RunDirectory:
     @property
     def options(self) -> Json:
         """The resolved options; a run that names no reader of ingredients gets the first."""
-        record = json.loads(verified_file(self.path, self.manifest, OPTIONS).read_bytes())
-        assert isinstance(record, dict)
+        path = verified_file(self.path, self.manifest, OPTIONS)
+        record = parse_json(read_regular_file(path), name=str(path))
+        if not isinstance(record, dict):
+            raise ArtifactError(f"{path}: holds no options")
         if "text" in (model := record.get("model", {})):
             model["text"] = {"reader": 1, **model["text"]}
         return record

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hficma.artifact import Manifest, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.json_fields import Fields, integer
 from hficma.recipe import Recipe
 from hficma.text import Vocabulary
 from hficma.vectors import VOCABULARY, WORDS, WordVectors, read_tensors
@@ -54,10 +55,11 @@ class DatasetDirectory:
         manifest = read_manifest(path, kind="dataset")
         self._manifest = manifest
         try:
-            shards = [int(size) for size in manifest.facts["shards"]]
-            self._sentence_dim = int(manifest.facts["sentence_dim"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{path}: its manifest is damaged ({error!r})") from error
+            fields = Fields(manifest.facts, "facts")
+            shards = [integer(size, "facts.shards") for size in fields.sequence("shards")]
+            self._sentence_dim = fields.integer("sentence_dim", most=1 << 20)
+        except ValueError as error:
+            raise ArtifactError(f"{path}: its manifest is damaged ({error})") from error
         self._starts = [0, *accumulate(shards)]
         self._files = _Files(self._path, manifest, len(self))
 

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hficma.json_fields import dataclass_fields
 from hficma.text import TextConfig
 
+LARGEST = 1 << 20
+"""No width, number of heads or length of a model is above this."""
 REGION_GRID = 7
 """Regions a side: every trunk ends at 7 x 7 for photos of 224 x 224."""
 
@@ -47,11 +50,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("hf-icma", "adamine"):
             raise ValueError(f"kind must be hf-icma or adamine, not {self.kind!r}")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
         for name in ("width", "heads", "word_dim", "sentence_dim", "ingredient_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
         if self.global_weight <= 0 or self.local_weight < 0:
             raise ValueError("global_weight must be positive and local_weight not negative")
 
@@ -61,5 +64,10 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ModelConfig:
-        """Read what `to_json` wrote."""
-        return cls(**{**record, "text": TextConfig.from_json(record["text"])})
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: a field is of another type, out of its range, unknown or missing.
+        """
+        fields = dataclass_fields(cls, record, "the model's options", most=LARGEST)
+        return cls(**{**fields, "text": TextConfig.from_json(fields["text"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +64,32 @@ def load_model(path: str | Path, *, weights: str = "best") -> Model:
     name = "model.safetensors" if kind == "bundle" else _checkpoint(directory, manifest, weights)
     file = verified_file(directory, manifest, name)
     vocabulary = Vocabulary.load(verified_file(directory, manifest, VOCABULARY))
-    config = _config(directory, manifest)
-    state = _load_file(file)
-    _check_sizes(file, config, vocabulary, state)
-    table = torch.zeros(vocabulary.table_rows, config.word_dim)
     try:
-        model = _assemble(config, vocabulary, table, None)
-        model.load_state_dict(state)
-    except (RuntimeError, InputError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ArtifactError(f"{file}: does not fit the {kind}'s options ({reason})") from error
+        config = ModelConfig.from_json(manifest.facts["model"])
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"{directory}: its {MANIFEST} is damaged ({error})") from error
+    state = _load_file(file)
+    _check_fit(config, vocabulary, state, file)
+    model = _assemble(config, vocabulary, torch.zeros(vocabulary.table_rows, config.word_dim), None)
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False)
+
+
+def _check_fit(
+    config: ModelConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor], file: Path
+) -> None:
+    """Refuse weights that are not of a model of these options, before memory is taken for it."""
+    with torch.device("meta"):
+        table = torch.empty(vocabulary.table_rows, config.word_dim)
+        try:
+            wanted = _assemble(config, vocabulary, table, None).state_dict()
+        except (RuntimeError, ValueError, OverflowError, InputError) as error:  # of no model
+            raise ArtifactError(f"{file}: does not fit the run's options ({error})") from error
+    differing = wanted.keys() ^ state.keys() or {
+        name for name, value in wanted.items() if value.shape != state[name].shape
+    }
+    if differing:
+        raise ArtifactError(f"{file}: does not fit the run's options ({min(differing)} differs)")
 
 
 def _checkpoint(directory: Path, manifest: Manifest, weights: str) -> str:
@@ -81,7 +97,7 @@ def _checkpoint(directory: Path, manifest: Manifest, weights: str) -> str:
     if not record:
         raise ArtifactError(f"{directory}: has no {weights} weights yet; train it further")
     try:
-        return Fields(record, f"facts.{weights}").text("file")
+        return Fields(record, weights).text("file")
     except ValueError as error:
         raise ArtifactError(f"{directory}: its {MANIFEST} is damaged ({error})") from error
 
@@ -97,45 +113,6 @@ def _load_file(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(f"{file}: is no weights file ({error})") from error
     return state
-
-
-def _config(directory: Path, manifest: Manifest) -> ModelConfig:
-    """The options of a run's or bundle's model, each of its type and range."""
-    try:
-        fields = Fields(manifest.facts.get("model"), "facts.model")
-        for name in ("width", "heads", "word_dim", "sentence_dim", "ingredient_width"):
-            fields.integer(name, 1)
-        if fields.value("global_dim") is not None:
-            fields.integer("global_dim", 1)
-        fields.text("kind", ("hf-icma", "adamine"))
-        fields.text("sentence", ("mean", "gru"))
-        fields.text("global_similarity", ("dot", "cosine"))
-        fields.text("backbone")
-        for name in ("global_weight", "local_weight"):
-            fields.number(name)
-        text = fields.object("text")
-        for name in ("max_ingredients", "max_sentences", "max_words"):
-            text.integer(name, 1)
-        return ModelConfig.from_json(dict(fields.items()))
-    except (ValueError, TypeError) as error:
-        raise ArtifactError(f"{directory}: its {MANIFEST} is damaged ({error})") from error
-
-
-def _check_sizes(
-    file: Path, config: ModelConfig, vocabulary: Vocabulary, state: dict[str, Tensor]
-) -> None:
-    """Refuse sizes that no tensor has, before layers of those sizes are allocated."""
-    sizes = {"width": config.width, "word_dim": config.word_dim, "words": vocabulary.table_rows}
-    if config.sentence == "gru":
-        sizes["sentence_dim"] = config.sentence_dim
-    if config.kind == "adamine":
-        sizes["ingredient_width"] = config.ingredient_width
-    elif config.global_dim is not None:
-        sizes["global_dim"] = config.global_dim
-    held = {size for tensor in state.values() for size in tensor.shape}
-    for name, size in sizes.items():
-        if size not in held:
-            raise ArtifactError(f"{file}: does not fit the options ({name} is {size})")
 
 
 def _assemble(

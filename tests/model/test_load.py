@@ -25,6 +25,9 @@ MODEL: dict[str, Callable[[dict], object]] = {
     "an option that there is not": lambda m: m.update(other=1),
     "heads that do not divide": lambda m: m.update(heads=3),
     "a trunk that there is not": lambda m: m.update(backbone="../tiny"),
+    "layers of another trunk": lambda m: m.update(backbone="mobilenet_v2"),
+    "another sentence encoder": lambda m: m.update(sentence="gru"),
+    "no heads": lambda m: m.update(heads=0),
     "a weight that is none": lambda m: m.update(global_weight=None),
 }
 
