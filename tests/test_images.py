@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pi_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,14 +174,25 @@ def test_phone_photos_of_200_megapixels(size: tuple[int, int], progressive: bool
     assert abs(np.asarray(photo).astype(int) - 90).max() <= 1
 
 
-def test_heic_is_reduced_in_parts() -> None:
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 1700), st.integers(1, 1700), st.integers(0, 5))
+def test_a_heic_is_reduced_in_parts(width: int, height: int, padding: int) -> None:
     """200 megapixels in Pillow's four bytes each would be held twice; a seam would show."""
-    content = encoded(noise((16, 15)).resize((1601, 1537)), "HEIC")
-    photo = decode_photo(content, name="phone.heic")
-    assert photo.size == (534, 513)
-    assert np.array_equal(photo, pi_heif.open_heif(io.BytesIO(content)).to_pillow().reduce(3))
-    small = halves((600, 513))
-    assert decode_photo(encoded(small, "HEIC"), name="phone.heic").size == small.size
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    rows = np.pad(pixels.reshape(height, -1), ((0, 0), (0, padding)))
+    small = image_decoding._reduced(
+        memoryview(rows.tobytes()), "RGB", (width, height), 3 * width + padding
+    )
+    factor = max(1, min(width, height) // 512)
+    assert small.size == (-(-width // factor), -(-height // factor))
+    assert np.array_equal(small, Image.fromarray(pixels).reduce(factor))
+
+
+def test_a_large_heic_comes_reduced() -> None:
+    """A phone's 12 megapixels are more than is sent between processes, or looked at."""
+    photo = decode_photo(encoded(halves((1030, 1027)), "HEIC"), name="phone.heic")
+    assert photo.size == (515, 514)
+    assert is_upright(photo)
 
 
 def test_what_crashes_a_decoder_ends_one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
