@@ -351,6 +351,8 @@ def _open_state(building: Path, signature: dict[str, Any], out: Path) -> ImportS
         try:
             state = ImportState(**json.loads(path.read_text(encoding="utf-8")))
             different = _difference(state.signature, signature)
+            if state.complete and not (building / NOTES).exists():
+                different = "it was begun by an older version"
         except (ValueError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"{building}: is an unfinished import whose {STATE} is damaged; pass --restart to "

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.closing import Closing
-from hficma.errors import InputError
+from hficma.errors import ArtifactError, InputError
 from hficma.limits import MEGABYTE
 
 from .layout import DONE, NOTE, note_key, photo_key
@@ -38,7 +38,11 @@ class PhotoStore(Closing):
         file = path / "data.mdb"
         size = whole_size(file) if file.exists() and file.stat().st_size else 0
         self._path = path
-        self._store = lmdb.open(str(path), map_size=max(FIRST_MAP, 2 * size), subdir=True)
+        map_size = max(FIRST_MAP, 2 * size)
+        try:
+            self._store = lmdb.open(str(path), map_size=map_size, subdir=True)
+        except lmdb.MemoryError as error:
+            raise _too_little(path, map_size) from error
 
     def close(self) -> None:
         """See the base."""
@@ -58,7 +62,7 @@ class PhotoStore(Closing):
             try:
                 self._put(results, done)
             except lmdb.MapFullError:  # nothing of the batch was stored
-                self._store.set_mapsize(2 * self._store.info()["map_size"])
+                self._grow()
             except lmdb.Error as error:
                 # What the disk takes only in part is EIO to LMDB, whatever the disk says.
                 size = sum(len(photo) for _, photo in results if isinstance(photo, bytes))
@@ -68,6 +72,15 @@ class PhotoStore(Closing):
                 raise
             else:
                 return
+
+    def _grow(self) -> None:
+        import lmdb
+
+        map_size = 2 * self._store.info()["map_size"]
+        try:
+            self._store.set_mapsize(map_size)
+        except lmdb.MemoryError as error:
+            raise _too_little(self._path, map_size) from error
 
     def _put(self, results: Results, done: int) -> None:
         numbers: dict[int, int] = {}
@@ -94,3 +107,10 @@ class PhotoStore(Closing):
                 elif key != DONE:
                     counts[int.from_bytes(key[1:9], "big")] += 1
         return counts, notes
+
+
+def _too_little(path: Path, size: int) -> ArtifactError:
+    return ArtifactError(
+        f"{path}: needs {size // MEGABYTE:,} MB of address space, more than this process may "
+        "have; raise the limit (`ulimit -v`) and run the same command again"
+    )
