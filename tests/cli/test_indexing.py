@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hficma.engine import Bundle, build_index, index_info
+from hficma.engine import Bundle, IndexWriter, build_index, index_info
 from tests.cli.conftest import Hficma
+from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
 from tests.engine.test_build import LOOKED_AT, Interrupted
 
@@ -154,3 +155,19 @@ def test_adding_with_another_model_names_both(
         assert str(name) in ended.err
         assert Bundle.open(name).model_id[:12] in ended.err
     assert hficma("index", "info", "--index", index, "--bundle", other).code == 2
+
+
+def test_half_an_emoji_ends_no_index(hficma: Hficma, home: Path, tmp_path: Path) -> None:
+    """A title with a lone surrogate, as a cut-off emoji leaves it, was a traceback."""
+    data = tmp_path / "r.jsonl"
+    data.write_text(
+        '{"title": "half \\ud83d", "ingredients": ["salt", "half \\ud83d"], "id": "h\\ud83d"}\n'
+        '{"title": "whole", "ingredients": ["salt"], "id": "whole"}\n',
+        encoding="utf-8",
+    )
+    bundle, index = next((home / "bundles").iterdir()), tmp_path / "index"
+    ended = hficma("index", "--bundle", bundle, "--data", data, "--out", index)
+    assert ended.code == 0, ended.err
+    with IndexWriter(index) as writer:
+        assert writer.add(NoiseDataset(1), threads=1) == 1
+        assert writer.remove(["whole"]) == 1
