@@ -20,6 +20,7 @@ import numpy.typing as npt
 import xxhash
 
 from hficma.errors import ArtifactError
+from hficma.unfinished import remove_tree
 from hficma.workspace import Workspace
 
 from .file_bytes import Content, FileBytes, Identity
@@ -122,6 +123,10 @@ class Verified:
         except OSError as error:
             log.warning("%s: cannot be written (%s); files are checked again each time",
                         self._folder, error.strerror)  # fmt: skip
+
+    def forget(self) -> None:
+        """Remember nothing: every file is compared again when it is used next."""
+        remove_tree(self._folder)
 
     def _path(self, entry: tuple[Identity, str]) -> Path:
         identity, checksum = entry

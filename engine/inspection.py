@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hficma.artifact import read_manifest, sha256
-from hficma.errors import InputError
+from hficma.artifact import inside, read_manifest, sha256
+from hficma.errors import ArtifactError, InputError
 from hficma.images import preprocess
 from hficma.recipe import Recipe
 
 from .bundle import Bundle
+from .checks import Verified
 from .encode import Encoded, encode_photos, encode_recipes, raise_level
-from .index import KIND, SHARDS, Index
+from .file_bytes import unreadable
+from .index import KIND, Index
 from .pipeline import Progress
 from .shard import Shard
 from .sides import NO_ERROR, SCALE, dequantise, rows_of
@@ -51,17 +53,16 @@ def index_info(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: no index there, or a damaged one.
     """
-    index = Index.open(path)
+    with Index.open(path) as index:
+        return _info(index)
+
+
+def _info(index: Index) -> dict[str, Any]:
     facts = index.facts
     errors: dict[str, Any] = {}
     for shard in index.shards:
         for name, error in shard.facts.errors.items():
             errors[name] = errors.get(name, NO_ERROR).joined(error)
-    folder = path / SHARDS
-    sizes = {
-        name: sum(file.stat().st_size for file in (folder / name).iterdir())
-        for name in facts.shards
-    }
     return {
         "of": facts.of,
         "items": index.live,
@@ -77,10 +78,11 @@ def index_info(path: Path) -> dict[str, Any]:
             shard.facts.prefilter is not None and shard.facts.prefilter.bounded
             for shard in index.shards
         ),
+        "checksums": index.verified,
         "tokens": sum(shard.facts.tokens for shard in index.shards),
-        "bytes": sum(sizes.values()),
+        "bytes": sum(shard.bytes for shard in index.shards),
         "shards": [
-            {"name": shard.folder.name, "items": shard.count, "bytes": sizes[shard.folder.name]}
+            {"name": shard.folder.name, "items": shard.count, "bytes": shard.bytes}
             for shard in index.shards
         ],
         "model_id": facts.model_id,
@@ -112,39 +114,65 @@ def verify_index(
     manifest = read_manifest(path, kind=KIND)
     problems = []
     for done, (name, digest) in enumerate(manifest.files.items(), 1):
-        file = path / name
-        if not file.is_file():
-            problems.append(f"{file}: is missing")
-        elif sha256(file) != digest:
-            problems.append(f"{file}: is not as it was written (SHA-256 differs)")
+        if problem := _changed(path, name, digest):
+            problems.append(problem)
         progress(done, len(manifest.files))
     if problems:
+        # A disk loses bits without a new date: what was found whole before is so no more.
+        Verified().forget()
         return Verification(
             files=len(manifest.files), items=0, encoded_again=0, largest_difference=0.0,
             problems=tuple(problems),
         )  # fmt: skip
-    index = Index.open(path)
-    for shard in index.shards:
-        problems += _wrong_counts(shard)
-    checked, largest = 0, 0.0
-    opened = Bundle.open(bundle or index.facts.find_bundle(path))
+    with (
+        Index.open(path) as index,
+        Bundle.open(bundle or index.facts.find_bundle(path)) as opened,
+    ):
+        for shard in index.shards:
+            problems += _wrong_counts(shard)
+        checked, largest, differing = _spot_checked(index, opened, dataset, spot_checks)
+        return Verification(
+            files=len(manifest.files), items=index.count, encoded_again=checked,
+            largest_difference=largest, problems=(*problems, *differing),
+        )  # fmt: skip
+
+
+def _changed(path: Path, name: str, digest: str) -> str | None:
+    """Return what is wrong with a file that the manifest names."""
+    try:
+        file = inside(path, name)
+        if not file.is_file():
+            return f"{file}: is missing"
+        return (
+            None
+            if sha256(file) == digest
+            else (f"{file}: is not as it was written (SHA-256 differs)")
+        )
+    except ArtifactError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path / name}: {unreadable(error)}"
+
+
+def _spot_checked(
+    index: Index, bundle: Bundle, dataset: Dataset | None, spot_checks: int
+) -> tuple[int, float, list[str]]:
+    """Encode some items again; return how many, the largest difference, and what differs."""
+    checked, largest, problems = 0, 0.0, []
     wanted = np.unique(np.linspace(0, index.count - 1, min(spot_checks, index.count)).astype(int))
     positions = _photo_positions(dataset) if dataset and index.facts.of == "images" else {}
     for number, place in zip(*index.located(wanted), strict=True):
         shard = index.shards[number]
         recipe = shard.records.recipes([int(place)])[int(place)]
-        encoded = _encoded_again(opened, index.facts.of, recipe, dataset, positions)
+        encoded = _encoded_again(bundle, index.facts.of, recipe, dataset, positions)
         if encoded is None:
             continue
-        difference = _difference(opened, index, shard, int(place), encoded)
+        difference = _difference(bundle, index, shard, int(place), encoded)
         largest = max(largest, difference)
         checked += 1
         if difference > TOLERANCE + _stored_error(shard):
             problems.append(f"{recipe.id}: encoded again it differs by {difference:.1e}")
-    return Verification(
-        files=len(manifest.files), items=index.count, encoded_again=checked,
-        largest_difference=largest, problems=tuple(problems),
-    )  # fmt: skip
+    return checked, largest, problems
 
 
 def _wrong_counts(shard: Shard) -> list[str]:

@@ -242,6 +242,11 @@ class Shard(Closing):
         """Let go of the records' file; arrays stay mapped while something holds them."""
         self.records.close()
 
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(self._sizes.values())
+
     def _read_facts(self, listed: Mapping[str, str] | None) -> ShardFacts:
         size = self._sizes.get(FACTS, 0)
         if size > FACTS_BYTES:
