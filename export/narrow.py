@@ -170,7 +170,8 @@ def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
     else:
         assert not isinstance(layer.padding, str)
         patches = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-    return patches.transpose(0, 1).flatten(1).unflatten(0, (layer.groups, -1))
+    flat = patches.transpose(0, 1).flatten(1)
+    return flat.view(layer.groups, -1, flat.shape[1])
 
 
 def _round_together(filters: Tensor, moments: Tensor, dtype: torch.dtype) -> Tensor:

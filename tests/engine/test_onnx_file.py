@@ -363,8 +363,11 @@ def claiming(folder: Path, shape: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "objects", "claims", "lacks", "nan"])
-def test_reference_data_is_checked(kind: str, adamine_bundle: Path, tmp_path: Path) -> None:
+def test_reference_data_is_checked(
+    kind: str, adamine_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Objects would be unpickled, a claimed shape allocated, a missing array a KeyError."""
+    monkeypatch.setenv("HFICMA_HOME", str(tmp_path / "home"))  # no measurement is kept there
     content = {
         "empty": lambda: b"",
         "text": lambda: b"no archive",
