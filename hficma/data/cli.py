@@ -27,8 +27,8 @@ def import_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="Recipe1M's layers; im2recipe's or AdaMine's LMDBs; a JSONL file; JSON, JSON-LD "
-            "or saved HTML pages in a file or folder; sample:N."
+            help="Recipe1M's layers; im2recipe's or AdaMine's LMDBs; JSONL, JSON, CSV, saved web "
+            "pages, recipe managers' exports, in a file, folder or ZIP; sample:N."
         ),
     ],
     out: Annotated[Path, typer.Option(help="The dataset directory to write.")],

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+# What `hficma data import` reads, and what would be a screen of bad lines here.
+_IMPORTED = (
+    ".html", ".htm", ".xhtml", ".mhtml", ".mht", ".csv", ".tsv", ".cook", ".zip", ".jsonld",
+    ".paprikarecipes", ".paprikarecipe", ".melarecipes", ".melarecipe",
+)  # fmt: skip
+
+
 class Dataset(Protocol):
     """Recipes and photos by position; cheap to make, safe to share between threads."""
 
@@ -144,6 +151,11 @@ def open_dataset(
     if path.is_dir():
         raise InputError(
             f"{path}: is no dataset directory; make one with `hficma data import {path} --out NAME`"
+        )
+    if spec != "-" and path.name.lower().endswith(_IMPORTED):
+        raise InputError(
+            f"{path}: is no JSONL file; make a dataset of it with "
+            f"`hficma data import {path} --out NAME`"
         )
     return JsonlDataset(path, strict=strict, on_bad=on_bad)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import Hficma
 from tests.engine.datasets import NoiseDataset
@@ -132,3 +133,29 @@ def test_an_index_can_be_changed(hficma: Hficma, recipes: Path, tmp_path: Path) 
     ended = hficma("index", "verify", "--index", index)
     assert ended.code == 0, ended.err
     assert "6 items" in ended.out
+
+
+def test_half_an_emoji_is_indexed_and_found(hficma: Hficma, tmp_path: Path) -> None:
+    """JSON says \\ud800, which no database takes: a traceback, and nothing was indexed."""
+    lines = (
+        r'{"id": "k\ud800", "title": "lone \ud800", "ingredients": ["1 onion \udfff"]}',
+        '{"id": "1", "title": "whole", "ingredients": ["1 leek"]}',
+    )
+    path, index = tmp_path / "r.jsonl", tmp_path / "index"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert hficma("index", "--data", path, "--out", index).code == 0
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (300, 300), "green").save(tmp_path / "photos" / "a.png")
+    ended = hficma("search", "--images", tmp_path / "photos", "--index", index, "-k", "2")
+    assert {hit["title"] for hit in json.loads(ended.out)["hits"]} == {"lone \ufffd", "whole"}
+    one = tmp_path / "one.json"
+    one.write_text(lines[0], encoding="utf-8")
+    assert hficma("search", "--recipe", one, "-k", "1").code == 0
+
+
+def test_pages_and_tables_are_imported_first(hficma: Hficma, tmp_path: Path) -> None:
+    """A page given as a dataset was a screen of lines that are no JSON."""
+    (tmp_path / "r.CSV").write_text("name,ingredients\nx,y\n")
+    ended = hficma("index", "--data", tmp_path / "r.CSV", "--out", tmp_path / "index")
+    assert ended.code == 2
+    assert "hficma data import" in ended.err
