@@ -17,10 +17,12 @@ from hficma.limits import open_gzip, open_regular_file, parse_json, read_regular
 from hficma.recipe_fields import (
     FIELDS,
     UnknownKeys,
+    address_of,
     ingredient_lines,
     known_fields,
     nearest_field,
     step_lines,
+    text_of,
 )
 
 MAX_INGREDIENTS = 200  # more is not a recipe but a file gone wrong
@@ -296,6 +298,9 @@ def _without_surrogates(text: str) -> str:
 
 def _text(record: Mapping[str, object], field: str, where: str) -> str | None:
     value = record.get(field)
+    # Sites and programs give several photos and categories, and a photo as an object.
+    if isinstance(value, (list, Mapping)) and field in ("image", "category"):
+        value = address_of(value) if field == "image" else text_of(value)
     if value is None:
         return None
     if not isinstance(value, str):

@@ -44,7 +44,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "image": (
         "photo", "picture", "imagepath", "imagefile", "imagename", "photopath", "photoname",
         "imageurl", "photourl", "pictureurl", "img", "images", "photos", "pictures", "imgpath",
-        "originalpicture", "thumbnail", "thumbnailurl", "imagelink",
+        "originalpicture", "picturelink", "thumbnail", "thumbnailurl", "imagelink",
     ),
     "partition": ("split", "subset"),
     "url": (

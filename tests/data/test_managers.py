@@ -271,6 +271,20 @@ def test_json_with_other_names() -> None:
     assert both.title == "A"
 
 
+def test_shapes_of_json_files(tmp_path: Path) -> None:
+    """A list, a list under a key, records by their ids, and one record: all are seen about."""
+    soup = {"title": "Soup", "ingredients": ["leeks"], "image": ["a.jpg"], "category": ["Soups"]}
+    tea = {"Title": "Tea", "Ingredients": "tea"}
+    (tmp_path / "a.JPG").write_bytes(jpeg(7))
+    for value in ([soup, tea], {"recipes": [soup, tea]}, {"x": soup, "y": tea}):
+        (tmp_path / "r.json").write_bytes(json.dumps(value).encode("utf-16"))
+        found, photos, notes = read(tmp_path / "r.json")
+        assert [item.recipe.title for item in found] == ["Soup", "Tea"]
+        assert found[0].recipe.category == "Soups"
+        assert (photos, notes) == ([jpeg(7)], [])
+    assert [item.recipe.id for item in found] == ["x", "y"]
+
+
 def test_unknown_keys_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A slip of the pen lost a field of every record without a word, or said so a million times."""
     path = tmp_path / "r.jsonl"

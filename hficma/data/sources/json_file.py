@@ -6,6 +6,7 @@ All of them are called `recipe.json` or after their recipe, so a name tells noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hficma.errors import InputError
@@ -42,9 +43,12 @@ def read_json(content: bytes, name: str) -> Iterable[RawRecord]:
     place: tuple[str, ...] = ()  # of a record in the file, for the photos in it
     if isinstance(value, Mapping):
         lists = [key for key in LISTS if isinstance(value.get(key), list)]
-        if not lists or "ingredients" in value:
+        if lists and "ingredients" not in value:
+            place, value = (lists[0],), value[lists[0]]
+        elif len(value) > 1 and all(isinstance(record, Mapping) for record in value.values()):
+            return [_by_key(key, record) for key, record in value.items()]
+        else:
             return [_record(value, place)]
-        place, value = (lists[0],), value[lists[0]]
     if not isinstance(value, list):
         return [RawRecord(fields=value)]
     if not value:
@@ -62,6 +66,13 @@ def _record(value: Any, place: Sequence[str]) -> RawRecord:
     if mealie.is_recipe(keys := plain_fields(value)):
         return mealie.record(keys)
     return RawRecord(fields=value, inline=tuple("/".join((*place, key)) for key in _inline(value)))
+
+
+def _by_key(key: str, value: Mapping[str, Any]) -> RawRecord:
+    """Return a record of a file that is one object of records by their ids."""
+    record = _record(value, (key,))
+    fields = record.fields if record.fields.get("id") else {**record.fields, "id": key}
+    return replace(record, fields=fields)
 
 
 def _json_ld_record(node: Mapping[str, Any]) -> RawRecord:

@@ -29,7 +29,7 @@ is told by its content when it is read."""
 SAVED_FOLDERS = ("_files", " files", ".files", "-Dateien", "_fichiers", "_archivos", "_file")
 # What recipe managers call the photo of a folder that holds one recipe: Nextcloud Cookbook `full`,
 # Tandoor `image`, Mealie `original` or `images/original`.
-PHOTO_NAMES = ("full", "image", "original", "images/original", "photo")
+PHOTO_NAMES = ("full", "image", "original", "images/original", "photo", "thumb")
 
 
 @dataclass(frozen=True, kw_only=True)

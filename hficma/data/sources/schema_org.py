@@ -117,7 +117,8 @@ def to_recipe(node: Mapping[str, Any], *, where: str) -> Recipe:
 
 def image_addresses(node: Mapping[str, Any]) -> list[str]:
     """Return the addresses of a Recipe's photos as written: URLs or paths."""
-    images = plain_fields(node).get("image")
+    fields = plain_fields(node)
+    images = first_of(fields, "image", "photo", "thumbnailurl")
     found = (address_of(image) for image in (images if isinstance(images, list) else [images]))
     return list(dict.fromkeys(address for address in found if address))
 
