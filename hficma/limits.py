@@ -117,8 +117,11 @@ def read_regular_file(
     with open_regular_file(path, what=what) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            # One byte past the limit: a file may grow while it is read.
-            content = file.read(limit + 1) if size <= limit else b""
+            # What is asked for is allocated first, so it is the file's size and not the limit; one
+            # byte more, since a file may grow while it is read.
+            content = file.read(size + 1) if size <= limit else b""
+            if len(content) > size and size <= limit:
+                content += file.read(limit + 1 - len(content))
         except OSError as error:
             raise InputError(f"{shown}: cannot be read ({reason(error)})") from error
     if max(size, len(content)) > limit:

@@ -97,3 +97,11 @@ def test_a_stream_of_gzip_stops_where_it_is_a_bomb(tmp_path, monkeypatch):
     (tmp_path / "text.gz").write_bytes(gzip.compress(text))
     with open_gzip(tmp_path / "text.gz") as file:
         assert file.read() == text
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc on this system")
+def test_a_file_that_grows_is_read_whole():
+    """Such files say that they have no bytes; one that is written meanwhile says too few."""
+    assert b"Name:" in read_regular_file("/proc/self/status")
+    with pytest.raises(InputError, match="may have 20"):
+        read_regular_file("/proc/self/status", limit=20)
