@@ -184,6 +184,15 @@ def test_indexing_imports_where_unix_is_not(missing: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_a_level_is_chosen_where_the_system_says_no_memory(
+    hf_icma_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows has no `sysconf`: without `--keep`, every index ended in a traceback there."""
+    monkeypatch.delattr("os.sysconf")
+    index = build_index(hf_icma_bundle, NoiseDataset(2), tmp_path / "i", threads=1)
+    assert index_info(index)["keep"] == "tables"
+
+
 def test_nothing_of_ours_imports_unix_only_modules() -> None:
     """`import fcntl` at the top of one file is an error of every command on Windows."""
     found = [
