@@ -199,14 +199,12 @@ def test_a_hostile_vocabulary_ends_the_import_in_a_line(adamine: Path, tmp_path:
     refused(adamine, tmp_path / "out", r"vocab\.pkl: is no readable pickle")
 
 
-def test_json_of_a_recipe_keeps_half_surrogates(tmp_path: Path) -> None:
-    """What is left out is named even where its text is no text."""
-    record = {"id": "\ud83d", "ingredients": ["salt"]}
-    lines = [json.dumps(record), '{"ingredients": ["salt"]}']
-    (tmp_path / "r.jsonl").write_text("\n".join(lines) + "\n")
-    notes: list[str] = []
-    result = import_dataset(
-        open_source(str(tmp_path / "r.jsonl")), tmp_path / "out", on_bad=notes.append
-    )
-    assert (result.recipes, result.left_out) == (1, 1)
-    assert (tmp_path / "out" / "left_out.txt").read_text().count("\n") == 1
+def test_half_a_character_leaves_out_one_recipe(layers: Path, tmp_path: Path) -> None:
+    """JSON may hold half an emoji, which no file of text or Parquet takes."""
+    detected = json.loads((layers / "det_ingrs.json").read_text())
+    detected[2]["ingredients"][0]["text"] = "leek \ud83d"
+    (layers / "det_ingrs.json").write_text(json.dumps(detected))
+    result, notes = import_of(layers, tmp_path / "out")
+    assert result.recipes == 8
+    assert len(notes) == 1
+    assert detected[2]["id"] in notes[0]
