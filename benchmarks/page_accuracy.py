@@ -18,10 +18,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hficma.data.sources.page_file import read_page_file
+from hficma.data.sources.page_file import page_worker, read_page_file
 from hficma.data.sources.recipe_file import RawRecord
 from hficma.errors import InputError
-from hficma.worker import Worker
 
 FIELDS = {"title": "title", "ingredients": "ingredients", "instructions": "instructions_list"}
 SECONDS = 30.0
@@ -35,7 +34,7 @@ def page_accuracy(pages: Iterable[Path], *, sites: bool) -> Counter[str]:
         sites: use what is known of the sites' layouts.
     """
     counts: Counter[str] = Counter()
-    with Worker(modules=["hficma.data.sources.page"]) as worker:
+    with page_worker() as worker:
         for page in pages:
             expected = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
             counts["pages"] += 1

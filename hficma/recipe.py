@@ -128,13 +128,20 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Replace half emojis: JSON can say them, but no file, database or terminal takes them."""
-        for field in FIELDS:
-            value = getattr(self, field)
-            if isinstance(value, tuple):
-                if not "".join(value).isascii():
+        try:
+            # One encoding of everything costs less than a look at each text.
+            "".join(self._texts()).encode()
+        except UnicodeEncodeError:
+            for field in FIELDS:
+                value = getattr(self, field)
+                if isinstance(value, tuple):
                     object.__setattr__(self, field, tuple(map(_without_surrogates, value)))
-            elif value and not value.isascii():
-                object.__setattr__(self, field, _without_surrogates(value))
+                elif value:
+                    object.__setattr__(self, field, _without_surrogates(value))
+
+    def _texts(self) -> Iterator[str]:
+        yield from (self.id, self.title, *self.ingredients, *self.instructions)
+        yield from filter(None, (self.image, self.partition, self.url, self.category))
 
     @property
     def content_id(self) -> str:

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from hficma.data.sources import SourceRecipe
 from hficma.data.sources.folder import FolderSource
 from hficma.data.sources.page import decode_page, read_page, read_site_page, site_is_known
-from hficma.data.sources.page_file import read_page_file
+from hficma.data.sources.page_file import page_worker, read_page_file
 from hficma.data.sources.schema_org import decode_block
 from hficma.errors import InputError
 from hficma.markup import plain_lines, plain_text
 from hficma.recipe import Recipe
-from hficma.worker import Worker
 
 NODE: dict[str, Any] = {
     "@context": "https://schema.org",
@@ -288,7 +287,7 @@ def test_pages_made_to_take_minutes(content: str) -> None:
 def test_a_page_that_takes_too_long_is_named_and_the_next_is_read() -> None:
     """One page costs its seconds, not the import."""
     slow = page('"\\' * 300_000)
-    with Worker(modules=["hficma.data.sources.page"]) as worker:
+    with page_worker() as worker:
         with pytest.raises(Exception, match=r"slow\.html.* longer than"):
             read_page_file(worker, slow, "slow.html", 0.3)
         records, notes = read_page_file(worker, page(NODE), "next.html", 20)

@@ -16,7 +16,7 @@ from hficma.worker import Worker
 
 from .file_tree import ARCHIVES, IN_ARCHIVE, FileTree
 from .formats import LINES, PAGES, READERS, recipe_suffix
-from .page_file import read_page_file
+from .page_file import page_worker, read_page_file
 from .recipe_file import RawRecord, RecipeFile, read_photo_bytes
 from .source import Source, SourceRecipe
 
@@ -64,9 +64,7 @@ class FolderSource(Source):
 
             def worker() -> Worker:
                 if not workers:
-                    workers.append(
-                        stack.enter_context(Worker(modules=["hficma.data.sources.page"]))
-                    )
+                    workers.append(stack.enter_context(page_worker()))
                 return workers[0]
 
             seen: Counter[str] = Counter()

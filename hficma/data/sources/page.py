@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hficma.errors import InputError, MissingDependencyError
+from hficma.errors import InputError
 from hficma.recipe_fields import last_part
 
 from .schema_org import decode_block, image_addresses, recipe_nodes, to_record
@@ -126,10 +126,8 @@ def decode_page(content: bytes) -> str:
 
 
 def _parsed(text: str) -> Any:
-    try:
-        import lxml.html
-    except ImportError as error:
-        raise MissingDependencyError("recipe-scrapers", "data", "reading web pages") from error
+    import lxml.html
+
     parser = lxml.html.HTMLParser(encoding="utf-8")
     encoded = text.replace("\0", "\ufffd").encode("utf-8", errors="replace")
     try:

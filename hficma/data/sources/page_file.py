@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import email
 import email.policy
+import importlib.util
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from hficma.errors import InputError
+from hficma.errors import InputError, MissingDependencyError
 from hficma.limits import reason
 from hficma.worker import Worker
 
@@ -17,7 +18,21 @@ from .recipe_file import RawRecord
 
 log = logging.getLogger("hficma")
 
+PACKAGES = ("lxml.html", "w3lib.encoding", "extruct", "recipe_scrapers")
+"""What pages are read with; the extra `data` installs them."""
+
 _MHTML = (b"from:", b"mime-version:", b"content-type: multipart", b"subject:", b"date:")
+
+
+def page_worker() -> Worker:
+    """Start a worker for `read_page_file`; its imports count to no page's seconds.
+
+    Raises:
+        MissingDependencyError: what pages are read with is not installed.
+    """
+    if any(importlib.util.find_spec(package.partition(".")[0]) is None for package in PACKAGES):
+        raise MissingDependencyError("recipe-scrapers", "data", "reading web pages")
+    return Worker(modules=[*PACKAGES, "extruct.w3cmicrodata", "hficma.data.sources.page"])
 
 
 def read_page_file(
