@@ -132,7 +132,7 @@ class Evaluation:
         if self.bag_count == 1:
             few = "" if not found else f", {found[0]}"
             notes = [
-                f"n = {self.bag_size} pairs, one bag of all{few}; [ ]: 95 % intervals over "
+                f"n = {self.bag_size} pairs, one bag of all{few}; 95 % intervals are over "
                 f"queries; {guess}"
             ]
         else:

@@ -80,9 +80,17 @@ def evaluate(
         json_file.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
     title = f"{found.dataset} {found.split}: {found.bag_count} x {found.bag_size} of {found.items}"
     columns = ("direction", "scored by", "medR", "R@1", "R@5", "R@10")
-    stdout.print(table(title, columns, found.rows()))
+    stdout.print(table(title, columns, [line for row in found.rows() for line in _lines(row)]))
     for line in found.notes:
         note(line)
+
+
+def _lines(row: list[str]) -> list[list[str]]:
+    """A row of figures, and below it their intervals: beside them, 80 characters break a line."""
+    parts = [cell.partition(" [") for cell in row]
+    figures, ends = [part[0] for part in parts], [part[2].rstrip("]") for part in parts]
+    below = ["", "95 % from, to", *ends[2:]]
+    return [figures, below] if any(ends) else [figures]
 
 
 def compare(
