@@ -7,13 +7,12 @@ transaction that holds a batch of photos.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -35,9 +34,10 @@ from hficma.vectors import VOCABULARY, WORDS, WordVectors
 from .layout import CLASS_NAMES, CLASSES, LEFT_OUT, NOTES, PHOTO_COUNTS, PHOTOS
 from .photo_store import PhotoStore, Results
 from .photos import shrink_photo
-from .shards import PART, STATE, ImportState, RecipeShards
+from .shards import STATE, RecipeShards
 from .sources import Source, SourceRecipe
 from .title_classes import title_classes
+from .unfinished_import import SCRATCH, alone, check_free, open_state
 
 SHARD = 16_384
 """Recipes a shard: what a killed import may have to read again."""
@@ -103,16 +103,16 @@ def import_dataset(
             raise MissingDependencyError(package, "data", "writing a dataset") from error
     if not 0 <= max_photos <= MOST_PHOTOS:
         raise InputError(f"{max_photos} photos of a recipe: a dataset keeps 0 to {MOST_PHOTOS}")
-    _check_free(out)
+    check_free(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         building = out.with_name(f".{out.name}.importing")
-        with _alone(out, building):
-            _check_free(out)  # another import may have ended just now
+        with alone(out, building):
+            check_free(out)  # another import may have ended just now
             if restart:
                 remove_tree(building)
             signature = {**source.signature(), "max_photos": max_photos}
-            state = _open_state(building, signature, out)
+            state = open_state(building, signature, out)
             shards = RecipeShards(building, state, max_photos)
             work = _Import(source, out, building, shards, strict, on_bad, progress)
             try:
@@ -302,98 +302,6 @@ class _Import:
         (self._building / CLASS_NAMES).write_text(
             json.dumps([None, *known], ensure_ascii=False), encoding="utf-8"
         )
-
-
-def _check_free(out: Path) -> None:
-    if out.exists() or out.is_symlink():
-        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
-
-
-@contextlib.contextmanager
-def _alone(out: Path, building: Path) -> Iterator[None]:
-    """Hold the lock of an import for the block.
-
-    Raises:
-        ArtifactError: another process has it.
-    """
-    from filelock import FileLock, Timeout
-
-    path = building.with_name(f"{building.name}.lock")
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ArtifactError(
-            f"{out}: is being written by another import; wait for it or give another name"
-        ) from None
-    try:
-        yield
-    finally:
-        # Removed while it is held: whoever opened it meanwhile finds that it has no name any more.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        lock.release()
-
-
-SCRATCH = "scratch-"
-
-
-def _open_state(building: Path, signature: dict[str, Any], out: Path) -> ImportState:
-    """Return the state of an unfinished import of the same source, or a fresh one.
-
-    Raises:
-        ArtifactError: the unfinished import is of another source or with other options.
-    """
-    building.mkdir(exist_ok=True)
-    path = building / STATE
-    state, different = ImportState(signature=signature), ""
-    if path.exists():
-        try:
-            state = ImportState(**json.loads(path.read_text(encoding="utf-8")))
-            different = _difference(state.signature, signature)
-            if state.complete and not (building / NOTES).exists():
-                different = "it was begun by an older version"
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ArtifactError(
-                f"{building}: is an unfinished import whose {STATE} is damaged; pass --restart to "
-                f"begin anew, or another --out than {out}"
-            ) from error
-        if different and state.shards:
-            raise ArtifactError(
-                f"{building}: is an unfinished import with {sum(state.shards)} recipes written, "
-                f"and {different}; pass --restart to begin anew, or another --out than {out}"
-            )
-    if not state.shards:  # killed before anything counted
-        state = ImportState(signature=signature)
-        remove_tree(building)
-        building.mkdir()
-        write_atomically(path, json.dumps(asdict(state)).encode())
-    for leftover in list(building.iterdir()):
-        if leftover.name.startswith(SCRATCH):
-            remove_tree(leftover)
-        elif leftover.name.endswith(PART):
-            leftover.unlink()
-    return state
-
-
-_MEANINGS = {
-    "source": "the kind of source",
-    "path": "the source",
-    "modified": "the source's date",
-    "max_photos": "--max-photos",
-}
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Say in what an unfinished import differs from the one asked for; empty where in nothing."""
-    others = sorted((before.keys() | now.keys()) - _MEANINGS.keys())
-    for key in (*_MEANINGS, *others):
-        was, wanted = before.get(key), now.get(key)
-        if was != wanted and key == "modified":
-            return "the source was changed since it began"
-        if was != wanted:
-            return f"{_MEANINGS.get(key, key)} was {was}, now it is {wanted}"
-    return ""
 
 
 def _is_text(found: SourceRecipe) -> bool:
