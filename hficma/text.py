@@ -28,6 +28,12 @@ END_ID = 1
 FIRST_WORD_ID = 2
 """Row i + 2 of an embedding table holds word i (the published loaders are off by these two)."""
 
+REMEMBERED_LINES = 65_536
+"""Ingredient lines whose ids a tokenizer remembers, about 10 MB."""
+REMEMBERED_LENGTH = 200
+"""Characters of a line that is remembered; longer ones hardly come again."""
+_UNREAD = -1
+
 Ids = npt.NDArray[np.int64]
 
 
@@ -207,9 +213,23 @@ class Tokenizer:
 
     def ingredient_id(self, line: str) -> int | None:
         """The id of the ingredient that a line like "2 cups flour, sifted" names, or None."""
-        rules = ingredients_1 if self.config.reader == 1 else ingredients
-        phrase = rules.ingredient_phrase(line, self.vocabulary)
-        return None if phrase is None else self.vocabulary.id_of(phrase)
+        # Seven lines of ten stand in other recipes too, and finding a name takes longer than all
+        # else that is read of a recipe. Asked once: another thread may empty it in between.
+        number = self._lines.get(line, _UNREAD)
+        if number == _UNREAD:
+            rules = ingredients_1 if self.config.reader == 1 else ingredients
+            phrase = rules.ingredient_phrase(line, self.vocabulary)
+            number = None if phrase is None else self.vocabulary.id_of(phrase)
+            if len(line) <= REMEMBERED_LENGTH:
+                if len(self._lines) >= REMEMBERED_LINES:
+                    self._lines.clear()
+                self._lines[line] = number
+        return number
+
+    @cached_property
+    def _lines(self) -> dict[str, int | None]:
+        """Ids of the ingredients of lines that were read."""
+        return {}
 
     def sentence_ids(self, text: str) -> Ids:
         """Word ids of one sentence, cut to `max_words`."""

@@ -62,6 +62,16 @@ def test_lines_that_were_read_are_known_by_their_place() -> None:
     assert ids.left_out == ("1 cup xyzzy", "3 eggs")  # a section's head asked for nothing
 
 
+def test_remembered_lines_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven lines of ten come again; one that was forgotten must not lose its id."""
+    monkeypatch.setattr("hficma.text.REMEMBERED_LINES", 2)
+    tokenizer = Tokenizer(VOCABULARY, TextConfig())
+    lines = ["3 eggs", "xyzzy", "salt", "3 eggs", "salt " + "x" * 300] * 3
+    wanted = [Tokenizer(VOCABULARY, TextConfig()).ingredient_id(line) for line in lines]
+    assert [tokenizer.ingredient_id(line) for line in lines] == wanted
+    assert wanted[:3] == [5, None, 2]
+
+
 def test_a_model_without_a_reader_keeps_the_first() -> None:
     """Read by other rules than it was trained with, its recipes would score otherwise."""
     old = dataclasses.asdict(TextConfig())
