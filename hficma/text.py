@@ -56,10 +56,6 @@ class TextConfig:
     """Rules that find the ingredient of a line. A model keeps those that it was trained with:
     1 are those of models that name none, 2 leave out section heads, sizes and brands."""
 
-    def __post_init__(self) -> None:
-        if self.reader not in (1, 2):
-            raise ValueError(f"reader {self.reader} is of a later version; 1 and 2 are known")
-
     def to_json(self) -> dict[str, Any]:
         """As JSON values; the first rules are not named, so that `model_id` is what it was."""
         record = dataclasses.asdict(self)
