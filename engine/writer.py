@@ -59,13 +59,17 @@ class IndexWriter(Closing):
         self._path = path
         self._stack = ExitStack()
         self._facts = IndexFacts.read(path)
-        with reported(path, hint=UNTOUCHED):
-            self._stack.enter_context(locked(inside(path, LOCK), name=str(path)))
-            # Another writer may have ended between the first reading and the lock.
-            self._facts = IndexFacts.read(path)
-            sweep(path, self._facts.shards)
-            for leftover in (path / PLAN, building_lock(path)):  # of a build's last steps
-                leftover.unlink(missing_ok=True)
+        try:
+            with reported(path, hint=UNTOUCHED):
+                self._stack.enter_context(locked(inside(path, LOCK), name=str(path)))
+                # Another writer may have ended between the first reading and the lock.
+                self._facts = IndexFacts.read(path)
+                sweep(path, self._facts.shards)
+                for leftover in (path / PLAN, building_lock(path)):  # of a build's last steps
+                    leftover.unlink(missing_ok=True)
+        except BaseException:
+            self._stack.close()
+            raise
 
     def close(self) -> None:
         """Let the next writer in."""
@@ -114,32 +118,35 @@ class IndexWriter(Closing):
         names: list[str] = []
         added = stop = 0
         with reported(self._path, hint=UNTOUCHED):
-            sweep(self._path, facts.shards)  # what an addition that failed left
-            unique = UniqueIds(self._shard_folders(), facts.removed, strict=strict, on_bad=on_bad)
-            for piece in source.pieces():
-                batches = encoded_batches(
-                    opened, facts.role, facts.keep, piece.dataset, piece.wanted,
-                    threads=threads, strict=strict, on_bad=on_bad,
-                )  # fmt: skip
-                name = shard_name(facts.next_shard + len(names))
-                with new_shard(self._path, name, facts) as writer:
-                    write_batches(
-                        writer, batches, facts.next_number + piece.first, unique,
-                        piece.telling(progress),
-                    )  # fmt: skip
-                added += writer.count
-                unique.shard_done(self._path / SHARDS / name)
-                names.append(name)
-                stop = piece.stop
-            if added:
-                longer = replace(
-                    facts,
-                    shards=(*facts.shards, *filled(self._path, names)),
-                    next_number=facts.next_number + stop,
-                    next_shard=facts.next_shard + len(names),
+            try:
+                unique = UniqueIds(
+                    self._shard_folders(), facts.removed, strict=strict, on_bad=on_bad
                 )
-                self._commit(self._with_merged_tail(longer))
-            sweep(self._path, self._facts.shards)
+                for piece in source.pieces():
+                    batches = encoded_batches(
+                        opened, facts.role, facts.keep, piece.dataset, piece.wanted,
+                        threads=threads, strict=strict, on_bad=on_bad,
+                    )  # fmt: skip
+                    name = shard_name(facts.next_shard + len(names))
+                    with new_shard(self._path, name, facts) as writer:
+                        write_batches(
+                            writer, batches, facts.next_number + piece.first, unique,
+                            piece.telling(progress),
+                        )  # fmt: skip
+                    added += writer.count
+                    unique.shard_done(self._path / SHARDS / name)
+                    names.append(name)
+                    stop = piece.stop
+                if added:
+                    longer = replace(
+                        facts,
+                        shards=(*facts.shards, *filled(self._path, names)),
+                        next_number=facts.next_number + stop,
+                        next_shard=facts.next_shard + len(names),
+                    )
+                    self._commit(self._with_merged_tail(longer))
+            finally:
+                sweep(self._path, self._facts.shards)  # also what an addition that failed wrote
         return added
 
     def remove(self, ids: Iterable[str]) -> int:
@@ -242,8 +249,11 @@ class IndexWriter(Closing):
         named = set(facts.shards)
         fresh = [name for name in facts.shards if name not in self._facts.shards]
         files = {file: digest for file, digest in known.items() if file.split("/")[1] in named}
-        write_index_manifest(self._path, facts, {**files, **files_of(self._path, fresh)})
-        self._facts = facts
+        try:
+            write_index_manifest(self._path, facts, {**files, **files_of(self._path, fresh)})
+        finally:
+            # A disk may fail behind the rename: what is swept next must be what stands there.
+            self._facts = IndexFacts.read(self._path)
 
     def _shard_folders(self) -> list[Path]:
         return [self._path / SHARDS / name for name in self._facts.shards]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -117,8 +119,28 @@ def test_a_failed_addition_leaves_no_trace(index: Path) -> None:
         with pytest.raises(InputError, match="line 12"):
             writer.add(NoiseDataset(16, first=20, bad=(12,)), strict=True, threads=1)
         assert set(scores(index)) == {f"r{i}" for i in range(20)}
+        assert {folder.name for folder in (index / "shards").iterdir()} == set(shards(index))
         assert writer.add(NoiseDataset(10, first=20), threads=1) == 10
     assert set(scores(index)) == {f"r{i}" for i in range(30)}
+
+
+def test_a_disk_that_fails_behind_the_rename_costs_no_shard(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new manifest stands already: sweeping by the old one would remove what it names."""
+
+    def failing(path: Path) -> None:
+        if path == index:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with IndexWriter(index) as writer, monkeypatch.context() as patched:
+        patched.setattr("hficma.artifact.sync", failing)
+        with pytest.raises(ArtifactError, match="cannot be written"):
+            writer.add(NoiseDataset(3, first=20), threads=1)
+    assert set(scores(index)) == {f"r{i}" for i in range(23)}
+    with IndexWriter(index) as writer:
+        writer.compact()
+    assert set(scores(index)) == {f"r{i}" for i in range(23)}
 
 
 def test_a_second_writer_is_told(index: Path) -> None:
