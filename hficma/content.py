@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from io import BufferedReader
@@ -112,8 +113,11 @@ class FileDigests:
             self._file.unlink(missing_ok=True)  # it is damaged, and holds nothing of worth
 
 
-def code_digest(*modules: str, packages: Sequence[str] = ()) -> str:
+@cache
+def code_digest(*modules: str, packages: tuple[str, ...] = ()) -> str:
     """Changes with the source of modules and the versions of packages that made something.
+
+    Read once a process: what is on disk may be newer than what runs, after an update.
 
     Args:
         modules: by full name; a package stands for all of its own modules, and `hficma.image*` for

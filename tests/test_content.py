@@ -94,6 +94,8 @@ def test_code_digests_follow_the_source(tmp_path: Path, monkeypatch: pytest.Monk
     names = ("kitchen", "kitchen.k*", "kitchen.knife", "kitchen.pot")
     before = {name: code_digest(name) for name in names}
     (folder / "knife.py").write_text("sharp = False")
+    assert {name for name in names if code_digest(name) != before[name]} == set(), "once a process"
+    code_digest.cache_clear()
     changed = {name for name in names if code_digest(name) != before[name]}
     assert changed == {"kitchen", "kitchen.k*", "kitchen.knife"}
     assert code_digest(packages=("numpy",)) != code_digest(packages=("not-installed-at-all",))
