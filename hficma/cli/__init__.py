@@ -93,6 +93,8 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            _stop(f"too many files are open ({error.strerror}); raise `ulimit -n`", _BAD_INPUT)
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
             raise
         place = f"{error.filename}: " if error.filename else ""
