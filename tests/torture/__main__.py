@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 
 SHARES = {
     "writers": 3,
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("trials", nargs="*", default=list(SHARES), metavar="TRIAL")
     options = parser.parse_args()
+    warnings.simplefilter("ignore")  # decoders and exporters have many
     shares = {name: SHARES[name] for name in options.trials}
     failed = []
     print(f"seed {options.seed}, {options.seconds:.0f} s", flush=True)
