@@ -326,3 +326,20 @@ def test_half_an_emoji_anywhere() -> None:
     )
     json.dumps(recipe.to_json(), ensure_ascii=False).encode("utf-8")
     assert recipe.ingredients == ("1 \ufffd",)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        'itemscope="" itemtype="" itemprop=""',
+        'itemscope itemtype=" "',
+        'itemscope itemref="x x"',
+        'itemscope itemprop=" "',
+        'typeof="" property=""',
+        'itemscope itemtype="://" itemid="[" src="//["',
+    ],
+)
+def test_a_notation_that_breaks_its_reader_costs_that_notation(attributes: str) -> None:
+    """A library's IndexError on one attribute would end the import of a thousand pages."""
+    found = read_page(page(NODE, body=f"<div {attributes}><a {attributes} href='//['>x</a></div>"))
+    assert [recipe["title"] for recipe in found["recipes"]] == ["Leek tart"]

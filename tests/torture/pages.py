@@ -12,6 +12,7 @@ import json
 import random
 import tempfile
 import time
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -71,9 +72,9 @@ def run(seconds: float, seed: int) -> dict[str, int]:
                 )
             except InputError as error:  # where not one file of the folder is usable
                 found, notes = [], [*notes, str(error)]
-            except Exception as error:
+            except Exception:
                 counts["wrong"] += 1
-                print(f"{type(error).__name__}: {error}"[:500], flush=True)
+                print(traceback.format_exc()[-1500:], flush=True)
                 continue
             counts["hung"] += time.monotonic() - began > SLOW
             counts["files"] += FILES

@@ -47,8 +47,12 @@ def _read_page(text: str) -> dict[str, Any]:
     recipes: list[dict[str, Any]] = []
     notes: list[str] = []
     empty: list[str] = []
-    for nodes in (_json_ld(tree, notes), _microdata(tree), _rdfa(tree)):
-        for node in nodes:
+    for name, nodes in (
+        ("JSON-LD", _json_ld(tree, notes)),
+        ("microdata", _microdata(tree)),
+        ("RDFa", _rdfa(tree)),
+    ):
+        for node in _readable(name, nodes, notes):
             record = {**to_record(node), "images": image_addresses(node)}
             if record["ingredients"]:
                 _add(recipes, record)
@@ -59,6 +63,18 @@ def _read_page(text: str) -> dict[str, Any]:
     if empty:
         notes.append(f"no ingredients are given for: {', '.join(empty[:5])[:300]}")
     return {"recipes": recipes, "notes": notes, "url": _own_address(tree, text)}
+
+
+def _readable(
+    name: str, nodes: Iterator[Mapping[str, Any]], notes: list[str]
+) -> Iterator[Mapping[str, Any]]:
+    """Yield what a reader finds up to where the page breaks it, which is noted."""
+    try:
+        yield from nodes
+    except (InputError, RecursionError):
+        raise
+    except Exception as error:  # a library's own, on a page that nobody foresaw
+        notes.append(f"its {name} cannot be read ({type(error).__name__})")
 
 
 def read_site_page(content: bytes, url: str) -> dict[str, Any] | None:
