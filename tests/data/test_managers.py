@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import io
 import json
@@ -193,6 +194,15 @@ def test_cooklang() -> None:
         "Add sea salt and Gravy.",
     )
     assert (recipe.title, recipe.category) == ("Mash", "dinner")
+
+
+@pytest.mark.parametrize(
+    "value", ['!!int ""', "0x", "!!timestamp x", "? [a]: b", "2026-99-99", "1:"]
+)
+def test_front_matter_that_is_no_number_or_date_ends_no_import(value: str) -> None:
+    """PyYAML's makers of values raise IndexErrors and others on these."""
+    with contextlib.suppress(InputError):
+        read_cooklang(f"---\nservings: {value}\n---\nFry @eggs{{2}}.\n".encode(), "x.cook")
 
 
 def test_a_folder_of_cooklang(tmp_path: Path) -> None:

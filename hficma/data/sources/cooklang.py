@@ -117,20 +117,20 @@ def _front_matter(text: str, name: str) -> tuple[dict[str, Any], str]:
     if any(isinstance(event, yaml.AliasEvent) for event in _events(block, name)):
         raise InputError(f"{name}: its front matter has YAML aliases, which are not read")
     try:
-        value = yaml.safe_load(block)
+        # All scalars as text: PyYAML's makers of numbers and dates fail on some (`!!int ""`).
+        value = yaml.load(block, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{name}: its front matter is no YAML ({reason})") from error
     metadata = value if isinstance(value, dict) else {}
-    texts = {str(key): str(v) if isinstance(v, (int, float)) else v for key, v in metadata.items()}
-    return texts, rest.partition("\n")[2]
+    return {str(key): value for key, value in metadata.items()}, rest.partition("\n")[2]
 
 
 def _events(block: str, name: str) -> list[Any]:
     import yaml
 
     try:
-        return list(yaml.parse(block, Loader=yaml.SafeLoader))
+        return list(yaml.parse(block, Loader=yaml.BaseLoader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{name}: its front matter is no YAML ({reason})") from error
