@@ -115,15 +115,20 @@ class RecordFile(Closing):
         """Return the open connection, or open one; called with the lock held."""
         if self._connection is None:
             if self._in_memory:
-                assert self._file is not None
-                self._connection = sqlite3.connect(":memory:", check_same_thread=False)
-                self._connection.deserialize(self._file.content.tobytes())
+                self._connection = self._from_memory()
             else:
                 _open_files.make_room()
                 self._connection = self._connect()
         if not self._in_memory:
             _open_files.used(self)
         return self._connection
+
+    def _from_memory(self) -> sqlite3.Connection:
+        """Open a copy of the file's bytes, in memory or mapped, which needs no descriptor."""
+        assert self._file is not None
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        connection.deserialize(self._file.content.tobytes())
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -132,10 +137,12 @@ class RecordFile(Closing):
                 uri=True, check_same_thread=False,
             )  # fmt: skip
         except sqlite3.Error as error:
-            # SQLite's words for a file that is gone and for too many that are open are the same.
+            # A writer has removed the shard since it was opened: its bytes are mapped still.
+            if self._file is not None and not self.path.exists():
+                return self._from_memory()
             raise ArtifactError(
-                f"{self.path}: cannot be opened ({error}); a writer may have removed it, or too "
-                "many files are open: open the index again, or raise `ulimit -n`"
+                f"{self.path}: cannot be opened ({error}); too many files may be open: close other "
+                "indexes, or raise `ulimit -n`"
             ) from error
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:

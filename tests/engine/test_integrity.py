@@ -336,3 +336,19 @@ def test_records_are_read_through_few_open_files(
     monkeypatch.setattr("hficma.engine.record_file.SMALL", 0)
     assert ask() == wanted
     assert len(wanted) == 10
+
+
+def test_records_closed_for_others_are_read_after_their_shard_was_removed(
+    hf_icma_bundle: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader holds its state for as long as it likes, whatever a writer compacts meanwhile."""
+    monkeypatch.setattr("hficma.engine.record_file.CONNECTIONS", 1)
+    monkeypatch.setattr("hficma.engine.record_file.SMALL", 0)
+    copied = Path(shutil.copytree(index, tmp_path / "index"))
+    photo = NoiseDataset(1).photo(0)
+    with Engine.open(copied, bundle=hf_icma_bundle, runtime="onnxruntime", threads=1) as engine:
+        wanted = engine.search(image=photo, k=12)
+        assert len(engine.index.shards) > 1
+        shutil.rmtree(copied / "shards")
+        again = engine.search(image=photo, k=12)
+    assert [hit.title for hit in again.hits] == [hit.title for hit in wanted.hits]
