@@ -148,7 +148,9 @@ def _scan_zip(content: bytes, path: Path) -> None:
             if len(pickles) != 1:
                 raise InputError(f"{path}: is no file of torch.save; it has no data.pkl")
             _scan(archive.read(pickles[0]), 0, path, storages=True)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # zipfile's on damage: IndexError, struct.error, zlib.error, ...
         raise InputError(f"{path}: is no readable file of torch.save ({error})") from error
 
 

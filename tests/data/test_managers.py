@@ -405,3 +405,20 @@ def test_damaged_base64_is_named(tmp_path: Path) -> None:
     (item,) = source.recipes(strict=True, on_bad=print, scratch=tmp_path)
     with pytest.raises(InputError, match="is no base64"):
         source.photo(item.images[0])
+
+
+def test_an_archive_with_a_member_without_a_name_ends_no_import(tmp_path: Path) -> None:
+    """zipfile itself raises an IndexError on one."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a", "{}")
+    # The name's length is at 28 of its entry in the directory, which ends the file before the
+    # last 22 bytes; a name of no bytes shifts what follows, so the name becomes an extra field.
+    content = bytearray(buffer.getvalue())
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 28 : entry + 32] = bytes((0, 0, 1, 0))
+    (tmp_path / "x.zip").write_bytes(content)
+    (tmp_path / "Soup.cook").write_text("Boil @leeks{2}.")
+    (item,), _, notes = read(tmp_path)
+    assert item.recipe.title == "Soup"
+    assert "x.zip" in notes[0]

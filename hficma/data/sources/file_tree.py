@@ -12,7 +12,6 @@ import os
 import posixpath
 import threading
 import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,11 +33,6 @@ IN_ARCHIVE = "//"
 ARCHIVES = (".zip", ".paprikarecipes", ".melarecipes")
 _OPEN_ARCHIVES = 8
 _LISTED_FOLDERS = 64
-# What zipfile raises on a damaged, encrypted or exotic archive.
-_BAD_ARCHIVE = (
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError, RuntimeError,
-    NotImplementedError, ValueError, KeyError,
-)  # fmt: skip
 
 
 class FileTree:
@@ -172,7 +166,7 @@ class _Archive:
         try:
             self._zip = zipfile.ZipFile(file)
             infos = [info for info in self._zip.infolist() if not info.is_dir()]
-        except _BAD_ARCHIVE as error:
+        except Exception as error:  # zipfile on damage: BadZipFile, IndexError, struct.error, ...
             raise InputError(f"{shown}: is no whole ZIP archive ({error})") from error
         unpacked = sum(info.file_size for info in infos)
         if len(infos) > ARCHIVE_MEMBERS:
@@ -202,7 +196,7 @@ class _Archive:
         try:
             with self._zip.open(info) as file:
                 return file.read()  # never more than the size that was just measured
-        except _BAD_ARCHIVE as error:
+        except Exception as error:  # as above, zlib.error, and what is encrypted or exotic
             raise InputError(f"{name}: cannot be read ({error})") from error
 
 
