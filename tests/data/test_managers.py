@@ -205,6 +205,13 @@ def test_front_matter_that_is_no_number_or_date_ends_no_import(value: str) -> No
         read_cooklang(f"---\nservings: {value}\n---\nFry @eggs{{2}}.\n".encode(), "x.cook")
 
 
+def test_marks_inside_words_are_none() -> None:
+    """An address of mail gave an ingredient, and "@@" left a sign in the step."""
+    (record,) = read_cooklang(b"Ask me@home.org. Add @@dough{} (@salt).", "x.cook")
+    assert record.fields["ingredients"] == ["dough", "salt"]
+    assert record.fields["instructions"] == ["Ask me@home.org. Add dough (salt)."]
+
+
 def test_a_folder_of_cooklang(tmp_path: Path) -> None:
     """The title is the file's name, the photo has it too."""
     (tmp_path / "Baked Potato.cook").write_text("Bake @potato{1}.")

@@ -343,3 +343,21 @@ def test_a_notation_that_breaks_its_reader_costs_that_notation(attributes: str) 
     """A library's IndexError on one attribute would end the import of a thousand pages."""
     found = read_page(page(NODE, body=f"<div {attributes}><a {attributes} href='//['>x</a></div>"))
     assert [recipe["title"] for recipe in found["recipes"]] == ["Leek tart"]
+
+
+@pytest.mark.parametrize("after", ["</body></html>", "</BODY >\n</HTML>\n<!-- cached -->"])
+def test_what_follows_the_end_of_the_page_is_read(after: str) -> None:
+    """Programs that cache pages append their JSON-LD; the parser dropped it with its recipe."""
+    script = f'<script type="application/ld+json">{json.dumps(NODE)}</script>'
+    assert only(f"<html><body><p>Tart</p>{after}{script}".encode())["title"] == "Leek tart"
+
+
+@pytest.mark.parametrize(
+    "charset", ["base64", "idna", "undefined", "rot13", "klingon", "utf-16", "utf-8"]
+)
+def test_charsets_that_are_none_and_bytes_that_are_not_of_it(charset: str) -> None:
+    """Python's codecs for other things ended the import, and one stray byte lost its letter."""
+    text = f'<meta charset="{charset}"><p>'.encode()
+    assert decode_page(text + "Crème".encode()).endswith("<p>Crème")
+    if charset == "utf-8":
+        assert decode_page(text + b"\xe8 " + "œuf".encode()).endswith("<p>è œuf")

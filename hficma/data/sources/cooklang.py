@@ -22,9 +22,10 @@ _LINE_COMMENT = re.compile(r"(?:^|(?<=\s))--.*")
 _METADATA = re.compile(r">>\s*([^:]+):\s*(.*)")
 _SECTION = re.compile(r"=+\s*(.*?)\s*=*\s*$")
 # A name of several words needs braces, and may hold no other mark on its way there; without braces
-# it is one word, which punctuation ends. Modifiers (&, ?, -, +) may stand before the name.
+# it is one word, which punctuation ends. Modifiers (&, ?, -, +, and @ for another recipe) may stand
+# before the name. A mark inside a word (me@home.org) is none.
 _MARK = re.compile(
-    r"([@#~])[&?+\-]{0,5}"
+    r"(?<!\w)([@#~])[@&?+\-]{0,5}"
     r"(?:([^@#~{}\n]*)\{([^{}\n]*)\}|((?:\./|\.\./)?[^\s\W](?:[\w'’/-]*\w)?))"
     r"(?:\(([^()\n]*)\))?"
 )

@@ -5,6 +5,7 @@ Runs in a worker process (`hficma.worker`), since a page may be made to take min
 
 from __future__ import annotations
 
+import codecs
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from .schema_org import decode_block, image_addresses, recipe_nodes, to_record
 log = logging.getLogger("hficma")
 
 _SAVED_FROM = re.compile(r"<!--\s*(?:saved from url=\(\d+\)|Page saved[^>]*?url:\s*)(https?://\S+)")
+_END_OF_PAGE = re.compile(r"</(?:body|html)\s*>", re.IGNORECASE)
 _LETTERS = re.compile(r"[\W_]+")
 
 
@@ -129,23 +131,52 @@ def site_is_known(url: str | None) -> bool:
 
 
 def decode_page(content: bytes) -> str:
-    """Decode a page as browsers do: byte order mark, declared charset, else UTF-8, else cp1252."""
+    """Decode a page as browsers do: byte order mark, declared charset, else UTF-8, else cp1252.
+
+    A page that says UTF-8 and has other bytes here and there (pasted by an editor of another
+    charset) is read as UTF-8, and those bytes as cp1252.
+    """
     from w3lib.encoding import html_body_declared_encoding, html_to_unicode, read_bom
 
-    if read_bom(content)[0] is None and html_body_declared_encoding(content) in (None, "cp1252"):
-        # Old pages declare Latin-1 whatever they are; text that is valid UTF-8 by accident is rare.
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError:
-            return content.decode("cp1252", errors="replace")
-    return str(html_to_unicode(None, content)[1])
+    if read_bom(content)[0] is None:
+        declared = html_body_declared_encoding(content)
+        if declared in (None, "cp1252"):
+            # Old pages declare Latin-1 whatever they are; text that is valid UTF-8 by accident is
+            # rare.
+            try:
+                return content.decode("utf-8")
+            except UnicodeDecodeError:
+                return content.decode("cp1252", errors="replace")
+        # Who can read a declaration of UTF-16 byte by byte has no UTF-16 before him.
+        if declared.startswith(("utf-8", "utf-16", "utf-32")):
+            return content.decode("utf-8", errors=_STRAY_BYTES)
+    try:
+        return str(html_to_unicode(None, content)[1])
+    except (LookupError, ValueError, AssertionError):  # "base64" and "idna" are codecs too
+        return content.decode("utf-8", errors=_STRAY_BYTES)
+
+
+_STRAY_BYTES = "hficma_stray_bytes"
+
+
+def _stray_bytes(error: UnicodeError) -> tuple[str, int]:
+    """Return bytes that are no UTF-8 as cp1252 has them, for `codecs.register_error`."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("cp1252", errors="replace"), error.end
+
+
+codecs.register_error(_STRAY_BYTES, _stray_bytes)
 
 
 def _parsed(text: str) -> Any:
     import lxml.html
 
     parser = lxml.html.HTMLParser(encoding="utf-8")
-    encoded = text.replace("\0", "\ufffd").encode("utf-8", errors="replace")
+    # libxml2 passes over what follows </html>, where programs that cache pages put their scripts
+    # and browsers still read them.
+    text = _END_OF_PAGE.sub(" ", text.replace("\0", "\ufffd"))
+    encoded = text.encode("utf-8", errors="replace")
     try:
         return lxml.html.document_fromstring(encoded, parser=parser)
     except lxml.etree.ParserError:  # nothing in it is an element or text
