@@ -157,11 +157,13 @@ class Reranker:
         tiles = self._tiles(parts, part_of, positions)
 
         def raised(tile: Tile) -> tuple[Positions, dict[str, Floats]]:
-            mine = part_of[tile.places], positions[tile.places]
+            count = len(tile.places)
+            mine = _accompanied(part_of[tile.places]), _accompanied(positions[tile.places])
             sides = self._gathered(parts, *mine, tile.size)
             sides = raise_level(self._bundle, self._role, sides, "tables")
+            alone = Sides(sides.lengths[:count], {n: a[:count] for n, a in sides.arrays.items()})
             # Copied, for the next tile comes into the same buffers.
-            return sides.lengths, {n: np.array(rows_of(sides, n)) for n in LEVELS["tables"]}
+            return alone.lengths, {n: np.array(rows_of(alone, n)) for n in LEVELS["tables"]}
 
         made = list(self._pool.map(raised, tiles))
         order = np.concatenate([tile.places for tile in tiles])
@@ -202,6 +204,8 @@ class Reranker:
         size: int,
     ) -> tuple[Floats, float]:
         began = time.perf_counter()
+        count = len(positions)
+        part_of, positions = _accompanied(part_of), _accompanied(positions)
         sides = self._gathered(parts, part_of, positions, size)
         vectors = np.concatenate(
             [parts[part].vectors[positions[run]] for part, run in _runs(part_of)]
@@ -216,7 +220,8 @@ class Reranker:
             **_inputs(other, query.sides, query.vector[None]),
         }
         level = "tables" if "table" in sides.arrays else f"{self._role}_projections"
-        return self._bundle.run(f"cross_{level}", inputs)["local"].reshape(-1), gathered
+        values = self._bundle.run(f"cross_{level}", inputs)["local"].reshape(-1)
+        return values[:count], gathered
 
     def _gathered(
         self, parts: Sequence[Part], part_of: Positions, positions: Positions, size: int
@@ -260,6 +265,16 @@ def plan(lengths: Positions, part_of: Positions, positions: Positions, multiple:
         tiles += [Tile(run[start : start + step], size) for start in range(0, len(run), step)]
     # Long tiles first: the last one to finish is then a short one.
     return tiles[::-1]
+
+
+def _accompanied(one_or_more: Positions) -> Positions:
+    """Return a tile's (m,) array, twice where m is 1.
+
+    ONNX Runtime sums along an axis in another order where the axis before it has length 1. An item
+    that is left alone in its tile would score a last bit more or less than in company, and of two
+    recipes that say the same, the later could then stand first in an answer that is certified.
+    """
+    return one_or_more if len(one_or_more) > 1 else np.repeat(one_or_more, 2)
 
 
 def _runs(part_of: Positions) -> list[tuple[int, slice]]:
