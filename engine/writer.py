@@ -197,18 +197,21 @@ class IndexWriter(Closing):
         done = 0
         with reported(self._path, hint=UNTOUCHED):
             sweep(self._path, facts.shards)
-            for run in runs:
-                old = facts.shards[run.start : run.stop]
-                if run not in changed:
-                    names += old
-                    continue
-                self._merge(old, shard_name(fresh))
-                names += filled(self._path, [shard_name(fresh)])
-                fresh += 1
-                done += sum(held[place] for place in run)
-                progress(done, total)
-            self._commit(replace(facts, shards=tuple(names), removed=(), next_shard=fresh))
-            sweep(self._path, names)
+            try:
+                for run in runs:
+                    old = facts.shards[run.start : run.stop]
+                    if run not in changed:
+                        names += old
+                        continue
+                    self._merge(old, shard_name(fresh))
+                    names += filled(self._path, [shard_name(fresh)])
+                    fresh += 1
+                    done += sum(held[place] for place in run)
+                    progress(done, total)
+                self._commit(replace(facts, shards=tuple(names), removed=(), next_shard=fresh))
+            finally:
+                # The old shards, or the new ones where the disk took only some of them.
+                sweep(self._path, self._facts.shards)
 
     def _with_merged_tail(self, facts: IndexFacts) -> IndexFacts:
         """Merge the last shards of `facts`, written but not yet committed, if they are small."""

@@ -94,15 +94,21 @@ def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWrite
     part = inside(folder, SHARDS) / f".{name}.part"
     remove_tree(part)
     part.mkdir(parents=True)
-    writer = ShardWriter(part, level=facts.keep, precision=facts.side_precision)
+    try:
+        writer = ShardWriter(part, level=facts.keep, precision=facts.side_precision)
+    except BaseException:
+        remove_tree(part)
+        raise
     try:
         yield writer
         writer.finish(facts.prefilter)
         part.rename(folder / SHARDS / name)
         sync(folder / SHARDS)
     finally:
-        writer.close()
-        remove_tree(part)
+        try:
+            writer.close()  # writes what is buffered: a full disk refuses that once more
+        finally:
+            remove_tree(part)
 
 
 def write_batches(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -266,3 +269,38 @@ def test_an_interrupted_last_step_is_a_whole_index(
     with IndexWriter(tmp_path / "index"):
         pass
     assert not (tmp_path / "index" / "plan.json").exists()
+
+
+def test_a_disk_that_takes_only_part_of_a_compaction(adamine_bundle: Path, tmp_path: Path) -> None:
+    """Half a merged shard stayed on the full disk, and so did those merged before it."""
+    gone = ["r1", "r9", "r17"]
+    path = build_index(adamine_bundle, NoiseDataset(24), tmp_path / "index", shard_items=8)
+    with IndexWriter(path) as writer:
+        writer.remove(gone)
+    before, told = ids(path), []
+    for largest in range(250, 200_000, 1500):
+        with IndexWriter(path) as writer:
+            try:
+                with largest_file(largest):
+                    writer.compact()
+                break
+            except ArtifactError as error:
+                told.append(str(error))
+            left = {path.name for path in (path / "shards").iterdir()}
+            assert left == {"000000", "000001", "000002"}
+        assert ids(path) == before
+    assert len(told) > 3
+    assert all("cannot be written" in line for line in told)
+    assert ids(path) == [name for name in before if name not in gone]
+    assert not list(path.rglob("*.part"))
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let this process write no file past a size, as a full disk would not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
