@@ -24,6 +24,7 @@ from hficma.recipe_fields import (
     step_lines,
     text_of,
 )
+from hficma.text_lists import listed_lines
 
 MAX_INGREDIENTS = 200  # more is not a recipe but a file gone wrong
 MAX_LINE_BYTES = 4_000_000
@@ -232,6 +233,11 @@ def read_jsonl_lines(path: Path) -> Iterator[Recipe | BadRecord]:
                     while line and not line.endswith(b"\n"):
                         line = lines.readline(MAX_LINE_BYTES)
                     raise InputError(f"{where}: longer than {MAX_LINE_BYTES} bytes")
+                if bad_at_start == 0 and line.strip().removeprefix(codecs.BOM_UTF8) in (b"{", b"["):
+                    raise InputError(
+                        f"{where}: begins one JSON document over many lines, where each has a "
+                        "recipe of its own; name it .json, and: hficma data import"
+                    )
                 record = parse_json(line, name=where)
                 yield Recipe.parse(record, where=where, unknown=unknown)
                 bad_at_start = None
@@ -320,7 +326,7 @@ def _texts(record: Mapping[str, object], field: str, where: str) -> tuple[str, .
     if values is None:
         return ()
     if isinstance(values, str):
-        values = values.splitlines()
+        values = listed_lines(values, of_ingredients=field == "ingredients")
     if not isinstance(values, list):
         raise InputError(f"{where}: {field} must be a list of texts, not {_kind(values)}")
     texts: list[str] = []

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hficma.markup import marked_lines, plain_lines, plain_text
+from hficma.text_lists import list_literal, listed_lines
 
 log = logging.getLogger("hficma")
 
@@ -34,12 +35,13 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "ingredients": (
         "recipeingredient", "recipeingredients", "ingredientlines", "ingredientlist",
         "ingredientslist", "extendedingredients", "ingredient", "zutaten", "ingredientes",
+        "ingredientgroups", "recipeingredientparts",
     ),
     "instructions": (
         "directions", "method", "steps", "recipeinstructions", "recipeinstruction",
         "analyzedinstructions", "preparation", "preparationsteps", "procedure", "recipedirections",
         "instruction", "direction", "instructionlist", "cookinginstructions", "cookingdirections",
-        "howto", "zubereitung",
+        "howto", "zubereitung", "instructionslist",
     ),
     "image": (
         "photo", "picture", "imagepath", "imagefile", "imagename", "photopath", "photoname",
@@ -163,7 +165,16 @@ def ingredient_lines(value: object, depth: int = 0) -> Iterator[str]:
     if depth > MAX_DEPTH:
         return
     if isinstance(value, str):
-        yield from _whole_lines(plain_lines(value))
+        items = list_literal(value)
+        lines = list(plain_lines(value) if items is None else filter(None, map(plain_text, items)))
+        # In a list, "1 onion, chopped, divided" is one: only a whole field may be a list of commas.
+        if items is None and len(lines) == 1 and depth == 0:
+            lines = [
+                part
+                for line in listed_lines(lines[0], of_ingredients=True)
+                if (part := line.strip())
+            ]
+        yield from _whole_lines(iter(lines))
     elif isinstance(value, list):
         for item in value:
             if isinstance(item, str) and len(value) > 1:
@@ -173,6 +184,8 @@ def ingredient_lines(value: object, depth: int = 0) -> Iterator[str]:
     elif isinstance(value, Mapping):
         fields = plain_fields(value)
         parts = first_of(fields, "itemlistelement", "item", "ingredients", "recipeingredient")
+        if isinstance(parts, str) and parts is fields.get("item"):
+            parts = None  # no list's item but the food, whose amount stands beside it
         if parts is not None:
             yield from ingredient_lines(parts, depth + 1)
         elif text := first_of(
@@ -218,7 +231,8 @@ def step_lines(value: object, depth: int = 0) -> Iterator[str]:
     if depth > MAX_DEPTH:
         return
     if isinstance(value, str):
-        yield from plain_lines(value)
+        items = list_literal(value)
+        yield from plain_lines(value) if items is None else filter(None, map(plain_text, items))
     elif isinstance(value, list):
         for item in value:
             if isinstance(item, str) and len(value) > 1:

@@ -148,3 +148,41 @@ def test_compressed_files(tmp_path: Path) -> None:
         path.write_bytes(broken)
         with pytest.raises(InputError, match=r"r\.jsonl\.gz"):
             list(read_jsonl(path))
+
+
+def test_a_document_over_many_lines_is_said(tmp_path: Path) -> None:
+    """Every one of its lines was called invalid JSON, which did not say what to do."""
+    (tmp_path / "r.jsonl").write_text(json.dumps(GOOD, indent=1))
+    bad: list[str] = []
+    assert list(read_jsonl(tmp_path / "r.jsonl", on_bad=bad.append)) == []
+    assert "name it .json" in bad[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("1 leek, 2 eggs", ["1 leek", "2 eggs"]),
+        ("leek, eggs", ["leek", "eggs"]),
+        ("1 leek, chopped", ["1 leek, chopped"]),
+        ("1,5 kg flour, 2 eggs", ["1,5 kg flour", "2 eggs"]),
+        ("1 can (400 g, drained) beans, ½ leek", ["1 can (400 g, drained) beans", "½ leek"]),
+        ("1 leek; 2 eggs", ["1 leek", "2 eggs"]),
+        ("['1 leek', '2 eggs, beaten']", ["1 leek", "2 eggs, beaten"]),
+        ('c("1 leek", "2 eggs")', ["1 leek", "2 eggs"]),
+        ('["1 leek", "2 eggs"]', ["1 leek", "2 eggs"]),
+        ("[not a list]", ["[not a list]"]),
+    ],
+)
+@pytest.mark.parametrize("key", ["ingredients", "recipeIngredient"])
+def test_a_list_in_one_text(key: str, text: str, lines: list[str]) -> None:
+    """A spreadsheet's list as a text was one ingredient, of which the first was read."""
+    recipe = Recipe.parse({"title": "Pie", key: text}, where="x")
+    assert list(recipe.ingredients) == lines
+    # In a list, a line with commas is one ingredient.
+    assert Recipe.parse({key: ["1 leek, 2 eggs", "salt"]}, where="x").ingredients[1] == "salt"
+
+
+def test_an_ingredient_as_amount_and_item() -> None:
+    """The amount beside an `item` was lost."""
+    record = {"ingredients": [{"qty": 2, "item": "eggs"}, {"quantity": "1", "name": "leek"}]}
+    assert Recipe.parse(record, where="x").ingredients == ("2 eggs", "1 leek")

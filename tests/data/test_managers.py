@@ -429,3 +429,42 @@ def test_an_archive_with_a_member_without_a_name_ends_no_import(tmp_path: Path) 
     (item,), _, notes = read(tmp_path)
     assert item.recipe.title == "Soup"
     assert "x.zip" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lambda one, two: f"{json.dumps(one)}\n{json.dumps(two)}\n",
+        lambda one, two: json.dumps({"recipes": {"a": one, "b": two}}),
+        lambda one, two: json.dumps({"data": {"recipes": [one, two]}}),
+        lambda one, two: json.dumps({"results": [{**one, "id": "1"}, two]}),
+    ],
+)
+def test_json_of_careless_people(tmp_path: Path, text: Any) -> None:
+    """JSON lines named .json were refused as a whole, and so was what a program wraps."""
+    one, two = ({"name": name, "ingredients": ["1 leek"]} for name in ("Pot", "Pan"))
+    (tmp_path / "r.json").write_text(text(one, two))
+    found, _, notes = read(tmp_path / "r.json")
+    assert not notes
+    assert [record.recipe.title for record in found] == ["Pot", "Pan"]
+
+
+@pytest.mark.parametrize("wrapper", ["recipe", "a1"])
+def test_one_record_in_an_object_of_its_own(tmp_path: Path, wrapper: str) -> None:
+    """A file of one record by its id had "no ingredients"; files of {"recipe": ...} are many."""
+    record = {wrapper: {"name": "Pot", "ingredients": ["1 leek"]}}
+    (tmp_path / "r.json").write_text(json.dumps(record))
+    (found,), _, _ = read(tmp_path / "r.json")
+    assert found.recipe.title == "Pot"
+    assert (found.recipe.id == "a1") == (wrapper == "a1")
+
+
+def test_cells_with_tags() -> None:
+    """A table exported from a site had one ingredient a recipe: tags parted the others."""
+    table = (
+        b'title,ingredients,steps\nPot,1 leek<br/>2 eggs,"<ol><li>Boil.</li><li>Eat.</li></ol>"\n'
+    )
+    (record,) = read_table(table, "t.csv")
+    recipe = Recipe.parse(record.fields, where="x")
+    assert recipe.ingredients == ("1 leek", "2 eggs")
+    assert recipe.instructions == ("Boil.", "Eat.")

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from hficma.errors import InputError
 from hficma.limits import LINE_BYTES
-from hficma.markup import plain_text
+from hficma.markup import plain_lines, plain_text
 from hficma.recipe_fields import field_of, plain_key
+from hficma.text_lists import listed_lines
 
 from .recipe_file import RawRecord
 from .text_file import decode_text
 
 DELIMITERS = ",;\t|"
-MAX_LITERAL = 100_000
-"""Characters of a cell that is read as a list in Python's notation."""
-_DIGIT = re.compile(r"\d")
+_LINE_TAG = re.compile(r"<(?:br|li|p|div)\b", re.IGNORECASE)
 _NUMBERED = re.compile(r"(ingredient|step|instruction|direction)s?(\d+)$")
 
 
@@ -29,8 +26,8 @@ def read_table(content: bytes, name: str) -> Iterator[RawRecord]:
     """Yield the recipes of a table, a row each.
 
     The first row names the columns, by a field's own name or another usual one; ingredients and
-    steps stand in one cell (a line each, parted by "|" or ";", or a list in JSON's or Python's
-    notation) or in numbered columns.
+    steps stand in one cell (a line each, parted by "|" or ";", or a list in the notation of JSON,
+    Python or R) or in numbered columns.
 
     Raises:
         InputError: no column names ingredients.
@@ -89,28 +86,8 @@ def _record(columns: list[str], row: list[str]) -> dict[str, Any]:
 
 def _lines(cell: str, *, of_ingredients: bool) -> list[str]:
     """Return the lines of a cell that holds several."""
-    if cell.startswith("[") and cell.endswith("]"):
-        for read in (json.loads, _literal):
-            try:
-                value = read(cell)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if isinstance(value, list):
-                return [str(item) for item in value if isinstance(item, (str, int, float))]
-    if "\n" in cell or "\r" in cell:
-        # Plan to Eat writes a section's head as a line that begins with a comma.
-        return [line for line in cell.splitlines() if not line.startswith(",")]
-    if "|" in cell:
-        return cell.split("|")
-    if of_ingredients and ";" in cell:
-        return cell.split(";")
-    # "flour, eggs, milk" is three; "1 onion, chopped" one.
-    if of_ingredients and cell.count(",") > bool(_DIGIT.search(cell)):
-        return cell.split(",")
-    return [cell]
-
-
-def _literal(cell: str) -> Any:
-    if len(cell) > MAX_LITERAL:
-        raise ValueError("too long")
-    return ast.literal_eval(cell)
+    if _LINE_TAG.search(cell):  # exported from a site, with its tags
+        return list(plain_lines(cell))
+    # Plan to Eat writes a section's head as a line that begins with a comma.
+    lines = listed_lines(cell, of_ingredients=of_ingredients)
+    return [line for line in lines if len(lines) == 1 or not line.startswith(",")]

@@ -11,7 +11,7 @@ from typing import Any
 
 from hficma.errors import InputError
 from hficma.limits import RECIPES_BYTES, gunzip, parse_json
-from hficma.recipe_fields import plain_fields
+from hficma.recipe_fields import field_of, plain_fields
 
 from . import mealie, tandoor
 from .recipe_file import RawRecord
@@ -20,6 +20,8 @@ from .schema_org import image_addresses, is_json_ld, recipe_nodes, to_record
 GZIP = b"\x1f\x8b"
 LISTS = ("recipes", "data", "items")
 """Keys under which a file keeps its list of recipes."""
+WRAPPERS = ("recipe", *LISTS, "result", "results", "response")
+"""Keys that programs put around all of what a file holds."""
 LEAST_PHOTO = 1000
 """Characters of base64: what is shorter is a name."""
 
@@ -32,7 +34,12 @@ def read_json(content: bytes, name: str) -> Iterable[RawRecord]:
     """
     if content.startswith(GZIP):
         content = gunzip(content, name=name, limit=RECIPES_BYTES)
-    value = parse_json(content, name=name, limit=RECIPES_BYTES)
+    try:
+        value = parse_json(content, name=name, limit=RECIPES_BYTES)
+    except InputError:
+        if (lines := _json_lines(content, name)) is None:
+            raise
+        value = lines
     if isinstance(value, Mapping) and mealie.is_backup(value):
         return list(mealie.backup_records(value, name))
     if is_json_ld(value):
@@ -41,12 +48,22 @@ def read_json(content: bytes, name: str) -> Iterable[RawRecord]:
             raise InputError(f"{name}: its JSON-LD holds no Recipe")
         return records
     place: tuple[str, ...] = ()  # of a record in the file, for the photos in it
+    while (
+        isinstance(value, Mapping)
+        and len(value) == 1
+        and isinstance(inner := value.get(wrapper := next(iter(value))), (Mapping, list))
+        and wrapper in WRAPPERS
+    ):
+        place, value = (*place, wrapper), inner
     if isinstance(value, Mapping):
         lists = [key for key in LISTS if isinstance(value.get(key), list)]
         if lists and "ingredients" not in value:
-            place, value = (lists[0],), value[lists[0]]
-        elif len(value) > 1 and all(isinstance(record, Mapping) for record in value.values()):
-            return [_by_key(key, record) for key, record in value.items()]
+            place, value = (*place, lists[0]), value[lists[0]]
+        elif all(
+            isinstance(record, Mapping) and (len(value) > 1 or field_of(key) is None)
+            for key, record in value.items()
+        ):
+            return [_by_key(place, key, record) for key, record in value.items()]
         else:
             return [_record(value, place)]
     if not isinstance(value, list):
@@ -68,9 +85,22 @@ def _record(value: Any, place: Sequence[str]) -> RawRecord:
     return RawRecord(fields=value, inline=tuple("/".join((*place, key)) for key in _inline(value)))
 
 
-def _by_key(key: str, value: Mapping[str, Any]) -> RawRecord:
+def _json_lines(content: bytes, name: str) -> list[Any] | None:
+    """Return the values of a file that is JSON lines by another name; a bad line as its text."""
+    values: list[Any] = []
+    for line in filter(bytes.strip, content.splitlines()):
+        try:
+            values.append(parse_json(line, name=name))
+        except InputError:
+            if not values:
+                return None
+            values.append(line[:100].decode(errors="replace"))
+    return values if len(values) > 1 and isinstance(values[0], Mapping) else None
+
+
+def _by_key(place: Sequence[str], key: str, value: Mapping[str, Any]) -> RawRecord:
     """Return a record of a file that is one object of records by their ids."""
-    record = _record(value, (key,))
+    record = _record(value, (*place, key))
     fields = record.fields if record.fields.get("id") else {**record.fields, "id": key}
     return replace(record, fields=fields)
 
