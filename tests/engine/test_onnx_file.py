@@ -19,7 +19,7 @@ from hficma.artifact import sha256
 from hficma.engine.bundle import Bundle
 from hficma.engine.runtimes import Graph, Port
 from hficma.engine.runtimes.onnx_file import OPERATORS, read_onnx
-from hficma.engine.runtimes.onnx_sizes import _FOLLOW, check_graph
+from hficma.engine.runtimes.onnx_sizes import RULES, check_graph
 from hficma.errors import ArtifactError, HficmaError
 
 FLOATS = Port("float32", ("B", 4))
@@ -67,7 +67,7 @@ def refused(graph: Graph, message: str) -> None:
 
 def test_each_operator_is_followed() -> None:
     """An operator that passes by name but that nothing bounds."""
-    assert OPERATORS.keys() == _FOLLOW.keys()
+    assert OPERATORS.keys() == RULES.keys()
 
 
 def test_a_plain_graph_passes(tmp_path: Path) -> None:
