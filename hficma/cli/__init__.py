@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, NoReturn, cast
 
@@ -66,13 +67,29 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
-    logging.getLogger("hficma").addHandler(_LOG_LINES)
+    with _own_process():
+        _run()
+
+
+@contextlib.contextmanager
+def _own_process() -> Iterator[None]:
+    """What a command may set for its whole process, which the package itself never does."""
     for stream in (sys.stdout, sys.stderr):
         # A title that the terminal's encoding lacks is shown as escapes, not as a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # What Pillow warns of while it reads a damaged photo, the photo's own line says.
-    warnings.filterwarnings("ignore", module="PIL")
+    log, handler = logging.getLogger("hficma"), _LogLines()
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            # What Pillow warns of while it reads a damaged photo, the photo's own line says.
+            warnings.filterwarnings("ignore", module="PIL")
+            yield
+    finally:
+        log.removeHandler(handler)
+
+
+def _run() -> NoReturn:
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
@@ -133,9 +150,6 @@ class _LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"hficma: {one_line(record.getMessage())}", file=sys.stderr)
-
-
-_LOG_LINES = _LogLines()
 
 
 def _stop(message: str, code: int) -> NoReturn:
