@@ -468,3 +468,13 @@ def test_cells_with_tags() -> None:
     recipe = Recipe.parse(record.fields, where="x")
     assert recipe.ingredients == ("1 leek", "2 eggs")
     assert recipe.instructions == ("Boil.", "Eat.")
+
+
+def test_a_row_of_more_cells_than_columns_is_named(tmp_path: Path) -> None:
+    """A comma without quotes made a step of the second ingredient, and lost the steps."""
+    rows = "title,ingredients,steps\nPot,1 leek, 2 eggs,Boil.\nPan,salt,Fry.,,\n"
+    (tmp_path / "t.csv").write_text(rows)
+    found, _, notes = read(tmp_path / "t.csv")
+    assert [record.recipe.title for record in found] == ["Pan"]
+    assert len(notes) == 1
+    assert "t.csv line 2: has more cells" in notes[0]

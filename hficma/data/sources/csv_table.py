@@ -23,7 +23,7 @@ _NUMBERED = re.compile(r"(ingredient|step|instruction|direction)s?(\d+)$")
 
 
 def read_table(content: bytes, name: str) -> Iterator[RawRecord]:
-    """Yield the recipes of a table, a row each.
+    """Yield the recipes of a table, a row each, or why a row is none.
 
     The first row names the columns, by a field's own name or another usual one; ingredients and
     steps stand in one cell (a line each, parted by "|" or ";", or a list in the notation of JSON,
@@ -49,7 +49,16 @@ def read_table(content: bytes, name: str) -> Iterator[RawRecord]:
                 f"{name}: no column is called ingredients; its columns are "
                 f"{', '.join(columns)[:300]!r}"
             )
-        yield from (RawRecord(fields=_record(columns, row)) for row in rows if any(row))
+        for row in filter(any, rows):
+            if any(row[len(columns) :]):
+                # A comma without quotes has moved what follows it into other columns.
+                yield RawRecord(
+                    fields={},
+                    error=f"{name} line {rows.line_num}: has more cells than the table has "
+                    "columns; put cells that hold the delimiter into quotes",
+                )
+            else:
+                yield RawRecord(fields=_record(columns, row))
     except csv.Error as error:
         raise InputError(f"{name} line {rows.line_num}: is no CSV ({error})") from error
 

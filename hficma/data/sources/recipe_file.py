@@ -44,6 +44,8 @@ class RawRecord:
     """Where in the file itself photos stand as base64: keys and positions, `3/photo_data`."""
     folders: tuple[str, ...] = field(default=())
     """Folders, from the file's own, where its only photos lie under one of `PHOTO_NAMES`."""
+    error: str = ""
+    """What is wrong, where it is no recipe."""
 
 
 class RecipeFile:
@@ -74,6 +76,9 @@ class RecipeFile:
         unknown = UnknownKeys(self.where)
         records = list(records)
         for number, record in enumerate(records, 1):
+            if record.error:
+                yield InputError(record.error)
+                continue
             where = self.where if len(records) == 1 else f"{self.where} recipe {number}"
             try:
                 recipe = Recipe.parse(record.fields, where=where, unknown=unknown)
