@@ -19,8 +19,10 @@ class Filter:
 
     An ingredient is found where a line of the recipe has its words side by side, in singular or
     plural, whatever their case and accents (`hficma.inflection`): `peanut` finds "2 tbsp peanut
-    butter" and "salted Peanuts", `creme fraiche` "crème fraîche". Whole words are compared: `nut`
-    finds neither "nutmeg" nor "walnuts". Categories and partitions too ignore case and accents.
+    butter" and "salted Peanuts", `creme fraiche` "crème fraîche". Two words may be written as one:
+    `chickpea` finds "chick peas", `corn starch` "cornstarch". Otherwise whole words are compared:
+    `nut` finds neither "nutmeg" nor "walnuts". Categories and partitions too ignore case and
+    accents.
     """
 
     having: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from hficma.recipe import Recipe
 
 from .checks import CheckedFile
 from .record_file import RecordFile
-from .word_table import WordTable, contains
+from .word_table import WordTable, clauses, contains, respelled
 
 FILE = "records.sqlite"
 _BATCH = 500  # SQLite's builds take at least 999 variables
@@ -155,21 +155,45 @@ class Records(Closing):
         return self._file.query("PRAGMA user_version") != [(RULES,)]
 
     def with_ingredient(self, ingredient: str) -> Positions:
-        """Positions of items of which a line has the ingredient's words side by side."""
+        """Positions of items of which a line has the ingredient's words side by side.
+
+        Two words may be written as one and one as two, by spaces and hyphens alone.
+        """
         forms = self._word_forms()
         wanted = [self._one_form(form, forms) for form in folded_words(ingredient)]
-        found: set[int] | None = None
-        for word in wanted:
-            rows = self._word_rows("SELECT position FROM ingredient_words WHERE word = ?", [word])
-            positions: set[int] = {position for (position,) in rows}
-            found = positions if found is None else found & positions
+        found = self._holding(wanted)
         if found and len(wanted) > 1:
             found = {
                 position
                 for position, recipe in self.recipes(found).items()
                 if any(contains(line, wanted, forms) for line in recipe.ingredients)
             }
-        return np.array(sorted(found or ()), dtype=np.int64)
+        # "chickpea" is "chick peas" with others, "corn starch" "cornstarch".
+        for spelling in respelled(wanted, forms):
+            more = self._holding(spelling) - found
+            if more and len(spelling) > 1:
+                more = {
+                    position
+                    for position, recipe in self.recipes(more).items()
+                    if any(
+                        contains(clause, spelling, forms)
+                        for line in recipe.ingredients
+                        for clause in clauses(line)
+                    )
+                }
+            found |= more
+        return np.array(sorted(found), dtype=np.int64)
+
+    def _holding(self, words: Sequence[str]) -> set[int]:
+        """Positions of items that have all of the words, in any lines."""
+        found: set[int] | None = None
+        for word in words:
+            rows = self._word_rows("SELECT position FROM ingredient_words WHERE word = ?", [word])
+            positions: set[int] = {position for (position,) in rows}
+            found = positions if found is None else found & positions
+            if not found:
+                break
+        return found or set()
 
     def word_counts(self) -> dict[str, int]:
         """The words of the ingredient lines, and how many items have each."""

@@ -7,8 +7,9 @@ were when the shard was written, and needs no dictionary for the words it holds.
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hficma.inflection import RULES, folded_words, singular
 
@@ -17,6 +18,10 @@ CREATE TABLE ingredient_words (word TEXT NOT NULL, position INTEGER NOT NULL,
                                PRIMARY KEY (word, position)) WITHOUT ROWID;
 CREATE TABLE word_forms (form TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWID;
 """
+
+_LEAST_PART = 2
+"""Letters of the shortest word that is written as part of another: "oxtail"."""
+_CLAUSE_END = re.compile(r"[^\w\s'\u2019\u00ad\u2010\u2011\u0300-\u036f-]|\s[-\u2013]+\s")
 
 
 class WordTable:
@@ -59,3 +64,26 @@ def contains(line: str, phrase: Sequence[str], forms: Mapping[str, str]) -> bool
         words[start : start + len(phrase)] == list(phrase)
         for start in range(len(words) - len(phrase) + 1)
     )
+
+
+def respelled(phrase: Sequence[str], forms: Mapping[str, str]) -> Iterator[list[str]]:
+    """Yield a phrase with two words written as one, or one as two, in every place.
+
+    Args:
+        phrase: words, each in its one form.
+        forms: of the table: what was taken for what.
+    """
+    for place, word in enumerate(phrase):
+        before, after = list(phrase[:place]), list(phrase[place + 1 :])
+        if after:
+            joined = word + after[0]
+            yield [*before, forms.get(joined, joined), *after[1:]]
+        if word.isalpha():
+            for cut in range(_LEAST_PART, len(word) - _LEAST_PART + 1):
+                first = word[:cut]
+                yield [*before, forms.get(first, first), word[cut:], *after]
+
+
+def clauses(line: str) -> list[str]:
+    """Return the parts of a line in which words side by side may be one: "butter, milk" is two."""
+    return _CLAUSE_END.split(line)

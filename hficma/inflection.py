@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import inflect
 
-RULES = 1
+RULES = 2
 """Raised whenever a word may come out otherwise than before: a shard of an index notes it, and one
-of other rules is read again instead of looked up. 0 are the rules before this module."""
+of other rules is read again instead of looked up. 0 are the rules before this module, 1 those that
+kept "&" from being "and" and lasagna from being lasagne."""
 
 # What NFKD leaves whole, and apostrophes and invisible characters that change no word.
 _LETTERS = str.maketrans(
@@ -59,14 +60,29 @@ _IRREGULAR = {
     },
     # Wrong in inflect.
     "blintzes": "blintz", "brioches": "brioche", "chilies": "chili", "chillies": "chili",
-    "cuties": "cutie", "joes": "joe", "leches": "leche", "peches": "peche", "twinkies": "twinkie",
+    "cuties": "cutie", "joes": "joe", "leches": "leche", "peches": "peche", "smoothies": "smoothie",
+    "twinkies": "twinkie",
     # Plurals that do not end like one, or like what is none.
-    "cacti": "cactus", "chois": "choi", "feet": "foot", "fungi": "fungus", "geese": "goose",
+    "cacti": "cactus", "chois": "choy", "feet": "foot", "fungi": "fungus", "geese": "goose",
     "menus": "menu", "octopi": "octopus", "tofus": "tofu",
     # One thing in several spellings: who may not eat one may not eat the other.
-    "brussel": "brussels", "catsup": "ketchup", "chile": "chili", "chille": "chili",
-    "chilli": "chili", "donut": "doughnut", "hommus": "hummus", "houmous": "hummus",
-    "litchi": "lychee", "whisky": "whiskey", "yoghourt": "yogurt", "yoghurt": "yogurt",
+    **{
+        spelling: word
+        for word, spellings in {
+            "barbecue": "barbeque", "bok": "pak", "brussels": "brussel", "bulgur": "bulghur",
+            "cardamom": "cardamon", "chili": "chile chille chilli", "choy": "choi",
+            "doughnut": "donut", "fettuccine": "fettucine fettuccini fettucini",
+            "gelatin": "gelatine", "hummus": "hommus houmous", "ketchup": "catsup",
+            "lasagna": "lasagne", "licorice": "liquorice", "linguine": "linguini",
+            "lychee": "litchi", "matzo": "matza matzah matzoh", "mozzarella": "mozarella",
+            "omelette": "omelet", "pepperoncini": "peperoncini", "phyllo": "fillo filo",
+            "pimento": "pimiento", "pita": "pitta", "portobello": "portabella portabello",
+            "shiitake": "shitake", "soy": "soya", "syrup": "sirup", "tahini": "tahina",
+            "turmeric": "tumeric", "whiskey": "whisky", "worcestershire": "worchestershire",
+            "yogurt": "yoghourt yoghurt",
+        }.items()
+        for spelling in spellings.split()
+    },
 }  # fmt: skip
 
 _LOADING = threading.Lock()
@@ -89,9 +105,10 @@ def folded_words(text: str) -> list[str]:
     """The words of a text, folded; a possessive s is left off ("baker's", "bakers'": "baker").
 
     Hyphens part words, and so do other apostrophes: "poire d'Anjou" holds "anjou".
+    A sign between spaces is its word: "half & half".
     """
     found: list[str] = []
-    for word in _WORD.findall(fold(text)):
+    for word in _WORD.findall(fold(text).replace(" & ", " and ")):
         parts = word.split("'")
         found += parts[:-1] if len(parts) > 1 and parts[-1] == "s" else parts
     return found

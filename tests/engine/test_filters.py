@@ -81,6 +81,45 @@ def test_filters(records: Records, wanted: Filter, passing: str) -> None:
     assert "".join(RECIPES[i].id for i in np.flatnonzero(mask)) == passing
 
 
+@pytest.mark.parametrize(
+    ("query", "line", "passes"),
+    [
+        ("chickpea", "1 can chick peas", True),
+        ("chickpeas", "chick-peas, drained", True),
+        ("chick pea", "200 g chickpeas", True),
+        ("corn starch", "2 tbsp cornstarch", True),
+        ("bread crumbs", "breadcrumbs", True),
+        ("bean sprouts", "fresh beansprouts", True),
+        ("buttermilk", "1 cup butter milk", True),
+        ("soya sauce", "soy sauce", True),
+        ("bok choy", "2 pak choi", True),
+        ("half and half", "1 cup half & half", True),
+        ("pitta", "2 pita breads", True),
+        ("lasagna", "9 lasagne sheets", True),
+        ("smoothie", "berry smoothies", True),
+        ("peanut butter", "2 tbsp pea nut butter", True),
+        ("buttermilk", "butter, milk", False),
+        ("buttermilk", "butter (melted) milk", False),
+        ("buttermilk", "milk butter", False),
+        ("buttermilk", "butter and milk", False),
+        ("milk", "buttermilk", False),
+        ("butter", "buttermilk", False),
+        ("pea", "peanut", False),
+        ("nut", "pea-nut", True),
+        ("chick", "chickpeas", False),
+    ],
+)
+def test_one_word_written_as_two(tmp_path: Path, query: str, line: str, passes: bool) -> None:
+    """`--without chickpea` kept the recipes with "chick peas"."""
+    writer = RecordWriter(tmp_path / FILE)
+    writer.append(
+        [Recipe(id="a", ingredients=("salt", line)), Recipe(id="b", ingredients=("oil",))]
+    )
+    writer.close()
+    found = Records(tmp_path / FILE).with_ingredient(query).tolist()
+    assert found == ([0] if passes else [])
+
+
 def test_a_table_of_older_rules_is_not_looked_up(tmp_path: Path, records: Records) -> None:
     """Its "leave" of "bay leaves" would let pass what it should not."""
     connection = sqlite3.connect(tmp_path / FILE)
