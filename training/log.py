@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hficma.artifact import write_atomically
 from hficma.errors import ArtifactError
 from hficma.training.run import EVENTS, LOG
 
@@ -23,8 +24,11 @@ class Log:
 
     def __init__(self, run: Path, *, epoch: int) -> None:
         path = run / LOG
-        kept = [record for record in read_log(run) if record["epoch"] <= epoch]
-        path.write_text("".join(_line(record) for record in kept), encoding="utf-8")
+        # A run killed as it began has none yet.
+        found = read_log(run) if path.exists() else []
+        kept = [record for record in found if record["epoch"] <= epoch]
+        # By a rename: a kill while the file is written anew would take all of it.
+        write_atomically(path, "".join(_line(record) for record in kept).encode())
         self._file = path.open("a", encoding="utf-8")
         self._events = _events(run, first_step=max((r["step"] for r in kept), default=-1) + 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,17 @@ Positions = npt.NDArray[np.int64]
 LOG_EVERY = 10
 VALIDATION_BATCH = 64
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class _Checkpoint(NamedTuple):
+    """What an epoch leaves, measured but not yet written."""
+
+    weights: dict[str, Tensor]
+    """The model's whole state, of the running mean where there is one."""
+    figures: dict[str, Any] | None
+    """Of the validation pairs; None where nothing is held out."""
+    best: dict[str, Any] | None
+    """What the manifest says of it where it is the best so far."""
 
 
 class Training:
@@ -103,11 +114,18 @@ class Training:
                 }
                 if self.skipped.epoch:
                     self.progress.note(f"epoch {self.epoch}: {self.skipped}")
-                if self._keeps() and (figures := self._validate_and_keep()) is not None:
-                    record["validation"] = figures
+                checkpoint = self._validated() if self._keeps() else None
+                if checkpoint is not None and checkpoint.figures is not None:
+                    record["validation"] = checkpoint.figures
                 record["seconds"] = round(time.perf_counter() - started, 3)
+                # The line comes before the checkpoint is named: killed in between, the run goes on
+                # from the epoch before and drops the line; the other way round it would be lost.
                 if log is not None:
                     log.add(record)
+                if checkpoint is not None and self.run is not None:
+                    self.run.save_checkpoint(
+                        self.epoch, checkpoint.weights, self._state(), best=checkpoint.best
+                    )
                 self.progress.epoch(record)
         finally:
             if log is not None:
@@ -250,8 +268,8 @@ class Training:
         options = self.options.trainer
         return self.epoch in (1, options.epochs) or self.epoch % options.validate_every == 0
 
-    def _validate_and_keep(self) -> dict[str, Any] | None:
-        """Leave a checkpoint; its validation figures, or None where nothing is held out."""
+    def _validated(self) -> _Checkpoint:
+        """Measure the model on the validation pairs, and note whether it is the best so far."""
         with self.mean.applied():
             figures = self._validate() if len(self.pairs.validation) else None
             weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -262,10 +280,8 @@ class Training:
             self.schedule.observe(score)
             better = better or score > self.best
             self.best = score if better else self.best
-        if self.run is not None:
-            best = {"recall_sum": score, "validation": figures} if better else None
-            self.run.save_checkpoint(self.epoch, weights, self._state(), best=best)
-        return figures
+        best = {"recall_sum": score, "validation": figures} if better else None
+        return _Checkpoint(weights, figures, best)
 
     def _validate(self) -> dict[str, Any]:
         """Both directions over one bag of the validation pairs, and their recall sum."""

@@ -102,3 +102,29 @@ def test_the_log_forgets_what_lies_beyond_the_checkpoint(tmp_path: Path) -> None
         file.write('{"kind": "step", "epo')
     Log(run.path, epoch=1).close()
     assert [record["epoch"] for record in read_log(run.path)] == [1]
+
+
+def test_a_log_survives_what_opens_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written anew in its place, a kill at that moment would take every epoch's line."""
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n')
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Log(tmp_path, epoch=1)
+    assert [record["epoch"] for record in read_log(tmp_path)] == [1, 2]
+    Log(tmp_path, epoch=1).close()
+    assert [record["epoch"] for record in read_log(tmp_path)] == [1]
+
+
+def test_a_run_killed_before_its_log_began_goes_on(tmp_path: Path) -> None:
+    """The run stands before its log does."""
+    log = Log(tmp_path, epoch=0)
+    log.add({"kind": "epoch", "epoch": 1, "step": 1})
+    log.close()
+    assert len(read_log(tmp_path)) == 1
