@@ -107,7 +107,7 @@ def keep_out(
         partition by recipe id, of what is kept out.
 
     Raises:
-        InputError: there are test pairs already, or too few dishes.
+        InputError: there are test pairs already, or too few pairs or dishes to keep test pairs out.
     """
     tests = positions(dataset, ("test",), with_photo=True)
     if hold_out is not None and len(tests):
@@ -144,16 +144,25 @@ def keep_out(
         taken, free = drawn(free, wanted)
         size = sum(map(len, taken))
         if size < LEAST:
-            raise InputError(
+            few = (
                 f"{dataset.name}: its {len(train)} training pairs are {len(taken) + len(free)} "
                 f"dishes by title, photo and text: too few to keep {wanted} pairs out as "
-                f"{partition}; a dish is never on both sides"
+                f"{partition}"
             )
+            if partition == "test":
+                raise InputError(f"{few}; a dish is never on both sides")
+            # Nobody asked for validation pairs, and without any the run has no best checkpoint.
+            note(f"{few} by whole dishes; those kept out show dishes that it is trained on")
+            rows = sorted(row for group in (*taken, *free) for row in group)
+            taken = [[int(row)] for row in np.random.default_rng(seed).permutation(rows)[:wanted]]
+            size = len(taken)
+            told.append(f"{size} {partition} pairs")
+        else:
+            told.append(f"{size} {partition} pairs ({len(taken)} whole dishes)")
         chosen |= {recipes[row].id: partition for group in taken for row in group}
-        told.append(f"{size} {partition} pairs ({len(taken)} dishes)")
     note(
-        f"kept out of training, by seed {seed} and whole dishes at a time: {' and '.join(told)} "
-        f"of {len(train)}; the run remembers them"
+        f"kept out of training, by seed {seed}: {' and '.join(told)} of {len(train)}; the run "
+        "remembers them"
     )
     return chosen
 

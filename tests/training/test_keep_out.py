@@ -19,7 +19,7 @@ from hficma.errors import InputError
 from hficma.progress import Progress
 from hficma.recipe import Recipe
 from hficma.training import evaluate, train
-from hficma.training.keep_out import HoldOut, dish_groups, drawn, keep_out, title_key
+from hficma.training.keep_out import LEAST, HoldOut, dish_groups, drawn, keep_out, title_key
 from hficma.workspace import Workspace
 from tests.training.conftest import SMALL
 
@@ -215,6 +215,16 @@ def test_too_few_dishes_are_one_line_that_says_why() -> None:
     own = RecipeList(recipes(*["Soup"] * 30), name="own", folder=Path("nowhere"))
     with pytest.raises(InputError, match="30 training pairs are 1 dishes"):
         keep_out(own, HoldOut.parse("10%"), 0, lambda note: None, cache=CACHE, validate=False)
+
+
+def test_too_few_dishes_to_validate_on_are_said_and_trained_on() -> None:
+    """Photos of one dish were refused, though nobody had asked to measure anything."""
+    own = RecipeList(recipes(*["Soup"] * 30), name="own", folder=Path("nowhere"))
+    notes: list[str] = []
+    chosen = keep_out(own, None, 0, notes.append, cache=CACHE, validate=True)
+    assert set(chosen.values()) == {"val"}
+    assert LEAST <= len(chosen) <= 28
+    assert any("dishes that it is trained on" in note for note in notes)
 
 
 def test_validation_pairs_are_whole_dishes_too() -> None:
