@@ -13,6 +13,7 @@ from typing import Any
 from hficma.artifact import inside, sync, write_atomically
 from hficma.data.stream import STDIN
 from hficma.errors import ArtifactError, InputError
+from hficma.locks import locked
 from hficma.unfinished import remove_tree
 from hficma.workspace import recorded_path
 
@@ -31,7 +32,6 @@ from .writing import (
     existing_parent,
     files_of,
     filled,
-    locked,
     new_shard,
     processors,
     reported,

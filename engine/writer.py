@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hficma.artifact import inside, read_manifest
 from hficma.closing import Closing
 from hficma.errors import InputError
+from hficma.locks import LOCK, locked
 
 from .bundle import Bundle
 from .index import KIND, SHARDS, IndexFacts, files_by_shard, other_model, write_index_manifest
@@ -27,13 +28,11 @@ from .shard import Shard
 from .source import Indexed, Source
 from .unique_ids import UniqueIds
 from .writing import (
-    LOCK,
     PLAN,
     building_lock,
     copy_items,
     files_of,
     filled,
-    locked,
     new_shard,
     processors,
     reported,

@@ -22,7 +22,6 @@ from .shard import Shard, ShardWriter
 from .shard_facts import FACTS, ShardFacts
 from .unique_ids import UniqueIds
 
-LOCK = ".lock"
 PLAN = "plan.json"
 """In an unfinished index: what it is being made of. One that was killed in its last step has it
 still, though it is whole."""
@@ -47,33 +46,6 @@ def building_lock(out: Path) -> Path:
 def shard_name(number: int) -> str:
     """The folder of the shard with that ordinal."""
     return f"{number:06d}"
-
-
-@contextlib.contextmanager
-def locked(lock: Path, *, name: str) -> Iterator[None]:
-    """Hold a lock file, which the system releases when the process ends in any way.
-
-    Args:
-        lock: the file; made if need be, never emptied, and no link.
-        name: what is written to, for messages.
-
-    Raises:
-        ArtifactError: another process holds it.
-    """
-    from filelock import FileLock, Timeout
-
-    # Not bound to a thread: a writer may be closed by another one than opened it.
-    file = FileLock(lock, timeout=0, thread_local=False)
-    try:
-        file.acquire()
-    except Timeout as error:
-        raise ArtifactError(
-            f"{name}: another process is writing to it; wait until it is done"
-        ) from error
-    try:
-        yield
-    finally:
-        file.release()
 
 
 @contextlib.contextmanager

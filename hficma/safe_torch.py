@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hficma.artifact import disk_reason
 from hficma.errors import InputError
 from hficma.limits import MEGABYTE, read_regular_file
 from hficma.pickle_scan import refusal, scan_pickle
@@ -95,7 +96,15 @@ def _write_weights(path: Path, out: Path) -> None:
         for name, tensor in value.items()
         if isinstance(tensor, torch.Tensor)
     }
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out)
+    except Exception as error:
+        if (reason := disk_reason(error)) is None:
+            raise
+        raise InputError(
+            f"{path}: its weights cannot be written to {tempfile.gettempdir()} meanwhile "
+            f"({reason}); make room there, or name another folder with TMPDIR"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Any:

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hficma.artifact import disk_reason
 from hficma.data.sources.published import published_vectors, published_words
-from hficma.errors import InputError
+from hficma.errors import ArtifactError, InputError
 from hficma.model import ModelConfig, build_model
 from hficma.model.sentence import GRUSentences
 from hficma.safe_torch import load_weights
@@ -28,6 +29,7 @@ from hficma.training.config import Options
 from hficma.training.environment import environment
 from hficma.training.options import to_tree
 from hficma.training.run import RunDirectory, State
+from hficma.unfinished import remove_tree
 from hficma.vectors import SENTENCES, WordVectors, read_tensors
 from hficma.word2vec import read_word2vec
 
@@ -111,7 +113,7 @@ def convert(
 
     Raises:
         InputError: the checkpoint is of neither system, or a weight has no place.
-        ArtifactError: `out` exists, or `sentences` is no vectors directory.
+        ArtifactError: `out` exists or cannot be written, or `sentences` is no vectors directory.
     """
     state = _state_dict(checkpoint)
     kind: Kind = "hf-icma" if any(name.startswith("ingRNN_") for name in state) else "adamine"
@@ -147,7 +149,14 @@ def convert(
             "last": None,
         },
     )
-    run.save_checkpoint(0, model.state_dict(), State({}, {"epoch": 0}), best={"recall_sum": None})
+    try:
+        state_zero = State({}, {"epoch": 0})
+        run.save_checkpoint(0, model.state_dict(), state_zero, best={"recall_sum": None})
+    except Exception as error:
+        remove_tree(out)  # without weights it is no run, and in the way of the next try
+        if (reason := disk_reason(error)) is None:
+            raise
+        raise ArtifactError(f"{out}: cannot be written ({reason})") from error
     return Converted(kind, len(words), source)
 
 

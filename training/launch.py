@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -182,7 +183,9 @@ def train_on(
     else:
         model.load_state_dict(checkpoint[0])
     pairs = Pairs(dataset, train_rows, validation_rows, model, options, cache, progress)
-    if directory is None and distributed.rank() == 0:
+    if distributed.rank() != 0:
+        directory = None  # also of a run that goes on: one process writes
+    elif directory is None:
         directory = RunDirectory.create(
             path,
             made_by="hficma train",
@@ -211,11 +214,10 @@ def train_on(
     training = Training(options, model, pairs, classes, extra, directory, progress)
     if checkpoint is not None:
         training.restore(*checkpoint)
-    if directory is not None:
-        directory.sweep()
-    training.fit()
-    if directory is not None:
-        write_curves([path])
+    with contextlib.nullcontext() if directory is None else directory.writing():
+        training.fit()
+        if directory is not None:
+            write_curves([path])
     return path
 
 

@@ -15,10 +15,10 @@ are checkpoints that nothing names removed. So a run killed at any moment holds 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from torch import Tensor
 
 from hficma.artifact import (
     Manifest,
+    disk_reason,
+    inside,
     new_directory,
     read_manifest,
     sha256,
@@ -37,6 +39,8 @@ from hficma.artifact import (
 from hficma.data.partitions import FILE as PARTITIONS_FILE
 from hficma.errors import ArtifactError
 from hficma.limits import parse_json, read_regular_file
+from hficma.locks import LOCK as WRITING
+from hficma.locks import locked
 from hficma.metrics import figure_text
 from hficma.text import Vocabulary
 
@@ -48,6 +52,7 @@ LOG = "log.jsonl"
 EVENTS = "events"
 CURVES = "curves.html"
 EVALUATIONS = "evaluations"
+NO_EPOCH = "no epoch was finished"
 NO_TESTS = "no test pairs are left to measure with: see --hold-out"
 
 Json = dict[str, Any]
@@ -134,7 +139,7 @@ class RunDirectory:
         count = "" if tests is None else f"{tests} "
         measure = NO_TESTS if tests == 0 else f"`hficma eval` measures on {count}test pairs"
         if best is None:
-            return "no epoch was finished"
+            return NO_EPOCH
         if found is None:
             return f"no pairs were kept for validation; {measure}"
         parts = []
@@ -165,6 +170,36 @@ class RunDirectory:
     def vocabulary(self) -> Vocabulary:
         """The model's words."""
         return Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one process that writes to the run, for the block.
+
+        Raises:
+            ArtifactError: another one is, or was since this opened it; or the disk is full or
+                gone, whichever library met that.
+        """
+        with locked(inside(self.path, WRITING), name=str(self.path)):
+            if read_manifest(self.path, kind="run").facts.get("last") != self.facts.get("last"):
+                raise ArtifactError(
+                    f"{self.path}: another process has written to it meanwhile; "
+                    "go on from there with --resume"
+                )
+            self.sweep()
+            try:
+                yield
+            except Exception as error:
+                reason = disk_reason(error)
+                if reason is None:
+                    raise
+                last = self.facts.get("last")
+                kept = f"the checkpoint of epoch {last['epoch']} is kept" if last else NO_EPOCH
+                raise ArtifactError(
+                    f"{self.path}: cannot be written ({reason}); {kept}: mend that and go on "
+                    "with --resume"
+                ) from error
+            finally:
+                self.sweep()
 
     def save_checkpoint(
         self, epoch: int, weights: Mapping[str, Tensor], state: State, *, best: Json | None
@@ -253,9 +288,4 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save
 
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(save(flat))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_atomically(path, save(flat))

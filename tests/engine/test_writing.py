@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from hficma.engine import IndexWriter, build_index, index_info
 from hficma.engine.unique_ids import IdTable, UniqueIds
 from hficma.engine.writing import building_lock
 from hficma.errors import ArtifactError
+from tests.disk import largest_file
 from tests.engine.datasets import NoiseDataset
 from tests.engine.test_build import ids, unfinished
 
@@ -293,14 +291,3 @@ def test_a_disk_that_takes_only_part_of_a_compaction(adamine_bundle: Path, tmp_p
     assert all("cannot be written" in line for line in told)
     assert ids(path) == [name for name in before if name not in gone]
     assert not list(path.rglob("*.part"))
-
-
-@contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let this process write no file past a size, as a full disk would not."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from hficma.artifact import read_manifest
 from hficma.engine import Bundle
-from hficma.errors import InputError
+from hficma.errors import ArtifactError, InputError
 from hficma.export import export_run
 from hficma.model import load_model
 from hficma.training import evaluate, extract, train
 from hficma.training.convert import convert
+from hficma.training.run import RunDirectory
+from tests.disk import largest_file
 
 WORDS = ["</s>", "salt", "olive_oil", "flour", "eggs"]
 WORD_DIM = 12
@@ -141,6 +143,26 @@ def test_adamine(tmp_path: Path, vocabulary: Path) -> None:
     back = state["recipe_embedding.rnn_ingrs.weight_hh_l0_reverse"]
     assert torch.equal(ours["ingredient_lstm.back.weight_hh_l0"], back)
     assert torch.equal(ours["recipe_embedding.weight"], state["recipe_embedding.fc.weight"])
+
+
+def test_a_full_disk_leaves_no_run_without_weights(
+    tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in the way of the next try, and the newest run for every other command."""
+    checkpoint, out = tmp_path / "model_e005.pth.tar", tmp_path / "run"
+    save_hf_icma(checkpoint, hf_icma(len(WORDS)))
+    with pytest.raises(InputError, match="meanwhile"), largest_file(9999):
+        convert(checkpoint, out, vocabulary=vocabulary, backbone="resnet18")
+    save = RunDirectory.save_checkpoint
+
+    def full(*arguments: object, **options: object) -> None:
+        with largest_file(9999):  # only now: what is read before goes through a file too
+            save(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RunDirectory, "save_checkpoint", full)
+    with pytest.raises(ArtifactError, match="run: cannot be written"):
+        convert(checkpoint, out, vocabulary=vocabulary, backbone="resnet18")
+    assert not out.exists()
 
 
 def test_a_converted_run_is_told_what_to_be_measured_on(tmp_path: Path, vocabulary: Path) -> None:

@@ -12,6 +12,7 @@ from hficma.errors import ArtifactError
 from hficma.text import Vocabulary
 from hficma.training.log import Log, read_log
 from hficma.training.run import RunDirectory, State
+from tests.disk import largest_file
 
 
 def new_run(path: Path) -> RunDirectory:
@@ -82,6 +83,31 @@ def test_files_of_a_killed_checkpoint_are_swept(tmp_path: Path) -> None:
     (run.path / "checkpoints/.0002.safetensors.part").write_bytes(b"half")
     RunDirectory.open(run.path).sweep()
     assert all(file.name.startswith("0001") for file in (run.path / "checkpoints").iterdir())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    """Half a checkpoint stayed on the full disk, and the line named neither run nor remedy."""
+    run = new_run(tmp_path / "run")
+    save(run, 1, best=True)
+    told = r"run: cannot be written \(.*\); the checkpoint of epoch 1 is kept: .*--resume"
+    with pytest.raises(ArtifactError, match=told), run.writing(), largest_file(50):
+        save(run, 2, best=True)
+    assert [path.name for path in run.path.rglob("*") if "0002" in path.name] == []
+    checkpoint = RunDirectory.open(run.path).load_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint[1].record == {"epoch": 1}
+
+
+def test_one_process_writes_a_run(tmp_path: Path) -> None:
+    """Two that went on with one run mixed their checkpoints, or undid each other's epochs."""
+    run = new_run(tmp_path / "run")
+    other = RunDirectory.open(run.path)
+    with run.writing():
+        with pytest.raises(ArtifactError, match="another process is writing"), other.writing():
+            pass
+        save(run, 1, best=True)
+    with pytest.raises(ArtifactError, match="has written to it meanwhile"), other.writing():
+        pass
 
 
 def test_an_evaluation_cannot_be_named_out_of_the_run(tmp_path: Path) -> None:
