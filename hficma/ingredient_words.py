@@ -46,7 +46,7 @@ PREPARATIONS = frozenset(
     "favorite favourite filleted fine finely firmly flaky flat fluffy fresh freshly frozen "
     "fully garnish generous good grained grated ground gutted halved hand healthy heaped "
     "heaping heavy high homemade hot huge hulled husked iced jarred julienne julienned jumbo "
-    "ladle large largish lean leftover level lg lge lightly little live loosely low lukewarm "
+    "ladle large largish lean leftover level lg lge lrg lightly little live loosely low lukewarm "
     "marinated mashed md med medium melted microwaved mince minced mini nice optional organic "
     "overripe packed peeled petite picked pitted plump poached popped pre precooked preferably "
     "premium prepared pressed purchased pure quality quartered quick raw real reduced "

@@ -57,7 +57,7 @@ _PHRASES = re.compile(
     r"|(?:free|cage)[ -](?:range|free)|grass[ -]fed|(?:thick|center|centre|fresh)[ -]cut"
     r"|de-seeded|inch[ -]long|low[ -]moisture|(?:even|fist|medium)[ -]sized?"
     r"|(?:dessert|table)[ -]?spoons?|tea[ -]?spoons?|luke[ -]warm|fire[ -]roasted|vine[ -]ripened"
-    r"|bite[ -]sized?|freeze[ -]dried|sun[ -]ripened|(?:best|good|high)[ -]quality)\b"
+    r"|bite[ -]sized?|ice[ -]cold|freeze[ -]dried|sun[ -]ripened|(?:best|good|high)[ -]quality)\b"
 )
 _PART_OF = re.compile(
     rf"^[^\w]*(?:\w+ly[ -]|\w+ed[ -]|fresh[ -]|the[ -])*(?:{'|'.join(sorted(PARTS))})\b"
@@ -321,4 +321,10 @@ def _longest_match(name: Sequence[str], vocabulary: Container[str]) -> str | Non
             phrase = "_".join(name[start : start + size])
             if phrase in vocabulary and phrase not in FUNCTION_WORDS:
                 return phrase
+            # "chick peas" are no peas where chickpeas are known.
+            if size == 2:
+                joined = "".join(name[start : start + 2])
+                for spelled in (joined, joined.removesuffix("s"), f"{joined}s"):
+                    if spelled in vocabulary:
+                        return spelled
     return None

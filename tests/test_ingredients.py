@@ -172,3 +172,17 @@ def test_any_text_is_read(line: str) -> None:
     name = ingredient_name(line)
     assert all(word == word.lower() and " " not in word for word in name)
     assert ingredient_phrase(line, set(name)) in ({*name} if name else {None})
+
+
+def test_two_words_that_are_one_to_the_vocabulary() -> None:
+    """Chick peas were taken for peas."""
+    assert ingredient_phrase("1 can chick peas", {"chickpeas", "peas"}) == "chickpeas"
+    assert ingredient_phrase("1 can chick peas", {"chickpea", "peas"}) == "chickpea"
+    assert ingredient_phrase("2 tbsp corn starch", {"cornstarch", "corn"}) == "cornstarch"
+    assert ingredient_phrase("sour cream", {"sour_cream", "cream"}) == "sour_cream"
+
+
+def test_sizes_and_temperatures_that_are_no_names() -> None:
+    """They stood in front of the name."""
+    assert ingredient_name("1 lrg onion") == ["onion"]
+    assert ingredient_name("1 cup ice-cold water") == ["water"]
