@@ -17,7 +17,9 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
         "train": ("torch", "torchvision", "onnx", "onnxscript", "gensim", "safetensors"),
         "cpu": ("onnxruntime",),
     },
-    "data import": {"data": ("pyarrow", "lmdb")},
+    "data import": {
+        "data": ("pyarrow", "lmdb", "recipe-scrapers", "extruct", "lxml", "w3lib"),
+    },
     "bench reports": {"report": ("matplotlib",)},
     "export --trt": {"trt-rtx": ("tensorrt_rtx",)},
     "runtime openvino": {"openvino": ("openvino",)},
