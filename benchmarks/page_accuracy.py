@@ -1,6 +1,6 @@
 """How right saved web pages are read: against pages whose recipes are known.
 
-    python -m hficma.benchmarks.page_accuracy FOLDER
+    hficma bench page-accuracy FOLDER
 
 FOLDER holds pages `NAME.testhtml` beside `NAME.json` with `title`, `ingredients` and
 `instructions_list`, as the `tests/test_data` of the recipe-scrapers repository does. A field is

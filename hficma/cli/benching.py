@@ -27,6 +27,8 @@ class _Benchmarks(LazyGroup):
             "text_quality",
             "quality",
             "contact-sheet",
+            "cold-search",
+            "page-accuracy",
             "readme",
         )
     }
