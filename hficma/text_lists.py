@@ -16,6 +16,7 @@ MAX_LITERAL = 100_000
 """Characters of a text that is read as a list in Python's notation."""
 _DIGIT = re.compile(r"\d")
 _AMOUNT = re.compile(r"\s*[\d\u00bc-\u00be\u2150-\u215e]")
+_IN_NUMBER = re.compile(r"\d,\d")
 _R_VECTOR = re.compile(r'c\(\s*".*"\s*\)', re.DOTALL)
 _R_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -53,22 +54,22 @@ def listed_lines(text: str, *, of_ingredients: bool) -> list[str]:
     if of_ingredients and ";" in text:
         return text.split(";")
     if of_ingredients and "," in text:
-        parts = list(_comma_parts(text))
+        parts = list(parted(text))
         # "flour, eggs" and "1 leek, 2 eggs" are two; "1 onion, chopped" one.
         if len(parts) > 2 or not _DIGIT.search(text) or any(map(_AMOUNT.match, parts[1:])):
             return parts
     return [text]
 
 
-def _comma_parts(text: str) -> Iterator[str]:
-    """Yield what stands between commas that are neither in brackets nor in a number ("1,5 kg")."""
+def parted(text: str, marks: str = ",") -> Iterator[str]:
+    """Yield what stands between marks that are neither in brackets nor in a number ("1,5 kg")."""
     start = depth = 0
     for place, character in enumerate(text):
         if character in "([":
             depth += 1
         elif character in ")]":
             depth = max(0, depth - 1)
-        elif character == "," and not depth and not text[place + 1 : place + 2].isdigit():
+        elif character in marks and not depth and not _IN_NUMBER.match(text, max(0, place - 1)):
             yield text[start:place]
             start = place + 1
     yield text[start:]

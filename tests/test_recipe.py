@@ -164,6 +164,7 @@ def test_a_document_over_many_lines_is_said(tmp_path: Path) -> None:
         ("1 leek, 2 eggs", ["1 leek", "2 eggs"]),
         ("leek, eggs", ["leek", "eggs"]),
         ("1 leek, chopped", ["1 leek, chopped"]),
+        ("1 leek,2 eggs", ["1 leek", "2 eggs"]),
         ("1,5 kg flour, 2 eggs", ["1,5 kg flour", "2 eggs"]),
         ("1 can (400 g, drained) beans, ½ leek", ["1 can (400 g, drained) beans", "½ leek"]),
         ("1 leek; 2 eggs", ["1 leek", "2 eggs"]),

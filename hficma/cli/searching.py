@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +13,7 @@ from hficma.errors import ArtifactError, InputError
 from hficma.photo_folder import photo_folder
 from hficma.printable import json_text
 from hficma.recipe import BadRecord, Recipe, read_jsonl_lines, read_recipe
+from hficma.text_lists import parted
 from hficma.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def search(
     from hficma.engine import Engine, Filter
 
     wanted = Filter(
-        having=tuple(having or ()),
-        without=tuple(without or ()),
+        having=_filter_names(having),
+        without=_filter_names(without),
         categories=tuple(category or ()),
         partitions=tuple(partition or ()),
     )
@@ -172,8 +173,19 @@ def _search_many(
         )
 
 
+def _names(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the names in what was typed: "egg, milk" and "egg; milk" are two."""
+    parts = (part.strip() for text in texts for part in parted(text, ",;\n"))
+    return tuple(part for part in parts if part)
+
+
+def _filter_names(texts: list[str] | None) -> tuple[str, ...]:
+    """Return the names of a filter; what holds none stays, for the filter to refuse."""
+    return tuple(name for text in texts or () for name in _names([text]) or (text,))
+
+
 def _from_ingredients(text: str) -> Recipe:
-    lines = tuple(part.strip() for part in text.split(",") if part.strip())
+    lines = _names([text])
     if not lines:
         raise InputError('--ingredients is empty; write names such as "tomato, basil"')
     return Recipe.parse({"id": text, "ingredients": list(lines)}, where="--ingredients")

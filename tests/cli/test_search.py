@@ -90,6 +90,15 @@ def test_filters_keep_k_answers(hficma: Hficma, photo: Path) -> None:
     assert all("salt" not in line.split() for hit in hits for line in hit["ingredients"])
 
 
+def test_a_filter_of_several_names_is_several_filters(hficma: Hficma, photo: Path) -> None:
+    """`--without "salt, oil"` looked for the two side by side in a line, and kept both."""
+    apart = hficma("search", "--image", photo, "--without", "salt", "--without", "oil", "--json")
+    together = hficma("search", "--image", photo, "--without", "salt, oil", "--json")
+    ids = [[hit["id"] for hit in json.loads(ended.out)["hits"]] for ended in (apart, together)]
+    assert ids[0] == ids[1]
+    assert hficma("search", "--image", photo, "--without", " , ").code == 2
+
+
 def test_many_photos_answer_in_order_and_survive_a_bad_one(hficma: Hficma, tmp_path: Path) -> None:
     """One broken upload must not cost the batch."""
     for number in range(3):
