@@ -134,7 +134,8 @@ def _print(
             taken = 1000 * np.array(times[way, name])
             cells.append(f"{name} {np.median(taken):.1f} [{taken.min():.1f}, {taken.max():.1f}]")
         if len(names) > 1:
-            pairs = 1000 * np.subtract(*(times[way, name] for name in names))
+            first, second = (np.array(times[way, name]) for name in names)
+            pairs = 1000 * (first - second)
             cells.append(f"difference {np.median(pairs):+.1f}")
         console.print_line(f"{way:36} {'   '.join(cells)}")
 
