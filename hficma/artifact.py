@@ -90,13 +90,25 @@ def new_directory(path: Path, *, kind: str, made_by: str) -> Iterator[tuple[Path
             }
             write_manifest(building, Manifest(kind=kind, made_by=made_by, files=files, facts=facts))
             building.chmod(0o755)
-            os.rename(building, path)
-            sync(path.parent)
+            _move_into_place(building, path)
     except Exception as error:
         reason = disk_reason(error)
         if reason is None:
             raise
         raise ArtifactError(f"{path}: cannot be written ({reason})") from error
+
+
+def _move_into_place(building: Path, path: Path) -> None:
+    try:
+        os.rename(building, path)
+    except OSError as error:
+        # Hours may have passed since it was looked whether the place is free.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise ArtifactError(
+            f"{path}: was written by another process meanwhile; give another name"
+        ) from error
+    sync(path.parent)
 
 
 def disk_reason(error: BaseException) -> str | None:

@@ -50,6 +50,19 @@ def test_a_manifest_is_read_as_written(report: Path) -> None:
     assert verified_file(report, manifest, "sub/a.txt").read_text() == "a"
 
 
+def test_of_two_that_write_one_name_the_second_is_told(tmp_path: Path) -> None:
+    """ "Directory not empty" does not say whose; and what the first wrote must stay."""
+    path = tmp_path / "r"
+    second = new_directory(path, kind="report", made_by="second")
+    second.__enter__()
+    with new_directory(path, kind="report", made_by="first"):
+        pass
+    with pytest.raises(ArtifactError, match="written by another process meanwhile"):
+        second.__exit__(None, None, None)
+    assert read_manifest(path, kind="report").made_by == "first"
+    assert [other.name for other in tmp_path.iterdir()] == ["r"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_flipped_bit_of_a_manifest_is_read(

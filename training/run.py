@@ -179,6 +179,9 @@ class RunDirectory:
             ArtifactError: another one is, or was since this opened it; or the disk is full or
                 gone, whichever library met that.
         """
+        # What grows or is swept here is written through its name: through a link, elsewhere.
+        for name in (CHECKPOINTS, LOG, EVENTS):
+            inside(self.path, name)
         with locked(inside(self.path, WRITING), name=str(self.path)):
             if read_manifest(self.path, kind="run").facts.get("last") != self.facts.get("last"):
                 raise ArtifactError(
@@ -251,7 +254,7 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Remove checkpoints that the manifest does not name, as a kill leaves them."""
-        for file in (self.path / CHECKPOINTS).glob("*"):
+        for file in inside(self.path, CHECKPOINTS).glob("*"):
             if f"{CHECKPOINTS}/{file.name}" not in self.manifest.files:
                 file.unlink(missing_ok=True)
 
@@ -266,7 +269,7 @@ class RunDirectory:
             raise ArtifactError(
                 f"{name}: an evaluation's name has letters, digits and . , - _ only"
             )
-        folder = self.path / EVALUATIONS
+        folder = inside(self.path, EVALUATIONS)
         folder.mkdir(exist_ok=True)
         path = folder / f"{name}.json"
         _dump(path, record)

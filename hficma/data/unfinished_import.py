@@ -35,10 +35,12 @@ def alone(out: Path, building: Path) -> Iterator[None]:
     """Hold the lock of an import for the block.
 
     Raises:
-        ArtifactError: another process has it.
+        ArtifactError: another process has it, or what it guards is a link.
     """
     from filelock import FileLock, Timeout
 
+    if building.is_symlink():
+        raise ArtifactError(f"{building}: is a link, where a dataset is written; remove it")
     path = building.with_name(f"{building.name}.lock")
     lock = FileLock(path, timeout=0)
     try:

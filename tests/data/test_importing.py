@@ -236,3 +236,13 @@ def test_not_a_dataset(tmp_path: Path) -> None:
         open_source(str(tmp_path / "x"))
     with pytest.raises(InputError, match="no such file"):
         open_source(str(tmp_path / "y"))
+
+
+def test_a_link_where_a_dataset_is_written_is_not_followed(tmp_path: Path) -> None:
+    """Leftovers of an import are removed by their names, which a stranger's folder may have too."""
+    victim = tmp_path / "victim"
+    (victim / "scratch-mine").mkdir(parents=True)
+    (tmp_path / ".out.importing").symlink_to(victim)
+    with pytest.raises(ArtifactError, match="is a link"):
+        import_dataset(open_source("sample:100"), tmp_path / "out")
+    assert [path.name for path in victim.iterdir()] == ["scratch-mine"]

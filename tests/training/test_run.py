@@ -110,6 +110,23 @@ def test_one_process_writes_a_run(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "log.jsonl", "events", ".lock", "evaluations"])
+def test_a_link_in_a_run_leads_nowhere(tmp_path: Path, name: str) -> None:
+    """Going on with a stranger's run emptied the folder that its checkpoints pointed to."""
+    run = new_run(tmp_path / "run")
+    target = tmp_path / "photos"
+    target.mkdir()
+    (target / "mine.jpg").write_text("precious")
+    place, is_file = run.path / name, name in ("log.jsonl", ".lock")
+    if place.exists():
+        place.rename(tmp_path / "before")
+    place.symlink_to(target / "mine.jpg" if is_file else target)
+    with pytest.raises(ArtifactError, match="is a link"), run.writing():
+        run.save_evaluation("test", {})
+    assert [path.name for path in target.iterdir()] == ["mine.jpg"]
+    assert (target / "mine.jpg").read_text() == "precious"
+
+
 def test_an_evaluation_cannot_be_named_out_of_the_run(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     with pytest.raises(ArtifactError, match="name"):
