@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,15 @@ MAX_OBJECT = 8_000_000
 """Characters; a recipe is a few thousand."""
 
 
-def read_json_list(path: Path) -> Iterator[dict[str, Any]]:
+def read_json_list(
+    path: Path, on_bad: Callable[[str], None] | None = None
+) -> Iterator[dict[str, Any]]:
     """Decode the objects of a file that is one JSON list.
+
+    Args:
+        path: the file.
+        on_bad: told of each thing in the list that is no object, which is passed over; without, it
+            is an error.
 
     Raises:
         InputError: the file cannot be read, is no list, or holds something else than objects.
@@ -42,10 +49,13 @@ def read_json_list(path: Path) -> Iterator[dict[str, Any]]:
                     text, start = text[start:] + more, 0
                     continue
                 number += 1
-                if not isinstance(value, dict):
-                    raise InputError(f"{path} record {number}: is no JSON object")
-                yield value
                 start = end
+                if isinstance(value, dict):
+                    yield value
+                elif on_bad is None:
+                    raise InputError(f"{path} record {number}: is no JSON object")
+                else:
+                    on_bad(f"{path} record {number}: is no JSON object")
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error
 

@@ -136,6 +136,20 @@ def test_malicious_record_is_refused_and_left_out(im2recipe: Path, tmp_path: Pat
     assert not (tmp_path / "ran").exists()
 
 
+def test_layer_with_what_is_no_record(layers: Path, tmp_path: Path) -> None:
+    """A number in the list ended the import of a million recipes."""
+    records = json.loads((layers / "layer1.json").read_text())
+    records[1]["ingredients"] = []
+    (layers / "layer1.json").write_text(json.dumps([5, *records]))
+    notes: list[str] = []
+    import_dataset(open_source(str(layers)), tmp_path / "out", on_bad=notes.append)
+    assert notes[0] == f"{layers / 'layer1.json'} record 1: is no JSON object"
+    assert "record 3: the recipe has no ingredients" in notes[1]
+    assert len(notes) == 2
+    with pytest.raises(InputError, match="is no JSON object"):
+        import_dataset(open_source(str(layers)), tmp_path / "strict", strict=True)
+
+
 def test_layer_with_a_bad_record(layers: Path, tmp_path: Path) -> None:
     """A record without ingredients is named by its number; strict makes it an error."""
     records = json.loads((layers / "layer1.json").read_text())

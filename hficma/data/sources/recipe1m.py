@@ -54,7 +54,16 @@ class Recipe1MSource(Source):
         photos = UnusedPhotos(self.path, self._photos)
         published_vectors(self.path)  # vocabularies that disagree are told now, not at the end
         encoded = EncodedSentences.beside(self.path)
-        for number, entry in enumerate(read_json_list(self._layer1), 1):
+        passed_over = 0
+
+        def pass_over(line: str) -> None:
+            nonlocal passed_over
+            passed_over += 1
+            on_bad(line)
+
+        entries = read_json_list(self._layer1, None if strict else pass_over)
+        for place, entry in enumerate(entries, 1):
+            number = place + passed_over
             if entry.get("id") in removed:
                 continue
             try:
