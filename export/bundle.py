@@ -128,8 +128,8 @@ def export_model(
             else:
                 trunk = None
                 if precision == "fp16":
-                    photos = _items(model, data, ("train",), narrow.PHOTOS).photos
-                    trunk = narrow.narrow_trunk(model, photos, _DTYPES[precision])
+                    items = _items(model, data, ("train",), narrow.PHOTOS + narrow.JUDGES)
+                    trunk = narrow.narrow_trunk(model, items, _DTYPES[precision])
                 _write_graphs(model, building, facts["graphs"], precision, trunk)
         proved = installed("cpu") if runtimes is None else runtimes
         found, changes = _prove(model, building, facts, data, proved, queries)

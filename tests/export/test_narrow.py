@@ -16,7 +16,7 @@ from hficma.export import export_model, narrow
 from hficma.export.items import smooth_items
 from hficma.export.narrow import narrow_trunk
 from hficma.model import Model, ModelConfig, build_model
-from hficma.model.backbones import make_trunk
+from hficma.model.backbones import _torchvision
 from hficma.training.options import load_options, presets
 from tests.model.factories import make_model, make_vectors
 
@@ -34,8 +34,12 @@ DISTINCT = {small(preset).to_json().__repr__(): preset for preset in presets()}
 
 
 @pytest.mark.parametrize("preset", sorted(DISTINCT.values()))
-def test_every_preset_exports_in_fp16(preset: str, tmp_path: Path) -> None:
+def test_every_preset_exports_in_fp16(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`--precision fp16` would end in a ParityError, after minutes."""
+    monkeypatch.setattr(narrow, "PHOTOS", 3)  # rounding has tests of its own, and most of the cost
+    monkeypatch.setattr(narrow, "JUDGES", 1)
     config = small(preset)
     model = build_model(config, make_vectors(config.word_dim)).eval()
     out = export_model(model, tmp_path / "b", precisions=("fp16",), runtimes=("onnxruntime",))
@@ -57,14 +61,14 @@ def with_trunk(trunk: nn.Module) -> Model:
         for layer in trunk.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = None  # statistics of exactly these photos
-        model.regions(torch.from_numpy(photos_of(model, 8, seed=3)))
+        model.regions(torch.from_numpy(photos_of(model, 4, seed=3)))
     return model.eval()
 
 
 @torch.no_grad()
 def changes(model: Model, trunk: nn.Module) -> float:
     """How far the mean region moves, as a share of how it differs between photos."""
-    photos = model.normalize(torch.from_numpy(photos_of(model, 8, seed=5)))
+    photos = model.normalize(torch.from_numpy(photos_of(model, 6, seed=5)))
 
     def means(trunk: nn.Module, pixels: Tensor) -> Tensor:
         mean: Tensor = trunk(pixels).float().mean(dim=(2, 3))
@@ -92,7 +96,7 @@ def edges() -> nn.Module:
     with torch.no_grad():
         edge.weight -= edge.weight.mean(dim=(2, 3), keepdim=True) * 0.999
         edge.weight *= 30
-    return nn.Sequential(smooth, nn.ReLU(), edge, nn.ReLU(), nn.Conv2d(24, 32, 1), nn.AvgPool2d(4))
+    return nn.Sequential(smooth, nn.ReLU(), edge, nn.ReLU(), nn.Conv2d(24, 192, 1), nn.AvgPool2d(4))
 
 
 def test_filters_that_nearly_cancel_are_rounded_together() -> None:
@@ -101,18 +105,57 @@ def test_filters_that_nearly_cancel_are_rounded_together() -> None:
     model = make_model()
     model.trunk = edges().eval()
     alone = changes(model, rounded_alone(model))
-    together = changes(model, narrow_trunk(model, photos_of(model, 8, seed=4), torch.float16))
+    together = changes(
+        model, narrow_trunk(model, smooth_items(model.tokenizer, 12, 4), torch.float16)
+    )
     assert together < alone / 4
 
 
-def test_a_real_trunk_keeps_what_tells_photos_apart() -> None:
-    """A kind of layer that is rounded wrongly: strides, groups, layers without a bias."""
+@pytest.fixture(scope="module")
+def real_model() -> Model:
+    """A model over MobileNetV2's own layers, a quarter as wide: an eighth of the work."""
     torch.manual_seed(0)
-    model = with_trunk(make_trunk("mobilenet_v2")[0])
-    trunk = narrow_trunk(model, photos_of(model, 4, seed=4), torch.float16)
+    trunk = _torchvision().models.mobilenet_v2(width_mult=0.25).features
+    trunk[-1] = nn.Conv2d(trunk[-2].out_channels, 192, 1)
+    return with_trunk(trunk)
+
+
+def test_a_real_trunk_keeps_what_tells_photos_apart(
+    real_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kind of layer that is rounded wrongly: strides, groups, layers without a bias."""
+    monkeypatch.setattr(narrow, "PHOTOS", 4)
+    monkeypatch.setattr(narrow, "STEM_SIZES", (112,))
+    trunk = narrow_trunk(real_model, smooth_items(real_model.tokenizer, 5, 4), torch.float16)
     assert {p.dtype for p in trunk.rest.parameters()} == {torch.float16}
     # Random layers, one behind the other, enlarge any difference; trained ones do not.
-    assert changes(model, trunk) < 0.6 * changes(model, rounded_alone(model))
+    assert changes(real_model, trunk) < 0.6 * changes(real_model, rounded_alone(real_model))
+
+
+def test_a_stem_grows_only_while_scores_need_it(
+    real_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stem too short for scores that lie close together, or wide layers that serve nothing."""
+    items = smooth_items(real_model.tokenizer, 2, 4)
+    monkeypatch.setattr(narrow, "PHOTOS", 1)
+    tried: list[int] = []
+    split = narrow._split
+
+    def split_and_note(trunk: nn.Module, pixels: Tensor, size: int) -> tuple[nn.Module, nn.Module]:
+        tried.append(size)
+        return split(trunk, pixels, size)
+
+    monkeypatch.setattr(narrow, "_split", split_and_note)
+    monkeypatch.setattr(narrow, "_round_layers", lambda *_: None)
+    monkeypatch.setattr(narrow, "ENOUGH", 1.0)
+    shortest = narrow_trunk(real_model, items, torch.float16)
+    assert tried == [112]
+    monkeypatch.setattr(narrow, "ENOUGH", 0.0)
+    grown = narrow_trunk(real_model, items, torch.float16)
+    assert tried == [112, 112, 56, 28]
+    assert len(shortest.stem) < len(grown.stem)
+    monkeypatch.setattr(narrow, "MOST_WIDE", 0.0)
+    assert len(narrow_trunk(real_model, items, torch.float16).stem) == len(shortest.stem)
 
 
 @pytest.mark.parametrize(("groups", "inputs"), [(1, 30), (5, 9), (2, 300)])
