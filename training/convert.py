@@ -154,9 +154,10 @@ def convert(
         run.save_checkpoint(0, model.state_dict(), state_zero, best={"recall_sum": None})
     except Exception as error:
         remove_tree(out)  # without weights it is no run, and in the way of the next try
-        if (reason := disk_reason(error)) is None:
+        why = disk_reason(error)
+        if why is None:
             raise
-        raise ArtifactError(f"{out}: cannot be written ({reason})") from error
+        raise ArtifactError(f"{out}: cannot be written ({why})") from error
     return Converted(kind, len(words), source)
 
 
