@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hficma.artifact import Manifest, read_manifest, verified_file
+from hficma.artifact import Manifest, inside, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.json_fields import Fields, integer
 from hficma.recipe import Recipe
@@ -263,7 +263,7 @@ class _Files:
         file = self._path / PHOTOS / "data.mdb"
         if self._store is None:
             try:
-                self._store_size = whole_size(file)
+                self._store_size = whole_size(inside(self._path, f"{PHOTOS}/data.mdb"))
                 self._store = open_lmdb(self._path / PHOTOS)
             except InputError as error:  # all photos are gone, not this one
                 raise ArtifactError(str(error)) from error
@@ -299,7 +299,7 @@ class _Files:
         self._own()
         if self._vectors is None:
             offsets = self._array(SENTENCE_OFFSETS, np.int64, self._recipes + 1)
-            path = self._path / SENTENCES
+            path = inside(self._path, SENTENCES)
             size = path.stat().st_size if path.is_file() else 0
             if size != 4 * dim * int(offsets[-1]):
                 raise ArtifactError(

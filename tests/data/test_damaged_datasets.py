@@ -36,6 +36,15 @@ def dataset(layers: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.parametrize("name", [*LARGE, "photos.lmdb", "photo_counts.npy"])
+def test_a_link_in_a_dataset_is_not_followed(dataset: Path, tmp_path: Path, name: str) -> None:
+    """A stranger's dataset would read files that it does not hold."""
+    (dataset / name).rename(tmp_path / "elsewhere")
+    (dataset / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="is a link"):
+        read_all(dataset)
+
+
 def test_every_file_cut_off_changed_or_missing(dataset: Path, tmp_path: Path) -> None:
     """Arrow, numpy and LMDB each have their own way to fail, some of them by SIGBUS."""
     names = set(read_manifest(dataset, kind="dataset").files) - {"left_out.txt"}
