@@ -113,6 +113,8 @@ def is_section_head(line: str) -> bool:
     text = _BRACKETS.sub(" ", text).strip().lower()
     if not text or any(character.isdigit() for character in text):
         return False
+    if text.startswith("#"):  # Markdown, in which Mela keeps its lists
+        return True
     ruled = _RULE_BEFORE.match(text) and _RULE_AFTER.search(text)
     return bool(ruled or _HEAD_BY_COLON.search(text) or _HEAD_BY_USE.match(text))
 

@@ -133,7 +133,7 @@ def test_function_words_name_nothing(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["For the sauce:", "Lamb:", "FOR THE DOUGH", "**Filling**", "--- Topping ---",
-     "To serve (optional):", "For the marinade"],
+     "To serve (optional):", "For the marinade", "# Sauce"],
 )  # fmt: skip
 def test_section_heads_are_no_ingredients(line: str) -> None:
     """A "sauce" that nobody adds would be read as one."""
