@@ -152,7 +152,7 @@ def test_a_stem_grows_only_while_scores_need_it(
     assert tried == [112]
     monkeypatch.setattr(narrow, "ENOUGH", 0.0)
     grown = narrow_trunk(real_model, items, torch.float16)
-    assert tried == [112, 112, 56, 28]
+    assert tried == [112, 112, 56, 28, 14]
     assert len(shortest.stem) < len(grown.stem)
     monkeypatch.setattr(narrow, "MOST_WIDE", 0.0)
     assert len(narrow_trunk(real_model, items, torch.float16).stem) == len(shortest.stem)
