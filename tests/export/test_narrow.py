@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def small(preset: str) -> ModelConfig:
         options, width=16, word_dim=8, sentence_dim=7, ingredient_width=5, global_dim=8,
         backbone="tiny",
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Layers this small cost several threads more in waiting for each other than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 DISTINCT = {small(preset).to_json().__repr__(): preset for preset in presets()}
