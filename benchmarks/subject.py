@@ -222,7 +222,7 @@ def index_of(
 
         build_index(
             bundle, bag, path, of=of, side_precision=kind.side_precision,
-            prefilter=kind.prefilter, on_bad=progress.note, progress=advance,
+            prefilter=kind.prefilter, on_bad=progress.bad, progress=advance,
             runtime=runtime, device=device, threads=threads,
         )  # fmt: skip
     return path

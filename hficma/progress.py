@@ -17,5 +17,8 @@ class Progress:
     def note(self, text: str) -> None:
         """Something a user should know, in one line."""
 
+    def bad(self, message: str) -> None:
+        """A record that was left out, in one line; a file may have thousands of them."""
+
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch ended: its line of `log.jsonl`."""

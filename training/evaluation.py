@@ -232,7 +232,7 @@ def dataset_of(run: RunDirectory, data: str | None, progress: Progress) -> Datas
     Raises:
         InputError: none is asked for, and the run knows of none: it was converted.
     """
-    dataset = open_runs_dataset(run.path, data, on_bad=progress.note)
+    dataset = open_runs_dataset(run.path, data, on_bad=progress.bad)
     if dataset is None:
         raise InputError(
             f"{run.path}: a converted run does not know what it was trained on; "

@@ -85,7 +85,7 @@ def train(
     if resume:
         return _resume(run or workspace.newest("run"), overrides, data, workspace, progress)
     options = load_options(preset, overrides)
-    dataset = open_dataset(data or DEFAULT_DATA, on_bad=progress.note)
+    dataset = open_dataset(data or DEFAULT_DATA, on_bad=progress.bad)
     path = run or workspace.new("run", Path(preset).stem)
     return train_on(
         options, dataset, path, cache=workspace.cache, progress=progress,
@@ -115,7 +115,7 @@ def _resume(
                     f"{name}: cannot change when a run goes on; only {', '.join(RESUMABLE)} can"
                 )
         tree = merge(tree, change)
-    dataset = open_dataset(data or directory.facts["dataset"], on_bad=progress.note)
+    dataset = open_dataset(data or directory.facts["dataset"], on_bad=progress.bad)
     options = parse_options(tree)
     return train_on(
         options, dataset, path, directory=directory, cache=workspace.cache, progress=progress
@@ -312,7 +312,7 @@ def _extra_recipes(options: Options, model: Model, progress: Progress) -> Recipe
     if options.text.extra is None or not options.text.extra_count:
         return None
     progress.stage("recipes without photos")
-    recipes = read_jsonl(Path(options.text.extra), on_bad=progress.note)
+    recipes = read_jsonl(Path(options.text.extra), on_bad=progress.bad)
     return RecipeTexts(recipes, model.tokenizer)
 
 

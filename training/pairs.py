@@ -103,7 +103,7 @@ class Pairs:
         if found.complaints and not self._told:
             self._told = True
             self._progress.note(
-                f"{len(found.complaints)} photos are left out; the first: {found.complaints[0]}"
+                f"photos left out: {len(found.complaints)}; the first: {found.complaints[0]}"
             )
         validates = len(self.validation) > 0
         self.train = self.train[found.usable[self.train]]

@@ -12,12 +12,16 @@ from hficma.printable import json_text, printable
 from hficma.terminal import TextConsole, progress_bars
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from hficma.data.dataset import Dataset
     from hficma.recipe import Recipe
 
 app = typer.Typer(help="Word and sentence vectors, trained from any dataset.", no_args_is_help=True)
+
+MAX_BAD_SHOWN = 10
+"""Bad records told one by one."""
 
 Data = Annotated[str, typer.Option(help="A JSONL file, a dataset directory, or sample:N.")]
 Out = Annotated[Path, typer.Option(help="The vectors directory to write.")]
@@ -45,7 +49,7 @@ def words_command(
 
     _check_free(out)
     with _bar() as bar:
-        dataset = open_dataset(data, on_bad=bar.console.print)
+        dataset = open_dataset(data, on_bad=_BadLines(bar.console))
         reading = bar.add_task("reading", total=len(dataset))
         training = bar.add_task("training", total=epochs)
         vectors = train_word_vectors(
@@ -85,7 +89,7 @@ def sentences_command(
     word_vectors = WordVectors.load(vectors)
     options = SentenceTraining(dim=dim, epochs=epochs, seed=seed)
     with _bar() as bar:
-        dataset = open_dataset(data, on_bad=bar.console.print)
+        dataset = open_dataset(data, on_bad=_BadLines(bar.console))
         reading = bar.add_task("reading", total=len(dataset))
         training = bar.add_task("training", total=None)
 
@@ -159,3 +163,18 @@ def _tell(out: Path, as_json: bool, **facts: int) -> None:
     else:
         counts = ", ".join(f"{key} {value}" for key, value in facts.items())
         typer.echo(printable(f"{out}: {counts}"))
+
+
+class _BadLines:
+    """Names the first records that are left out; a file may have thousands of them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._count = 0
+
+    def __call__(self, message: str) -> None:
+        self._count += 1
+        if self._count <= MAX_BAD_SHOWN:
+            self._console.print(f"left out: {message}", soft_wrap=True)
+        elif self._count == MAX_BAD_SHOWN + 1:
+            self._console.print("left out: more lines like these")

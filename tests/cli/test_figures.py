@@ -57,6 +57,15 @@ def test_a_frozen_random_trunk_is_refused_with_what_to_bring(few: Path, hficma: 
     assert len(ended.err.strip().splitlines()) <= 2, "a line, and that nothing is held out"
 
 
+def test_train_names_the_first_bad_lines_and_counts_the_others(few: Path, hficma: Hficma) -> None:
+    """A file gone wrong would scroll everything else away."""
+    with few.open("a") as file:
+        file.write('\n{"title": "air"}' * 30)
+    ended = hficma("train", "--preset", "best", "--data", few)
+    assert ended.err.count("left out: ") == 10
+    assert "... and 20 more lines like these" in ended.err
+
+
 def test_a_proved_answer_is_not_called_right(hficma: Hficma, photo: Path) -> None:
     """ "all ranks certified" reads as if the dish were surely found."""
     said = hficma("search", "--image", photo, "--exact").out
