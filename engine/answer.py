@@ -61,6 +61,15 @@ class Answer:
     notes: tuple[str, ...] = ()
     """What of the query was not used, and what of the filter no item has, in words."""
 
+    @property
+    def proof(self) -> str:
+        """What is proved, in words that do not sound as if the answer were the right dish."""
+        everything = f"the same as scoring all {self.searched:,}"
+        if self.hits and self.certified >= len(self.hits):
+            return everything
+        first = f"first {self.certified} of {len(self.hits)} ranks" if self.certified else "no rank"
+        return f"{first} proved {everything}"
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {

@@ -152,10 +152,7 @@ def _data_url(photo: Image) -> str:
 
 
 def _summary(answer: Answer) -> str:
-    return (
-        f"{answer.scored:,} of {answer.searched:,} items scored; the first "
-        f"{answer.certified} ranks are proved to be what scoring every item would give."
-    )
+    return f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}."
 
 
 def _section(hit: Hit, explanation: Explanation, weights: dict[str, float]) -> str:

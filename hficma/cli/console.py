@@ -149,24 +149,13 @@ def print_answer(answer: Answer, *, asked: str) -> None:
             printable(", ".join(hit.ingredients)),
         )
     stdout.print(found)
+    more = " (--exact proves all)" if answer.certified < len(answer.hits) else ""
     stdout.print_line(
-        f"{answer.scored:,} of {answer.searched:,} items scored; {_proved(answer)}"
+        f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}{more}; "
         f"{answer.milliseconds.get('total', 0):.0f} ms"
     )
     for line in answer.notes:
         note(line)
-
-
-def _proved(answer: Answer) -> str:
-    """What is proved, in words that do not sound as if the answer were the right dish."""
-    if not answer.hits:
-        return ""
-    everything = f"as scoring all {answer.searched:,}"
-    if answer.certified >= len(answer.hits):
-        return f"the same {everything}; "
-    first = f"first {answer.certified} of {len(answer.hits)} ranks"
-    ranks = first if answer.certified else "no rank"
-    return f"{ranks} proved the same {everything} (--exact proves all); "
 
 
 def _recall(figures: dict[str, Any]) -> str:

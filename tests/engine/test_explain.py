@@ -72,7 +72,7 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(
     assert "<img src=x>" not in page
     assert "http" not in page
     assert page.count("<section>") == 5
-    assert "5 of 5 items scored" in page
+    assert "5 of 5 items scored; the same as scoring all 5." in page
 
 
 def test_models_without_attention_say_so(adamine_bundle: Path) -> None:
