@@ -11,12 +11,14 @@ sites, which recipe-scrapers was written for with these very pages in view.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from hficma.data.sources.page_file import page_worker, read_page_file
 from hficma.data.sources.recipe_file import RawRecord
@@ -60,22 +62,27 @@ def _plain(value: str | list[str]) -> list[str]:
     return [plain for line in lines if (plain := " ".join(line.split()))]
 
 
-def main() -> None:
-    """Print the figures of a folder of pages."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--every", type=int, default=1, help="of so many pages take one")
-    options = parser.parse_args()
-    pages = [
-        p for p in sorted(options.folder.rglob("*.testhtml")) if p.with_suffix(".json").exists()
-    ]
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    folder: Annotated[Path, typer.Argument(help="Pages (.testhtml) beside what they say (.json).")],
+    every: Annotated[int, typer.Option(min=1, help="Of so many pages take one.")] = 1,
+) -> None:
+    """Print how many pages are read, and how many of their fields right."""
+    pages = [p for p in sorted(folder.rglob("*.testhtml")) if p.with_suffix(".json").exists()]
+    if not pages:
+        raise InputError(f"{folder}: holds no .testhtml beside a .json")
     for sites in (False, True):
         started = time.monotonic()
-        counts = page_accuracy(pages[:: options.every], sites=sites)
+        counts = page_accuracy(pages[::every], sites=sites)
         shown = ", ".join(f"{name} {counts[name]}" for name in ("imported", *FIELDS, "vanished"))
         how = "with known sites' layouts" if sites else "schema.org alone"
-        print(f"{how}: of {counts['pages']} pages: {shown}; {time.monotonic() - started:.0f} s")
+        typer.echo(
+            f"{how}: of {counts['pages']} pages: {shown}; {time.monotonic() - started:.0f} s"
+        )
 
 
 if __name__ == "__main__":
-    main()
+    app()

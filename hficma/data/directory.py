@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.artifact import Manifest, inside, read_manifest, verified_file
+from hficma.content import FileDigests
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.json_fields import Fields, integer
 from hficma.recipe import Recipe
 from hficma.text import Vocabulary
 from hficma.vectors import VOCABULARY, WORDS, WordVectors, read_tensors
+from hficma.workspace import Workspace
 
 from .layout import (
     CLASS_NAMES,
@@ -182,9 +184,9 @@ class DatasetDirectory:
 class _Files:
     """A directory's open files, opened again by each process: LMDB does not survive a fork.
 
-    Shards and small arrays are compared with their hashes when they are opened; of photos and
-    sentence vectors, which may be larger than the memory, the size is checked: a mapped file that
-    is shorter than what is read of it would end the process.
+    All are compared with their hashes when they are opened: shards and small arrays each time,
+    photos and sentence vectors, which may be larger than the memory, once on this machine. A
+    flipped page of LMDB's would end the process, and so would a mapped file that is cut off.
     """
 
     def __init__(self, path: Path, manifest: Manifest, recipes: int) -> None:
@@ -263,7 +265,7 @@ class _Files:
         file = self._path / PHOTOS / "data.mdb"
         if self._store is None:
             try:
-                self._store_size = whole_size(inside(self._path, f"{PHOTOS}/data.mdb"))
+                self._store_size = whole_size(self._compared(f"{PHOTOS}/data.mdb"))
                 self._store = open_lmdb(self._path / PHOTOS)
             except InputError as error:  # all photos are gone, not this one
                 raise ArtifactError(str(error)) from error
@@ -299,7 +301,7 @@ class _Files:
         self._own()
         if self._vectors is None:
             offsets = self._array(SENTENCE_OFFSETS, np.int64, self._recipes + 1)
-            path = inside(self._path, SENTENCES)
+            path = self._compared(SENTENCES)
             size = path.stat().st_size if path.is_file() else 0
             if size != 4 * dim * int(offsets[-1]):
                 raise ArtifactError(
@@ -309,6 +311,21 @@ class _Files:
             rows = np.memmap(path, dtype="<f4", mode="r").reshape(-1, dim)
             self._vectors = (offsets, rows)
         return self._vectors
+
+    def _compared(self, name: str) -> Path:
+        """The path of a large file whose content is as it was written.
+
+        Its SHA-256 is taken once on this machine and remembered beside its times: 40 GB of photos
+        take a minute then, and a look at the file later.
+        """
+        path = inside(self._path, name)
+        if path.is_file():
+            (digest,) = FileDigests(Workspace.default().cache).of([path])
+            if digest != self._manifest.files.get(name):
+                raise ArtifactError(
+                    f"{path}: is not as it was written (SHA-256 differs); import again"
+                )
+        return path
 
     def _array(self, name: str, kind: type[Any], size: int) -> npt.NDArray[Any]:
         """Read an array whole: it has a few bytes for each recipe."""

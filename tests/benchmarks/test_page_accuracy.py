@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
+from typer.testing import CliRunner
 
-from hficma.benchmarks.page_accuracy import main, page_accuracy
+from hficma.benchmarks.page_accuracy import app, page_accuracy
 
 NODE = {"@type": "Recipe", "name": "Tart", "recipeIngredient": ["2  leeks"]}
 
 
-def test_right_wrong_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_right_wrong_and_named(tmp_path: Path) -> None:
     """A page whose lines differ must not count as right, nor a page without a recipe as read."""
     expected = {"title": "Tart", "ingredients": ["2 leeks"], "instructions_list": ["Bake."]}
     for name, value in (("a", NODE), ("b", {"@type": "WebSite"})):
@@ -25,8 +23,7 @@ def test_right_wrong_and_named(
     assert dict(counts) == {
         "pages": 2, "imported": 1, "title": 1, "ingredients": 1, "instructions": 0, "named": 1,
     }  # fmt: skip
-    monkeypatch.setattr("sys.argv", ["page_accuracy", str(tmp_path)])
-    main()
+    ended = CliRunner().invoke(app, [str(tmp_path)], catch_exceptions=False)
     assert "of 2 pages: imported 1, title 1, ingredients 1, instructions 0, vanished 0" in (
-        capsys.readouterr().out
+        ended.output
     )
