@@ -35,7 +35,7 @@ def test_own_pairs_give_a_figure_with_its_number_and_interval(
     options = [*SMALL, "trainer.epochs=1"]
     ended = hficma("train", "--data", few, "--hold-out", "3", "--run", run, *options)
     assert ended.code == 0, ended.err
-    assert "3 test pairs (3 dishes)" in ended.err
+    assert "3 test pairs (3 whole dishes)" in ended.err
     assert "R@10 100.0 [34, 100] of 2" in ended.err, "beside each epoch"
     assert "`hficma eval` measures on 3 test pairs" in " ".join(ended.out.split())
     ended = hficma("eval", "--run", run)

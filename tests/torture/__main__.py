@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 import time
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("trials", nargs="*", default=list(SHARES), metavar="TRIAL")
     options = parser.parse_args()
+    logging.getLogger("hficma").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # decoders and exporters have many
     shares = {name: SHARES[name] for name in options.trials}
     failed = []
