@@ -16,11 +16,10 @@ So the stem stays wide, and each layer behind it is rounded as a whole: its bias
 what the layers before it have lost on average, then weight by weight, each making good what the
 ones before it did to the outputs: 4e-3, and 2.3e-3 on real photos, in the same bytes.
 
-How much of a trunk is stem, S_global itself says. Scores of random weights, or of AdaMine's short
-training, lie close together, and the same error is more of their spread: AdaMine over a ResNet-50
-of random weights is off by 2e-2 behind a stem at half of the photo's size, by 5e-3 behind one down
-to an eighth, and by 2.1e-3 down to a sixteenth, which holds 30 % of the weights. So the stem grows
-until scores of photos that nothing was rounded on hold.
+How much of a trunk is stem, S_global itself says. Scores of random weights lie close together, and
+the same error is more of their spread: AdaMine over a ResNet-50 of random weights is off by 4.3e-3
+behind a stem down to an eighth of the photo's size, by 2.1e-3 down to a sixteenth, which holds 30 %
+of the weights. So the stem grows until scores of photos that nothing was rounded on hold.
 """
 
 from __future__ import annotations
