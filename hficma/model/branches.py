@@ -119,7 +119,6 @@ class RecipeBranch(Branch):
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See the base."""
-        arrays["sentences"] = arrays["sentences"].to(self.dtype)
         return _present(self.model.recipe_tokens(**arrays))
 
 

@@ -33,6 +33,9 @@ class HFICMA(Model):
     """
 
     has_local = True
+    # A recipe's global vector is a mean of what passes these, un-normalised as published: what
+    # rounding takes there is the same in many recipes, and no other layer makes it good.
+    kept_wide = ("sentence_adapter", "recipe_fusion", "recipe_global")
 
     def __init__(
         self,
@@ -78,15 +81,18 @@ class HFICMA(Model):
     ) -> Tokens:
         """See the base."""
         ahead, back = self.ingredient_gru(self.ingredient_words(ingredients), ingredient_counts)
+        wide = self.recipe_fusion.sentence_key.weight.dtype  # see `kept_wide`
         fused_ingredients, fused_sentences = self.recipe_fusion(
-            (ahead + back) / 2,
+            ((ahead + back) / 2).to(wide),
             ingredient_counts,
-            self.sentence_adapter(sentences),
+            self.sentence_adapter(sentences.to(wide)),
             sentence_counts,
         )
         share = token_share(sentence_counts, sentences.shape[1], fused_sentences.dtype)
         mean_sentence = (share[:, None] @ fused_sentences)[:, 0]
-        tokens = self.joint_embedding(fused_ingredients)
+        tokens = self.joint_embedding(
+            fused_ingredients.to(self.joint_embedding.linear.weight.dtype)
+        )
         padded = padding_bias(ingredient_counts, ingredients.shape[1], tokens.dtype) < 0
         return Tokens(
             self.recipe_global(mean_sentence),
