@@ -221,8 +221,9 @@ class _BoundedGzip(io.RawIOBase):
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, without the number and the path that an OSError puts around it."""
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    """Return in one line what an error says, without an OSError's number and path around it."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())
 
 
 def printable_path(path: str | os.PathLike[str]) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hficma.artifact import disk_reason
 from hficma.errors import InputError
-from hficma.limits import MEGABYTE, read_regular_file
+from hficma.limits import MEGABYTE, read_regular_file, reason
 from hficma.pickle_scan import refusal, scan_pickle
 from hficma.safe_builders import STORAGES, Array
 from hficma.safe_pickle import loads
@@ -130,8 +130,9 @@ def load_checkpoint(path: Path) -> Any:
         with torch.serialization.safe_globals(unread):  # type: ignore[arg-type]
             value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its C++ does
-        text = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: is no readable file of torch.save ({text})") from error
+        raise InputError(
+            f"{path}: is no readable file of torch.save ({reason(error)[:160]})"
+        ) from error
     _check_storages(value, named, len(content), path)
     return value
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from hficma.artifact import Manifest, inside, read_manifest, verified_file
 from hficma.content import FileDigests
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
-from hficma.json_fields import Fields, integer
+from hficma.json_fields import LARGEST_SIZE, Fields, integer
+from hficma.limits import reason
 from hficma.recipe import Recipe
 from hficma.text import Vocabulary
 from hficma.vectors import VOCABULARY, WORDS, WordVectors, read_tensors
@@ -59,7 +60,7 @@ class DatasetDirectory:
         try:
             fields = Fields(manifest.facts, "facts")
             shards = [integer(size, "facts.shards") for size in fields.sequence("shards")]
-            self._sentence_dim = fields.integer("sentence_dim", most=1 << 20)
+            self._sentence_dim = fields.integer("sentence_dim", most=LARGEST_SIZE)
         except ValueError as error:
             raise ArtifactError(f"{path}: its manifest is damaged ({error})") from error
         self._starts = [0, *accumulate(shards)]
@@ -244,7 +245,7 @@ class _Files:
             return read()
         except (pa.ArrowException, OSError) as error:
             path = self._path / shard_name(shard)
-            raise ArtifactError(f"{path}: cannot be read ({_one_line(error)})") from error
+            raise ArtifactError(f"{path}: cannot be read ({reason(error)[:160]})") from error
 
     def _group_size(self, shard: int) -> int:
         return int(self._shard(shard).metadata.row_group(0).num_rows)
@@ -333,11 +334,7 @@ class _Files:
         try:
             array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ArtifactError(f"{path}: cannot be read ({_one_line(error)})") from error
+            raise ArtifactError(f"{path}: cannot be read ({reason(error)[:160]})") from error
         if array.shape != (size,) or array.dtype != kind:
             raise ArtifactError(f"{path}: holds {array.dtype} {array.shape}, not {size} values")
         return array
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hficma.errors import InputError
+from hficma.limits import reason
 from hficma.recipe_fields import known_fields
 
 from .recipe_file import RawRecord
@@ -114,24 +115,15 @@ def _front_matter(text: str, name: str) -> tuple[dict[str, Any], str]:
         return {}, text
     import yaml
 
-    # An alias repeated makes a list of a billion items from ten lines.
-    if any(isinstance(event, yaml.AliasEvent) for event in _events(block, name)):
-        raise InputError(f"{name}: its front matter has YAML aliases, which are not read")
     try:
+        # An alias repeated makes a list of a billion items from ten lines.
+        events = yaml.parse(block, Loader=yaml.BaseLoader)
+        aliases = any(isinstance(event, yaml.AliasEvent) for event in events)
         # All scalars as text: PyYAML's makers of numbers and dates fail on some (`!!int ""`).
-        value = yaml.load(block, Loader=yaml.BaseLoader)
+        value = None if aliases else yaml.load(block, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name}: its front matter is no YAML ({reason})") from error
+        raise InputError(f"{name}: its front matter is no YAML ({reason(error)})") from error
+    if aliases:
+        raise InputError(f"{name}: its front matter has YAML aliases, which are not read")
     metadata = value if isinstance(value, dict) else {}
     return {str(key): value for key, value in metadata.items()}, rest.partition("\n")[2]
-
-
-def _events(block: str, name: str) -> list[Any]:
-    import yaml
-
-    try:
-        return list(yaml.parse(block, Loader=yaml.BaseLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name}: its front matter is no YAML ({reason})") from error
