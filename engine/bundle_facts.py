@@ -10,10 +10,8 @@ from typing import Any
 
 from hficma.artifact import MANIFEST
 from hficma.errors import ArtifactError
-from hficma.json_fields import Fields
+from hficma.json_fields import LARGEST_SIZE, Fields
 
-LARGEST = 1 << 20
-"""No width, number of heads or tokens is above this."""
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _MODEL_ID = re.compile("[0-9a-f]{64}")
 _PROJECTIONS = ("query", "key", "value", "gate", "fuse")
@@ -63,11 +61,11 @@ def check_bundle_facts(path: Path, facts: Mapping[str, Any]) -> None:
         model = record.object("model")
         kind = model.text("kind", ("hf-icma", "adamine"))
         sizes = Sizes(
-            width=record.integer("width", 1, LARGEST),
-            heads=record.integer("heads", 1, LARGEST),
-            regions=record.integer("regions", 1, LARGEST),
-            global_dim=record.integer("global_dim", 1, LARGEST),
-            sentence_dim=record.integer("sentence_dim", 1, LARGEST),
+            width=record.integer("width", 1, LARGEST_SIZE),
+            heads=record.integer("heads", 1, LARGEST_SIZE),
+            regions=record.integer("regions", 1, LARGEST_SIZE),
+            global_dim=record.integer("global_dim", 1, LARGEST_SIZE),
+            sentence_dim=record.integer("sentence_dim", 1, LARGEST_SIZE),
             has_local=record.flag("has_local"),
             reads_lengths=model.text("sentence", ("mean", "gru")) == "gru",
         )
@@ -165,7 +163,7 @@ def _check_model(model: Fields) -> None:
     model.text("global_similarity", ("dot", "cosine"))
     text = model.object("text")
     for name in ("max_ingredients", "max_sentences", "max_words"):
-        text.integer(name, 1, LARGEST)
+        text.integer(name, 1, LARGEST_SIZE)
 
 
 def _check_ports(ports: Fields, expected: Ports, graph: str) -> None:

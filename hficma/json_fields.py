@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterable, Iterator
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+LARGEST_SIZE = 1 << 20
+"""No width, number of heads or length of a model is above this."""
 MOST = 2**53
 """No count, size or number of an item is above this: every JSON reader keeps it exactly."""
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hficma import ingredients, ingredients_1
 from hficma.errors import ArtifactError, InputError
-from hficma.json_fields import Fields, dataclass_fields, integer, strict_json
+from hficma.json_fields import LARGEST_SIZE, Fields, dataclass_fields, integer, strict_json
 from hficma.json_fields import text as text_of
 from hficma.limits import MEGABYTE, read_regular_file
 from hficma.recipe import Recipe
@@ -68,7 +68,7 @@ class TextConfig:
         Raises:
             ValueError: a field is of another type, out of its range or unknown.
         """
-        fields = dataclass_fields(cls, record, "the options of the text", most=1 << 20)
+        fields = dataclass_fields(cls, record, "the options of the text", most=LARGEST_SIZE)
         return cls(**{"reader": 1, **fields})
 
 

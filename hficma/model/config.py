@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hficma.json_fields import dataclass_fields
+from hficma.json_fields import LARGEST_SIZE, dataclass_fields
 from hficma.text import TextConfig
 
-LARGEST = 1 << 20
-"""No width, number of heads or length of a model is above this."""
 REGION_GRID = 7
 """Regions a side: every trunk ends at 7 x 7 for photos of 224 x 224."""
 
@@ -69,5 +67,5 @@ class ModelConfig:
         Raises:
             ValueError: a field is of another type, out of its range, unknown or missing.
         """
-        fields = dataclass_fields(cls, record, "the model's options", most=LARGEST)
+        fields = dataclass_fields(cls, record, "the model's options", most=LARGEST_SIZE)
         return cls(**{**fields, "text": TextConfig.from_json(fields["text"])})
