@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from hficma.data.dataset import Dataset, positions
-from hficma.data.photo_origin import photo_origin
+from hficma.data.partitions import DatasetView
 from hficma.recipe import Recipe
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Positions = npt.NDArray[np.int64]
 
 
-class Repartitioned:
+class Repartitioned(DatasetView):
     """A dataset whose recipes say other partitions; photos and recipes are the dataset's own.
 
     Args:
@@ -29,16 +24,8 @@ class Repartitioned:
     """
 
     def __init__(self, dataset: Dataset, partitions: Mapping[int, str]) -> None:
-        self._dataset, self._partitions = dataset, partitions
-
-    @property
-    def name(self) -> str:
-        """The dataset's own name."""
-        return self._dataset.name
-
-    def __len__(self) -> int:
-        """Number of recipes."""
-        return len(self._dataset)
+        super().__init__(dataset)
+        self._partitions = partitions
 
     def recipe(self, index: int) -> Recipe:
         """The recipe, in its new partition; without a photo where it has none."""
@@ -47,14 +34,6 @@ class Repartitioned:
         if partition is None:
             return dataclasses.replace(recipe, image=None, partition="test")
         return dataclasses.replace(recipe, partition=partition)
-
-    def photo(self, index: int) -> Image:
-        """The photo."""
-        return self._dataset.photo(index)
-
-    def photo_origin(self, index: int) -> Path | str:
-        """Where its bytes are."""
-        return photo_origin(self._dataset, index)
 
 
 def folds(dataset: Dataset, count: int, seed: int = 0) -> list[tuple[Repartitioned, Positions]]:

@@ -21,16 +21,15 @@ FILE = "partitions.json"
 """In a run: `{"test": [ids], "val": [ids]}`."""
 
 
-class Partitioned:
-    """A dataset in which some recipes are of another partition; all else is the dataset's own.
+class DatasetView:
+    """A dataset whose recipes a subclass shows otherwise; names and photos are the dataset's own.
 
     Args:
         dataset: the dataset.
-        partitions: partition by recipe id; other recipes keep theirs.
     """
 
-    def __init__(self, dataset: Dataset, partitions: Mapping[str, str]) -> None:
-        self._dataset, self._partitions = dataset, partitions
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
 
     @property
     def name(self) -> str:
@@ -41,12 +40,6 @@ class Partitioned:
         """Number of recipes."""
         return len(self._dataset)
 
-    def recipe(self, index: int) -> Recipe:
-        """The recipe, in its partition."""
-        recipe = self._dataset.recipe(index)
-        partition = self._partitions.get(recipe.id)
-        return recipe if partition is None else dataclasses.replace(recipe, partition=partition)
-
     def photo(self, index: int) -> Image:
         """The recipe's photo."""
         return self._dataset.photo(index)
@@ -54,6 +47,25 @@ class Partitioned:
     def photo_origin(self, index: int) -> Path | str:
         """Where its bytes are."""
         return photo_origin(self._dataset, index)
+
+
+class Partitioned(DatasetView):
+    """A dataset in which some recipes are of another partition; all else is the dataset's own.
+
+    Args:
+        dataset: the dataset.
+        partitions: partition by recipe id; other recipes keep theirs.
+    """
+
+    def __init__(self, dataset: Dataset, partitions: Mapping[str, str]) -> None:
+        super().__init__(dataset)
+        self._partitions = partitions
+
+    def recipe(self, index: int) -> Recipe:
+        """The recipe, in its partition."""
+        recipe = self._dataset.recipe(index)
+        partition = self._partitions.get(recipe.id)
+        return recipe if partition is None else dataclasses.replace(recipe, partition=partition)
 
 
 def read_partitions(run: Path) -> dict[str, str]:
