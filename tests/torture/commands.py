@@ -10,7 +10,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from hficma.export import export_run
 from hficma.training import train
 from hficma.training.words import train_word_vectors
 from hficma.workspace import Workspace
+from tests.torture.forks import forked
 from tests.training.conftest import SMALL
 
 SAMPLE = "sample:100"
@@ -55,7 +55,7 @@ def run(seconds: float, seed: int) -> dict[str, int]:
         wanted, durations = {}, {}
         for name, trial in trials.items():
             began = time.monotonic()
-            assert _forked(trial.command, base / name / "whole") == 0, name
+            assert _run(trial, base / name / "whole") == 0, name
             durations[name] = time.monotonic() - began
             wanted[name] = trial.outcome(base / name / "whole")
         ends = time.monotonic() + seconds
@@ -63,9 +63,9 @@ def run(seconds: float, seed: int) -> dict[str, int]:
             for name, trial in trials.items():
                 folder = base / name / "killed"
                 for _ in range(chance.randint(1, 3)):
-                    _forked(trial.command, folder, kill_after=chance.uniform(0, durations[name]))
+                    _run(trial, folder, kill_after=chance.uniform(0, durations[name]))
                     counts[f"{name} killed"] = counts.get(f"{name} killed", 0) + 1
-                ended = _forked(trial.command, folder)
+                ended = _run(trial, folder)
                 same = ended == 0 and trial.outcome(folder) == wanted[name]
                 counts["lost"] = counts.get("lost", 0) + (not same)
                 left = [p for p in folder.rglob("*") if ".part" in p.name or ".build" in p.name]
@@ -128,20 +128,7 @@ def _files(folder: Path, kind: str) -> dict[str, str]:
     return {k: v for k, v in manifest.files.items() if k.endswith((".onnx", ".safetensors"))}
 
 
-def _forked(
-    command: Callable[[Path], object], folder: Path, *, kill_after: float | None = None
-) -> int:
-    """Run a command in a fork that has everything imported; return its exit code."""
+def _run(trial: Trial, folder: Path, *, kill_after: float | None = None) -> int:
+    """Run a trial's command in a folder; return its exit code."""
     folder.mkdir(parents=True, exist_ok=True)
-    child = os.fork()
-    if child == 0:
-        try:
-            command(folder)
-        except BaseException as error:
-            print(f"{folder}: {type(error).__name__}: {error}", flush=True)
-            os._exit(1)
-        os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return forked(lambda: trial.command(folder), kill_after)

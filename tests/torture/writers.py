@@ -11,7 +11,6 @@ kill costs milliseconds: `run` starts that process.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -32,6 +31,7 @@ from hficma.engine import IndexWriter, build_index, verify_index
 from hficma.engine.index import Index
 from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
+from tests.torture.forks import forked
 
 Change = tuple[str, tuple[int, ...]]
 """`add` or `remove` with numbers of items, or `compact`."""
@@ -66,7 +66,7 @@ def main() -> None:
         if sys.argv[3]:
             bundle = Path(sys.argv[3])
         else:
-            assert _forked(lambda: tiny_bundle(base / "bundles", "adamine")) == 0
+            assert forked(lambda: tiny_bundle(base / "bundles", "adamine")) == 0
         trials = [
             _Builds(base, bundle, chance, counts, streamed=False),
             _Builds(base, bundle, chance, counts, streamed=True),
@@ -102,17 +102,17 @@ class _Builds:
         """Kill up to four times, then build to the end."""
         for _ in range(self._chance.randint(1, 4)):
             delay = self._chance.uniform(0, self._seconds)
-            self._counts["killed" if _forked(self._build, delay) < 0 else "ended"] += 1
+            self._counts["killed" if forked(self._build, delay) < 0 else "ended"] += 1
             if (self._folder / "index").exists():
                 break  # it ended, or was killed behind its last step
         else:
-            assert _forked(self._build) == 0
+            assert forked(self._build) == 0
             self._counts["ended"] += 1
         index = self._folder / "index"
         _lose(
             self._counts, _ids(index) != [f"r{i}" for i in range(BUILT)], f"{index}: {_ids(index)}"
         )
-        _forked(lambda: IndexWriter(index).close())
+        forked(lambda: IndexWriter(index).close())
         _leave(self._counts, {path.name for path in self._folder.iterdir()} - {"index"})
         _leave(self._counts, _leftovers(index))
         shutil.rmtree(self._folder)
@@ -161,7 +161,7 @@ class _Changes:
         changes, states = self._planned()
         killed = self._chance.random() < 0.8
         delay = self._chance.uniform(0, self._seconds) if killed else None
-        ended = _forked(lambda: self._change(changes), delay)
+        ended = forked(lambda: self._change(changes), delay)
         assert ended in (0, -signal.SIGKILL), f"exit {ended} of {changes}"
         self._counts["ended" if ended == 0 else "killed"] += 1
         found = [int(name[1:]) for name in _ids(self._index)]
@@ -172,7 +172,7 @@ class _Changes:
             _leave(self._counts, _leftovers(self._index))
             _lose(self._counts, not (self._victim / "mine").is_dir(), "a link was followed")
             if self._chance.random() < 0.1:
-                assert _forked(self._verify) == 0, "what verify_index says is printed above"
+                assert forked(self._verify) == 0, "what verify_index says is printed above"
 
     def _planned(self) -> tuple[list[Change], list[list[int]]]:
         """Changes, and the numbers that the index holds before, between and after them."""
@@ -256,24 +256,8 @@ def _leave(counts: Counter[str], left: set[str]) -> None:
 
 def _timed(command: Callable[[], object]) -> float:
     began = time.monotonic()
-    assert _forked(command) == 0
+    assert forked(command) == 0
     return time.monotonic() - began
-
-
-def _forked(command: Callable[[], object], kill_after: float | None = None) -> int:
-    """Run a command in a fork; return its exit code, or minus the signal that ended it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            command()
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error}", flush=True)
-            os._exit(1)
-        os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 if __name__ == "__main__":

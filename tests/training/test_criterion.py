@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from hficma.training.criterion import Criterion, neighbour_groups
 from hficma.training.loop import stacked
 from hficma.training.losses import Hinge, InfoNCE, Similarities, Triplets
 from hficma.vectors import WordVectors
+from tests.training.two_processes import run_in_two
 
 PAIRS = 6
 
@@ -153,18 +152,7 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
 
 def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     """Without gathered embeddings each would see half the negatives."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    started = [
-        context.Process(target=_one_of_two, args=(rank, port, str(tmp_path))) for rank in (0, 1)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(120)
-        assert process.exitcode == 0
+    run_in_two(_one_of_two, tmp_path, seconds=120)
     value, whole = gradients(EVERYTHING)
     found = load_file(tmp_path / "found.safetensors")
     assert float(found.pop("loss")) == pytest.approx(value, rel=1e-5)

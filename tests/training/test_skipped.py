@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from hficma.training.optimizer import Optimizer, Parameters
 from hficma.training.skipped import MOST_IN_A_ROW, SkippedSteps, TrainingError
 from hficma.workspace import Workspace
 from tests.model.factories import make_model
+from tests.training.two_processes import run_in_two
 
 Trained = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -106,18 +105,7 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
 
 def test_two_processes_skip_together_what_one_of_them_cannot_take(tmp_path: Path) -> None:
     """If one went on alone, they would train two models from then on, and save one of them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    started = [
-        context.Process(target=_one_of_two, args=(rank, port, str(tmp_path))) for rank in (0, 1)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(60)
-        assert process.exitcode == 0
+    run_in_two(_one_of_two, tmp_path, seconds=60)
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert first["taken"].tolist() == [True, False, False, False, True]
     assert all(torch.equal(first[key], second[key]) for key in first)
