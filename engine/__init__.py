@@ -6,42 +6,41 @@
     index_info(index), verify_index(index)       what is in it, and whether it is whole
     write_page(path, engine.bundle, photo, answer)   why the items answer, as a web page
 
-Nothing here imports torch but what is loaded when asked for: `runtimes/torch.py`, and `device.py`
-with `device_scorer.py`, which search on a GPU.
+Nothing here imports torch but what is loaded when asked for: `runtimes/torch_backend.py`, `gpu/`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hficma.on_demand import on_demand
+from hficma.lazy_names import on_demand
 
 if TYPE_CHECKING:
-    from .answer import Answer as Answer
-    from .answer import Failure as Failure
-    from .answer import Hit as Hit
-    from .build import build_index as build_index
-    from .bundle import Bundle as Bundle
+    from .bundle.bundle import Bundle as Bundle
+    from .engine import Engine as Engine
     from .explain import write_page as write_page
-    from .filters import Filter as Filter
-    from .inspection import index_info as index_info
-    from .inspection import verify_index as verify_index
-    from .search import Engine as Engine
-    from .writer import IndexWriter as IndexWriter
+    from .index.filters import Filter as Filter
+    from .results import Answer as Answer
+    from .results import Failure as Failure
+    from .results import Hit as Hit
+    from .writing.build import build_index as build_index
+    from .writing.index_writer import IndexWriter as IndexWriter
+    from .writing.verify import index_info as index_info
+    from .writing.verify import verify_index as verify_index
 
 __getattr__ = on_demand(
     __name__,
     {
-        "Answer": ".answer",
-        "Bundle": ".bundle",
-        "Engine": ".search",
-        "Failure": ".answer",
-        "Filter": ".filters",
-        "Hit": ".answer",
-        "IndexWriter": ".writer",
-        "build_index": ".build",
-        "index_info": ".inspection",
-        "verify_index": ".inspection",
+        "Answer": ".results",
+        "Bundle": ".bundle.bundle",
+        "Engine": ".engine",
+        "Failure": ".results",
+        "Filter": ".index.filters",
+        "Hit": ".results",
+        "IndexWriter": ".writing.index_writer",
+        "build_index": ".writing.build",
+        "index_info": ".writing.verify",
+        "verify_index": ".writing.verify",
         "write_page": ".explain",
     },
 )

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Images
 
-from hficma.artifact import write_atomically
+from hficma.artifacts.manifest import write_atomically
 from hficma.errors import InputError
 from hficma.images import preprocess
 from hficma.recipe import Recipe
 
-from .answer import Answer, Hit
-from .bundle import Bundle
-from .encode import Encoded, encode_photos, encode_recipes, raise_level
-from .sides import Role
+from .bundle.bundle import Bundle
+from .encoder import Encoded, encode_photos, encode_recipes, raise_level
+from .index.item_encoding import Role
+from .results import Answer, Hit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

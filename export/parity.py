@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hficma.artifact import read_manifest, verified_file
-from hficma.engine.bundle import Bundle
-from hficma.engine.reference import (
+from hficma.artifacts.manifest import read_manifest, verified_file
+from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.bundle.reference import (
     REFERENCE,
     TOLERANCES,
     Difference,
@@ -25,7 +25,7 @@ from hficma.engine.reference import (
 from hficma.engine.runtimes import Array, Arrays, runtime
 from hficma.errors import HficmaError
 
-from .items import Items, arrays
+from .calibration_items import Items, arrays
 
 AFTER_ENCODING = ("project_", "tabulate_", "cross_")
 """Graphs that only S_local comes from."""

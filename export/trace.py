@@ -9,7 +9,7 @@ import torch
 from torch.onnx.utils import register_custom_op_symbolic
 
 from hficma.errors import MissingDependencyError
-from hficma.model.branches import Branch, Port, Ports
+from hficma.model.graphs import Branch, Port, Ports
 
 OPSET = 20
 

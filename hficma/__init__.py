@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hficma.on_demand import on_demand
+from .lazy_names import on_demand
 
 if TYPE_CHECKING:
     from hficma.engine import Engine
-    from hficma.model import load_model
-    from hficma.recipe import Recipe
+
+    from .model import load_model
+    from .recipe import Recipe
 
 __version__ = "0.1.0"
 __all__ = ["Engine", "Recipe", "__version__", "load_model"]

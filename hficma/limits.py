@@ -18,8 +18,8 @@ import zlib
 from pathlib import Path
 from typing import IO, Any
 
-from hficma.errors import InputError
-from hficma.printable import printable
+from .errors import InputError
+from .printable import printable
 
 MEGABYTE = 1_000_000
 

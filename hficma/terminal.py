@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.segment import Segment
 
-from hficma.printable import one_line, printable_lines
+from .printable import one_line, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType

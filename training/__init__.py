@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hficma.on_demand import on_demand
+from hficma.lazy_names import on_demand
 from hficma.progress import Progress
 
 if TYPE_CHECKING:
-    from hficma.training.comparison import Comparison, compare
-    from hficma.training.evaluation import Evaluation, evaluate
-    from hficma.training.extraction import extract
-    from hficma.training.launch import train
-    from hficma.training.options import load_options, presets
+    from .comparison import Comparison, compare
+    from .config.options import load_options, presets
+    from .evaluation import Evaluation, evaluate
+    from .extraction import extract
+    from .training import train
 
 __all__ = [
     "Comparison",
@@ -37,8 +37,8 @@ __getattr__ = on_demand(
         "Evaluation": ".evaluation",
         "evaluate": ".evaluation",
         "extract": ".extraction",
-        "train": ".launch",
-        "load_options": ".options",
-        "presets": ".options",
+        "train": ".training",
+        "load_options": ".config.options",
+        "presets": ".config.options",
     },
 )

@@ -9,10 +9,11 @@ from typing import Any
 
 from hficma.errors import InputError
 from hficma.metrics import Interval
-from hficma.training.curves import write_curves
-from hficma.training.log import read_log
-from hficma.training.options import flatten
-from hficma.training.run import RunDirectory
+
+from .config.options import flatten
+from .runs.curves import write_curves
+from .runs.log import read_log
+from .runs.run import RunDirectory
 
 DEFAULT_METRIC = "recall_sum"
 _SMALLER_IS_BETTER = ("medR", "loss")

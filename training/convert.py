@@ -18,20 +18,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hficma.artifact import disk_reason
-from hficma.data.sources.published import published_vectors, published_words
+from hficma.artifacts.manifest import disk_reason
+from hficma.artifacts.unfinished import remove_tree
+from hficma.data.sources.recipe1m.published_files import published_vectors, published_words
 from hficma.errors import ArtifactError, InputError
 from hficma.model import ModelConfig, build_model
-from hficma.model.sentence import GRUSentences
-from hficma.safe_torch import load_weights
-from hficma.text import FIRST_WORD_ID, TextConfig, Vocabulary
-from hficma.training.config import Options
-from hficma.training.environment import environment
-from hficma.training.options import to_tree
-from hficma.training.run import RunDirectory, State
-from hficma.unfinished import remove_tree
-from hficma.vectors import SENTENCES, WordVectors, read_tensors
-from hficma.word2vec import read_word2vec
+from hficma.model.encoders.sentence_encoder import GRUSentences
+from hficma.text.vocabulary import FIRST_WORD_ID, TextConfig, Vocabulary
+from hficma.text.word2vec_files import read_word2vec
+from hficma.text.word_vectors import SENTENCES, WordVectors, read_tensors
+from hficma.untrusted.torch_checkpoints import load_weights
+
+from .config.options import to_tree
+from .config.sections import Options
+from .runs.environment import environment
+from .runs.run import RunDirectory, State
 
 Array = npt.NDArray[Any]
 Names = list[tuple[str, str]]

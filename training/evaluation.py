@@ -32,11 +32,12 @@ from hficma.metrics import (
 )
 from hficma.model import Model, Tokens, load_model
 from hficma.progress import Progress
-from hficma.training.launch import pick_device
-from hficma.training.photos import ENCODE_BATCH, read_photos
-from hficma.training.recipes import RecipeTexts
-from hficma.training.run import RunDirectory
-from hficma.training.scoring import ScoreTables, chosen, joined, score_tables
+
+from .data.photo_cache import ENCODE_BATCH, read_photos
+from .data.recipe_batches import RecipeTexts
+from .runs.run import RunDirectory
+from .scoring import ScoreTables, chosen, joined, score_tables
+from .training import pick_device
 
 Positions = npt.NDArray[np.int64]
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from hficma.data.dataset import positions
 from hficma.errors import InputError
 from hficma.images import read_photo
+from hficma.images.photo_folder import photo_folder
 from hficma.model import Tokens, load_model
-from hficma.photo_folder import photo_folder
 from hficma.progress import Progress
 from hficma.recipe import Recipe
-from hficma.training.evaluation import dataset_of, encode_positions
-from hficma.training.launch import pick_device
-from hficma.training.run import RunDirectory
+
+from .evaluation import dataset_of, encode_positions
+from .runs.run import RunDirectory
+from .training import pick_device
 
 
 class PhotoFiles:

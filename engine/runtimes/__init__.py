@@ -11,10 +11,10 @@ from .base import Array, Arrays, Execution, Graph, Port, Runtime
 __all__ = ["RUNTIMES", "Array", "Arrays", "Execution", "Graph", "Port", "Runtime", "runtime"]
 
 RUNTIMES = {
-    "onnxruntime": ("onnxruntime", "OnnxRuntime"),
-    "openvino": ("openvino", "OpenVinoRuntime"),
-    "tensorrt": ("tensorrt", "TensorRTRuntime"),
-    "torch": ("torch", "TorchRuntime"),
+    "onnxruntime": ("onnxruntime_backend", "OnnxRuntime"),
+    "openvino": ("openvino_backend", "OpenVinoRuntime"),
+    "tensorrt": ("tensorrt_backend", "TensorRTRuntime"),
+    "torch": ("torch_backend", "TorchRuntime"),
 }
 """Module and class of each runtime; loaded when asked for, since each needs its own package."""
 

@@ -15,9 +15,9 @@ from typing import Annotated, ClassVar, NoReturn, cast
 
 import typer
 
-from hficma.cli.lazy import LazyGroup
-from hficma.errors import HficmaError
-from hficma.printable import one_line, printable_lines
+from ..errors import HficmaError
+from ..printable import one_line, printable_lines
+from .lazy_group import LazyGroup
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 """Typer's base of what is wrong with the words of a command line; it exports only leaves of it."""
@@ -28,19 +28,19 @@ _INTERRUPTED = 130
 
 class _Commands(LazyGroup):
     homes: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "train": ("hficma.cli.making", "train"),
-        "eval": ("hficma.cli.making", "evaluate"),
-        "export": ("hficma.cli.making", "export"),
-        "index": ("hficma.cli.indexing", "app"),
-        "search": ("hficma.cli.searching", "search"),
-        "bench": ("hficma.cli.benching", "app"),
-        "demo": ("hficma.cli.demo", "demo"),
-        "doctor": ("hficma.cli.doctor", "doctor"),
-        "data": ("hficma.data.cli", "app"),
-        "vectors": ("hficma.training.vectors_cli", "app"),
-        "compare": ("hficma.cli.making", "compare"),
-        "extract": ("hficma.cli.making", "extract"),
-        "convert": ("hficma.cli.making", "convert"),
+        "train": ("hficma.cli.commands.models", "train"),
+        "eval": ("hficma.cli.commands.models", "evaluate"),
+        "export": ("hficma.cli.commands.models", "export"),
+        "index": ("hficma.cli.commands.indexes", "app"),
+        "search": ("hficma.cli.commands.search", "search"),
+        "bench": ("hficma.cli.commands.benchmarks", "app"),
+        "demo": ("hficma.cli.commands.demo", "demo"),
+        "doctor": ("hficma.cli.commands.doctor", "doctor"),
+        "data": ("hficma.cli.commands.datasets", "app"),
+        "vectors": ("hficma.cli.commands.text_vectors", "app"),
+        "compare": ("hficma.cli.commands.models", "compare"),
+        "extract": ("hficma.cli.commands.models", "extract"),
+        "convert": ("hficma.cli.commands.models", "convert"),
     }
 
 

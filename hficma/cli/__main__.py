@@ -1,5 +1,5 @@
 """`python -m hficma.cli`."""
 
-from hficma.cli import main
+from . import main
 
 main()

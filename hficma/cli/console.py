@@ -18,8 +18,9 @@ from rich.progress import (
 from rich.table import Table
 
 import hficma.progress
-from hficma.printable import json_text, printable
-from hficma.terminal import TextConsole
+
+from ..printable import json_text, printable
+from ..terminal import TextConsole
 
 if TYPE_CHECKING:
     from hficma.engine import Answer
@@ -160,7 +161,7 @@ def print_answer(answer: Answer, *, asked: str) -> None:
 
 def _recall(figures: dict[str, Any]) -> str:
     """R@10 with its 95 % interval and the number of queries it is of."""
-    from hficma.metrics import figure_text
+    from ..metrics import figure_text
 
     low, high = figures["intervals"]["R@10"]
     return f"{figure_text(figures['R@10'], (low, high))} of {figures['queries']}"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from hficma.artifact import MANIFEST
-from hficma.errors import InputError
-from hficma.recipe import Recipe, read_jsonl
+from ..artifacts.manifest import MANIFEST
+from ..errors import InputError
+from ..recipe import Recipe, read_jsonl
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,7 +85,7 @@ class RecipeList:
 
     def photo(self, index: int) -> Image:
         """The recipe's photo, decoded."""
-        from hficma.images import read_photo
+        from ..images import read_photo
 
         recipe = self._recipes[index]
         if recipe.image is None:
@@ -136,7 +136,7 @@ def open_dataset(
         InputError: nothing there, or nothing usable in it.
     """
     if spec == "sample" or spec.startswith("sample:"):
-        from hficma.data.sample import SampleDataset
+        from .sample import SampleDataset
 
         return SampleDataset.from_spec(spec)
     path = Path(spec)
@@ -145,7 +145,7 @@ def open_dataset(
             f"{path}: no such file; --data takes a JSONL file, a dataset directory or sample:N"
         )
     if (path / MANIFEST).is_file():
-        from hficma.data.directory import DatasetDirectory
+        from .directory import DatasetDirectory
 
         return DatasetDirectory(path)
     if path.is_dir():

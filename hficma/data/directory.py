@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hficma.artifact import Manifest, inside, read_manifest, verified_file
-from hficma.content import FileDigests
-from hficma.errors import ArtifactError, InputError, MissingDependencyError
-from hficma.json_fields import LARGEST_SIZE, Fields, integer
-from hficma.limits import reason
-from hficma.recipe import Recipe
-from hficma.text import Vocabulary
-from hficma.vectors import VOCABULARY, WORDS, WordVectors, read_tensors
-from hficma.workspace import Workspace
-
+from ..artifacts.content_digests import FileDigests
+from ..artifacts.json_fields import LARGEST_SIZE, Fields, integer
+from ..artifacts.manifest import Manifest, inside, read_manifest, verified_file
+from ..artifacts.workspace import Workspace
+from ..errors import ArtifactError, InputError, MissingDependencyError
+from ..limits import reason
+from ..recipe import Recipe
+from ..text.vocabulary import Vocabulary
+from ..text.word_vectors import VOCABULARY, WORDS, WordVectors, read_tensors
 from .layout import (
     CLASS_NAMES,
     CLASSES,
@@ -135,7 +134,7 @@ class DatasetDirectory:
 
     def photo(self, index: int) -> Image:
         """The recipe's first photo, decoded."""
-        from hficma.images import decode_photo
+        from ..images import decode_photo
 
         return decode_photo(self.jpeg(index), name=f"{self._path} recipe {index}")
 

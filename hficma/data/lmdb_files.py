@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hficma.errors import InputError, MissingDependencyError
-from hficma.limits import open_regular_file, reason
+from ..errors import InputError, MissingDependencyError
+from ..limits import open_regular_file, reason
 
 if TYPE_CHECKING:
     import lmdb

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hficma.artifact import read_manifest, verified_file
-from hficma.data.dataset import Dataset, open_dataset, positions
-from hficma.data.photo_origin import photo_origin
-from hficma.errors import ArtifactError
-from hficma.limits import parse_json
-from hficma.recipe import PARTITIONS, Recipe
+from ..artifacts.manifest import read_manifest, verified_file
+from ..errors import ArtifactError
+from ..limits import parse_json
+from ..recipe import PARTITIONS, Recipe
+from .dataset import Dataset, open_dataset, positions
+from .photo_origin import photo_origin
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from hficma.content import FileDigests
-from hficma.data.dataset import Dataset
-from hficma.errors import InputError
+from ..artifacts.content_digests import FileDigests
+from ..errors import InputError
+from .dataset import Dataset
 
 
 @runtime_checkable

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from hficma.errors import InputError
-from hficma.image_formats import image_format, read_jpeg_header
-from hficma.images import SHORT_SIDE, decode_photo, resize_short_side
+from ..errors import InputError
+from ..images import SHORT_SIDE, decode_photo, resize_short_side
+from ..images.file_formats import image_format, read_jpeg_header
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from hficma.data.dataset import RecipeList
-from hficma.recipe import Recipe, read_jsonl
+from ..recipe import Recipe, read_jsonl
+from .dataset import RecipeList
 
 STDIN = "-"
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hficma.data.dataset import Dataset, positions
-from hficma.data.photo_origin import photo_origin
-from hficma.errors import InputError
-from hficma.recipe import Recipe
+from ..errors import InputError
+from ..recipe import Recipe
+from .dataset import Dataset, positions
+from .photo_origin import photo_origin
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hficma.words import words
+from ..text.words import words
 
 _STOP_WORDS = frozenset(
     "a an and at by for from i ii in my n no of on or s style the to with without your".split()

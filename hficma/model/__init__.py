@@ -1,11 +1,11 @@
 """The network: vision, recipe, fusion, similarity; AdaMine beside HF-ICMA."""
 
-from hficma.model.adamine import AdaMine
-from hficma.model.base import Model, RecipeBatch, Scores, Tokens
-from hficma.model.config import ModelConfig
-from hficma.model.hf_icma import HFICMA
-from hficma.model.load import build_model, load_model
-from hficma.model.similarity import Side, SpineWeights
+from .adamine import AdaMine
+from .base import Model, RecipeBatch, Scores, Tokens
+from .config import ModelConfig
+from .hf_icma import HFICMA
+from .loading import build_model, load_model
+from .similarity import Side, SpineWeights
 
 __all__ = [
     "HFICMA",

@@ -7,13 +7,13 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from hficma.model.base import Model, Tokens
-from hficma.model.config import ModelConfig
-from hficma.model.numerics import at_least_float32, unit_rows
-from hficma.model.recurrent import Bidirectional, last_valid, run_steps
-from hficma.model.sentence import SentenceEncoder
-from hficma.model.similarity import Side
-from hficma.text import Tokenizer
+from ..text.vocabulary import Tokenizer
+from .base import Model, Tokens
+from .config import ModelConfig
+from .encoders.recurrent import Bidirectional, last_valid, run_steps
+from .encoders.sentence_encoder import SentenceEncoder
+from .numerics import at_least_float32, unit_rows
+from .similarity import Side
 
 
 class AdaMine(Model):

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hficma.images import preprocess
-from hficma.model.backbones import Normalize
-from hficma.model.config import ModelConfig
-from hficma.model.numerics import at_least_float32, unit_rows
-from hficma.model.sentence import SentenceEncoder
-from hficma.model.similarity import Side
-from hficma.recipe import Recipe
-from hficma.text import Ids, RecipeIds, Tokenizer
+from ..images import preprocess
+from ..recipe import Recipe
+from ..text.vocabulary import Ids, RecipeIds, Tokenizer
+from .config import ModelConfig
+from .encoders.image_encoder import Normalize
+from .encoders.sentence_encoder import SentenceEncoder
+from .numerics import at_least_float32, unit_rows
+from .similarity import Side
 
 if TYPE_CHECKING:
     from PIL.Image import Image

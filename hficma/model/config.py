@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hficma.json_fields import LARGEST_SIZE, dataclass_fields
-from hficma.text import TextConfig
+from ..artifacts.json_fields import LARGEST_SIZE, dataclass_fields
+from ..text.vocabulary import TextConfig
 
 REGION_GRID = 7
 """Regions a side: every trunk ends at 7 x 7 for photos of 224 x 224."""

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hficma.model.numerics import unit_rows
-from hficma.model.similarity import SideWeights, SpineWeights, padding_bias
+from .numerics import unit_rows
+from .similarity import SideWeights, SpineWeights, padding_bias
 
 
 class RecipeFusion(nn.Module):

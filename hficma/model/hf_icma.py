@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hficma.model.base import GlobalProjection, Model, Tokens
-from hficma.model.config import ModelConfig
-from hficma.model.fusion import CrossFusion, JointEmbedding, RecipeFusion
-from hficma.model.recurrent import Bidirectional
-from hficma.model.sentence import SentenceEncoder
-from hficma.model.similarity import (
+from ..text.vocabulary import Tokenizer
+from .base import GlobalProjection, Model, Tokens
+from .config import ModelConfig
+from .encoders.recurrent import Bidirectional
+from .encoders.sentence_encoder import SentenceEncoder
+from .fusion import CrossFusion, JointEmbedding, RecipeFusion
+from .similarity import (
     Side,
     SpineWeights,
     group_scores,
@@ -21,7 +22,6 @@ from hficma.model.similarity import (
     project,
     token_share,
 )
-from hficma.text import Tokenizer
 
 
 class HFICMA(Model):

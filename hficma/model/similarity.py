@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from hficma.model.numerics import at_least_float32, unit_rows
+from .numerics import at_least_float32, unit_rows
 
 MASKED = -1e4
 """Added to the logits of padded tokens: exp underflows to 0 in every precision, never NaN."""

@@ -81,7 +81,7 @@ def test_what_the_package_logs_is_a_line(hficma, hostile, monkeypatch):
 
 
 def test_doctor_names_the_extra_in_brackets(hficma, monkeypatch):
-    from hficma.cli import doctor
+    from hficma.cli.commands import doctor
 
     monkeypatch.setattr(doctor, "_distribution", lambda name: None)
     assert "pip install 'hficma[cpu]'" in hficma("doctor").out

@@ -13,7 +13,7 @@ from hficma.engine import Bundle, IndexWriter, build_index, index_info
 from tests.cli.conftest import Hficma
 from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
-from tests.engine.test_build import LOOKED_AT, Interrupted
+from tests.engine.writing.test_build import LOOKED_AT, Interrupted
 
 
 def write_recipes(path: Path, *records: dict[str, object]) -> Path:

@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 from hficma.data.dataset import JsonlDataset, RecipeList, open_dataset
-from hficma.data.importing import import_dataset
-from hficma.data.show import contact_sheet
 from hficma.data.sources import open_source
+from hficma.data.store.importing import import_dataset
+from hficma.data.summary import contact_sheet
 from hficma.engine import Answer, Engine, Failure, build_index
 from hficma.errors import InputError
-from hficma.export.items import real_items
-from hficma.photo_folder import photo_folder
+from hficma.export.calibration_items import real_items
+from hficma.images.photo_folder import photo_folder
 from hficma.recipe import Recipe
-from hficma.training.photos import cached_pixels, read_photos
+from hficma.training.data.photo_cache import cached_pixels, read_photos
 from tests.cli.conftest import Hficma
 from tests.photo_zoo import BAD, GOOD, JPEG, halves, on_its_side, write_zoo
 
@@ -167,7 +167,7 @@ def test_export_and_contact_sheet_go_on(
     tmp_path: Path,
 ) -> None:
     """Calibration takes the photos that there are; a sheet shows others in their place."""
-    from hficma.engine.bundle import Bundle
+    from hficma.engine.bundle.bundle import Bundle
 
     tokenizer = Bundle.open(next((home / "bundles").iterdir())).tokenizer
     items = real_items(recipes, tokenizer, ("train",), 1000)

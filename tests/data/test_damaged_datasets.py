@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hficma.artifact import read_manifest
+from hficma.artifacts.manifest import read_manifest
 from hficma.data.directory import DatasetDirectory
-from hficma.data.importing import import_dataset
 from hficma.data.sources import open_source
+from hficma.data.store.importing import import_dataset
 from hficma.errors import ArtifactError
 
 LARGE = ("sentences.f32", "photos.lmdb/data.mdb")

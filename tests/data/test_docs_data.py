@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hficma.cli.commands.datasets import app
 from hficma.data import open_dataset
-from hficma.data.cli import app
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 _BLOCK = re.compile(r"(?:^    .*\n|^\n(?=    ))+", re.M)

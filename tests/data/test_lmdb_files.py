@@ -12,9 +12,9 @@ import lmdb
 import pytest
 
 from hficma.data.directory import DatasetDirectory
-from hficma.data.importing import import_dataset
 from hficma.data.lmdb_files import open_lmdb, whole_size
 from hficma.data.sources import open_source
+from hficma.data.store.importing import import_dataset
 from hficma.errors import ArtifactError, HficmaError, InputError
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from hficma.benchmarks.sample_hardness import (
+from hficma.benchmarks.quality.sample_hardness import (
     cca_baseline,
     correlate,
     shuffled_table_check,

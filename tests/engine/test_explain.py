@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from hficma.engine import Engine, build_index, write_page
-from hficma.engine.bundle import Bundle
+from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.explain import explain_pair
 from hficma.errors import InputError
 from hficma.model import HFICMA, load_model
-from hficma.model.explain import explain
+from hficma.model.attention_maps import explain
 from hficma.recipe import Recipe
 from tests.engine.datasets import NoiseDataset
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hficma.data.dataset import open_dataset
+from hficma.export.calibration_items import real_items
 from hficma.export.card import write_card
-from hficma.export.items import real_items
 from hficma.export.parity import RankChange
 from tests.model.factories import make_model
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hficma.errors import ArtifactError
-from hficma.export import bundle as making
 from hficma.export import export_model
+from hficma.export import exporter as making
 from tests.model.factories import make_model
 
 KILLED = """

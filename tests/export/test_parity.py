@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from hficma.artifact import read_manifest
-from hficma.engine.bundle import Bundle
-from hficma.engine.reference import TOLERANCES, Difference
+from hficma.artifacts.manifest import read_manifest
+from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.bundle.reference import TOLERANCES, Difference
 from hficma.errors import ArtifactError, InputError
 from hficma.export import ParityError, check_bundle, export_model
-from hficma.export import bundle as making
-from hficma.export.items import smooth_items
+from hficma.export import exporter as making
+from hficma.export.calibration_items import smooth_items
 from hficma.export.parity import RankChange, rank_change, require
 from hficma.model import load_model
 from tests.model.factories import make_model

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from hficma.artifact import new_directory, read_manifest
-from hficma.engine.bundle import Bundle
+from hficma.artifacts.manifest import new_directory, read_manifest
+from hficma.engine.bundle.bundle import Bundle
 from hficma.export import export_run
 from tests.model.factories import make_model
 

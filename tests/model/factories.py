@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from hficma.model import HFICMA, Model, ModelConfig, RecipeBatch, build_model
-from hficma.model.sentence import MeanSentences
-from hficma.text import Tokenizer
-from hficma.vectors import WordVectors
+from hficma.model.encoders.sentence_encoder import MeanSentences
+from hficma.text.vocabulary import Tokenizer
+from hficma.text.word_vectors import WordVectors
 
 WORDS = tuple(
     "salt sugar flour butter egg milk onion garlic tomato basil oil pepper rice chicken bake "

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from hficma.artifact import new_directory
+from hficma.artifacts.manifest import new_directory
 from hficma.errors import ArtifactError, InputError
 from hficma.model import HFICMA, Model, load_model
-from hficma.model.backbones import make_trunk
-from hficma.model.explain import explain
+from hficma.model.attention_maps import explain
+from hficma.model.encoders.image_encoder import make_trunk
 from hficma.recipe import Recipe
 from tests.model.factories import make_model
 
@@ -74,7 +74,7 @@ def test_encoding_in_batches_is_encoding_one_at_a_time() -> None:
 
 def test_the_title_counts_only_where_the_model_reads_it() -> None:
     """`title: none` is the published model; `instruction` reads it as the first sentence."""
-    from hficma.text import TextConfig
+    from hficma.text.vocabulary import TextConfig
 
     _, (soup, *_) = dishes()
     renamed = Recipe(id="a", title="Brown sugar milk", ingredients=soup.ingredients,
@@ -134,7 +134,7 @@ def test_global_vectors_of_two_widths_are_refused() -> None:
 
 def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     """Each would otherwise end in a traceback from inside torchvision."""
-    from hficma.model.backbones import tiny_trunk
+    from hficma.model.encoders.image_encoder import tiny_trunk
 
     wrong = tmp_path / "wrong.safetensors"
     save_file(tiny_trunk()[0].state_dict(), wrong)

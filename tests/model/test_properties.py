@@ -135,7 +135,7 @@ def test_recurrent_layers_equal_the_packed_ones() -> None:
     """The exportable form stands in for packed sequences; a wrong reversal reads padding."""
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-    from hficma.model.recurrent import Bidirectional
+    from hficma.model.encoders.recurrent import Bidirectional
 
     lengths = torch.tensor([5, 1, 3])
     values = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))

@@ -21,14 +21,14 @@ import onnx  # noqa: F401  imported here, not in every fork
 import torch
 import torch.onnx
 
-from hficma.artifact import read_manifest, verified_file
+from hficma.artifacts.manifest import read_manifest, verified_file
+from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import open_dataset
-from hficma.data.importing import import_dataset
 from hficma.data.sources import open_source
+from hficma.data.store.importing import import_dataset
 from hficma.export import export_run
 from hficma.training import train
-from hficma.training.words import train_word_vectors
-from hficma.workspace import Workspace
+from hficma.training.text.word2vec import train_word_vectors
 from tests.torture.forks import forked
 from tests.training.conftest import SMALL
 

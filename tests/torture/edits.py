@@ -22,15 +22,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import open_dataset
-from hficma.data.importing import import_dataset
 from hficma.data.sources import open_source
+from hficma.data.store.importing import import_dataset
 from hficma.engine import Engine, build_index
 from hficma.errors import HficmaError
 from hficma.model import load_model
+from hficma.text.word_vectors import WordVectors
 from hficma.training import train
-from hficma.vectors import WordVectors
-from hficma.workspace import Workspace
 from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
 from tests.training.conftest import SMALL

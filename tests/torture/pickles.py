@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-FUZZ = Path(__file__).parents[1] / "test_hostile_pickles.py"
+FUZZ = Path(__file__).parents[1] / "untrusted" / "test_hostile_pickles.py"
 
 
 def run(seconds: float, seed: int) -> dict[str, int]:

@@ -28,7 +28,7 @@ import onnxruntime  # noqa: F401
 
 from hficma.data.stream import RecipeStream
 from hficma.engine import IndexWriter, build_index, verify_index
-from hficma.engine.index import Index
+from hficma.engine.index.index import Index
 from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
 from tests.torture.forks import forked

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from hficma.artifacts.workspace import Workspace
 from hficma.training import train
-from hficma.workspace import Workspace
 
 DATA = "sample:100"
 

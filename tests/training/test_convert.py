@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hficma.artifact import read_manifest
+from hficma.artifacts.manifest import read_manifest
 from hficma.engine import Bundle
 from hficma.errors import ArtifactError, InputError
 from hficma.export import export_run
 from hficma.model import load_model
 from hficma.training import evaluate, extract, train
 from hficma.training.convert import convert
-from hficma.training.run import RunDirectory
+from hficma.training.runs.run import RunDirectory
 from tests.disk import largest_file
 
 WORDS = ["</s>", "salt", "olive_oil", "flour", "eggs"]
@@ -31,7 +31,7 @@ def vocabulary(tmp_path: Path) -> Path:
 
 
 def resnet18() -> nn.Module:
-    from hficma.model.backbones import make_trunk
+    from hficma.model.encoders.image_encoder import make_trunk
 
     return make_trunk("resnet18")[0]
 

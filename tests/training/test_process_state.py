@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hficma.benchmarks.measure import torch_threads
-from hficma.cli.quiet import quiet_exporter
-from hficma.engine.bundle import Bundle
-from hficma.engine.device import require_whole_products
+from hficma.benchmarks.common.timing import torch_threads
+from hficma.cli.process_settings import quiet_exporter
+from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.gpu.gpu_index import require_whole_products
 from hficma.errors import InputError
 from tests.engine.factories import tiny_bundle
 

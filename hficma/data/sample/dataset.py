@@ -9,10 +9,9 @@ from random import Random
 
 from PIL import Image
 
-from hficma.content import code_digest
-from hficma.errors import InputError
-from hficma.recipe import Recipe
-
+from ...artifacts.content_digests import code_digest
+from ...errors import InputError
+from ...recipe import Recipe
 from .appearance import appearance
 from .grammar import Draft, draft
 from .render import render

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hficma.errors import InputError
-
+from ...errors import InputError
 from .source import Source, SourceRecipe
 
 __all__ = ["Source", "SourceRecipe", "open_source"]
@@ -22,15 +21,14 @@ def open_source(spec: str) -> Source:
     Raises:
         InputError: nothing there, or nothing that is recognised.
     """
-    from hficma.artifact import MANIFEST
-    from hficma.data.dataset import open_dataset
-
-    from .adamine import AdaMineSource
+    from ...artifacts.manifest import MANIFEST
+    from ..dataset import open_dataset
     from .folder import FolderSource
-    from .formats import LINES, recipe_suffix
-    from .im2recipe import Im2RecipeSource
+    from .formats.registry import LINES, recipe_suffix
     from .plain import DatasetSource, JsonlSource
-    from .recipe1m import Recipe1MSource
+    from .recipe1m.adamine_lmdb import AdaMineSource
+    from .recipe1m.im2recipe_lmdb import Im2RecipeSource
+    from .recipe1m.layers import Recipe1MSource
 
     path = Path(spec)
     if spec.partition(":")[0] == "sample" or (path / MANIFEST).is_file():

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from hficma.errors import InputError
-from hficma.limits import (
+from ...errors import InputError
+from ...limits import (
     ARCHIVE_DEPTH,
     ARCHIVE_MEMBERS,
     GZIP_FREE_BYTES,

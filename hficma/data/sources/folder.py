@@ -9,15 +9,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from hficma.errors import InputError
-from hficma.limits import PAGE_SECONDS, RECIPES_BYTES, TEXT_BYTES, gunzip
-from hficma.recipe import BadRecord, read_jsonl_lines
-from hficma.worker import Worker
-
+from ...errors import InputError
+from ...limits import PAGE_SECONDS, RECIPES_BYTES, TEXT_BYTES, gunzip
+from ...recipe import BadRecord, read_jsonl_lines
+from ...untrusted.worker import Worker
 from .file_tree import ARCHIVES, IN_ARCHIVE, FileTree
-from .formats import LINES, PAGES, READERS, recipe_suffix
-from .page_file import page_worker, read_page_file
-from .recipe_file import RawRecord, RecipeFile, read_photo_bytes
+from .formats.page_worker import page_worker, read_page_file
+from .formats.recipe_file import RawRecord, RecipeFile, read_photo_bytes
+from .formats.registry import LINES, PAGES, READERS, recipe_suffix
 from .source import Source, SourceRecipe
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hficma.data.dataset import Dataset
-from hficma.recipe import read_jsonl
-
+from ...recipe import read_jsonl
+from ..dataset import Dataset
 from .source import Source, SourceRecipe, read_bytes
 
 JPEG_QUALITY = 95

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hficma.recipe import Recipe
-from hficma.vectors import WordVectors
+from ...recipe import Recipe
+from ...text.word_vectors import WordVectors
 
 Sentences = npt.NDArray[np.float32]
 
@@ -87,6 +87,6 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: it cannot be read.
     """
-    from hficma.images import read_photo_file
+    from ...images import read_photo_file
 
     return read_photo_file(path)

@@ -1,0 +1,1 @@
+"""What every benchmark stands on: timing, reports, pages, hardware, workloads."""

@@ -1,0 +1,157 @@
+"""`hficma bench --compare old.json new.json`: what became better or worse, and whether it is so."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from hficma.metrics import RECALLS
+
+from .report import Column, Figure, Report
+
+TOLERANCE = 0.1
+BETWEEN_RUNS = 1.5
+"""Two runs apart differ by more than the rounds of each: of 277 figures of two runs in a row on a
+quiet machine, seven exceeded what their rounds said, by up to 1.4 times where they were ours."""
+JUDGED = {"r1", "r10", "agreement", "best", "certified", "medR", *(f"R@{k}" for k in RECALLS)}
+"""Columns that follow from the queries; where those are the same, they have no noise."""
+SAMPLING = ("item_set", "bags", "queries_a_round", "budget", "exact_queries")
+"""Options that say which queries were asked, and how far they were followed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One figure in two reports."""
+
+    table: str
+    """The table's title."""
+    row: str
+    """In it."""
+    column: str
+    """The column's label."""
+    old: float
+    """In the column's unit."""
+    new: float
+    """In the column's unit."""
+    worse: float
+    """New over old, turned so that above 1 is worse."""
+    noise: float
+    """How far the ratio may be from 1 by noise alone."""
+
+    def regressed(self, tolerance: float) -> bool:
+        """Whether it is worse by more than the tolerance, and by more than noise explains."""
+        return self.worse - 1 > max(tolerance, self.noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two reports, figure by figure."""
+
+    changes: tuple[Change, ...]
+    """Worst first, by how far they exceed their noise."""
+    tolerance: float
+    """As asked for."""
+    notes: tuple[str, ...]
+    """Why figures may differ for other reasons; figures that only one report has."""
+
+    @property
+    def regressions(self) -> tuple[Change, ...]:
+        """Those worse than the tolerance and noise."""
+        return tuple(change for change in self.changes if change.regressed(self.tolerance))
+
+    @property
+    def exit_code(self) -> int:
+        """1 where something regressed, else 0."""
+        return int(bool(self.regressions))
+
+    def markdown(self, most: int = 40) -> str:
+        """The worst changes as a table, and a verdict."""
+        lines = [*(f"* {note}" for note in self.notes), ""]
+        lines += ["| figure | old | new | worse by | noise | |", "|---|---:|---:|---:|---:|---|"]
+        for change in self.changes[:most]:
+            verdict = "REGRESSION" if change.regressed(self.tolerance) else ""
+            if not verdict and abs(change.worse - 1) <= change.noise:
+                verdict = "within noise"
+            lines.append(
+                f"| {change.table}: {change.row}, {change.column} | {change.old:.3g} | "
+                f"{change.new:.3g} | {change.worse - 1:+.1%} | {change.noise:.1%} | {verdict} |"
+            )
+        if len(self.changes) > most:
+            lines.append(f"\n{len(self.changes) - most} more, all better than these.")
+        count = len(self.regressions)
+        lines += [
+            "",
+            f"{count} of {len(self.changes)} figures regressed past {self.tolerance:.0%}.",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def compare_reports(old: Path, new: Path, tolerance: float = TOLERANCE) -> Comparison:
+    """Compare two reports of the benchmark.
+
+    Args:
+        old: a `report.json`, or a report's directory.
+        new: the other one.
+        tolerance: how much worse is allowed, 0.1 for a tenth.
+
+    Raises:
+        ArtifactError: one of them is no report.
+    """
+    before, after = Report.read(old), Report.read(new)
+    notes = [
+        f"{name} differs: {before.environment.get(name)} and {after.environment.get(name)}"
+        for name in ("processor", "usable_cores", "packages", "gpu")
+        if before.environment.get(name) != after.environment.get(name)
+    ]
+    notes += [
+        f"option {name} differs: {before.options.get(name)} and {after.options.get(name)}"
+        for name in before.options
+        if before.options.get(name) != after.options.get(name)
+    ]
+    sampled = any(before.options.get(name) != after.options.get(name) for name in SAMPLING)
+    if sampled:
+        notes.append(
+            "recall is not compared: it is of other queries, or ranked within other bounds"
+        )
+    changes, missing = [], 0
+    for table in before.tables:
+        other = after.table(table.key)
+        rows = {row.name: row for row in other.rows} if other else {}
+        # Of the ways beside the engine, only that they are there is ours to answer for.
+        ours = table.rows[:1] if table.key == "others" else table.rows
+        for row in ours:
+            for column in table.columns:
+                was = row.cells.get(column.key)
+                if was is None or column.better is None or (sampled and column.key in JUDGED):
+                    continue
+                now = rows[row.name].cells.get(column.key) if row.name in rows else None
+                if now is None:
+                    missing += 1
+                    continue
+                changes.append(_change(table.title, row.name, column, was, now))
+    if missing:
+        notes.append(f"{missing} figures of the old report are not in the new one")
+    changes.sort(key=lambda change: change.noise - change.worse)
+    return Comparison(changes=tuple(changes), tolerance=tolerance, notes=tuple(notes))
+
+
+def _change(table: str, row: str, column: Column, was: Figure, now: Figure) -> Change:
+    worse = _ratio(now.value, was.value)
+    if column.better == "higher":
+        worse = _ratio(was.value, now.value)
+    return Change(
+        table=table,
+        row=row,
+        column=column.label,
+        old=was.value,
+        new=now.value,
+        worse=worse,
+        noise=BETWEEN_RUNS * math.hypot(was.noise, now.noise),
+    )
+
+
+def _ratio(top: float, bottom: float) -> float:
+    if top == bottom:
+        return 1.0
+    return top / bottom if bottom else math.inf

@@ -1,0 +1,1 @@
+"""Benchmarks of single pieces: pair scores, compiled graphs, a training step."""

@@ -1,0 +1,263 @@
+"""How well each loss and system learns a dataset of real pairs: the quality table.
+
+Every method is trained on the training pairs and scored on the test pairs once, as one bag, in
+both directions, by S and by S_global alone, with 95 % bootstrap intervals over queries and the
+paired difference to the plain dual encoder. `--cross-validate` instead compares options by
+folds of the training and validation pairs, which is how to choose without seeing the test pairs.
+
+With `--json FILE` the report is written after each training run, its table beside it as Markdown;
+called again, whole or `--only` in parts, runs that are in the file already are not repeated.
+
+    hficma bench quality --data recipes.jsonl --trunk mobilenet_v2_imagenet.safetensors \
+        --vectors recipes-text.jsonl.gz --json report.json
+    hficma bench quality ... --cross-validate best loss.on_global.temperature=0.05
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from hficma.artifacts.manifest import write_atomically
+from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.errors import InputError
+from hficma.metrics import DIRECTIONS, bags, figures, ranks, summary
+from hficma.model import load_model
+from hficma.progress import Progress
+from hficma.training.config.options import flatten, load_options, to_tree
+from hficma.training.config.sections import Options
+from hficma.training.evaluation import encode_positions
+from hficma.training.scoring import ScoreTables, score_tables
+from hficma.training.training import train_on
+
+from ..common.timing import environment
+from .cca import cca_scores
+from .folds import folds
+from .methods import BASELINE, METHODS, VECTORS, Method
+from .table import PARTS, Record, markdown, run_record, views, with_figures
+
+FOLDS = 5
+FOLD_BAG = 147
+"""Pairs a bag in cross-validation, so that its figures compare with a test of that size."""
+
+
+def main(
+    data: Annotated[str, typer.Option(help="Pairs with partitions.")],
+    trunk: Annotated[str, typer.Option(help="Weights of the frozen mobilenet_v2.")],
+    vectors: Annotated[str, typer.Option(help="Vectors (words 300, sentences 256), or recipes.")],
+    cache: Annotated[Path, typer.Option(help="Feature cache.")] = Path("workspace/cache"),
+    seeds: Annotated[int | None, typer.Option(min=1, help="At most so many a method.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only these, beside the baseline.")] = None,
+    cross_validate: Annotated[
+        str | None, typer.Option(help="Judge this preset by folds; name=value may follow.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the report, and go on with it.")
+    ] = None,
+) -> None:
+    """Quality of every loss and system on real pairs.
+
+    Example: hficma bench quality --data recipes.jsonl --trunk mobilenet.safetensors --vectors words
+    """
+    bench = Quality(open_dataset(data), trunk, vectors, cache)
+    if cross_validate is None:
+        bench.test(seeds, only, json_file)
+        return
+    report = bench.cross_validate(cross_validate, overrides or ())
+    if json_file is not None:
+        write_atomically(json_file, json.dumps(report, indent=1).encode() + b"\n")
+
+
+class Quality:
+    """The benchmark over one dataset.
+
+    Args:
+        dataset: pairs with the partitions train, val and test.
+        trunk: weights of the frozen trunk.
+        vectors: word vectors 300 wide with a sentence encoder 256 wide, or recipes to train
+            both on.
+        cache: where features are kept.
+    """
+
+    def __init__(self, dataset: Dataset, trunk: str, vectors: str, cache: Path) -> None:
+        self._dataset, self._cache = dataset, cache
+        self._common = (f"trunk.weights={trunk}", f"text.vectors={vectors}", *VECTORS)
+        self._sources = {"trunk": Path(trunk).name, "vectors": Path(vectors).name}
+
+    def cross_validate(self, preset: str, overrides: Sequence[str]) -> Record:
+        """Figures over folds of the training and validation pairs; the last epoch counts."""
+        # A fold stands in the place of the validation pairs: without validation it is trained on.
+        overrides = [*overrides, "trainer.keep=last", "trainer.validate_every=1000000"]
+        overrides.append(f"trainer.validation_pairs={FOLD_BAG}")
+        found: dict[str, dict[str, list[Any]]] = {
+            part: {direction: [] for direction in DIRECTIONS} for part in PARTS
+        }
+        for dataset, fold in folds(self._dataset, FOLDS):
+            tables = self._trained(dataset, preset, overrides, 1234, fold)
+            for part, direction, scores in views(tables):
+                for bag in bags(len(fold), FOLD_BAG):
+                    found[part][direction].append(figures(ranks(scores[np.ix_(bag, bag)])))
+        report = {
+            part: {direction: summary(one) for direction, one in by_direction.items()}
+            for part, by_direction in found.items()
+        }
+        for part, by_direction in report.items():
+            for direction, one in by_direction.items():
+                cells = "  ".join(f"{name} {mean:.1f}" for name, (mean, _) in one.items())
+                print(f"{part:9} {direction:16} {cells}")
+        return {"preset": preset, "overrides": list(overrides), "folds": FOLDS, "figures": report}
+
+    def test(
+        self, seeds: int | None, only: Sequence[str] | None, json_file: Path | None = None
+    ) -> Record:
+        """The table over the test pairs.
+
+        Args:
+            seeds: at most so many a method; None takes each method's own number.
+            only: names of methods beside the baseline; None takes all.
+            json_file: where the report is written after each run; what it holds is not repeated.
+
+        Raises:
+            InputError: an unknown name in `only`, or a file that holds another dataset's report.
+        """
+        names = [method.name for method in METHODS]
+        if unknown := sorted(set(only or ()) - set(names)):
+            raise InputError(f"--only {unknown[0]}: there is no such method; {', '.join(names)}")
+        rows = positions(self._dataset, ("test",), with_photo=True)
+        report: Record = {
+            "title": "Quality on real pairs",
+            "dataset": Path(self._dataset.name).name,
+            "test_pairs": len(rows),
+            "baseline": BASELINE,
+            **self._sources,
+            "environment": environment(),
+        }
+        records = self._records(_read(json_file, report))
+        for method, record in zip(METHODS, records, strict=True):
+            if only and method.name not in (*only, BASELINE):
+                continue
+            for seed in range(1, min(method.seeds, seeds or method.seeds) + 1):
+                if any(run["seed"] == seed for run in record["runs"]):
+                    continue
+                started = time.perf_counter()
+                tables = self._tables(method, seed, rows)
+                seconds = time.perf_counter() - started
+                record["runs"].append(run_record(seed, tables, seconds))
+                print(f"{method.name}, seed {seed}: {seconds:.0f} s", flush=True)
+                if json_file is not None:
+                    _write(json_file, _finished(report, records))
+        report = _finished(report, records)
+        if json_file is not None:
+            _write(json_file, report)
+        print(markdown(report))
+        return report
+
+    def _records(self, known: Sequence[Record]) -> list[Record]:
+        """One for each method, with the known runs that were made with the same options."""
+        by_name = {one["name"]: one for one in known}
+        records = []
+        for method in METHODS:
+            options = _options(method)
+            before = by_name.get(method.name, {})
+            records.append(
+                {
+                    "name": method.name,
+                    "note": method.note,
+                    "overrides": list(method.overrides),
+                    "options": options,
+                    "runs": before["runs"] if _alike(before.get("options"), options) else [],
+                }
+            )
+        return records
+
+    def _tables(self, method: Method, seed: int, rows: npt.NDArray[np.int64]) -> ScoreTables:
+        if method.preset is None:
+            scores = cca_scores(self._dataset, rows, self._common, self._cache)
+            return ScoreTables(scores, scores, None)
+        return self._trained(self._dataset, method.preset, method.overrides, seed, rows)
+
+    def _trained(
+        self,
+        dataset: Dataset,
+        preset: str,
+        overrides: Sequence[str],
+        seed: int,
+        rows: npt.NDArray[np.int64],
+    ) -> ScoreTables:
+        """Train a preset and score the pairs at the given positions."""
+        options = load_options(preset, [*self._common, *overrides, f"trainer.seed={seed}"])
+        with tempfile.TemporaryDirectory() as folder:
+            run = train_on(
+                options, dataset, Path(folder) / "run", cache=self._cache, progress=Progress()
+            )
+            model = load_model(run)
+        found = encode_positions(model, dataset, rows, Progress())
+        return score_tables(model, found.image, found.recipe)
+
+
+def _options(method: Method) -> dict[str, Any]:
+    """Every option that a method is trained with, but for the seed and where files are."""
+    if method.preset is None:
+        return {}
+    tree = to_tree(load_options(method.preset, [*VECTORS, *method.overrides]))
+    found: dict[str, Any] = json.loads(json.dumps(flatten(tree)))
+    return found
+
+
+def _alike(known: object, options: dict[str, Any]) -> bool:
+    """Whether runs made with the known options are what these give.
+
+    An option that there was not yet when they were made must have its default, which is to leave
+    everything as it was.
+    """
+    if not isinstance(known, dict) or any(options.get(name, ...) != known[name] for name in known):
+        return False
+    defaults = flatten(to_tree(Options()))
+    return all(options[name] == defaults.get(name, ...) for name in options.keys() - known.keys())
+
+
+def _finished(report: Record, records: Sequence[Record]) -> Record:
+    """The report with the figures of every method that has runs."""
+    baseline = next(one["runs"] for one in records if one["name"] == BASELINE)
+    return {**report, "methods": [with_figures(one, baseline) for one in records if one["runs"]]}
+
+
+def _read(json_file: Path | None, report: Record) -> list[Record]:
+    """Methods of an earlier report of the same dataset.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    if json_file is None or not json_file.exists():
+        return []
+    try:
+        before = json.loads(json_file.read_text(encoding="utf-8"))
+        methods = list(before["methods"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{json_file}: is no report of this benchmark; give a new name") from error
+    for name in ("dataset", "test_pairs", "trunk", "vectors"):
+        if before.get(name) != report[name]:
+            raise InputError(
+                f"{json_file}: was made with {name} {before.get(name)}, not {report[name]}; "
+                "give a new name"
+            )
+    return methods
+
+
+def _write(json_file: Path, report: Record) -> None:
+    content = json.dumps(report, indent=1) + "\n"
+    write_atomically(json_file, content.encode())
+    write_atomically(json_file.with_suffix(".md"), markdown(report).encode())
+
+
+if __name__ == "__main__":
+    typer.run(main)

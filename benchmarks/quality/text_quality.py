@@ -1,0 +1,196 @@
+"""How good the text side is: ingredients found in lines, and what sentence vectors know.
+
+Ingredients: accuracy on lines labelled by hand. Sentences, on recipes kept from training: the
+next instruction among those of 1,000 recipes, and a recipe's own title among 1,000 from the
+mean of its instructions; the trained encoder against the frequency-weighted mean of word
+vectors (Arora et al. 2017).
+
+    python -m hficma.benchmarks.quality.text_quality --data recipes.jsonl --vectors sentences
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from hficma.errors import InputError
+from hficma.metrics import figures, ranks
+from hficma.recipe import Recipe
+from hficma.text.ingredients import ingredient_name
+from hficma.text.vocabulary import Ids, TextConfig, Tokenizer, sentences
+
+from ..common.timing import environment
+
+LINES = Path(__file__).parents[2] / "tests" / "data"
+LABELLED = (
+    "ingredient_lines.tsv",
+    "ingredient_lines_unseen.tsv",
+    "ingredient_lines_drawn.tsv",
+    "ingredient_lines_drawn_unseen.tsv",
+)
+CANDIDATES = 1000
+SEED = 1234
+
+Vectors = npt.NDArray[np.float32]
+Tasks = dict[str, dict[str, Any]]
+
+
+def read_labelled(path: Path) -> list[tuple[str, list[str]]]:
+    """Lines and their right names; `#` begins a comment, `/` parts equally right names."""
+    rows = path.read_text(encoding="utf-8").splitlines()
+    split = (row.split("\t") for row in rows if not row.startswith("#"))
+    return [(line, label.split("/")) for line, label in split]
+
+
+def ingredient_accuracy(labelled: Sequence[tuple[str, list[str]]]) -> float:
+    """Percent of lines whose ingredient is named as labelled, word for word."""
+    right = [(" ".join(ingredient_name(line)) or "-") in labels for line, labels in labelled]
+    return float(100 * np.mean(right))
+
+
+def held_out_recipes(data: str, tokenizer: Tokenizer) -> list[Recipe]:
+    """The first recipes kept from training that have a title and two known sentences.
+
+    Raises:
+        InputError: fewer than two are there.
+    """
+    from hficma.data import open_dataset
+    from hficma.training.text.held_out import is_held_out
+
+    dataset = open_dataset(data)
+    found: list[Recipe] = []
+    for index in range(len(dataset)):
+        recipe = dataset.recipe(index)
+        titled = is_held_out(recipe) and len(tokenizer.sentence_ids(recipe.title))
+        if titled and len(_steps(recipe, tokenizer)) > 1:
+            found.append(recipe)
+        if len(found) == CANDIDATES:
+            break
+    if len(found) < 2:
+        raise InputError(f"{data}: too few recipes are held out to measure anything")
+    return found
+
+
+def sentence_tasks(encoder: Any, recipes: Sequence[Recipe], tokenizer: Tokenizer) -> Tasks:
+    """Next-instruction retrieval and recall of a recipe's own title.
+
+    Args:
+        encoder: a `SentenceEncoder`.
+        recipes: N recipes that it was not trained on.
+        tokenizer: over its vocabulary.
+    """
+    from hficma.training.text.sentence_training import encode_sentences
+
+    generator = np.random.default_rng(SEED)
+    steps = [_steps(recipe, tokenizer) for recipe in recipes]
+    titles = [tokenizer.sentence_ids(recipe.title) for recipe in recipes]
+    lengths = np.array([len(own) for own in steps])
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    vectors = _unit(encode_sentences(encoder, [ids for own in steps for ids in own]))
+    left = starts + generator.integers(0, lengths - 1)
+    whole = _unit(np.add.reduceat(vectors, starts))
+    title = _unit(encode_sentences(encoder, titles))
+    return {
+        "next instruction": _figures(vectors[left] @ vectors[left + 1].T),
+        "own title": _figures(whole @ title.T),
+    }
+
+
+def measure(data: str | None, vectors: Path | None) -> dict[str, Any]:
+    """All figures, as JSON values."""
+    report: dict[str, Any] = {
+        "environment": environment(),
+        "ingredients": {
+            name: {"lines": len(rows), "accuracy": ingredient_accuracy(rows)}
+            for name in LABELLED
+            for rows in [read_labelled(LINES / name)]
+        },
+    }
+    if data is not None and vectors is not None:
+        report["sentences"] = _measure_sentences(data, vectors)
+    return report
+
+
+def main(
+    data: Annotated[str | None, typer.Option(help="Recipes to measure vectors on.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="What `hficma vectors sentences` wrote.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
+) -> None:
+    """Ingredients found in labelled lines; with --data and --vectors, what sentence vectors know.
+
+    Example: python -m hficma.benchmarks.quality.text_quality
+    """
+    if (data is None) != (vectors is None):
+        raise InputError("--data and --vectors belong together")
+    report = measure(data, vectors)
+    print(_table(report))
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
+def _measure_sentences(data: str, path: Path) -> dict[str, Any]:
+    import torch
+
+    from hficma.artifacts.manifest import read_manifest
+    from hficma.model.encoders.sentence_encoder import GRUSentences, MeanSentences, word_weights
+    from hficma.text.vocabulary import FIRST_WORD_ID
+    from hficma.text.word_vectors import SENTENCES, WordVectors, read_tensors
+
+    vectors = WordVectors.load(path)
+    tokenizer = Tokenizer(vectors.vocabulary, TextConfig())
+    table = torch.from_numpy(vectors.table)
+    counts = torch.tensor([0] * FIRST_WORD_ID + list(vectors.vocabulary.counts))
+    encoders: dict[str, Any] = {"weighted mean": MeanSentences(table, word_weights(counts))}
+    if (path / SENTENCES).is_file():
+        facts = read_manifest(path, kind="vectors").facts
+        trained = GRUSentences(table, int(facts["sentence_dim"]))
+        weights = read_tensors(path / SENTENCES)
+        trained.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        encoders[f"GRU, {trained.width}-d"] = trained
+    recipes = held_out_recipes(data, tokenizer)
+    tasks = {name: sentence_tasks(e, recipes, tokenizer) for name, e in encoders.items()}
+    return {"candidates": len(recipes), "encoders": tasks}
+
+
+def _steps(recipe: Recipe, tokenizer: Tokenizer) -> list[Ids]:
+    encoded = (tokenizer.sentence_ids(text) for text in sentences(recipe.instructions))
+    return [ids for ids in encoded if len(ids)]
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = vectors / np.maximum(norms, 1e-12)
+    return unit
+
+
+def _figures(scores: Vectors) -> dict[str, Any]:
+    found = asdict(figures(ranks(scores)))
+    return {"medR": found["median_rank"], **{f"R@{k}": v for k, v in found["recall"].items()}}
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = [
+        f"{name}: {row['accuracy']:.1f} % of {row['lines']} lines"
+        for name, row in report["ingredients"].items()
+    ]
+    if "sentences" in report:
+        lines.append("\n| task | encoder | medR | R@1 | R@5 | R@10 |\n|---|---|---|---|---|---|")
+        for encoder, tasks in report["sentences"]["encoders"].items():
+            for task, row in tasks.items():
+                cells = " | ".join(f"{row[name]:.1f}" for name in ("medR", "R@1", "R@5", "R@10"))
+                lines.append(f"| {task} | {encoder} | {cells} |")
+        lines.append(f"\n{report['sentences']['candidates']} candidates")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    typer.run(main)

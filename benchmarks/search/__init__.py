@@ -1,0 +1,1 @@
+"""Benchmarks of searching: latency by stage, recall beside it, growth, contact sheets."""

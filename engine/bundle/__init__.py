@@ -1,0 +1,1 @@
+"""Opens and checks a bundle: the compiled model that `hficma export` writes."""

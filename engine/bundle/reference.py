@@ -1,0 +1,232 @@
+"""What a bundle's graphs should give: a few items with the torch model's answers in float32.
+
+Export writes them from torch; anyone can hold a runtime to them without it.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hficma.errors import ArtifactError
+
+from ..runtimes import Array, Arrays, Graph, Port, Runtime
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+
+REFERENCE = "reference.npz"
+
+TOLERANCES = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
+"""Largest difference of a score: S_local as it is, everything else relative to its spread.
+int8 has none: it is held by what it does to ranks."""
+
+REFERENCE_BYTES = 2_000_000_000
+"""Unpacked; eight items of the published model take 300 MB, most of it in tables."""
+_REFERENCE_DTYPES = ("|u1", "<i8", "<f4")
+
+BRANCH_TOLERANCE = 1e-3
+"""Of a branch's own outputs in fp32: other kernels sum a deep trunk in another order, and the
+largest of many thousand differences is ten times that of a score; a wrong graph is off by 1."""
+
+
+GIVEN = (
+    "photos",
+    "word_ids",
+    "sentence_lengths",
+    "sentence_rows",
+    "ingredients",
+    "ingredient_counts",
+    "recipe_lengths",
+    "sentence_counts",
+)
+"""Arrays of a reference that are no graph's output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far one output of a graph is from the reference."""
+
+    graph: str
+    """Of the bundle; `scores` for the whole way from photos and ids to S."""
+    output: str
+    """Its name."""
+    precision: str
+    """What the graph computed in."""
+    runtime: str
+    """What ran it."""
+    max: float
+    """Largest absolute difference."""
+    mean: float
+    """Mean absolute difference."""
+    cosine: float
+    """Of both outputs as one long vector each."""
+    spread: float
+    """Standard deviation of the reference: what `max` is relative to, except for S_local."""
+
+    @property
+    def error(self) -> float:
+        """What tolerances bound."""
+        return self.max if self.output == "local" else self.max / max(self.spread, 1e-6)
+
+    @property
+    def held(self) -> bool:
+        """Whether it is within the tolerance of its precision.
+
+        Narrow precisions are held by scores only: what a token loses is not what a user sees.
+        """
+        if not np.isfinite(self.max):
+            return False
+        if self.precision == "int8" or (self.precision != "fp32" and self.graph != "scores"):
+            return True
+        return self.error <= self.tolerance
+
+    @property
+    def tolerance(self) -> float:
+        """What `error` may be; infinite for int8."""
+        if self.precision == "fp32" and self.graph != "scores":
+            return BRANCH_TOLERANCE
+        return TOLERANCES.get(self.precision, np.inf)
+
+
+def array_name(graph: str, port: str) -> str:
+    """How the reference calls an input or output of a graph."""
+    if graph in ("image", "recipe") and port in ("global", "tokens"):
+        return f"{graph}_{port}"
+    if graph == "sentence":
+        return {"lengths": "sentence_lengths", "vectors": "sentence_vectors"}.get(port, port)
+    if graph.startswith(("project_", "tabulate_")):
+        return f"{graph.rpartition('_')[2]}_{port}"
+    return port
+
+
+def read_reference(path: Path) -> dict[str, Array]:
+    """Read the arrays of a bundle's reference file, by `array_name`.
+
+    Raises:
+        ArtifactError: no such file, or arrays that are not numbers, are larger than they may be
+            or than the file holds.
+    """
+    arrays: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # By the directory first: what unpacks to terabytes is not unpacked.
+            if sum(member.file_size for member in archive.infolist()) > REFERENCE_BYTES:
+                raise ValueError(f"it unpacks to more than {REFERENCE_BYTES:,} bytes")
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    name = member.filename.removesuffix(".npy")
+                    arrays[name] = _read_array(file, member.file_size)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+            NotImplementedError, RuntimeError) as error:  # fmt: skip
+        raise ArtifactError(f"{path}: is no reference file ({error})") from error
+    return arrays
+
+
+def _read_array(file: IO[bytes], size: int) -> Array:
+    """Read one array of a `.npy` file of `size` bytes, which must be what its header says."""
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError("an array has another format")
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
+    start = file.tell()
+    # Objects would be unpickled; a shape is allocated whether or not there are bytes to fill it.
+    if dtype.str not in _REFERENCE_DTYPES:
+        raise ValueError(f"an array of {dtype}")
+    if start + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError("an array has another size than its file")
+    order: Literal["F", "C"] = "F" if by_column else "C"
+    values = np.frombuffer(file.read(size - start), dtype=dtype).reshape(shape, order=order)
+    if dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("an array is not finite")
+    return values
+
+
+def arrays_of(graph: str, ports: Mapping[str, Port], reference: Arrays) -> dict[str, Array]:
+    """A graph's inputs or outputs out of the reference; cross graphs get one group."""
+    names = {port: array_name(graph, port) for port in ports}
+    if missing := [name for name in names.values() if name not in reference]:
+        raise ArtifactError(f"{REFERENCE}: lacks {missing[0]}; export the bundle again")
+    chosen = {port: reference[name] for port, name in names.items()}
+    if graph.startswith("cross"):
+        chosen = {port: array[None] for port, array in chosen.items()}
+    return chosen
+
+
+def graph_differences(graph: Graph, loaded: Runtime, reference: Arrays) -> Iterator[Difference]:
+    """Run one graph on the reference's own inputs and compare each output."""
+    given = loaded.run(arrays_of(graph.name, graph.inputs, reference))
+    for output, wanted in arrays_of(graph.name, graph.outputs, reference).items():
+        # The graph's precision, not the runtime's: bf16 weights stay so where sums are wider.
+        yield _difference(given[output], wanted, graph.name, output, graph.precision, loaded.name)
+
+
+def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
+    """Every graph of a bundle on the reference's inputs, and the whole way through them."""
+    found: list[Difference] = []
+    for name in bundle.facts["graphs"]:
+        found += graph_differences(bundle.graph(name), bundle.runtime(name), reference)
+    runtime = found[0].runtime
+    through = run_through(bundle, {name: reference[name] for name in GIVEN})
+    for output in ("global", "local"):
+        if output in reference:
+            found.append(
+                _difference(
+                    through[output], reference[output], "scores", output, bundle.precision, runtime
+                )
+            )
+    return found
+
+
+def run_through(bundle: Bundle, items: Arrays) -> dict[str, Array]:
+    """Run every graph of a bundle, each fed by those before it.
+
+    Args:
+        bundle: whose graphs run.
+        items: `photos`, ids and lengths by `array_name`; `sentence_rows` (M, N) says which
+            sentence stands where, -1 for padding.
+
+    Returns:
+        the items and every array made on the way; `global` and `local` (B, M) are the scores.
+    """
+    have = dict(items)
+    for name in bundle.facts["graphs"]:
+        if name == "recipe":
+            have["sentences"] = placed_sentences(have["sentence_vectors"], have["sentence_rows"])
+        given = bundle.run(name, arrays_of(name, bundle.graph(name).inputs, have))
+        for port, array in given.items():
+            have[array_name(name, port)] = array[0] if name.startswith("cross") else array
+    if not bundle.has_local:
+        have["global"] = have["image_global"] @ have["recipe_global"].T
+    return have
+
+
+def placed_sentences(vectors: Array, rows: Array) -> Array:
+    """Sentence vectors (S, D_s) at rows (M, N) -> (M, N, D_s); row -1 is padding, zero."""
+    padded = np.concatenate([vectors, np.zeros_like(vectors[:1])])
+    placed: Array = padded[rows]
+    return placed
+
+
+def _difference(
+    given: Array, wanted: Array, graph: str, output: str, precision: str, runtime: str
+) -> Difference:
+    gap = np.abs(given.astype(np.float64) - wanted)
+    norms = float(np.linalg.norm(given)) * float(np.linalg.norm(wanted))
+    return Difference(
+        graph=graph,
+        output=output,
+        precision=precision,
+        runtime=runtime,
+        max=float(gap.max()),
+        mean=float(gap.mean()),
+        cosine=float(np.vdot(given, wanted)) / max(norms, 1e-12),
+        spread=float(wanted.std()),
+    )

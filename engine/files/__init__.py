@@ -1,0 +1,1 @@
+"""Reads files of an index: bytes, checksums, ragged arrays, SQLite records."""

@@ -1,0 +1,237 @@
+"""Files of an index compared with their checksums before what is in them counts.
+
+A shard's file `blocks` holds XXH3 of every 64 KiB of every other file, so that what a search reads
+is checked as it is read: 64 KiB take 3 µs. They find bit rot, torn copies and flipped bits, not
+someone who can write the checksums too. Shards of older versions have one SHA-256 a file, and are
+compared file by file. What was compared whole is remembered on this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from hficma.artifacts.unfinished import remove_tree
+from hficma.artifacts.workspace import Workspace
+from hficma.errors import ArtifactError
+
+from .file_bytes import Content, FileBytes, Identity
+
+BLOCK = 1 << 16
+"""Bytes a checksum: about what a recipe's tokens take, so that little is hashed that is not read,
+and a 8,000th of an index is checksums. 16 KiB hash no faster, for the call costs as much then."""
+SETTLED_SECONDS = 2.0
+"""A file that changed later than this is not remembered: one tick of the file system's clock
+could hold a further change, which its times would not show."""
+
+REMEMBERED_BYTES = 1 << 20
+"""Smaller files are compared each time they are opened: that takes a millisecond at most."""
+
+Sums: TypeAlias = npt.NDArray[np.uint64]
+"""(blocks,) XXH3-64, little-endian."""
+Positions = npt.NDArray[np.int64]
+
+log = logging.getLogger("hficma")
+
+
+def block_count(size: int) -> int:
+    """Return the checksums that a file of `size` bytes has."""
+    return -(-size // BLOCK)
+
+
+class BlockSums:
+    """Checksums of bytes that come in pieces."""
+
+    def __init__(self) -> None:
+        self._sums: list[int] = []
+        self._block = xxhash.xxh3_64()
+        self._filled = 0
+
+    def update(self, content: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        start = 0
+        while start < len(content):
+            piece = content[start : start + BLOCK - self._filled]
+            self._block.update(piece)
+            self._filled += len(piece)
+            start += len(piece)
+            if self._filled == BLOCK:
+                self._sums.append(self._block.intdigest())
+                self._block = xxhash.xxh3_64()
+                self._filled = 0
+
+    def array(self) -> Sums:
+        """Return the checksums of what came so far."""
+        rest = [self._block.intdigest()] if self._filled else []
+        return np.array([*self._sums, *rest], dtype="<u8")
+
+
+class Digest(NamedTuple):
+    """What a file is compared with later."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    sums: Sums
+    """Of its blocks."""
+
+
+def digest_file(path: Path) -> Digest:
+    """Read a file and return its hashes."""
+    whole, sums, size = hashlib.sha256(), BlockSums(), 0
+    with path.open("rb") as file:
+        while piece := file.read(16 * BLOCK):
+            whole.update(piece)
+            sums.update(memoryview(piece))
+            size += len(piece)
+    return Digest(size, whole.hexdigest(), sums.array())
+
+
+class Verified:
+    """Remembers on this machine which files were found whole, under `cache/verified`.
+
+    An entry is a file whose name is made of the file's identity and its checksum, so that any
+    change of either is a file that nobody knows.
+
+    Args:
+        folder: of the entries; None takes the workspace's.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or Workspace.default().cache / "verified"
+
+    def __contains__(self, entry: tuple[Identity, str]) -> bool:
+        return self._path(entry).is_file()
+
+    def add(self, entry: tuple[Identity, str], path: Path) -> None:
+        """Remember a file; where that cannot be written it is compared again next time."""
+        identity = entry[0]
+        if time.time_ns() - max(identity.modified, identity.changed) < SETTLED_SECONDS * 1e9:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Only that it is there counts, so half a line would do as well.
+            self._path(entry).write_text(f"{path}\n", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            log.warning("%s: cannot be written (%s); files are checked again each time",
+                        self._folder, error.strerror)  # fmt: skip
+
+    def forget(self) -> None:
+        """Remember nothing: every file is compared again when it is used next."""
+        remove_tree(self._folder)
+
+    def _path(self, entry: tuple[Identity, str]) -> Path:
+        identity, checksum = entry
+        name = " ".join(map(str, (*identity, checksum)))
+        return self._folder / xxhash.xxh3_128_hexdigest(name.encode())
+
+
+class CheckedFile:
+    """A file's bytes, none of which is given out before it was compared with its checksum.
+
+    Any number of threads may ask at once: setting a block's mark twice does no harm.
+
+    Args:
+        file: as opened.
+        sums: of its blocks; None where there are none.
+        sha256: of the whole file, compared where there are no blocks; None where there is none.
+        verified: what this machine knows.
+    """
+
+    def __init__(
+        self, file: FileBytes, sums: Sums | None, sha256: str | None, verified: Verified
+    ) -> None:
+        self.path = file.path
+        self.content = file.content
+        """(bytes,) as they are: for reading through `check` and `check_all` only."""
+        self._identity = file.identity
+        self._sums = sums
+        self._sha256 = sha256
+        self._verified = verified
+        self._seen = np.zeros(block_count(len(file.content)), dtype=bool)
+        self._whole = not len(file.content)
+        self._lock = threading.Lock()
+
+    @property
+    def checkable(self) -> bool:
+        """Whether there is anything to compare the file with."""
+        return self._sums is not None or self._sha256 is not None
+
+    def check(self, starts: Positions, stops: Positions) -> None:
+        """Compare the blocks of byte ranges that were not compared before.
+
+        Args:
+            starts: (N,) first bytes.
+            stops: (N,) the bytes behind the last ones.
+
+        Raises:
+            ArtifactError: a block is not as it was written.
+        """
+        if self._whole:
+            return
+        if self._sums is None:
+            self.check_all()
+            return
+        first = starts // BLOCK
+        counts = np.where(stops > starts, (stops - 1) // BLOCK + 1 - first, 0)
+        # first[0], first[0] + 1, ... of every range, one range after the other.
+        blocks = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        self._compare(np.unique(blocks[~self._seen[blocks]]), self._sums)
+
+    def check_all(self) -> None:
+        """Compare the whole file, unless this machine did so before.
+
+        Raises:
+            ArtifactError: it is not as it was written.
+        """
+        if self._whole or not self.checkable:
+            return
+        with self._lock:
+            self._check_all_once()
+
+    def _check_all_once(self) -> None:
+        if self._whole:  # by another thread, while this one waited
+            return
+        if len(self.content) < REMEMBERED_BYTES:
+            self._compare_whole()
+        elif (entry := (self._identity, self._expected())) not in self._verified:
+            self._compare_whole()
+            self._verified.add(entry, self.path)
+        self._whole = True
+
+    def _expected(self) -> str:
+        if self._sums is None:
+            assert self._sha256 is not None
+            return self._sha256
+        return xxhash.xxh3_128_hexdigest(self._sums.tobytes())
+
+    def _compare_whole(self) -> None:
+        if self._sums is not None:
+            self._compare(np.flatnonzero(~self._seen), self._sums)
+            return
+        if len(self.content) >= REMEMBERED_BYTES:
+            log.info("%s: comparing it with its SHA-256, once on this machine", self.path)
+        if hashlib.sha256(self.content.data).hexdigest() != self._sha256:
+            raise self._damaged("SHA-256 differs")
+
+    def _compare(self, blocks: Positions, sums: Sums) -> None:
+        content: Content = self.content
+        for block in blocks.tolist():
+            piece = content[block * BLOCK : (block + 1) * BLOCK]
+            if xxhash.xxh3_64_intdigest(piece.data) != int(sums[block]):
+                raise self._damaged(f"bytes from {block * BLOCK}")
+        self._seen[blocks] = True
+
+    def _damaged(self, what: str) -> ArtifactError:
+        return ArtifactError(
+            f"{self.path}: is not as it was written ({what}); make the index again, or see with "
+            "`hficma index verify` what else is damaged"
+        )

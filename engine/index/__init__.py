@@ -1,0 +1,1 @@
+"""Reads an index: shards, item encodings, records, vector indexes, filters. Writes nothing."""

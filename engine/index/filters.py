@@ -1,0 +1,79 @@
+"""Which items may answer: applied before the search, never by throwing answers away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.errors import InputError
+from hficma.text.inflection import folded_words
+
+from .records import Records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What an item must have and must not have; empty fields ask nothing.
+
+    An ingredient is found where a line of the recipe has its words side by side, in singular or
+    plural, whatever their case and accents (`text.inflection`): `peanut` finds "2 tbsp peanut
+    butter" and "salted Peanuts", `creme fraiche` "crème fraîche". Two words may be written as one:
+    `chickpea` finds "chick peas", `corn starch` "cornstarch". Otherwise whole words are compared:
+    `nut` finds neither "nutmeg" nor "walnuts". Categories and partitions too ignore case and
+    accents.
+    """
+
+    having: tuple[str, ...] = ()
+    """Ingredients, all of which must be in the recipe."""
+    without: tuple[str, ...] = ()
+    """Ingredients, none of which may be in the recipe."""
+    categories: tuple[str, ...] = ()
+    """Classes, one of which must be the item's."""
+    without_categories: tuple[str, ...] = ()
+    """Classes, none of which may be the item's."""
+    partitions: tuple[str, ...] = ()
+    """Partitions, one of which must be the item's."""
+    without_partitions: tuple[str, ...] = ()
+    """Partitions, none of which may be the item's."""
+    ids: tuple[str, ...] = ()
+    """Ids, one of which must be the item's."""
+    without_ids: tuple[str, ...] = ()
+    """Ids, none of which may be the item's."""
+
+    def __post_init__(self) -> None:
+        for ingredient in (*self.having, *self.without):
+            if not folded_words(ingredient):
+                raise InputError(f"filter {ingredient!r}: holds no word; name an ingredient")
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked."""
+        return any(getattr(self, field.name) for field in fields(self))
+
+    def allowed(self, records: Records, count: int) -> npt.NDArray[np.bool_]:
+        """Which of a shard's `count` items pass (count,)."""
+        mask = np.ones(count, dtype=bool)
+
+        def keep(positions: npt.NDArray[np.int64]) -> None:
+            kept = np.zeros(count, dtype=bool)
+            kept[positions] = True
+            np.logical_and(mask, kept, out=mask)
+
+        for ingredient in self.having:
+            keep(records.with_ingredient(ingredient))
+        for ingredient in self.without:
+            mask[records.with_ingredient(ingredient)] = False
+        if self.categories:
+            keep(records.with_label("category", self.categories))
+        if self.without_categories:
+            mask[records.with_label("category", self.without_categories)] = False
+        if self.partitions:
+            keep(records.with_label("partition", self.partitions))
+        if self.without_partitions:
+            mask[records.with_label("partition", self.without_partitions)] = False
+        if self.ids:
+            keep(np.array(list(records.with_ids(self.ids).values()), dtype=np.int64))
+        if self.without_ids:
+            mask[list(records.with_ids(self.without_ids).values())] = False
+        return mask

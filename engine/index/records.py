@@ -1,0 +1,271 @@
+"""The records of a shard: an SQLite file, which the standard library reads.
+
+Beside the recipes it holds every word of their ingredient lines, so that "without peanut" is a
+look-up, whatever the size of the index.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from hficma.artifacts.closing import Closing
+from hficma.recipe import Recipe
+from hficma.text.inflection import RULES, folded_label, folded_words, singular
+
+from ..files.checksums import CheckedFile
+from ..files.record_file import RecordFile
+from .word_table import WordTable, clauses, contains, respelled
+
+FILE = "records.sqlite"
+_BATCH = 500  # SQLite's builds take at least 999 variables
+
+_SCHEMA = """
+CREATE TABLE items (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+                    category TEXT, partition TEXT, record TEXT NOT NULL,
+                    checksum INTEGER NOT NULL);
+"""
+_INDEXES = """
+CREATE INDEX items_category ON items (category);
+CREATE INDEX items_partition ON items (partition);
+"""
+
+Positions = npt.NDArray[np.int64]
+Label = Literal["category", "partition"]
+
+
+def row_checksum(position: int, *values: str | None) -> int:
+    """Return the checksum of an item's row: XXH3-64 as SQLite's signed integer."""
+    text = json.dumps([position, *values])  # no two rows give the same text
+    return int.from_bytes(xxhash.xxh3_64_digest(text.encode()), "little", signed=True)
+
+
+class RecordWriter:
+    """Writes the records of a shard, in the order of its items."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        # A shard is built beside its place and renamed: its own journal would be waste.
+        self._connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
+        self._connection.execute("BEGIN")
+        self._count = 0
+        self._words = WordTable()
+
+    def append(self, recipes: Sequence[Recipe]) -> None:
+        """Write the next items' records."""
+        rows = []
+        for recipe in recipes:
+            record = json.dumps(recipe.to_json(), ensure_ascii=False)
+            partition = recipe.partition or "train"  # as `hficma.data.dataset.positions` reads it
+            row = (self._count, recipe.id, recipe.category, partition, record)
+            rows.append((*row, row_checksum(*row)))
+            self._words.add(self._count, recipe.ingredients)
+            self._count += 1
+        self._connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def close(self) -> None:
+        """Write what is left; the file is whole after this."""
+        self._words.write(self._connection)
+        self._connection.execute("COMMIT")
+        self._connection.executescript(_INDEXES)
+        self._connection.close()
+
+    def abandon(self) -> None:
+        """Let go of the file; the shard is thrown away."""
+        self._connection.close()
+
+
+class Records(Closing):
+    """The records of a shard, for reading from any thread.
+
+    A recipe's row is compared with its own checksum when it is read. Everything else, which
+    filters and look-ups by id read by the thousand, is read after the whole file was compared.
+
+    Args:
+        path: of the SQLite file.
+        file: its bytes and what to compare them with; None compares nothing.
+        rows_checked: whether rows have checksums; those of older versions do not.
+    """
+
+    def __init__(
+        self, path: Path, file: CheckedFile | None = None, *, rows_checked: bool = False
+    ) -> None:
+        self._file = RecordFile(path, file)
+        self._rows_checked = rows_checked
+        self._words_lock = threading.RLock()
+        self._forms: Mapping[str, str] | None = None
+        self._own_words: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        with self._words_lock:
+            if self._own_words is not None:
+                self._own_words.close()
+
+    def recipes(self, positions: Iterable[int]) -> dict[int, Recipe]:
+        """Records by position.
+
+        Raises:
+            ArtifactError: one is missing or not as it was written.
+        """
+        wanted = list(positions)
+        columns = "position, id, category, partition, record"
+        columns += ", checksum" if self._rows_checked else ""
+        statement = f"SELECT {columns} FROM items WHERE position IN"
+        found = {}
+        for row in self._rows(statement, wanted, rows_checked=self._rows_checked):
+            if self._rows_checked and not _as_written(*row):
+                raise self._file.damaged(f"the record at {row[0]} is not as it was written")
+            found[row[0]] = self._parsed(row[4])
+        if missing := set(wanted) - found.keys():
+            raise self._file.damaged(f"the record at {min(missing)} is missing")
+        return found
+
+    def ids(self, positions: Iterable[int]) -> dict[int, str]:
+        """Recipe ids by position."""
+        return dict(self._rows("SELECT position, id FROM items WHERE position IN", positions))
+
+    def with_ids(self, ids: Iterable[str]) -> dict[str, int]:
+        """Positions of the ids that the shard holds."""
+        return dict(self._rows("SELECT id, position FROM items WHERE id IN", ids))
+
+    def with_label(self, column: Label, labels: Sequence[str]) -> Positions:
+        """Positions of items of one of the categories or partitions, whatever case and accents."""
+        names = {folded_label(label) for label in labels}
+        same = [label for label in self.labels(column) if folded_label(label) in names]
+        return self._positions(f"SELECT position FROM items WHERE {column} IN", same)
+
+    def labels(self, column: Label) -> list[str]:
+        """The categories or partitions that items have, as written."""
+        rows = self._file.query(f"SELECT DISTINCT {column} FROM items WHERE {column} IS NOT NULL")
+        return [str(label) for (label,) in rows]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether its words were written by other rules: filters then read every record."""
+        return self._file.query("PRAGMA user_version") != [(RULES,)]
+
+    def with_ingredient(self, ingredient: str) -> Positions:
+        """Positions of items of which a line has the ingredient's words side by side.
+
+        Two words may be written as one and one as two, by spaces and hyphens alone.
+        """
+        forms = self._word_forms()
+        wanted = [self._one_form(form, forms) for form in folded_words(ingredient)]
+        found = self._holding(wanted)
+        if found and len(wanted) > 1:
+            found = {
+                position
+                for position, recipe in self.recipes(found).items()
+                if any(contains(line, wanted, forms) for line in recipe.ingredients)
+            }
+        # "chickpea" is "chick peas" with others, "corn starch" "cornstarch".
+        for spelling in respelled(wanted, forms):
+            more = self._holding(spelling) - found
+            if more and len(spelling) > 1:
+                more = {
+                    position
+                    for position, recipe in self.recipes(more).items()
+                    if any(
+                        contains(clause, spelling, forms)
+                        for line in recipe.ingredients
+                        for clause in clauses(line)
+                    )
+                }
+            found |= more
+        return np.array(sorted(found), dtype=np.int64)
+
+    def _holding(self, words: Sequence[str]) -> set[int]:
+        """Positions of items that have all of the words, in any lines."""
+        found: set[int] | None = None
+        for word in words:
+            rows = self._word_rows("SELECT position FROM ingredient_words WHERE word = ?", [word])
+            positions: set[int] = {position for (position,) in rows}
+            found = positions if found is None else found & positions
+            if not found:
+                break
+        return found or set()
+
+    def word_counts(self) -> dict[str, int]:
+        """The words of the ingredient lines, and how many items have each."""
+        self._word_forms()
+        counts = "SELECT word, COUNT(*) FROM ingredient_words GROUP BY word"
+        return dict(self._word_rows(counts))
+
+    def _word_forms(self) -> Mapping[str, str]:
+        """What the words were taken for; a table of other rules is made again, in memory.
+
+        An old table knows "leaves" by another form than we ask for: looked up, it would let pass
+        what it should not. Reading the records takes longer, once for each time they are opened.
+        """
+        with self._words_lock:
+            if self._forms is None:
+                if self.outdated:
+                    self._read_words_again()
+                self._forms = dict(self._word_rows("SELECT form, word FROM word_forms"))
+            return self._forms
+
+    def _read_words_again(self) -> None:
+        table = WordTable()
+        ((items,),) = self._file.query("SELECT COUNT(*) FROM items")
+        for start in range(0, items, _BATCH):
+            for position, recipe in self.recipes(range(start, min(items, start + _BATCH))).items():
+                table.add(position, recipe.ingredients)
+        # Beside the file, whose connection comes and goes.
+        self._own_words = sqlite3.connect(":memory:", check_same_thread=False)
+        table.write(self._own_words)
+
+    def _word_rows(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        """Rows of the tables of words, the file's or our own."""
+        if self._own_words is None:
+            return self._file.query(statement, values)
+        with self._words_lock:
+            return self._own_words.execute(statement, values).fetchall()
+
+    def _one_form(self, form: str, forms: Mapping[str, str]) -> str:
+        """A folded word as the table spells it; the dictionary only where the table lacks it."""
+        if form in forms:
+            return forms[form]
+        held = self._word_rows("SELECT 1 FROM ingredient_words WHERE word = ? LIMIT 1", [form])
+        return form if held else singular(form)
+
+    def _positions(self, statement: str, values: Iterable[str]) -> Positions:
+        return np.array([row[0] for row in self._rows(statement, values)], dtype=np.int64)
+
+    def _rows(
+        self,
+        statement: str,
+        values: Iterable[str] | Iterable[int],
+        *,
+        rows_checked: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        wanted: list[Any] = list(values)
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(wanted), _BATCH):
+            part = wanted[start : start + _BATCH]
+            marks = ",".join("?" * len(part))
+            rows += self._file.query(f"{statement} ({marks})", part, rows_checked=rows_checked)
+        return rows
+
+    def _parsed(self, record: Any) -> Recipe:
+        try:
+            return Recipe.parse(json.loads(record), where=str(self._file.path))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._file.damaged(str(error)) from error
+
+
+def _as_written(position: Any, *rest: Any) -> bool:
+    """Return whether a row's checksum, its last value, is that of the values before it."""
+    try:
+        return bool(row_checksum(position, *rest[:-1]) == rest[-1])
+    except TypeError:  # a damaged header makes bytes of a text
+        return False

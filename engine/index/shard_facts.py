@@ -1,0 +1,256 @@
+"""What `shard.json` says of a shard, believed where it is what this program writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hficma.artifacts.json_fields import Fields, integer, strict_json, text
+from hficma.artifacts.manifest import inside
+from hficma.errors import ArtifactError, InputError
+from hficma.limits import MEGABYTE, read_regular_file
+
+from ..files.checksums import BLOCK, block_count
+from ..files.ragged import Layout
+from . import records
+from . import vector_index as prefilter
+from .item_encoding import (
+    LEVELS,
+    NARROW,
+    PRECISION_DTYPES,
+    SCALE,
+    Level,
+    Precision,
+    QuantisationError,
+)
+from .vector_index import PrefilterFacts
+
+FACTS = "shard.json"
+BLOCKS = "blocks"
+"""The checksums of all other files' blocks, files in the order of their names, `<u8`."""
+FACTS_BYTES = MEGABYTE
+"""What `shard.json` may have; it takes about 4 KB."""
+BASE: Mapping[str, str] = {"numbers": "<i8", "lengths": "<i8", "global": "<f4"}
+"""Arrays of every shard, and their dtypes."""
+
+_WIDE = tuple(dict.fromkeys(n for names in LEVELS.values() for n in names if n not in NARROW))
+_ARRAYS = (*BASE, *_WIDE, *NARROW, *(name + SCALE for name in _WIDE))
+_DTYPES = (*dict.fromkeys((*BASE.values(), *PRECISION_DTYPES.values())),)
+_FILES = (*_ARRAYS, records.FILE, prefilter.FILE, BLOCKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFacts:
+    """What `shard.json` says."""
+
+    count: int
+    """Items."""
+    tokens: int
+    """Tokens of all items; 0 without a local part."""
+    arrays: dict[str, Layout]
+    """Array file to its layout."""
+    errors: dict[str, QuantisationError]
+    """Array to what storing took from it."""
+    prefilter: PrefilterFacts | None
+    """None for an empty shard."""
+    files: dict[str, str]
+    """File to SHA-256, without `shard.json` itself."""
+    sizes: dict[str, int] | None = None
+    """File to bytes, of those with checksums of their blocks; None from older versions."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "count": self.count,
+            "tokens": self.tokens,
+            "arrays": {name: layout.to_json() for name, layout in self.arrays.items()},
+            "errors": {name: error._asdict() for name, error in self.errors.items()},
+            "prefilter": asdict(self.prefilter) if self.prefilter else None,
+            "files": self.files,
+            "block": BLOCK,
+            "sizes": self.sizes,
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> ShardFacts:
+        """Read the facts of a shard that no manifest names yet.
+
+        Raises:
+            ArtifactError: missing or damaged.
+        """
+        try:
+            content = read_regular_file(inside(folder, FACTS), limit=FACTS_BYTES)
+        except InputError as error:
+            raise ArtifactError(f"{folder}: is no whole shard ({error})") from error
+        return cls.parse(content, str(folder))
+
+    @classmethod
+    def parse(cls, content: bytes, name: str) -> ShardFacts:
+        """Read what `to_json` wrote.
+
+        Args:
+            content: of the file.
+            name: of the shard, for messages.
+
+        Raises:
+            ArtifactError: it is damaged, or says what no shard is.
+        """
+        try:
+            facts = _parsed(content)
+            if facts.count:
+                facts._check()
+        except ValueError as error:
+            raise ArtifactError(f"{name}: its {FACTS} is damaged ({error})") from error
+        return facts
+
+    @property
+    def level(self) -> Level | None:
+        """Of the sides; None without a local part."""
+        found = set(self.arrays) - BASE.keys()
+        for level, names in LEVELS.items():
+            if {name for name in found if not name.endswith(SCALE)} == set(names):
+                return level
+        if found:
+            raise ValueError(f"its arrays {', '.join(sorted(found))} are of no level")
+        return None
+
+    @property
+    def precision(self) -> Precision:
+        """Of the sides' wide arrays."""
+        dtypes = {layout.dtype for name, layout in self.arrays.items() if name in _WIDE}
+        for precision, dtype in PRECISION_DTYPES.items():
+            if dtypes == {dtype}:
+                return precision
+        raise ValueError("its arrays are of no one precision")
+
+    @property
+    def heads(self) -> int:
+        """H, of tables; 1 where there are none."""
+        return self.arrays["table"].shape[0] // self.tokens if "table" in self.arrays else 1
+
+    @property
+    def width(self) -> int:
+        """D, of the sides; 0 without a local part."""
+        level = self.level
+        return self.arrays[LEVELS[level][0]].shape[1] if level else 0
+
+    @property
+    def global_dim(self) -> int:
+        """D_g."""
+        return self.arrays["global"].shape[1]
+
+    def _check(self) -> None:
+        """Compare every array's layout with what the counts say; raises ValueError."""
+        if missing := BASE.keys() - self.arrays.keys():
+            raise ValueError(f"it has no {min(missing)}")
+        level = self.level
+        if (self.tokens > 0) != (level is not None) or (level and self.tokens < self.count):
+            raise ValueError(f"{self.tokens} tokens of {self.count} items")
+        wanted = {
+            "numbers": Layout("<i8", (self.count,)),
+            "lengths": Layout("<i8", (self.count,)),
+            "global": Layout("<f4", (self.count, self._last("global"))),
+        }
+        if level is not None:
+            wanted.update(self._side_layouts(level, self.precision))
+        if wanted != self.arrays:
+            wrong = next(n for n in {**wanted, **self.arrays}
+                         if wanted.get(n) != self.arrays.get(n))  # fmt: skip
+            raise ValueError(f"{wrong} is {self.arrays.get(wrong)}, not {wanted.get(wrong)}")
+        if self.prefilter is None:
+            raise ValueError("it has no prefilter")
+        expected = {*self.arrays, records.FILE}
+        if self.prefilter.factory != "Flat":
+            expected.add(prefilter.FILE)
+        if self.sizes is not None:
+            if set(self.sizes) != expected:
+                raise ValueError("its sizes are of other files than it has")
+            if any(self.sizes[n] != layout.nbytes for n, layout in self.arrays.items()):
+                raise ValueError("its sizes are not those of its arrays")
+            expected.add(BLOCKS)
+        if set(self.files) != expected:
+            raise ValueError(f"it names {sorted(self.files)}, not {sorted(expected)}")
+
+    def _side_layouts(self, level: Level, precision: Precision) -> dict[str, Layout]:
+        width = self._last(LEVELS[level][0])
+        heads = 1
+        if level == "tables":
+            heads, rest = divmod(self.arrays["table"].shape[0], self.tokens)
+            if rest or not heads:
+                raise ValueError("table has no whole number of rows a token")
+        layouts = {}
+        for name in LEVELS[level]:
+            if name == "gate_bias":
+                layouts[name] = Layout("<f4", (self.tokens,))
+            elif name == "mean":
+                layouts[name] = Layout("<f4", (self.count, width))
+            else:
+                rows = self.tokens * (heads if name == "table" else 1)
+                layouts[name] = Layout(PRECISION_DTYPES[precision], (rows, width))
+                if precision == "int8":
+                    layouts[name + SCALE] = Layout("<f4", (rows,))
+        return layouts
+
+    def _last(self, name: str) -> int:
+        shape = self.arrays[name].shape
+        if len(shape) != 2 or not shape[1]:
+            raise ValueError(f"{name} is {shape}, not a row of numbers each")
+        return shape[1]
+
+    def block_slices(self) -> dict[str, slice]:
+        """Return where each file's checksums lie in `blocks`."""
+        slices, start = {}, 0
+        for name, size in sorted((self.sizes or {}).items()):
+            slices[name] = slice(start, start := start + block_count(size))
+        return slices
+
+
+def _parsed(content: bytes) -> ShardFacts:
+    record = Fields(
+        strict_json(content), "it",
+        {"count", "tokens", "arrays", "errors", "prefilter", "files", "block", "sizes"},
+    )  # fmt: skip
+    count = record.integer("count")
+    arrays, errors = record.object("arrays", _ARRAYS), record.object("errors", _WIDE)
+    sizes = None
+    if "block" in record or "sizes" in record:
+        record.integer("block", BLOCK, BLOCK)
+        of_files = record.object("sizes", _FILES)
+        sizes = {name: of_files.integer(name) for name in of_files}
+    record.object("files", _FILES)
+    return ShardFacts(
+        count=count,
+        tokens=record.integer("tokens"),
+        arrays={name: _layout(arrays.object(name, ("dtype", "shape")), name) for name in arrays},
+        errors={name: _error(errors.object(name, QuantisationError._fields)) for name in errors},
+        prefilter=_prefilter(record) if record.value("prefilter") is not None else None,
+        files=record.hashes("files"),
+        sizes=sizes,
+    )
+
+
+def _layout(record: Fields, name: str) -> Layout:
+    dtype = record.text("dtype", _DTYPES)
+    shape = [integer(size, f"{name}.shape") for size in record.sequence("shape")]
+    if not 1 <= len(shape) <= 2:
+        raise ValueError(f"{name} has {len(shape)} axes")
+    return Layout(dtype, tuple(shape))
+
+
+def _error(record: Fields) -> QuantisationError:
+    return QuantisationError(*(record.number(name) for name in QuantisationError._fields))
+
+
+def _prefilter(record: Fields) -> PrefilterFacts:
+    facts = record.object(
+        "prefilter", ("factory", "bounded", "largest_norm", "error_norm", "error_entry")
+    )
+    return PrefilterFacts(
+        factory=text(facts.value("factory"), "factory"),
+        bounded=facts.flag("bounded"),
+        largest_norm=facts.number("largest_norm"),
+        error_norm=facts.number("error_norm"),
+        error_entry=facts.number("error_entry"),
+    )

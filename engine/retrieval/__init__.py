@@ -1,0 +1,1 @@
+"""Answers a query from an open index: candidates, exact scores, certificate."""

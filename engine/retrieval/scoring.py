@@ -1,0 +1,85 @@
+"""Who scores a batch's candidates: the processors, through the bundle's cross branch.
+
+`device.DeviceScorer` does the same on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from ..index.index import Index
+from .candidate_cache import Loads, shared_loads
+from .certificate import Positions, Scores, Visit
+from .reranking import Query, Reranker
+
+if TYPE_CHECKING:
+    from ..bundle.bundle import Bundle
+
+Score: TypeAlias = Callable[[int, Positions], tuple[Scores, float]]
+"""A query's number in its batch and items (N,) of the index to their scores, and the seconds
+spent gathering their sides, summed over threads."""
+
+
+class Weights:
+    """w_g and w_l of a bundle's model, which `Bundle.open` found finite and not negative.
+
+    w_l is 0 without a local part.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        config = bundle.model_config
+        self.global_ = float(config["global_weight"])
+        self.local = float(config["local_weight"]) if bundle.has_local else 0.0
+
+
+class Scorer(Protocol):
+    """Scores queries against the items of one index, from any thread."""
+
+    def batch(self, queries: Sequence[Query], firsts: Sequence[Visit]) -> Score:
+        """What scores the queries of one batch.
+
+        Args:
+            queries: of the batch.
+            firsts: the items that each of them visits first.
+        """
+
+    def close(self) -> None:
+        """Let go of sessions and memory; no batch may be asked for afterwards."""
+
+
+class HostScorer:
+    """Scores on the processors.
+
+    Args:
+        index: whose items are scored.
+        bundle: whose sessions use one thread each.
+        pool: where tiles run.
+    """
+
+    def __init__(self, index: Index, bundle: Bundle, pool: Executor) -> None:
+        weights = Weights(bundle)
+        self._index = index
+        self._bundle = bundle
+        self._facts = bundle.facts
+        self._reranker = Reranker(
+            bundle, index.facts.role, pool,
+            global_weight=weights.global_, local_weight=weights.local,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the bundle."""
+        self._bundle.close()
+
+    def batch(self, queries: Sequence[Query], firsts: Sequence[Visit]) -> Score:
+        """See `Scorer`; what several queries visit is brought to memory once."""
+        loads = Loads(self._index)
+        if len(firsts) > 1:
+            width, heads = self._facts["width"], self._facts["heads"]
+            loads = shared_loads(self._index, self._reranker, firsts, width=width, heads=heads)
+
+        def score(number: int, items: Positions) -> tuple[Scores, float]:
+            return self._reranker.score(queries[number], loads.parts, *loads.located(items))
+
+        return score

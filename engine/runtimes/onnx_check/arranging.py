@@ -1,0 +1,196 @@
+"""Shapes of operators that make, move, cut and join arrays.
+
+Their results may be sizes of what comes behind: where values are few and known, they are computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .onnx_file import DTYPES, Tensor, UnfitError, Values
+from .operation import Call, Result, Rule, axis_of, one_tensor, tensor_of
+
+
+def _cast(call: Call) -> Result:
+    dtype = DTYPES[call.attribute("to", 0)][0]
+    return [tensor_of(call.shape(), dtype, lambda: call[0].values)], 0.0
+
+
+def _constant(call: Call) -> Result:
+    return [call.node.attributes["value"]], 0.0
+
+
+def _constant_of_shape(call: Call) -> Result:
+    shape = call.integers(0)
+    value = call.attribute("value", Tensor((1,), "float32", np.zeros(1, np.float32)))
+    if math.prod(value.shape) != 1:
+        raise ValueError("value")
+    fill = value.values
+
+    def compute() -> Values | None:
+        return None if fill is None else np.full(shape, fill.reshape(-1)[0])
+
+    return [tensor_of(shape, value.dtype, compute)], 0.0
+
+
+def _range(call: Call) -> Result:
+    start, limit, step = (call[i].values for i in range(3))
+    if start is None or limit is None or step is None:
+        raise UnfitError("has a Range whose length depends on what it reads")
+    first, last, by = (one.reshape(-1)[0].item() for one in (start, limit, step))
+    count = max(0, math.ceil((last - first) / by))
+    return [tensor_of((count,), call[0].dtype, lambda: np.arange(count) * by + first)], 0.0
+
+
+def _expand(call: Call) -> Result:
+    target = tuple(call.integers(1))
+    if any(size < 0 for size in target):
+        raise ValueError("negative size")
+    shape = np.broadcast_shapes(call.shape(), target)
+
+    def compute() -> Values | None:
+        values = call[0].values
+        return None if values is None else np.broadcast_to(values, shape)
+
+    return [tensor_of(shape, call[0].dtype, compute)], 0.0
+
+
+def _shape(call: Call) -> Result:
+    shape = call.shape()[call.attribute("start", 0) : call.attribute("end", None)]
+    return [tensor_of((len(shape),), "int64", lambda: np.array(shape, np.int64))], 0.0
+
+
+def _gather(call: Call) -> Result:
+    axis = axis_of(call.attribute("axis", 0), len(call.shape()))
+    shape = call.shape()[:axis] + call.shape(1) + call.shape()[axis + 1 :]
+
+    def compute() -> Values | None:
+        values = call.values()
+        return None if values is None else np.take(values[0], values[1].astype(np.int64), axis)
+
+    return [tensor_of(shape, call[0].dtype, compute)], 0.0
+
+
+def _gather_elements(call: Call) -> Result:
+    return one_tensor(call.shape(1), call[0].dtype)
+
+
+def _concat(call: Call) -> Result:
+    shapes = [tensor.shape for tensor in call.inputs if tensor]
+    axis = axis_of(call.attribute("axis", 0), len(shapes[0]))
+    for shape in shapes:
+        if shape[:axis] + shape[axis + 1 :] != shapes[0][:axis] + shapes[0][axis + 1 :]:
+            raise ValueError("shapes")
+    size = sum(shape[axis] for shape in shapes)
+
+    def compute() -> Values | None:
+        values = call.values()
+        return None if values is None else np.concatenate(values, axis)
+
+    joined = (*shapes[0][:axis], size, *shapes[0][axis + 1 :])
+    return [tensor_of(joined, call[0].dtype, compute)], 0.0
+
+
+def _reshape(call: Call) -> Result:
+    target, given = call.integers(1), call.shape()
+    if not call.attribute("allowzero", 0):
+        target = [given[i] if size == 0 else size for i, size in enumerate(target)]
+    if target.count(-1) == 1:
+        rest = math.prod(size for size in target if size != -1)
+        target[target.index(-1)] = math.prod(given) // rest if rest else 0
+    if math.prod(target) != math.prod(given):
+        raise ValueError("sizes")
+    return [tensor_of(target, call[0].dtype, lambda: _reshaped(call[0].values, target))], 0.0
+
+
+def _squeeze(call: Call) -> Result:
+    rank = len(call.shape())
+    if call.has(1):
+        axes = {axis_of(axis, rank) for axis in call.integers(1)}
+    else:
+        axes = {axis for axis, size in enumerate(call.shape()) if size == 1}
+    if any(call.shape()[axis] != 1 for axis in axes):
+        raise ValueError("axes")
+    shape = [size for axis, size in enumerate(call.shape()) if axis not in axes]
+    return [tensor_of(shape, call[0].dtype, lambda: _reshaped(call[0].values, shape))], 0.0
+
+
+def _unsqueeze(call: Call) -> Result:
+    added = call.integers(1)
+    rank = len(call.shape()) + len(added)
+    axes = {axis_of(axis, rank) for axis in added}
+    if len(axes) != len(added):
+        raise ValueError("axes")
+    sizes = iter(call.shape())
+    shape = [1 if axis in axes else next(sizes) for axis in range(rank)]
+    return [tensor_of(shape, call[0].dtype, lambda: _reshaped(call[0].values, shape))], 0.0
+
+
+def _transpose(call: Call) -> Result:
+    rank = len(call.shape())
+    order = call.attribute("perm", tuple(reversed(range(rank))))
+    if sorted(order) != list(range(rank)):
+        raise ValueError("perm")
+    return one_tensor([call.shape()[axis] for axis in order], call[0].dtype)
+
+
+def _slice(call: Call) -> Result:
+    shape = list(call.shape())
+    starts, ends = call.integers(1), call.integers(2)
+    axes = call.integers(3) if call.has(3) else list(range(len(starts)))
+    steps = call.integers(4) if call.has(4) else [1] * len(starts)
+    cut = [slice(None)] * len(shape)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        place = axis_of(axis, len(shape))
+        # ONNX writes "to the end" of a step backwards as a number below every position.
+        stop = None if step < 0 and end < -shape[place] else end
+        cut[place] = slice(start, stop, step)
+        shape[place] = len(range(*cut[place].indices(shape[place])))
+
+    def compute() -> Values | None:
+        values = call[0].values
+        return None if values is None else values[tuple(cut)]
+
+    return [tensor_of(shape, call[0].dtype, compute)], 0.0
+
+
+def _split(call: Call) -> Result:
+    shape = list(call.shape())
+    axis = axis_of(call.attribute("axis", 0), len(shape))
+    if call.has(1):
+        sizes = call.integers(1)
+    else:
+        count = call.attribute("num_outputs", len(call.node.outputs))
+        step = -(-shape[axis] // count)
+        sizes = [min(step, shape[axis] - i * step) for i in range(count)]
+    if sum(sizes) != shape[axis] or len(sizes) != len(call.node.outputs):
+        raise ValueError("sizes")
+    parts = [one_tensor([*shape[:axis], size, *shape[axis + 1 :]], call[0].dtype) for size in sizes]
+    return [tensor for tensors, _ in parts for tensor in tensors], 0.0
+
+
+def _reshaped(values: Values | None, shape: Sequence[int]) -> Values | None:
+    return None if values is None else values.reshape(tuple(shape))
+
+
+ARRANGING: dict[str, Rule] = {
+    "Cast": _cast,
+    "Concat": _concat,
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "Range": _range,
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}
+"""Rules by operator."""

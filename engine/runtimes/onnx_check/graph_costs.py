@@ -1,0 +1,142 @@
+"""Works out what a graph asks for in memory and work, before a runtime computes any of it.
+
+A file of a kilobyte can ask for terabytes: a tensor filled or repeated to a shape of 10¹², a
+product of two such. So shapes are followed through the graph for one set of sizes of its inputs,
+and with them the few integers that shapes are made of. A shape must follow from the inputs'
+shapes and from constants: where it depends on what is in an array, the graph is refused, since
+nothing here could bound it. Exports never do that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from hficma.errors import ArtifactError
+
+from ..base import Graph, Port
+from .arranging import ARRANGING
+from .computing import COMPUTING
+from .onnx_file import MOST_RANK, Node, OnnxGraph, OnnxPort, Tensor, UnfitError, read_onnx
+from .operation import Call, Shape
+
+MOST_ELEMENTS = 1 << 26
+"""Of one array, at the sizes that are looked at; the largest of the published model, for one
+photo and a tile of recipes, has 2 million."""
+MOST_WORK = 3e11
+"""Multiply-adds of a graph at those sizes; the largest of torchvision's trunks takes 1.3e11."""
+SIZES = (
+    {"G": 1, "B": 1, "M": 16, "T": 10, "S": 16, "W": 12, "N": 8},
+    {"G": 2, "B": 3, "M": 5, "T": 7, "S": 9, "W": 4, "N": 6},
+)
+"""Sizes that are looked at: one photo with a tile of candidates, and no size like another."""
+
+RULES = ARRANGING | COMPUTING
+"""How each operator of `onnx_file.OPERATORS` turns what is known of its inputs into its outputs."""
+
+
+def check_graph(graph: Graph) -> None:
+    """Hold a graph's ONNX file to its ports, and bound what it takes.
+
+    Args:
+        graph: its file verified; nothing of it has been loaded.
+
+    Raises:
+        ArtifactError: no ONNX file, operators or tensors that exports do not have, other inputs
+            or outputs than the graph's, or more memory or work than any export takes.
+    """
+    found = read_onnx(graph.file)
+    try:
+        _check_ports(found.inputs, graph.inputs, "input")
+        _check_ports(found.outputs, graph.outputs, "output")
+        for sizes in SIZES:
+            shapes = {name: _sized(port.shape, sizes) for name, port in graph.inputs.items()}
+            made = check_sizes(found, shapes)
+            for name, port in graph.outputs.items():
+                if made.get(name) != _sized(port.shape, sizes):
+                    raise UnfitError(f"gives {name} in another shape than the manifest says")
+    except UnfitError as error:
+        raise ArtifactError(f"{graph.file}: {error}; refused") from error
+
+
+def _check_ports(declared: Mapping[str, OnnxPort], ports: Mapping[str, Port], kind: str) -> None:
+    if declared.keys() != ports.keys():
+        raise UnfitError(f"has other {kind}s than the manifest says")
+    for name, port in ports.items():
+        given = declared[name]
+        sizes = zip(given.shape, port.shape, strict=False)
+        if (
+            given.dtype != port.dtype
+            or len(given.shape) != len(port.shape)
+            or any(isinstance(size, int) and size != wanted for size, wanted in sizes)
+        ):
+            raise UnfitError(f"has the {kind} {name[:80]!r} in another form than the manifest says")
+
+
+def _sized(shape: Sequence[int | str], sizes: Mapping[str, int]) -> Shape:
+    return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+
+
+def check_sizes(graph: OnnxGraph, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Follow the shapes of a graph's arrays, and bound them.
+
+    Args:
+        graph: to follow.
+        shapes: of its inputs.
+
+    Returns:
+        shapes of its outputs.
+
+    Raises:
+        UnfitError: an array or the work is too large, a shape depends on an array's content,
+            or an operator does not fit its inputs.
+    """
+    known: dict[str, Tensor] = dict(graph.constants)
+    for name, port in graph.inputs.items():
+        known[name] = Tensor(shapes[name], port.dtype, None)
+    work = 0.0
+    for node in _in_order(graph.nodes, known):
+        try:
+            inputs = [known[name] if name else None for name in node.inputs]
+            outputs, cost = RULES[node.operator](Call(node, inputs))
+        except (KeyError, IndexError, ValueError, TypeError, ZeroDivisionError) as error:
+            if isinstance(error, UnfitError):
+                raise
+            raise UnfitError(f"has a {node.operator} that does not fit its inputs") from error
+        for name, tensor in zip(node.outputs, outputs, strict=False):
+            if len(tensor.shape) > MOST_RANK or math.prod(tensor.shape) > MOST_ELEMENTS:
+                raise UnfitError(f"makes an array of shape {tensor.shape} by {node.operator}")
+            if name in known:
+                raise UnfitError(f"makes {name[:80]!r} twice")
+            if name:
+                known[name] = tensor
+        work += cost + sum(math.prod(tensor.shape) for tensor in outputs)
+        if work > MOST_WORK:
+            raise UnfitError(f"takes over {MOST_WORK:.0e} multiply-adds")
+    return {name: known[name].shape for name in graph.outputs if name in known}
+
+
+def _in_order(nodes: Sequence[Node], known: Iterable[str]) -> list[Node]:
+    """Put nodes behind those that they read: quantisers write theirs at the end of a file."""
+    ready = set(known)
+    waiting: dict[str, list[int]] = {}
+    missing = []
+    for number, node in enumerate(nodes):
+        lacking = {name for name in node.inputs if name and name not in ready}
+        missing.append(len(lacking))
+        for name in lacking:
+            waiting.setdefault(name, []).append(number)
+    queue = deque(number for number, count in enumerate(missing) if count == 0)
+    order: list[Node] = []
+    while queue:
+        node = nodes[queue.popleft()]
+        order.append(node)
+        for name in set(node.outputs):
+            for number in waiting.pop(name, ()):
+                missing[number] -= 1
+                if missing[number] == 0:
+                    queue.append(number)
+    if len(order) < len(nodes):
+        raise UnfitError("has nodes that read each other, or what is nowhere")
+    return order

@@ -1,0 +1,116 @@
+"""TensorRT plans built by `hficma export --trt`; search loads them and never builds."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from hficma.artifacts.manifest import read_manifest
+from hficma.errors import ArtifactError, InputError, MissingDependencyError
+
+from .base import Array, Arrays, Execution, Graph, Runtime, example, prepared
+from .tensorrt_plans import library, plan_file, plan_key, why_stale
+from .tensorrt_profiles import Range, profiles_of, run_in_profiles
+
+
+class TensorRTRuntime(Runtime):
+    """A plan with an execution context for each of its profiles.
+
+    Args:
+        engine: a deserialised `ICudaEngine`.
+        graph: what it runs.
+        device: `cuda:N`.
+        profiles: sizes the plan takes.
+    """
+
+    name: ClassVar[str] = "tensorrt"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "bf16")
+
+    def __init__(
+        self, engine: Any, graph: Graph, device: str, profiles: list[dict[str, Range]]
+    ) -> None:
+        import torch
+
+        self._engine = engine
+        self._graph = graph
+        self._device = device
+        self._profiles = profiles
+        self._lock = threading.Lock()
+        self._stream = torch.cuda.Stream(device)
+        self._contexts = []
+        for number in range(len(profiles)):
+            context = engine.create_execution_context()
+            context.set_optimization_profile_async(number, self._stream.cuda_stream)
+            self._contexts.append(context)
+
+    @classmethod
+    def load(cls, graph: Graph, *, device: str = "cuda", threads: int | None = None) -> Self:
+        """See the base."""
+        trt = library()
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingDependencyError("torch", "gpu", "the runtime tensorrt") from error
+        if not device.startswith("cuda") or not torch.cuda.is_available():
+            raise InputError(f"device {device}: the runtime tensorrt needs a CUDA device")
+        options = read_manifest(graph.bundle, kind="bundle").facts["model"]
+        profiles = profiles_of(graph.name, options["text"])
+        file = plan_file(graph)
+        reason = why_stale(file, plan_key(graph, profiles))
+        if reason is not None:
+            raise ArtifactError(
+                f"{file}: no plan to load ({reason}); run hficma export --trt on this machine"
+            )
+        torch.cuda.set_device(device)
+        logger = trt.Logger(trt.Logger.ERROR)
+        engine = trt.Runtime(logger).deserialize_cuda_engine(file.read_bytes())
+        if engine is None:
+            raise ArtifactError(f"{file}: TensorRT cannot load it; run hficma export --trt again")
+        runtime = cls(engine, graph, device, profiles)
+        for profile in profiles:
+            runtime.run(
+                example(graph, {letter: usual for letter, (_, usual, _) in profile.items()})
+            )
+        return runtime
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """See the base."""
+        ready = prepared(self._graph, inputs)
+        with self._lock:
+            return run_in_profiles(
+                self._execute, ready, self._graph.inputs, self._graph.outputs, self._profiles
+            )
+
+    def describe(self) -> Execution:
+        """See the base."""
+        trt = library()
+        return Execution(
+            runtime=self.name,
+            version=str(trt.__version__),
+            provider=trt.__name__,
+            device=self._device,
+            precision=self._graph.precision,
+        )
+
+    def _execute(self, number: int, inputs: dict[str, Array]) -> dict[str, Array]:
+        import torch
+
+        context = self._contexts[number]
+        with torch.cuda.stream(self._stream):
+            held = {
+                name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()
+            }
+            for name, tensor in held.items():
+                context.set_input_shape(name, tuple(tensor.shape))
+                context.set_tensor_address(name, tensor.data_ptr())
+            results = {}
+            for name in self._graph.outputs:
+                shape = tuple(context.get_tensor_shape(name))
+                results[name] = torch.empty(shape, dtype=torch.float32, device=self._device)
+                context.set_tensor_address(name, results[name].data_ptr())
+            if not context.execute_async_v3(self._stream.cuda_stream):
+                raise RuntimeError(f"TensorRT could not run graph {self._graph.name}")
+            given = {name: tensor.cpu().numpy() for name, tensor in results.items()}
+        return {name: np.ascontiguousarray(array) for name, array in given.items()}

@@ -1,0 +1,1 @@
+"""Changes an index: build, add, remove, compact, verify."""

@@ -1,0 +1,47 @@
+"""What an index keeps of each item where the user does not say: as much as pays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ..index.item_encoding import LEVELS, Level, Precision, bytes_a_token
+
+TABLES_SHARE = 1 / 8
+"""Tables are kept while they fit into this share of memory: the page cache then holds them."""
+PROJECTIONS_SHARE = 1 / 4
+"""Likewise projections; past it, tokens are read and the rest computed."""
+ASSUMED_MEMORY = 8 * 2**30
+"""Where the system does not say how much it has, as Windows does not by the standard library."""
+DISK_SHARE = 1 / 4
+"""No level takes more than this share of the free disk, unless asked for."""
+
+
+def default_level(
+    tokens: float, precision: Precision, *, width: int, heads: int, folder: Path
+) -> Level:
+    """The highest level that fits memory and the free disk.
+
+    Args:
+        tokens: of all items.
+        precision: they are kept in.
+        width: D.
+        heads: H.
+        folder: an existing one on the disk that will hold the index.
+    """
+    memory = _memory()
+    disk = shutil.disk_usage(folder).free * DISK_SHARE
+    shares: dict[Level, float] = {"tables": TABLES_SHARE, "projections": PROJECTIONS_SHARE}
+    for level in reversed(LEVELS):
+        size = tokens * bytes_a_token(level, precision, width, heads)
+        if level == "tokens" or size <= min(disk, memory * shares[level]):
+            return level
+    raise AssertionError("tokens fit always")
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return ASSUMED_MEMORY
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

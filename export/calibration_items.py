@@ -1,0 +1,113 @@
+"""Photos and recipes that a bundle is calibrated on and held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.data.dataset import Dataset, positions
+from hficma.data.photos import readable_photos
+from hficma.images import CROP, Pixels, preprocess
+from hficma.model.base import pad_ids
+from hficma.text.vocabulary import FIRST_WORD_ID, RecipeIds, Tokenizer
+
+
+@dataclass(frozen=True)
+class Items:
+    """Photos and recipes; pairs where they come from a dataset."""
+
+    photos: Pixels
+    """(P, 224, 224, 3)."""
+    recipes: list[RecipeIds]
+    """As the tokenizer reads them."""
+    test: npt.NDArray[np.bool_] | None = None
+    """Which of a dataset's pairs are its test pairs; None where they are of no dataset."""
+
+
+def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
+    """The edges: black, white and noise; one ingredient, the most there can be, odd lengths."""
+    generator = np.random.default_rng(seed)
+    rows = tokenizer.vocabulary.table_rows
+    config = tokenizer.config
+
+    def recipe(ingredients: int, sentences: int, words: int) -> RecipeIds:
+        ids = generator.integers(FIRST_WORD_ID, rows, ingredients)
+        texts = (generator.integers(FIRST_WORD_ID, rows, words) for _ in range(sentences))
+        return RecipeIds(ids, tuple(texts))
+
+    black = np.zeros((CROP, CROP, 3), dtype=np.uint8)
+    noise = generator.integers(0, 256, black.shape, dtype=np.uint8)
+    most = (config.max_ingredients, config.max_sentences, config.max_words)
+    recipes = [recipe(1, 1, 1), recipe(*most), recipe(2, 5, 3), recipe(9, 8, 12)]
+    return Items(np.stack([black, 255 - black, noise]), recipes)
+
+
+def smooth_items(tokenizer: Tokenizer, count: int, seed: int = 1) -> Items:
+    """Random smooth photos and recipes, where there is no dataset to take real ones from."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (count, 8, 8, 3)).astype(np.float32)
+    fine = coarse.repeat(CROP // 8, axis=1).repeat(CROP // 8, axis=2)
+    fine += generator.normal(scale=12, size=fine.shape)
+    rows = tokenizer.vocabulary.table_rows
+    recipes = [
+        RecipeIds(
+            generator.integers(FIRST_WORD_ID, rows, int(generator.integers(3, 12))),
+            tuple(
+                generator.integers(FIRST_WORD_ID, rows, int(generator.integers(3, 15)))
+                for _ in range(int(generator.integers(2, 8)))
+            ),
+        )
+        for _ in range(count)
+    ]
+    return Items(fine.clip(0, 255).astype(np.uint8), recipes)
+
+
+def real_items(
+    dataset: Dataset, tokenizer: Tokenizer, partitions: Sequence[str], limit: int
+) -> Items:
+    """Up to `limit` pairs of a dataset, spread evenly over the given partitions."""
+    found = positions(dataset, partitions, with_photo=True)
+    if not len(found):
+        found = positions(dataset, None, with_photo=True)
+    chosen = found[np.linspace(0, len(found) - 1, min(limit, len(found))).astype(int)]
+    rows, photos = [], []
+    for index, photo in readable_photos(dataset, chosen):
+        rows.append(index)
+        photos.append(preprocess(photo))
+    recipes = [dataset.recipe(index) for index in rows]
+    test = np.array([recipe.partition == "test" for recipe in recipes], dtype=np.bool_)
+    return Items(np.stack(photos), [tokenizer(recipe) for recipe in recipes], test)
+
+
+def joined(*parts: Items) -> Items:
+    """All photos and all recipes of several."""
+    return Items(
+        np.concatenate([part.photos for part in parts]),
+        [recipe for part in parts for recipe in part.recipes],
+    )
+
+
+def arrays(items: Items) -> dict[str, npt.NDArray[np.generic]]:
+    """The inputs of the `image`, `sentence` and `recipe` graphs, as a reference names them."""
+    texts = [sentence for recipe in items.recipes for sentence in recipe.sentences]
+    word_ids, sentence_lengths = pad_ids(texts)
+    ingredients, ingredient_counts = pad_ids([recipe.ingredients for recipe in items.recipes])
+    counts = np.array([len(recipe.sentences) for recipe in items.recipes], dtype=np.int64)
+    rows = np.full((len(items.recipes), int(counts.max())), -1, dtype=np.int64)
+    first = 0
+    for row, count in zip(rows, counts, strict=True):
+        row[:count] = np.arange(first, first + count)
+        first += count
+    return {
+        "photos": items.photos,
+        "word_ids": word_ids.numpy(),
+        "sentence_lengths": sentence_lengths.numpy(),
+        "sentence_rows": rows,
+        "ingredients": ingredients.numpy(),
+        "ingredient_counts": ingredient_counts.numpy(),
+        "recipe_lengths": ingredient_counts.numpy(),
+        "sentence_counts": counts,
+    }

@@ -1,0 +1,237 @@
+"""Makes a bundle: every graph in every precision, proved equal, in one directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hficma.artifacts.manifest import (
+    MANIFEST,
+    Manifest,
+    new_directory,
+    read_manifest,
+    sha256,
+    write_manifest,
+)
+from hficma.data.dataset import Dataset, open_dataset
+from hficma.data.partitions import open_runs_dataset
+from hficma.engine.bundle.bundle import VOCABULARY, Bundle
+from hficma.engine.bundle.reference import REFERENCE, Difference, run_through
+from hficma.engine.runtimes.selection import installed
+from hficma.errors import InputError
+from hficma.model import Model, load_model
+from hficma.model.graphs import REGIONS, Branch, branches, global_width
+
+from . import half_precision as narrow
+from . import parity
+from .calibration_items import Items, adversarial_items, arrays, joined, real_items, smooth_items
+from .card import write_card
+from .quantize import quantize_image
+from .trace import OPSET, trace
+
+WEIGHTS = "model.safetensors"
+PARITY = "parity.json"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+REFERENCE_PAIRS = 4
+"""Items from the dataset in the reference, beside the adversarial ones."""
+CALIBRATION_PHOTOS = 32
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def export_run(
+    run: Path,
+    out: Path,
+    *,
+    precisions: Sequence[str] = ("fp32",),
+    data: str | None = None,
+    runtimes: Sequence[str] | None = None,
+    queries: int = parity.LEAST_QUERIES,
+) -> Path:
+    """Compile the best weights of a run.
+
+    Args:
+        run: the run's directory.
+        out: the bundle's directory; must not exist.
+        precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
+        data: dataset for calibration and parity; None takes the run's own.
+        runtimes: to hold to the torch model; None takes those installed.
+        queries: test pairs whose ranks are compared; 0 compares none.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ArtifactError: no run there, or `out` exists.
+        ParityError: a graph is not what the model is; nothing is left at `out`.
+    """
+    model = load_model(run)
+    dataset = open_runs_dataset(run, data)
+    own = read_manifest(run, kind="run").facts.get("dataset")
+    return export_model(
+        model,
+        out,
+        precisions=precisions,
+        data=dataset,
+        trained_on=own,
+        run=run.name,
+        runtimes=runtimes,
+        queries=queries,
+    )
+
+
+def export_model(
+    model: Model,
+    out: Path,
+    *,
+    precisions: Sequence[str] = ("fp32",),
+    data: str | Dataset | None = None,
+    trained_on: str | None = None,
+    run: str | None = None,
+    runtimes: Sequence[str] | None = None,
+    queries: int = 0,
+) -> Path:
+    """Compile a model that is already in memory; see `export_run`.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        out: the bundle's directory; must not exist.
+        precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
+        data: dataset for calibration and parity; None takes random items.
+        trained_on: name of the dataset that the model was trained on, where it is known: its test
+            pairs are new to the model.
+        run: name of the run that trained it, or None for weights that nothing trained.
+        runtimes: to hold to the torch model; None takes those installed.
+        queries: test pairs whose ranks are compared; random weights need none.
+    """
+    wanted = [name for name in PRECISIONS if name == "fp32" or name in precisions]
+    unknown = set(precisions) - set(PRECISIONS)
+    if unknown:
+        raise InputError(f"precision {min(unknown)}: there is none; take {', '.join(PRECISIONS)}")
+    began = time.perf_counter()
+    data = open_dataset(data) if isinstance(data, str) else data
+    with new_directory(out, kind="bundle", made_by="hficma export") as (building, facts):
+        facts.update(_facts(model, None if data is None else data.name, run))
+        facts["trained_on"] = trained_on
+        _write_model(model, building)
+        for precision in wanted:
+            if precision == "int8":
+                photos = _items(model, data, ("train",), CALIBRATION_PHOTOS).photos
+                image = facts["graphs"]["image"]
+                facts |= quantize_image(building, image, photos, widen=data is not None)
+            else:
+                trunk = None
+                if precision == "fp16":
+                    items = _items(model, data, ("train",), narrow.PHOTOS + narrow.JUDGES)
+                    trunk = narrow.narrow_trunk(model, items, _DTYPES[precision])
+                _write_graphs(model, building, facts["graphs"], precision, trunk)
+        proved = installed("cpu") if runtimes is None else runtimes
+        found, changes = _prove(model, building, facts, data, proved, queries)
+        (building / PARITY).write_text(json.dumps(parity.report(found, changes), indent=1))
+        facts["export_seconds"] = round(time.perf_counter() - began, 1)
+        write_card(building, facts, found, changes)
+    return out
+
+
+def _facts(model: Model, data: str | None, run: str | None) -> dict[str, Any]:
+    config = model.config
+    return {
+        "model": config.to_json(),
+        "model_id": model.model_id,
+        "dataset": data,
+        "run": run,
+        "has_local": model.has_local,
+        "global_dim": global_width(model),
+        "width": config.width,
+        "heads": config.heads,
+        "regions": REGIONS,
+        "sentence_dim": model.sentence_encoder.width,
+        "opset": OPSET,
+        "graphs": {},
+    }
+
+
+def _write_model(model: Model, building: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, building / WEIGHTS)
+    (building / WEIGHTS).chmod(0o644)  # safetensors makes it private
+    model.tokenizer.vocabulary.save(building / VOCABULARY)
+    (building / "onnx").mkdir()
+
+
+def _write_graphs(
+    model: Model,
+    building: Path,
+    graphs: dict[str, Any],
+    precision: str,
+    trunk: torch.nn.Module | None,
+) -> None:
+    for name, branch in branches(model, _DTYPES[precision], trunk=trunk):
+        if precision == "bf16" and not name.startswith(parity.AFTER_ENCODING):
+            continue  # S_global keeps its digits; encoding is not what bf16 is wanted for
+        file = f"onnx/{name}.{precision}.onnx"
+        trace(branch, building / file)
+        record = graphs.setdefault(name, _ports(branch) | {"precisions": {}})
+        record["precisions"][precision] = file
+
+
+def _ports(branch: Branch) -> dict[str, Any]:
+    return {
+        "inputs": {name: dataclasses.asdict(port) for name, port in branch.inputs.items()},
+        "outputs": {name: dataclasses.asdict(port) for name, port in branch.outputs.items()},
+    }
+
+
+def _items(model: Model, data: Dataset | None, partitions: Sequence[str], limit: int) -> Items:
+    if data is None:
+        return smooth_items(model.tokenizer, limit)
+    return real_items(data, model.tokenizer, partitions, limit)
+
+
+def _prove(
+    model: Model,
+    building: Path,
+    facts: dict[str, Any],
+    data: Dataset | None,
+    runtimes: Sequence[str],
+    queries: int,
+) -> tuple[list[Difference], list[parity.RankChange]]:
+    """Write the reference and hold every graph in every precision and runtime to it."""
+    # Opened like any bundle; the files' own hashes come when all are written.
+    files = {
+        str(file.relative_to(building)): sha256(file)
+        for file in building.rglob("*")
+        if file.is_file()
+    }
+    write_manifest(
+        building, Manifest(kind="bundle", made_by="hficma export", files=files, facts=facts)
+    )
+    try:
+        torch_bundle = Bundle.open(building, runtime="torch")
+        pairs = _items(model, data, ("test", "val"), REFERENCE_PAIRS)
+        items = arrays(joined(adversarial_items(model.tokenizer), pairs))
+        reference = run_through(torch_bundle, items)
+        with (building / REFERENCE).open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **reference)
+        found = parity.differences(building, reference, runtimes=runtimes)
+        parity.require(found, ())
+        changes = []
+        if queries and data is not None:
+            asked = _items(model, data, ("test", "val"), queries)
+            for name in runtimes:
+                for precision in parity.bundle_precisions(building, name):
+                    bundle = Bundle.open(building, runtime=name, precision=precision)
+                    changes.append(parity.rank_change(bundle, torch_bundle, asked))
+        parity.require(found, changes)
+        return found, changes
+    finally:
+        (building / MANIFEST).unlink()

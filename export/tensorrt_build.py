@@ -1,0 +1,129 @@
+"""Builds TensorRT plans of a bundle's graphs into this machine's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hficma.artifacts.workspace import Workspace
+from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.runtimes import Graph
+from hficma.engine.runtimes.tensorrt_backend import TensorRTRuntime
+from hficma.engine.runtimes.tensorrt_plans import (
+    library,
+    plan_file,
+    plan_key,
+    why_stale,
+    write_plan,
+)
+from hficma.engine.runtimes.tensorrt_profiles import Range, profiles_of
+from hficma.errors import ArtifactError, InputError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan in the cache."""
+
+    graph: str
+    """Its name."""
+    file: Path
+    """Where it lies."""
+    built: str | None
+    """Why it was built now, or None where the one in the cache served."""
+
+
+def build_plans(
+    bundle_path: Path,
+    *,
+    precision: str = "fp32",
+    cache: Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Plan]:
+    """Build a plan for each graph that has none for this machine.
+
+    `tensorrt` builds for the GPU that is there; `tensorrt_rtx` without one builds ahead of time.
+
+    Args:
+        bundle_path: the bundle.
+        precision: wanted; graphs without it are built in `fp32`.
+        cache: folder of plans; None takes the workspace's.
+        tell: told of each plan, in one line.
+
+    Raises:
+        MissingDependencyError: TensorRT is not installed.
+        InputError: it needs a GPU and there is none, or the precision is not one it reads.
+        ArtifactError: a graph does not parse or build.
+    """
+    trt = library()
+    if precision not in TensorRTRuntime.precisions:
+        raise InputError(
+            f"--trt: TensorRT does not read the {precision} graphs (their activations are "
+            "unsigned); take --precision fp16"
+        )
+    bundle = Bundle.open(bundle_path, precision=precision)
+    timing = (Workspace.default().cache if cache is None else cache) / "tensorrt" / "timing.cache"
+    plans = []
+    for name in bundle.facts["graphs"]:
+        graph = bundle.graph(name)
+        profiles = profiles_of(name, bundle.model_config["text"])
+        key = plan_key(graph, profiles)
+        if key.gpu == "none" and trt.__name__ == "tensorrt":
+            raise InputError(
+                "--trt: TensorRT builds for the GPU of the machine, and there is none here; "
+                "build on the machine that will search, or install 'hficma[trt-rtx]'"
+            )
+        file = plan_file(graph, cache)
+        reason = why_stale(file, key)
+        if reason is not None:
+            tell(f"{name} {graph.precision}: building a plan ({reason})")
+            write_plan(file, build_plan(graph, profiles, timing), key)
+        plans.append(Plan(name, file, reason))
+    return plans
+
+
+def build_plan(graph: Graph, profiles: list[dict[str, Range]], timing: Path | None = None) -> bytes:
+    """Compile one graph, strongly typed: precision is what the ONNX says.
+
+    Args:
+        graph: to compile.
+        profiles: sizes to compile for.
+        timing: timing cache, read and extended; None uses none.
+    """
+    trt = library()
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    # TensorRT 11 knows only strongly typed networks and may drop the flag.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(graph.file)):
+        reason = parser.get_error(0).desc().splitlines()[0]
+        raise ArtifactError(f"{graph.file}: TensorRT cannot read it ({reason})")
+    config = builder.create_builder_config()
+    for profile in profiles:
+        config.add_optimization_profile(_optimization_profile(builder, graph, profile))
+    if trt.__name__ == "tensorrt_rtx":
+        timing = None  # it measures nothing while building
+    if timing is not None:
+        content = timing.read_bytes() if timing.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(content), False)
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise ArtifactError(f"{graph.file}: TensorRT cannot build it")
+    if timing is not None:
+        timing.parent.mkdir(parents=True, exist_ok=True)
+        timing.write_bytes(bytes(config.get_timing_cache().serialize()))
+    return bytes(serialized)
+
+
+def _optimization_profile(builder: Any, graph: Graph, profile: dict[str, Range]) -> Any:
+    made = builder.create_optimization_profile()
+    for name, port in graph.inputs.items():
+        shapes = [
+            tuple(profile[size][which] if isinstance(size, str) else size for size in port.shape)
+            for which in range(3)
+        ]
+        made.set_shape(name, *shapes)
+    return made

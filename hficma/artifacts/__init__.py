@@ -1,0 +1,1 @@
+"""Directories that the program writes: manifests, atomic writes, locks, the workspace."""

@@ -1,0 +1,143 @@
+"""Where directories live when the user names none: `./workspace`, `HFICMA_HOME` or `--home`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import ArtifactError
+from .manifest import MANIFEST, read_manifest
+
+_MAKERS = {
+    "run": "hficma train",
+    "bundle": "hficma export",
+    "index": "hficma index",
+    "report": "hficma bench",
+}
+_FOLDERS = {"run": "runs", "bundle": "bundles", "index": "indexes", "report": "reports"}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One folder of runs, bundles, indexes, reports and caches."""
+
+    home: Path
+    """Its path; need not exist yet."""
+
+    @classmethod
+    def default(cls) -> Workspace:
+        """`$HFICMA_HOME`, else `./workspace`."""
+        return cls(Path(os.environ.get("HFICMA_HOME", "workspace")))
+
+    @classmethod
+    def containing(cls, path: Path) -> list[Workspace]:
+        """The workspaces that a directory lies in: by the way it is named, and where it really is.
+
+        These differ where an index is a link to another disk.
+        """
+        folders = dict.fromkeys((*path.absolute().parents, *path.resolve().parents))
+        return [cls(folder.parent) for folder in folders if folder.name in _FOLDERS.values()]
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again at any time: features, plans, measurements."""
+        return self.home / "cache"
+
+    def all(self, kind: str) -> list[Path]:
+        """Directories of one kind, newest first."""
+        return _newest_first(self.home / _FOLDERS[kind])
+
+    def newest(self, kind: str) -> Path:
+        """The newest directory of one kind.
+
+        Raises:
+            ArtifactError: there is none; the message names the command that makes one.
+        """
+        found = self.all(kind)
+        if not found:
+            raise ArtifactError(
+                f"{self.home / _FOLDERS[kind]}: no {kind} here yet; make one with `{_MAKERS[kind]}`"
+            )
+        return found[0]
+
+    def new(self, kind: str, name: str) -> Path:
+        """A free path for a new directory, `NAME-DATE-TIME`."""
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        path = self.home / _FOLDERS[kind] / f"{name}-{stamp}"
+        number = 2
+        while path.exists():
+            path = path.with_name(f"{name}-{stamp}-{number}")
+            number += 1
+        return path
+
+
+def recorded_path(target: Path, directory: Path) -> str:
+    """The path of an artifact as another one's manifest records it: relative to that one.
+
+    So both may be moved together. Windows has no such path from one drive to another.
+    """
+    try:
+        return Path(os.path.relpath(target.resolve(), directory.resolve())).as_posix()
+    except ValueError:
+        return str(target.resolve())
+
+
+def find_bundle(index: Path, *, recorded: str, model_id: str) -> Path:
+    """The bundle of an index that may have been moved, copied or renamed.
+
+    It is looked for where the index says, which is relative to the index, or absolute in those of
+    older versions; then among the bundles of the workspace that the index lies in; then beside the
+    index; then in the default workspace. Where several are of its model, the newest is taken.
+
+    Args:
+        index: its directory.
+        recorded: the path in its manifest.
+        model_id: of its manifest.
+
+    Raises:
+        ArtifactError: there is no bundle of this model; the message says where it was looked for.
+    """
+    first = (index / recorded).resolve()
+    if _is_of_model(first, model_id):
+        return first
+    places = [workspace.home / _FOLDERS["bundle"] for workspace in Workspace.containing(index)]
+    places += [index.absolute().parent, Workspace.default().home / _FOLDERS["bundle"]]
+    places = list(dict.fromkeys(place.absolute() for place in places))
+    for place in places:
+        for bundle in _newest_first(place):
+            if _is_of_model(bundle, model_id):
+                return bundle
+    raise ArtifactError(
+        f"{index}: its bundle (model {model_id[:12]}) is neither at {first} nor in "
+        f"{', '.join(map(str, places))}; give it with --bundle"
+    )
+
+
+def _is_of_model(bundle: Path, model_id: str) -> bool:
+    """Whether a directory is a bundle of a model; a damaged one is none."""
+    try:
+        return read_manifest(bundle, kind="bundle").facts.get("model_id") == model_id
+    except (ArtifactError, OSError, ValueError):
+        return False
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """The artifacts in a folder."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if (path / MANIFEST).is_file()]
+    return sorted(found, key=_written, reverse=True)
+
+
+def _written(directory: Path) -> datetime:
+    """When a directory's manifest was written: by its own word, which survives copying."""
+    manifest = directory / MANIFEST
+    try:
+        written = datetime.fromisoformat(json.loads(manifest.read_bytes())["created"])
+        return written if written.tzinfo else written.replace(tzinfo=UTC)
+    except (OSError, ValueError, KeyError, TypeError):
+        # An older version's, or a damaged one, which is told where it is opened.
+        return datetime.fromtimestamp(manifest.stat().st_mtime, UTC)

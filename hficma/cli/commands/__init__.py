@@ -1,0 +1,1 @@
+"""The commands, related ones in one file. Each parses, calls and prints."""

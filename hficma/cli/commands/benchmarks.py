@@ -1,0 +1,106 @@
+"""`hficma bench`: the page of figures, or one benchmark by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import typer
+
+from ...artifacts.workspace import Workspace
+from ...errors import InputError
+from ..console import Bars, stdout
+from ..lazy_group import LazyGroup
+from ..process_settings import quiet_exporter
+
+
+class _Benchmarks(LazyGroup):
+    homes: ClassVar[Mapping[str, tuple[str, str]]] = {
+        module.rpartition(".")[2]: (f"hficma.benchmarks.{module.replace('-', '_')}", "main")
+        for module in (
+            "kernels.pair_scores",
+            "kernels.training_step",
+            "kernels.branches",
+            "search.engine",
+            "quality.sample_hardness",
+            "quality.text_quality",
+            "quality.quality",
+            "search.contact-sheet",
+            "search.cold-search",
+            "quality.page-accuracy",
+            "common.readme",
+        )
+    }
+
+
+app = typer.Typer(
+    cls=_Benchmarks,
+    help="Latency and recall of every stage; or one benchmark by its name.\n\n"
+    "Example: hficma bench --setup 1k",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def bench(
+    ctx: typer.Context,
+    setup: Annotated[str, typer.Option(help="Items a bag: 1k, 10k or a number.")] = "1k",
+    bundle: Annotated[Path | None, typer.Option(help="A bundle.", show_default="newest")] = None,
+    index: Annotated[Path | None, typer.Option(help="Measure this index.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Pairs.", show_default="like the training data, unseen")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the branches: fp32,int8.")] = "fp32",
+    kinds: Annotated[
+        str, typer.Option(help="Prefilters and precisions of the sides.")
+    ] = "Flat/fp32,SQ8/int8,HNSW/fp16",
+    candidates: Annotated[str, typer.Option(help="Items re-ranked.")] = "10,50,100,200,500",
+    concurrency: Annotated[str, typer.Option(help="Clients at once.")] = "1,4,16",
+    device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, show_default="all")] = None,
+    exhaustive: Annotated[bool, typer.Option(help="Score every pair for the ranks.")] = False,
+    adamine_bundle: Annotated[Path | None, typer.Option(help="Compare with it.")] = None,
+    compare: Annotated[tuple[Path, Path] | None, typer.Option(help="Two reports: OLD NEW.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Allowed with --compare.")] = 0.1,
+    out: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
+) -> None:
+    ctx.with_resource(quiet_exporter())
+    if ctx.invoked_subcommand is not None:
+        return
+    from hficma.benchmarks.search.bench import BenchOptions, Report, compare_reports, run_bench
+
+    if compare is not None:
+        found = compare_reports(*compare, tolerance)
+        print(found.markdown(), end="")
+        raise typer.Exit(found.exit_code)
+    options = BenchOptions(
+        setup=setup,
+        bundle=bundle,
+        index=index,
+        data=data,
+        runtime=runtime,
+        precisions=tuple(precision.split(",")),
+        kinds=tuple(kinds.split(",")),
+        candidates=_numbers("--candidates", candidates),
+        concurrency=_numbers("--concurrency", concurrency),
+        device=device,
+        threads=threads,
+        exhaustive=exhaustive,
+        adamine_bundle=adamine_bundle,
+    )
+    with Bars() as bars:
+        path = run_bench(options, Workspace.default(), bars, out=out)
+    print(Report.read(path).markdown(), end="")
+    stdout.print_line(f"report: {path / 'report.html'}")
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: takes numbers such as 10,50,100") from error

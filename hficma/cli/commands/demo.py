@@ -1,0 +1,61 @@
+"""`hficma demo`: train, export, index and search on the synthetic sample, in a few minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...artifacts.workspace import Workspace
+from ..console import Bars, note, print_answer, stdout
+from ..process_settings import quiet_exporter
+
+PRESET = "demo"
+TRAINING = "sample:3000"
+SHELF = "sample:1000:1"
+"""What is searched: another seed, so no recipe of it was seen in training."""
+PHOTO = 7
+"""Position in `SHELF` of the dish that is asked for."""
+
+
+def demo(
+    workspace: Annotated[
+        Path | None, typer.Option(help="Where the demo's directories go.", show_default="workspace")
+    ] = None,
+) -> None:
+    """From nothing to an answer, on synthetic dishes: train, export, index, search.
+
+    Example: hficma demo
+    """
+    from hficma.engine import Engine, build_index
+    from hficma.export import export_run
+    from hficma.training import train
+
+    from ...data.dataset import open_dataset
+
+    space = Workspace(workspace) if workspace is not None else Workspace.default()
+    note("The demo's photos and recipes are synthetic: drawn by a program, to learn from quickly.")
+    with Bars() as bars, quiet_exporter():
+        run = train(PRESET, data=TRAINING, run=space.new("run", PRESET), workspace=space,
+                    progress=bars)  # fmt: skip
+        bars.stage("compiling the branches and proving them equal")
+        bundle = export_run(run, space.new("bundle", PRESET), runtimes=("onnxruntime",), queries=0)
+        shelf = open_dataset(SHELF)
+        index = build_index(
+            bundle, shelf, space.new("index", PRESET), progress=bars.counting("indexing recipes")
+        )
+    photo = space.home / "demo-photo.png"
+    shelf.photo(PHOTO).save(photo)
+    asked = shelf.recipe(PHOTO)
+    with Engine.open(index) as engine:
+        answer = engine.search(image=photo, k=10)
+    print_answer(answer, asked=f"{photo} among {len(shelf)} recipes it never saw in training")
+    place = next((hit.rank for hit in answer.hits if hit.id == asked.id), None)
+    own = f"rank {place}" if place is not None else "not among the first 10"
+    stdout.print_line(f'the dish in the photo is "{asked.title}": {own}')
+    stdout.print_line(f"again:    hficma search --image {photo}")
+    stdout.print_line("figures:  hficma eval")
+    stdout.print_line(
+        "your own: hficma train --data recipes.jsonl model.backbone=mobilenet_v2 trunk.weights=FILE"
+    )

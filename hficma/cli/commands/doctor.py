@@ -1,0 +1,97 @@
+"""`hficma doctor`: what is installed, what works, and what each step still lacks."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from ..console import print_json, stdout, table
+
+STEPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "search, index": {"cpu": ("onnxruntime", "faiss")},
+    "train, eval, export": {
+        "train": ("torch", "torchvision", "onnx", "onnxscript", "gensim", "safetensors"),
+        "cpu": ("onnxruntime",),
+    },
+    "data import": {
+        "data": ("pyarrow", "lmdb", "recipe-scrapers", "extruct", "lxml", "w3lib"),
+    },
+    "bench reports": {"report": ("matplotlib",)},
+    "export --trt": {"trt-rtx": ("tensorrt_rtx",)},
+    "runtime openvino": {"openvino": ("openvino",)},
+}
+_DISTRIBUTIONS = {
+    "faiss": ("faiss-cpu", "faiss-gpu"),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "tensorrt_rtx": ("tensorrt-rtx",),
+}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """What is installed, which runtimes and devices work, and what each step lacks.
+
+    Example: hficma doctor
+    """
+    steps = {}
+    for step, extras in STEPS.items():
+        missing = {
+            extra: [package for package in packages if _version(package) is None]
+            for extra, packages in extras.items()
+        }
+        lacking = [extra for extra, packages in missing.items() if packages]
+        steps[step] = f"needs pip install 'hficma[{','.join(lacking)}]'" if lacking else "ready"
+    packages = sorted({p for extras in STEPS.values() for group in extras.values() for p in group})
+    versions = {package: _version(package) or "not installed" for package in packages}
+    runtimes = _runtimes()
+    if as_json:
+        print_json({"steps": steps, "packages": versions, "runtimes": runtimes})
+        return
+    stdout.print(table("steps", ("step", "state"), [[k, v] for k, v in steps.items()]))
+    stdout.print(table("packages", ("package", "version"), [[k, v] for k, v in versions.items()]))
+    stdout.print(table("runtimes", ("runtime", "state"), [[k, v] for k, v in runtimes.items()]))
+    both = [names for names in _DISTRIBUTIONS.values() if len(names) > 1 and _all_installed(names)]
+    for names in both:
+        stdout.print_line(
+            f"{' and '.join(names)} are both installed and own the same files: remove one"
+        )
+
+
+def _runtimes() -> dict[str, str]:
+    """What really runs, by asking a session rather than a list of what might."""
+    found = {"python": f"{platform.python_version()} on {platform.system()}"}
+    if _version("onnxruntime"):
+        ort = importlib.import_module("onnxruntime")
+        found["onnxruntime"] = (
+            f"CPU; {'GPU build' if 'gpu' in ort.get_device().lower() else 'CPU build'}"
+        )
+    if _version("torch"):
+        torch = importlib.import_module("torch")
+        cuda = torch.cuda.is_available()
+        found["torch"] = f"{torch.cuda.get_device_name()}" if cuda else "CPU; no CUDA device"
+    if _version("faiss"):
+        faiss = importlib.import_module("faiss")
+        count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+        found["faiss"] = f"{count} GPUs" if count else "CPU"
+    return found
+
+
+def _all_installed(names: tuple[str, ...]) -> bool:
+    return all(_distribution(name) is not None for name in names)
+
+
+def _version(package: str) -> str | None:
+    names = _DISTRIBUTIONS.get(package, (package,))
+    return next((version for name in names if (version := _distribution(name))), None)
+
+
+def _distribution(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,216 @@
+"""`hficma index`: make an index, change it, look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ...artifacts.workspace import Workspace
+from ...errors import ArtifactError, InputError
+from ..console import Bars, print_json, stdout, table
+
+if TYPE_CHECKING:
+    from hficma.engine.writing.chunks import Indexed
+
+app = typer.Typer(
+    help="Make an index of recipes or photos; `add`, `remove`, `compact`, `info`, `verify` one.\n\n"
+    "Example: hficma index --data recipes.jsonl",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Index = Annotated[Path | None, typer.Option(help="An index.", show_default="the newest")]
+Data = Annotated[
+    str | None, typer.Option(help="A JSONL file (- reads stdin), a dataset, sample:N.")
+]
+Bundle = Annotated[Path | None, typer.Option(help="A bundle.", show_default="the newest")]
+Own = Annotated[
+    Path | None, typer.Option("--bundle", help="A bundle.", show_default="the index's own")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="A bad record is an error.")]
+
+
+@app.callback()
+def make(
+    ctx: typer.Context,
+    bundle: Bundle = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="The index to write.")] = None,
+    of: Annotated[
+        Literal["recipes", "images"],
+        typer.Option(help="recipes answers photos, images answers recipes."),
+    ] = "recipes",
+    keep: Annotated[
+        Literal["tokens", "projections", "tables"] | None,
+        typer.Option(help="What is stored of each item: memory against time."),
+    ] = None,
+    side_precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Of what is stored.")
+    ] = "fp32",
+    prefilter: Annotated[
+        str | None, typer.Option(help="A FAISS factory string.", show_default="by size")
+    ] = None,
+    partition: Annotated[
+        list[str] | None, typer.Option(help="Index only these: train, val, test.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of the branches.")] = "fp32",
+    runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw an unfinished index of other inputs away.")
+    ] = False,
+    strict: Strict = False,
+) -> None:
+    if ctx.invoked_subcommand is not None:
+        return
+    from hficma.engine import build_index
+    from hficma.engine.writing.build import unfinished_index
+
+    from ...artifacts.manifest import read_manifest
+
+    workspace = Workspace.default()
+    bundle = bundle or workspace.newest("bundle")
+    if data is None:
+        data = read_manifest(bundle, kind="bundle").facts.get("dataset")
+        if data is None:
+            raise InputError(f"{bundle}: names no dataset; give --data")
+    with Bars() as bars:
+        dataset = _opened(data, partition, strict=strict, on_bad=bars.bad)
+        new = workspace.new("index", of)
+        path = build_index(
+            bundle, dataset, out or unfinished_index(new.parent, of) or new, of=of, keep=keep,
+            side_precision=side_precision, prefilter=prefilter, restart=restart, strict=strict,
+            on_bad=bars.bad, progress=bars.counting(f"indexing {of}"), runtime=runtime,
+            precision=precision, device=device,
+        )  # fmt: skip
+    count = _info(path)["items"]
+    left_out = f", {bars.left_out} left out" if bars.left_out else ""
+    stdout.print_line(f"index: {path} ({count} {of}{left_out})")
+    query = "--image photo.jpg" if of == "recipes" else '--ingredients "tomato, basil"'
+    stdout.print_line(f"next: hficma search {query}")
+
+
+@app.command("add")
+def add(
+    data: Annotated[str, typer.Option(help="What to add.")],
+    index: Index = None,
+    bundle: Own = None,
+    strict: Strict = False,
+) -> None:
+    """Add a dataset's items. Example: hficma index add --data more.jsonl."""
+    from hficma.engine import IndexWriter
+
+    path = _path(index)
+    with Bars() as bars, IndexWriter(path) as writer:
+        dataset = _opened(data, None, strict=strict, on_bad=bars.bad)
+        progress = bars.counting("adding")
+        added = writer.add(
+            dataset, bundle=bundle, strict=strict, on_bad=bars.bad, progress=progress
+        )
+    stdout.print_line(f"index: {path} ({added} added)")
+
+
+@app.command("remove")
+def remove(
+    ids: Annotated[list[str], typer.Argument(help="Ids to take out.")], index: Index = None
+) -> None:
+    """Take items out by id. Example: hficma index remove 00017 00023."""
+    from hficma.engine import IndexWriter
+
+    path = _path(index)
+    with IndexWriter(path) as writer:
+        removed = writer.remove(ids)
+    stdout.print_line(f"index: {path} ({removed} removed)")
+
+
+@app.command("compact")
+def compact(index: Index = None) -> None:
+    """Merge shards and free the space of removed items. Example: hficma index compact."""
+    from hficma.engine import IndexWriter
+
+    path = _path(index)
+    with Bars() as bars, IndexWriter(path) as writer:
+        writer.compact(progress=bars.counting("compacting"))
+    stdout.print_line(f"index: {path} ({len(_info(path)['shards'])} shards)")
+
+
+@app.command("info")
+def info(
+    index: Index = None,
+    bundle: Own = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What an index holds. Example: hficma index info."""
+    path = _path(index)
+    facts = {**_info(path), "bundle": _bundle(path, bundle)}
+    if as_json:
+        print_json(facts)
+        return
+    rows = [[key, str(value)] for key, value in facts.items() if key != "shards"]
+    rows.append(["shards", str(len(facts["shards"]))])
+    stdout.print(table(str(path), ("", ""), rows))
+
+
+@app.command("verify")
+def verify(index: Index = None, bundle: Own = None, data: Data = None) -> None:
+    """Check hashes and counts, and encode some items again. Example: hficma index verify."""
+    from hficma.engine import verify_index
+
+    from ...data.dataset import open_dataset
+
+    path = _path(index)
+    with Bars() as bars:
+        dataset = open_dataset(data) if data else None
+        found = verify_index(
+            path, bundle=bundle, dataset=dataset, progress=bars.counting("verifying")
+        )
+    stdout.print_line(
+        f"{path}: {found.files} files, {found.items} items, {found.encoded_again} encoded again "
+        f"(largest difference {found.largest_difference:.1e})"
+    )
+    if found.problems:
+        raise ArtifactError("; ".join(found.problems))
+
+
+def _opened(
+    data: str, partitions: list[str] | None, *, strict: bool, on_bad: Callable[[str], None]
+) -> Indexed:
+    """What `--data` names; standard input is read as it is indexed."""
+    from ...data.dataset import open_dataset
+    from ...data.stream import STDIN, RecipeStream
+    from ...data.subset import Subset
+
+    if data == STDIN:
+        return RecipeStream.from_stdin(partitions, strict=strict, on_bad=on_bad)
+    dataset = open_dataset(data, strict=strict, on_bad=on_bad)
+    return Subset(dataset, partitions) if partitions else dataset
+
+
+def _path(index: Path | None) -> Path:
+    return index or Workspace.default().newest("index")
+
+
+def _info(path: Path) -> dict[str, Any]:
+    from hficma.engine import index_info
+
+    return index_info(path)
+
+
+def _bundle(path: Path, given: Path | None) -> str:
+    """Where an index's bundle is now, or that it was not found."""
+    from hficma.engine import Bundle
+    from hficma.engine.index.index import IndexFacts, other_model
+
+    facts = IndexFacts.read(path)
+    if given is None:
+        try:
+            return str(facts.find_bundle(path))
+        except ArtifactError:
+            return f"{(path / facts.bundle).resolve()} (not there; give --bundle)"
+    if (opened := Bundle.open(given)).model_id != facts.model_id:
+        raise other_model(path, facts, opened)
+    return str(given)

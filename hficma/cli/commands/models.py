@@ -1,0 +1,229 @@
+"""Commands that make runs and bundles: train, eval, compare, extract, convert, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ...artifacts.workspace import Workspace
+from ..console import Bars, note, print_json, stdout, table
+from ..process_settings import quiet_exporter
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Run = Annotated[Path | None, typer.Option(help="A run directory.", show_default="the newest")]
+Data = Annotated[str | None, typer.Option(help="A JSONL file, a dataset directory, or sample:N.")]
+
+
+def train(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the preset.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="A preset's name or a YAML file.")] = "hf-icma-small",
+    data: Data = None,
+    run: Annotated[Path | None, typer.Option(help="Where the run goes.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a run.")] = False,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(help="Pairs to keep out as test pairs: 10% or a number.", show_default="none"),
+    ] = None,
+) -> None:
+    """Train a model; with no argument, a small one on the synthetic sample.
+
+    Example: hficma train --data recipes.jsonl model.backbone=mobilenet_v2
+    trunk.weights=mobilenet_v2.safetensors
+    """
+    from hficma.training import train as start
+    from hficma.training.runs.run import RunDirectory
+
+    with Bars() as bars:
+        path = start(
+            preset, overrides or (), data=data, run=run, resume=resume, hold_out=hold_out,
+            workspace=Workspace.default(), progress=bars,
+        )  # fmt: skip
+    stdout.print_line(f"run: {path}")
+    stdout.print_line(RunDirectory.open(path).outcome)
+    stdout.print_line("next: hficma export")
+
+
+def evaluate(
+    run: Run = None,
+    data: Data = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    setup: Annotated[
+        Literal["1k", "10k", "all"], typer.Option(help="Bags of 1,000 or 10,000, or one of all.")
+    ] = "1k",
+    prefilter: Annotated[
+        int | None, typer.Option(min=1, help="Also score only the top K by S_global.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures; - prints them.")
+    ] = None,
+) -> None:
+    """Recall of a run in both directions: medR, R@1, R@5, R@10 over bags.
+
+    Example: hficma eval --setup 1k
+    """
+    from hficma.training import evaluate as measure
+
+    with Bars() as bars:
+        found = measure(
+            run or Workspace.default().newest("run"), data, split, setup,
+            prefilter=prefilter, progress=bars,
+        )  # fmt: skip
+    if json_file is not None and str(json_file) == "-":
+        print_json(found.to_json())
+        return
+    if json_file is not None:
+        json_file.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+    title = f"{found.dataset} {found.split}: {found.bag_count} x {found.bag_size} of {found.items}"
+    columns = ("direction", "scored by", "medR", "R@1", "R@5", "R@10")
+    stdout.print(table(title, columns, [line for row in found.rows() for line in _lines(row)]))
+    for line in found.notes:
+        note(line)
+
+
+def _lines(row: list[str]) -> list[list[str]]:
+    """A row of figures, and below it their intervals: beside them, 80 characters break a line."""
+    parts = [cell.partition(" [") for cell in row]
+    figures, ends = [part[0] for part in parts], [part[2].rstrip("]") for part in parts]
+    below = ["", "95 % from, to", *ends[2:]]
+    return [figures, below] if any(ends) else [figures]
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    metric: Annotated[str, typer.Option(help="A figure of the log.")] = "recall_sum",
+    page: Annotated[Path | None, typer.Option(help="Write overlaid curves here.")] = None,
+) -> None:
+    """Rank runs by a validation figure, with what differs in their options.
+
+    Example: hficma compare workspace/runs/* --metric R@1
+    """
+    from hficma.training import compare as rank
+
+    from ...metrics import figure_text
+
+    found = rank(runs, metric, page=page)
+    rows = [
+        [
+            str(r.place), r.run,
+            f"{r.score:.4g}" if r.interval is None else figure_text(r.score, r.interval),
+            "" if r.queries is None else str(r.queries), f"{r.epoch}, best of {r.validations}",
+        ]
+        for r in found.rows
+    ]  # fmt: skip
+    columns = ("place", "run", "score [95 %]", "n", "epoch")
+    stdout.print(table(metric, columns, rows))
+    note(
+        "each the best of its validated epochs, so on the high side; n: validation pairs; runs "
+        "within each other's intervals are not told apart; `hficma eval` measures on test pairs"
+    )
+    names = [row.run for row in found.rows]
+    differing = [
+        [option, *(str(values.get(name, "")) for name in names)]
+        for option, values in found.differences.items()
+    ]
+    if differing:
+        stdout.print(table("options that differ", ("option", *names), differing))
+    if found.curves:
+        stdout.print_line(f"curves: {found.curves}")
+
+
+def extract(
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    run: Run = None,
+    data: Data = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of photos instead.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test; all without.")] = None,
+) -> None:
+    """Write a dataset's embeddings and tokens as safetensors.
+
+    Example: hficma extract --images photos/ --out photos.safetensors
+    """
+    from hficma.training import extract as write
+
+    with Bars() as bars:
+        path = write(
+            run or Workspace.default().newest("run"), out, data=data, images=images, split=split,
+            progress=bars,
+        )  # fmt: skip
+    stdout.print_line(f"features: {path}")
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="model_e*.pth.tar or ckpt_*_model.pth.tar.")],
+    out: Annotated[Path, typer.Option(help="The run to write.")],
+    vocabulary: Annotated[Path, typer.Option(help="vocab.txt, vocab.bin or vocab.pkl.")],
+    keep_off_by_two: Annotated[
+        bool, typer.Option(help="Leave the table's rows where training used them.")
+    ] = True,
+    sentences: Annotated[Path | None, typer.Option(help="Vectors with a sentence encoder.")] = None,
+    backbone: Annotated[str, typer.Option(help="The checkpoint's trunk.")] = "resnet50",
+) -> None:
+    """Make a run of a published checkpoint, read without running any code in it.
+
+    Example: hficma convert model_e060_v-1.000.pth.tar --vocabulary vocab.txt --out runs/published
+    """
+    from hficma.training.convert import convert as read
+
+    made = read(
+        checkpoint, out, vocabulary=vocabulary, keep_off_by_two=keep_off_by_two,
+        sentences=sentences, backbone=backbone,
+    )  # fmt: skip
+    stdout.print_line(
+        f"run: {out} ({made.kind}, {made.words} words, sentence encoder {made.sentence_encoder})"
+    )
+
+
+def export(
+    run: Run = None,
+    out: Annotated[Path | None, typer.Option(help="The bundle to write.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16, bf16 or int8; may be repeated.")
+    ] = None,
+    trt: Annotated[bool, typer.Option("--trt", help="Build TensorRT engines too.")] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Calibrate and prove on these pairs; the run's own.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Verify this bundle here instead of making one.")
+    ] = None,
+) -> None:
+    """Compile a run's branches into a bundle, and prove them equal to the model.
+
+    Example: hficma export --precision fp16 --precision int8
+    """
+    from hficma.export import export_run
+
+    workspace = Workspace.default()
+    if check is not None:
+        from hficma.export import check_bundle
+
+        found = check_bundle(check)
+        rows = [
+            [f"{d.graph} {d.output}", d.runtime, d.precision, f"{d.max:.1e}", f"{d.mean:.1e}"]
+            for d in found
+        ]
+        columns = ("output", "runtime", "precision", "largest difference", "mean")
+        stdout.print(table(f"{check}: every file and graph is as it was made", columns, rows))
+        return
+    run = run or workspace.newest("run")
+    name = run.name.rsplit("-", 2)[0]
+    with Bars() as bars, quiet_exporter():
+        bars.stage("compiling the branches and proving them equal")
+        path = export_run(
+            run,
+            out or workspace.new("bundle", name),
+            precisions=precision or ("fp32",),
+            data=data,
+        )
+    stdout.print_line(f"bundle: {path}")
+    if trt:
+        from hficma.export import build_plans
+
+        for made in precision or ("fp32",):
+            build_plans(path, precision=made, tell=note)
+    stdout.print_line("next: hficma index")

@@ -1,0 +1,1 @@
+"""Readers of recipe files, a format each."""

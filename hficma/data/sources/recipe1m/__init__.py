@@ -1,0 +1,1 @@
+"""Readers of Recipe1M as its users share it: layers, LMDBs, pickles, Torch files."""

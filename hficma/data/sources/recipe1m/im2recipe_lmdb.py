@@ -1,0 +1,89 @@
+"""im2recipe-PyTorch's LMDBs, which HF-ICMA uses too: one per split, with its `*_keys.pkl`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ....errors import InputError
+from ....recipe import PARTITIONS
+from ....text.word_vectors import WordVectors
+from ....untrusted.worker import Worker
+from ..source import Source, SourceRecipe, read_bytes
+from . import untrusted_reader as foreign
+from .lmdb_source import PublishedText
+from .published_files import (
+    Classes,
+    ImageTree,
+    UnusedPhotos,
+    find,
+    published_vectors,
+    published_words,
+    text_table,
+)
+
+
+class Im2RecipeSource(Source):
+    """A folder with `train_lmdb`, `val_lmdb`, `test_lmdb` (any of them) and their keys."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._photos = ImageTree(path)
+
+    @classmethod
+    def fits(cls, path: Path) -> bool:
+        """Whether a split's LMDB and keys are there."""
+        return any(all(cls._places(path, part)) for part in PARTITIONS)
+
+    @staticmethod
+    def _places(path: Path, part: str) -> tuple[Path | None, Path | None]:
+        return find(path, f"{part}_lmdb"), find(path, f"{part}_keys.pkl")
+
+    def recipes(
+        self, *, strict: bool, on_bad: Callable[[str], None], scratch: Path
+    ) -> Iterator[SourceRecipe]:
+        """See the base."""
+        tell = _raising if strict else on_bad
+        words = published_words(self.path)
+        classes = Classes(find(self.path, "classes1M.pkl"))
+        texts = text_table(find(self.path, "layer1.json"), scratch)
+        text = PublishedText(words, texts, classes)
+        photos = UnusedPhotos(self.path, self._photos)
+        with Worker(modules=[foreign.__name__]) as worker:
+            for part in PARTITIONS:
+                store, keys = self._places(self.path, part)
+                if store is None or keys is None:
+                    for there, lacks in ((store, f"{part}_keys.pkl"), (keys, f"{part}_lmdb")):
+                        if there is not None:
+                            tell(f"{there}: is left out, {lacks}, which belongs to it, is missing")
+                    continue
+                records = worker.stream(
+                    foreign.im2recipe_records, store, keys, name=str(store), seconds=foreign.SECONDS
+                )
+                numbers = next(records)
+                if numbers["entries"] > numbers["keys"]:
+                    tell(
+                        f"{store} holds {numbers['entries']} recipes, {keys} names "
+                        f"{numbers['keys']}: those that it does not name are left out"
+                    )
+                yield from text.recipes(
+                    records,
+                    partition=part,
+                    where=str(store),
+                    images=photos.of,
+                    strict=strict,
+                    on_bad=on_bad,
+                )
+        photos.tell(on_bad)
+
+    def photo(self, image: str) -> bytes:
+        """See the base."""
+        return read_bytes(self._photos.find(image))
+
+    def word_vectors(self) -> WordVectors | None:
+        """`vocab.bin` or `vocab.pkl`, where one lies beside the LMDBs."""
+        return published_vectors(self.path)
+
+
+def _raising(note: str) -> None:
+    raise InputError(note)

@@ -1,0 +1,139 @@
+"""Recipe1M's layers: `layer1.json`, `layer2.json`, `det_ingrs.json` and the image folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....errors import InputError
+from ....recipe import PARTITIONS
+from ....text.word_vectors import WordVectors
+from ..source import Sentences, Source, SourceRecipe, read_bytes
+from .json_stream import read_json_list
+from .published_files import (
+    Classes,
+    ImageTree,
+    UnusedPhotos,
+    find,
+    image_table,
+    layer1_recipe,
+    name_table,
+    published_vectors,
+    removed_ids,
+)
+from .torch7 import read_t7
+from .untrusted_reader import MAX_SENTENCES
+
+
+class Recipe1MSource(Source):
+    """A folder with `layer1.json`; whatever else is published may lie beside it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._layer1 = find(path, "layer1.json")
+        self._photos = ImageTree(path)
+
+    @classmethod
+    def fits(cls, path: Path) -> bool:
+        """Whether there is a first layer."""
+        return path.is_dir() and find(path, "layer1.json") is not None
+
+    def recipes(
+        self, *, strict: bool, on_bad: Callable[[str], None], scratch: Path
+    ) -> Iterator[SourceRecipe]:
+        """See the base."""
+        assert self._layer1 is not None  # `fits` found it
+        removed = removed_ids(find(self.path, "remove1M.txt"))
+        classes = Classes(find(self.path, "classes1M.pkl"))
+        names = name_table(find(self.path, "det_ingrs.json"), scratch)
+        images = image_table(find(self.path, "layer2.json"), scratch)
+        photos = UnusedPhotos(self.path, self._photos)
+        published_vectors(self.path)  # vocabularies that disagree are told now, not at the end
+        encoded = EncodedSentences.beside(self.path)
+        passed_over = 0
+
+        def pass_over(line: str) -> None:
+            nonlocal passed_over
+            passed_over += 1
+            on_bad(line)
+
+        entries = read_json_list(self._layer1, None if strict else pass_over)
+        for place, entry in enumerate(entries, 1):
+            number = place + passed_over
+            if entry.get("id") in removed:
+                continue
+            try:
+                recipe = layer1_recipe(entry, f"{self._layer1} record {number}")
+            except InputError as error:
+                if strict:
+                    raise
+                on_bad(str(error))
+                continue
+            yield SourceRecipe(
+                recipe=with_category(recipe, classes.of(recipe.id)),
+                images=photos.of((images.get(recipe.id) or ()) if images else ()),
+                names=tuple((names.get(recipe.id) or ()) if names else ()),
+                sentences=encoded.of(recipe.id),
+            )
+        photos.tell(on_bad)
+
+    def photo(self, image: str) -> bytes:
+        """See the base."""
+        return read_bytes(self._photos.find(image))
+
+    def word_vectors(self) -> WordVectors | None:
+        """`vocab.bin` or `vocab.pkl`, where one lies beside the layers."""
+        return published_vectors(self.path)
+
+
+class EncodedSentences:
+    """Skip-instruction vectors of `encs_{train,val,test}_1024.t7`, read from the disk as needed."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._rows: dict[str, tuple[Any, int, int]] = {}
+        for path in files:
+            table = read_t7(path)
+            try:
+                vectors = table["encs"]
+                starts = np.asarray(table["rbps"]).astype(np.int64).ravel()
+                counts = np.asarray(table["rlens"]).astype(np.int64).ravel()
+                ids = [_characters(row) for row in table["ids"]]
+                if vectors.ndim != 2 or not len(ids) == len(starts) == len(counts):
+                    raise ValueError("its parts differ in length")
+                if len(ids) and (counts.min() < 0 or counts.max() > MAX_SENTENCES):
+                    raise ValueError(f"a recipe has more than {MAX_SENTENCES} instructions")
+                if len(ids) and (starts.min() < 1 or (starts - 1 + counts).max() > len(vectors)):
+                    raise ValueError("a recipe's vectors lie outside the table")
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise InputError(f"{path}: holds no encoded instructions ({error})") from error
+            for identity, start, count in zip(ids, starts, counts, strict=True):
+                self._rows[identity] = (vectors, int(start) - 1, int(count))
+
+    @classmethod
+    def beside(cls, root: Path) -> EncodedSentences:
+        """The files in a folder; none is fine."""
+        found = (find(root, f"encs_{part}_1024.t7") for part in PARTITIONS)
+        return cls([path for path in found if path is not None])
+
+    def of(self, identity: str) -> Sentences | None:
+        """A recipe's vectors (n, D), or None where it was not encoded."""
+        if identity not in self._rows:
+            return None
+        vectors, start, count = self._rows[identity]
+        return np.ascontiguousarray(vectors[start : start + count], dtype=np.float32)
+
+
+def with_category(recipe: Any, category: str | None) -> Any:
+    """The recipe with its class."""
+    import dataclasses
+
+    return dataclasses.replace(recipe, category=category) if category else recipe
+
+
+def _characters(row: Any) -> str:
+    if isinstance(row, str):
+        return row
+    return bytes(np.asarray(row).astype(np.uint8).tolist()).decode("ascii").rstrip("\0")

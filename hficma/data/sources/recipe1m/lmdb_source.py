@@ -1,0 +1,92 @@
+"""What the two kinds of published LMDBs share: they hold ids and vectors, the layers hold text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ....errors import InputError
+from ....recipe import Recipe
+from ..source import SourceRecipe
+from .layers import with_category
+from .published_files import Classes, PublishedWords, SideTable, VocabularyError, layer1_recipe
+from .untrusted_reader import Record, Values
+
+
+class PublishedText:
+    """Makes recipes of what the LMDBs hold: numbers of ingredients, vectors and classes.
+
+    Args:
+        words: name the ingredients.
+        texts: whole recipes by id, where the layers lie beside the LMDBs.
+        classes: name the classes.
+    """
+
+    def __init__(self, words: PublishedWords, texts: SideTable | None, classes: Classes) -> None:
+        self._words = words
+        self._texts = texts
+        self._classes = classes
+
+    def recipes(
+        self,
+        records: Iterable[Values | Record],
+        *,
+        partition: str,
+        where: str,
+        images: Callable[[list[Any]], tuple[str, ...]],
+        strict: bool,
+        on_bad: Callable[[str], None],
+    ) -> Iterator[SourceRecipe]:
+        """Make the recipes of one split; a bad record is told and left out.
+
+        Args:
+            records: as `foreign` reads them.
+            partition: the split's.
+            where: how to name it in an error.
+            images: from a record's images to what `Source.photo` takes.
+            strict: raise at a bad record instead.
+            on_bad: told of each in one line.
+
+        Raises:
+            VocabularyError: an ingredient's id is past the vocabulary's end.
+        """
+        for record in records:
+            try:
+                if not isinstance(record, tuple):
+                    raise InputError(record["error"])
+                yield self._recipe(record, partition, where, images)
+            except VocabularyError:
+                raise
+            except InputError as error:
+                if strict:
+                    raise
+                on_bad(str(error))
+
+    def _recipe(
+        self,
+        record: Record,
+        partition: str,
+        where: str,
+        images: Callable[[list[Any]], tuple[str, ...]],
+    ) -> SourceRecipe:
+        values, content = record
+        where = f"{where} recipe {values['id']}"
+        names = self._words.names(values["ingredients"], where)
+        vectors = np.frombuffer(content, dtype="<f4").reshape(values["rows"], values["dim"])
+        recipe = self._text(values["id"], partition, names, where)
+        return SourceRecipe(
+            recipe=with_category(recipe, self._classes.name(values["class"])),
+            images=images(values["images"]),
+            names=names,
+            sentences=vectors if len(vectors) else None,
+        )
+
+    def _text(self, identity: str, partition: str, names: tuple[str, ...], where: str) -> Recipe:
+        """The recipe's text from the layers where they lie beside, else what its ids say."""
+        entry = self._texts.get(identity) if self._texts else None
+        if entry is not None:
+            return layer1_recipe(entry, where)
+        record = {"id": identity, "ingredients": list(names), "partition": partition}
+        return Recipe.parse(record, where=where)

@@ -1,0 +1,346 @@
+"""The files that Recipe1M's users share, in whatever folder they were unpacked."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....errors import InputError
+from ....limits import MEGABYTE, is_regular_file, read_regular_file
+from ....recipe import PARTITIONS, Recipe
+from ....text.vocabulary import FIRST_WORD_ID
+from ....text.word2vec_files import read_word2vec
+from ....text.word_vectors import WordVectors
+from .json_stream import read_json_list
+from .untrusted_reader import in_worker, read_classes, read_word_table
+
+VOCABULARY_BYTES = 200 * MEGABYTE
+"""Of `vocab.txt`; Recipe1M's 30,167 words take 0.3 MB."""
+BACKGROUND = "background"
+FOLDERS = ("", "text", "data", "recipe1M", "Recipe1M", "recipe1M/text")
+
+
+def find(root: Path, *names: str) -> Path | None:
+    """The first of these files, looked for where the published archives put them."""
+    places = (root / folder / name for name in names for folder in FOLDERS)
+    return next((place for place in places if place.exists()), None)
+
+
+class SideTable:
+    """JSON values by recipe id on the disk: the layers are joined in no more memory than this."""
+
+    def __init__(self, scratch: Path, name: str) -> None:
+        self._database = sqlite3.connect(scratch / f"{name}.sqlite", check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode=OFF")
+        self._database.execute("PRAGMA synchronous=OFF")
+        self._database.execute("DROP TABLE IF EXISTS side")
+        self._database.execute("CREATE TABLE side (id BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+
+    def fill(self, values: Iterable[tuple[str, Any]]) -> SideTable:
+        """Add values; a later one replaces an earlier one of the same id."""
+        rows = (
+            (_stored(key), _stored(json.dumps(value, ensure_ascii=False))) for key, value in values
+        )
+        self._database.executemany("INSERT OR REPLACE INTO side VALUES (?, ?)", rows)
+        self._database.commit()
+        return self
+
+    def get(self, key: str) -> Any:
+        """The value of an id, or None."""
+        row = self._database.execute(
+            "SELECT value FROM side WHERE id = ?", (_stored(key),)
+        ).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+def _stored(text: str) -> bytes:
+    # As bytes: SQLite takes no text that holds half a surrogate pair, as JSON may.
+    return text.encode(errors="surrogatepass")
+
+
+def layer1_recipe(entry: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe of `layer1.json`."""
+    record = {
+        **{key: entry.get(key) for key in ("id", "title", "partition", "url")},
+        "ingredients": texts(entry, "ingredients", where),
+        "instructions": texts(entry, "instructions", where),
+    }
+    return Recipe.parse(record, where=where)
+
+
+def texts(entry: Mapping[str, Any], field: str, where: str) -> list[str]:
+    """The texts of a layer's list of `{"text": ...}`."""
+    parts = entry.get(field) or []
+    if not isinstance(parts, list) or not all(
+        isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts
+    ):
+        raise InputError(f'{where}: {field} is no list of objects with "text"')
+    return [part["text"] for part in parts]
+
+
+def detected_names(entry: Mapping[str, Any], where: str) -> list[str]:
+    """Names that Recipe1M's detector was sure of, from an entry of `det_ingrs.json`."""
+    names = texts(entry, "ingredients", where)
+    valid = entry.get("valid")
+    sure = valid if isinstance(valid, list) and len(valid) == len(names) else [True] * len(names)
+    return [name for name, is_sure in zip(names, sure, strict=True) if is_sure and name]
+
+
+def image_table(path: Path | None, scratch: Path) -> SideTable | None:
+    """Photo file names by recipe id, from `layer2.json`."""
+    if path is None:
+        return None
+    where = str(path)
+    return SideTable(scratch, "images").fill(
+        (entry["id"], _ids(entry.get("images"), where))
+        for entry in read_json_list(path)
+        if isinstance(entry.get("id"), str)
+    )
+
+
+def name_table(path: Path | None, scratch: Path) -> SideTable | None:
+    """Detected ingredient names by recipe id, from `det_ingrs.json`."""
+    if path is None:
+        return None
+    return SideTable(scratch, "names").fill(
+        (entry["id"], detected_names(entry, str(path)))
+        for entry in read_json_list(path)
+        if isinstance(entry.get("id"), str)
+    )
+
+
+def text_table(path: Path | None, scratch: Path) -> SideTable | None:
+    """Whole recipes by id, from `layer1.json`, for sources that hold vectors only."""
+    if path is None:
+        return None
+    return SideTable(scratch, "texts").fill(
+        (entry["id"], entry) for entry in read_json_list(path) if isinstance(entry.get("id"), str)
+    )
+
+
+def removed_ids(path: Path | None) -> frozenset[str]:
+    """Ids in `remove1M.txt`; the published reader keeps the first line's by mistake."""
+    if path is None:
+        return frozenset()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    return frozenset(line.split()[0] for line in lines if line.split())
+
+
+class Classes:
+    """Class names by recipe, from `classes1M.pkl`: two pickles, one after the other."""
+
+    def __init__(self, path: Path | None) -> None:
+        numbers, names = in_worker(read_classes, path) if path is not None else ([], [])
+        self._of: Mapping[str, int] = dict(numbers)
+        self._names: Mapping[int, str] = dict(names)
+
+    def of(self, identity: str) -> str | None:
+        """The class of a recipe, or None where it is the background or unknown."""
+        return self.name(self._of.get(identity, 0))
+
+    def name(self, number: Any) -> str | None:
+        """The name of a class from 0, the background, on."""
+        name = self._names.get(number)
+        return name if isinstance(name, str) and name != BACKGROUND else None
+
+
+class ImageTree:
+    """Photos in folders `a/b/c/d/`, with the split's folder above (Recipe1M) or not (Recipe1M+)."""
+
+    def __init__(self, root: Path) -> None:
+        folders = [root / "images", root / "recipe1M" / "images", root / "recipe1M_images", root]
+        bases = [folder for folder in folders if folder.is_dir()]
+        heads = set("0123456789abcdef")
+        self._places = [
+            base / split
+            for base in bases
+            for split in (*PARTITIONS, "")
+            if (base / split).is_dir()
+            and any(child.name in heads and child.is_dir() for child in (base / split).iterdir())
+        ]
+
+    def __bool__(self) -> bool:
+        """Whether there are photos at all."""
+        return bool(self._places)
+
+    def find(self, name: str) -> Path:
+        """The file of a photo called `name`.
+
+        Raises:
+            InputError: there is none.
+        """
+        name = Path(name).name
+        for place in self._places:
+            path = place.joinpath(*name[:4], name)
+            if is_regular_file(path):
+                return path
+        raise InputError(f"{name}: is in none of the image folders")
+
+
+class UnusedPhotos:
+    """Counts the photos that recipes name where no folder of images lies beside them.
+
+    Args:
+        root: the source's folder.
+        photos: its image folders.
+    """
+
+    def __init__(self, root: Path, photos: ImageTree) -> None:
+        self._root = root
+        self._photos = photos
+        self._named = 0
+
+    def of(self, images: Sequence[str]) -> tuple[str, ...]:
+        """A recipe's images, as `Source.photo` takes them; none where there are no folders."""
+        if self._photos:
+            return tuple(images)
+        self._named += len(images)
+        return ()
+
+    def tell(self, on_bad: Callable[[str], None]) -> None:
+        """Say once what was left out; a line for each of a million photos says no more."""
+        if self._named:
+            on_bad(
+                f"{self._root}: has no image folders, so the {self._named} photos that its "
+                "recipes name are left out"
+            )
+
+
+class VocabularyError(InputError):
+    """Vocabulary files that disagree: going on would give ingredients others' names."""
+
+
+@dataclass(frozen=True)
+class PublishedWords:
+    """A published vocabulary: word i has id i + 2 in every published file."""
+
+    path: Path
+    """Where it is from."""
+    words: tuple[str, ...]
+
+    def names(self, ids: Iterable[int], where: str) -> tuple[str, ...]:
+        """Names of ingredient ids; 0 pads and 1 ends the list.
+
+        Raises:
+            VocabularyError: an id has no word.
+        """
+        numbers = [number for number in ids if number >= FIRST_WORD_ID]
+        last = len(self.words) - 1 + FIRST_WORD_ID
+        if numbers and max(numbers) > last:
+            raise VocabularyError(
+                f"{where}: names ingredient {max(numbers)}, but {self.path} has "
+                f"{len(self.words)} words (ids {FIRST_WORD_ID} to {last}); bring the vocabulary "
+                "that belongs to the LMDBs"
+            )
+        return tuple(self.words[number - FIRST_WORD_ID].replace("_", " ") for number in numbers)
+
+
+def published_vectors(root: Path) -> WordVectors | None:
+    """Word vectors in `vocab.bin` or AdaMine's `vocab.pkl`.
+
+    Raises:
+        VocabularyError: vocabulary files of the folder disagree.
+        InputError: the file cannot be read.
+    """
+    found = _vectors(root)
+    _agreeing(root, {path: vectors.vocabulary.words for path, vectors in found.items()})
+    return next(iter(found.values()), None)
+
+
+def published_words(root: Path) -> PublishedWords:
+    """The vocabulary of `vocab.txt`, else of the word vectors.
+
+    Raises:
+        VocabularyError: vocabulary files of the folder disagree.
+        InputError: there is no vocabulary, so ingredient ids mean nothing.
+    """
+    words = {path: vectors.vocabulary.words for path, vectors in _vectors(root).items()}
+    words = _agreeing(root, words)
+    if not words:
+        raise InputError(f"{root}: holds no vocab.txt, vocab.bin or vocab.pkl to name ingredients")
+    return PublishedWords(*next(iter(words.items())))
+
+
+def _agreeing(
+    root: Path, of_vectors: Mapping[Path, tuple[str, ...]]
+) -> dict[Path, tuple[str, ...]]:
+    """Return the words of all vocabulary files of a folder, `vocab.txt` first.
+
+    Raises:
+        VocabularyError: they are not the same.
+    """
+    listed = find(root, "vocab.txt")
+    words = {} if listed is None else {listed: _listed_words(listed)}
+    words.update(of_vectors)
+    for other in list(words)[1:]:
+        first = next(iter(words))
+        if len(words[first]) != len(words[other]):
+            difference = f"{first} has {len(words[first])} words, {other} {len(words[other])}"
+        else:
+            pairs = zip(words[first], words[other], strict=True)
+            unequal = (number for number, (one, two) in enumerate(pairs) if one != two)
+            at = next(unequal, None)
+            if at is None:
+                continue
+            difference = (
+                f"word {at + 1} is {words[first][at]!r} in {first} and {words[other][at]!r} "
+                f"in {other}"
+            )
+        raise VocabularyError(
+            f"{difference}: they are not of one vocabulary; keep the one that belongs to the data"
+        )
+    return words
+
+
+def _listed_words(path: Path) -> tuple[str, ...]:
+    content = read_regular_file(path, limit=VOCABULARY_BYTES, what="a list of words")
+    try:
+        lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    return tuple(lines)
+
+
+def _vectors(root: Path) -> dict[Path, WordVectors]:
+    found: dict[Path, WordVectors] = {}
+    if (path := find(root, "vocab.bin")) is not None:
+        found[path] = read_word2vec(path)
+    if (path := find(root, "vocab.pkl")) is not None:
+        found[path] = _pickled_vectors(path)
+    return found
+
+
+def _pickled_vectors(path: Path) -> WordVectors:
+    facts, content = in_worker(read_word_table, path)
+    words, size = facts["words"], facts["rows"]
+    rows = np.frombuffer(content, dtype="<f4").reshape(size, facts["dim"])
+    if size == len(words) + FIRST_WORD_ID:
+        rows = rows[FIRST_WORD_ID:]
+    elif size != len(words):
+        raise VocabularyError(
+            f"{path}: has {size} vectors for {len(words)} words; they are not of one vocabulary"
+        )
+    counts = tuple(max(1, 10 * len(words) // rank) for rank in range(1, len(words) + 1))
+    try:
+        return WordVectors.from_rows(tuple(words), counts, rows)
+    except ValueError as error:
+        raise InputError(f"{path}: holds no table of vectors with its words ({error})") from error
+
+
+def _ids(images: Any, where: str) -> list[str]:
+    if not isinstance(images, list):
+        raise InputError(f"{where}: an entry has no list of images")
+    return [image["id"] for image in images if isinstance(image, dict) and "id" in image]

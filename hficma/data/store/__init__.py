@@ -1,0 +1,1 @@
+"""Writes a dataset directory: what an import leaves."""

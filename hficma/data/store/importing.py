@@ -1,0 +1,327 @@
+"""From any source to one dataset directory, going on where a killed import was.
+
+The directory is built beside its place. Recipes are written in shards, photos in batches, and
+what was written is recorded with it: in a state file after each shard, and inside the
+transaction that holds a batch of photos.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ...artifacts.manifest import (
+    Manifest,
+    disk_reason,
+    sha256,
+    sync,
+    write_atomically,
+    write_manifest,
+)
+from ...artifacts.unfinished import remove_tree
+from ...errors import ArtifactError, InputError, MissingDependencyError
+from ...text.word_vectors import VOCABULARY, WORDS, WordVectors
+from ..layout import CLASS_NAMES, CLASSES, LEFT_OUT, NOTES, PHOTO_COUNTS, PHOTOS
+from ..photos import shrink_photo
+from ..sources import Source, SourceRecipe
+from ..title_classes import title_classes
+from .photo_store import PhotoStore, Results
+from .recipe_store import STATE, RecipeShards
+from .unfinished_import import SCRATCH, alone, check_free, open_state
+
+SHARD = 16_384
+"""Recipes a shard: what a killed import may have to read again."""
+BATCH = 128
+"""Recipes whose photos are stored together."""
+MAX_PHOTOS = 5
+"""Of one recipe; the published systems keep as many."""
+MOST_PHOTOS = 255
+"""Of one recipe, in any dataset: their number is kept in a byte."""
+
+Progress = Callable[[str, int, int], None]
+"""Told (stage, done, total); total is 0 where it is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an import put into its directory."""
+
+    recipes: int
+    """Recipes that went in."""
+    photos: int
+    """Photos that went in."""
+    left_out: int
+    """Bad recipes and photos; the directory's `left_out.txt` names them."""
+
+
+def import_dataset(
+    source: Source,
+    out: Path,
+    *,
+    workers: int = 2,
+    max_photos: int = MAX_PHOTOS,
+    class_names: Sequence[str] | None = None,
+    strict: bool = False,
+    restart: bool = False,
+    on_bad: Callable[[str], None] = lambda note: None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Imported:
+    """Write a dataset directory.
+
+    Args:
+        source: where recipes and photos come from.
+        out: where to; must not exist. An unfinished import of the same source is continued.
+        workers: threads that decode and shrink photos.
+        max_photos: photos of one recipe past this number are left out.
+        class_names: not None makes classes of the titles (see `title_classes`) for recipes
+            without one, with these names beside.
+        strict: make a bad record or photo an error instead of leaving it out.
+        restart: begin anew where an unfinished import lies, whatever it is of.
+        on_bad: told of each bad record or photo, in one line.
+        progress: told how far the import is.
+
+    Raises:
+        InputError: the source cannot be read, or holds nothing.
+        ArtifactError: `out` exists or cannot be written, another process writes it, or an
+            unfinished import of another source or with other options lies there.
+        MissingDependencyError: pyarrow or lmdb is not installed.
+    """
+    for package in ("pyarrow", "lmdb"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingDependencyError(package, "data", "writing a dataset") from error
+    if not 0 <= max_photos <= MOST_PHOTOS:
+        raise InputError(f"{max_photos} photos of a recipe: a dataset keeps 0 to {MOST_PHOTOS}")
+    check_free(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        building = out.with_name(f".{out.name}.importing")
+        with alone(out, building):
+            check_free(out)  # another import may have ended just now
+            if restart:
+                remove_tree(building)
+            signature = {**source.signature(), "max_photos": max_photos}
+            state = open_state(building, signature, out)
+            shards = RecipeShards(building, state, max_photos)
+            work = _Import(source, out, building, shards, strict, on_bad, progress)
+            try:
+                work.write_recipes()
+                work.write_photos(workers)
+                return work.finish(class_names)
+            except Exception:
+                if not state.shards:  # nothing that a next run could go on from
+                    remove_tree(building)
+                raise
+    except Exception as error:
+        # A full disk speaks through LMDB, SQLite and Parquet in their own exceptions.
+        reason = disk_reason(error)
+        if reason is None:
+            raise
+        raise ArtifactError(f"{out}: cannot be written ({reason})") from error
+    finally:
+        source.close()
+
+
+class _Import:
+    def __init__(
+        self,
+        source: Source,
+        out: Path,
+        building: Path,
+        shards: RecipeShards,
+        strict: bool,
+        on_bad: Callable[[str], None],
+        progress: Progress,
+    ) -> None:
+        self._source = source
+        self._out = out
+        self._strict = strict
+        self._on_bad = on_bad
+        self._progress = progress
+        self._building = building
+        self._shards = shards
+        self._left_out = 0
+
+    def write_recipes(self) -> None:
+        """Write the shards that are not there yet."""
+        shards = self._shards
+        if shards.state.complete:
+            return
+        with (
+            tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._building) as scratch,
+            (self._building / NOTES).open("w", encoding="utf-8", errors="surrogatepass") as notes,
+        ):
+            recipes = self._good_recipes(notes, Path(scratch))
+            next(islice(recipes, shards.recipes, shards.recipes), None)  # what is there already
+            while shard := list(islice(recipes, SHARD)):
+                shards.write(shard, left_out=self._left_out)
+                self._progress("recipes", shards.recipes, len(self._source))
+        if not shards.recipes:
+            first = _lines(self._building / NOTES)[:1]
+            why = f"; the first bad record: {first[0]}" if first else ""
+            raise InputError(f"{self._source.path}: holds no usable recipe{why}")
+        sync(self._building / NOTES)
+        shards.state.complete = True
+        shards.state.left_out = self._left_out
+        shards.save_state()
+
+    def write_photos(self, workers: int) -> None:
+        """Decode, shrink and store photos, from the first recipe without them on."""
+        total = self._shards.recipes
+        with PhotoStore(self._building / PHOTOS) as store, ThreadPoolExecutor(workers) as pool:
+            waiting = self._images_from(store.done)
+            while batch := list(islice(waiting, BATCH)):
+                wanted = [(index, image) for index, images in batch for image in images]
+                photos = pool.map(self._shrunk, (image for _, image in wanted))
+                results: Results = [
+                    (index, photo) for (index, _), photo in zip(wanted, photos, strict=True)
+                ]
+                done = batch[-1][0] + 1
+                store.put(results, done=done)
+                for _, photo in results:
+                    if isinstance(photo, InputError):
+                        self._on_bad(str(photo))
+                self._progress("photos", done, total)
+
+    def finish(self, class_names: Sequence[str] | None) -> Imported:
+        """Write what is known only at the end, then rename the directory into place."""
+        state = self._shards.state
+        with PhotoStore(self._building / PHOTOS) as store:
+            counts, notes = store.counts_and_notes(self._shards.recipes)
+        np.save(self._building / PHOTO_COUNTS, counts)
+        notes = [*_lines(self._building / NOTES), *notes]
+        if self._strict and notes:  # an earlier run, which was not strict, left them out
+            raise InputError(notes[0])
+        # Written whole: a finish that was killed is done again.
+        left_out = "".join(f"{note}\n" for note in notes)
+        write_atomically(
+            self._building / LEFT_OUT, left_out.encode("utf-8", errors="backslashreplace")
+        )
+        if state.sentence_dim:
+            self._shards.write_offsets()
+        if class_names is not None:
+            self._write_classes(class_names)
+        vectors = self._source.word_vectors()
+        if vectors is not None:
+            _write_words(vectors, self._building)
+        result = Imported(
+            recipes=self._shards.recipes,
+            photos=int(counts.sum()),
+            left_out=len(notes),
+        )
+        self._publish(
+            {
+                "recipes": result.recipes,
+                "photos": result.photos,
+                "left_out": result.left_out,
+                "shards": state.shards,
+                "sentence_dim": state.sentence_dim,
+                "word_dim": 0 if vectors is None else vectors.dim,
+                "source": state.signature,
+            }
+        )
+        return result
+
+    def _publish(self, facts: dict[str, Any]) -> None:
+        unfinished = [self._building / name for name in (STATE, NOTES)]
+        unfinished.append(self._building / PHOTOS / "lock.mdb")
+        paths = [
+            path
+            for path in sorted(self._building.rglob("*"))
+            if path.is_file() and path not in unfinished
+        ]
+        for path in paths:
+            sync(path)
+        files = {path.relative_to(self._building).as_posix(): sha256(path) for path in paths}
+        made_by = "hficma data import"
+        manifest = Manifest(kind="dataset", made_by=made_by, files=files, facts=facts)
+        write_manifest(self._building, manifest)
+        os.rename(self._building, self._out)
+        sync(self._out.parent)
+        # Only now: without its state an import that was killed here would begin anew.
+        for path in unfinished:
+            (self._out / path.relative_to(self._building)).unlink(missing_ok=True)
+
+    def _good_recipes(self, notes: IO[str], scratch: Path) -> Iterator[SourceRecipe]:
+        seen: set[str] = set()
+
+        def note(text: str) -> None:
+            self._left_out += 1
+            notes.write(" ".join(text.splitlines()) + "\n")
+            self._on_bad(text)
+
+        for found in self._source.recipes(strict=self._strict, on_bad=note, scratch=scratch):
+            identity, title = found.recipe.id, found.recipe.title
+            if identity in seen:
+                text = f"{self._source.path}: recipe {identity} ({title!r}) is there twice"
+            elif not _is_text(found):
+                text = f"{self._source.path}: recipe {identity} ({title!r}) holds half a character"
+            else:
+                seen.add(identity)
+                yield found
+                continue
+            if self._strict:
+                raise InputError(text)
+            note(text)
+
+    def _images_from(self, first: int) -> Iterator[tuple[int, list[str]]]:
+        start = 0
+        for shard, size in enumerate(self._shards.state.shards):
+            if start + size > first:
+                for offset, images in enumerate(self._shards.column("images", shard)):
+                    if start + offset >= first:
+                        yield start + offset, images
+            start += size
+
+    def _shrunk(self, image: str) -> bytes | InputError:
+        try:
+            return shrink_photo(self._source.photo(image), name=image)
+        except InputError as error:
+            if self._strict:
+                raise
+            return error
+
+    def _write_classes(self, names: Sequence[str]) -> None:
+        columns = (self._shards.column(name) for name in ("title", "partition"))
+        found = title_classes(*columns, names=names)
+        known = sorted({name for name in found if name})
+        numbers = {name: number for number, name in enumerate(known, 1)}
+        rows = np.array([numbers.get(name or "", 0) for name in found], dtype=np.int32)
+        np.save(self._building / CLASSES, rows)
+        (self._building / CLASS_NAMES).write_text(
+            json.dumps([None, *known], ensure_ascii=False), encoding="utf-8"
+        )
+
+
+def _is_text(found: SourceRecipe) -> bool:
+    """Return whether all texts of a recipe can be stored: half a surrogate pair cannot."""
+    recipe = found.recipe
+    single = (recipe.id, recipe.title, recipe.partition, recipe.url, recipe.category)
+    many = (recipe.ingredients, recipe.instructions, found.images, found.names)
+    try:
+        "".join([*(text or "" for text in single), *("".join(texts) for texts in many)]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8", errors="surrogatepass")
+    return text.split("\n")[:-1]
+
+
+def _write_words(vectors: WordVectors, directory: Path) -> None:
+    from safetensors.numpy import save
+
+    vectors.vocabulary.save(directory / VOCABULARY)
+    write_atomically(directory / WORDS, save({"vectors": np.ascontiguousarray(vectors.table)}))

@@ -1,0 +1,115 @@
+"""An import that was killed: whether the next one may go on with it, and who is writing now."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ...artifacts.manifest import write_atomically
+from ...artifacts.unfinished import remove_tree
+from ...errors import ArtifactError
+from ..layout import NOTES
+from .recipe_store import PART, STATE, ImportState
+
+SCRATCH = "scratch-"
+"""Begins the names of folders for what is too much for memory."""
+
+
+def check_free(out: Path) -> None:
+    """Refuse a place where something lies.
+
+    Raises:
+        ArtifactError: it is not free.
+    """
+    if out.exists() or out.is_symlink():
+        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
+
+
+@contextlib.contextmanager
+def alone(out: Path, building: Path) -> Iterator[None]:
+    """Hold the lock of an import for the block.
+
+    Raises:
+        ArtifactError: another process has it, or what it guards is a link.
+    """
+    from filelock import FileLock, Timeout
+
+    if building.is_symlink():
+        raise ArtifactError(f"{building}: is a link, where a dataset is written; remove it")
+    path = building.with_name(f"{building.name}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(
+            f"{out}: is being written by another import; wait for it or give another name"
+        ) from None
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever opened it meanwhile finds that it has no name any more.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+def open_state(building: Path, signature: dict[str, Any], out: Path) -> ImportState:
+    """Return the state of an unfinished import of the same source, or a fresh one.
+
+    Raises:
+        ArtifactError: the unfinished import is of another source or with other options.
+    """
+    building.mkdir(exist_ok=True)
+    path = building / STATE
+    state, different = ImportState(signature=signature), ""
+    if path.exists():
+        try:
+            state = ImportState(**json.loads(path.read_text(encoding="utf-8")))
+            different = _difference(state.signature, signature)
+            if state.complete and not (building / NOTES).exists():
+                different = "it was begun by an older version"
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(
+                f"{building}: is an unfinished import whose {STATE} is damaged; pass --restart to "
+                f"begin anew, or another --out than {out}"
+            ) from error
+        if different and state.shards:
+            raise ArtifactError(
+                f"{building}: is an unfinished import with {sum(state.shards)} recipes written, "
+                f"and {different}; pass --restart to begin anew, or another --out than {out}"
+            )
+    if not state.shards:  # killed before anything counted
+        state = ImportState(signature=signature)
+        remove_tree(building)
+        building.mkdir()
+        write_atomically(path, json.dumps(asdict(state)).encode())
+    for leftover in list(building.iterdir()):
+        if leftover.name.startswith(SCRATCH):
+            remove_tree(leftover)
+        elif leftover.name.endswith(PART):
+            leftover.unlink()
+    return state
+
+
+_MEANINGS = {
+    "source": "the kind of source",
+    "path": "the source",
+    "modified": "the source's date",
+    "max_photos": "--max-photos",
+}
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say in what an unfinished import differs from the one asked for; empty where in nothing."""
+    others = sorted((before.keys() | now.keys()) - _MEANINGS.keys())
+    for key in (*_MEANINGS, *others):
+        was, wanted = before.get(key), now.get(key)
+        if was != wanted and key == "modified":
+            return "the source was changed since it began"
+        if was != wanted:
+            return f"{_MEANINGS.get(key, key)} was {was}, now it is {wanted}"
+    return ""

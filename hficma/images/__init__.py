@@ -1,0 +1,29 @@
+"""Photos from wherever they come, decoded and preprocessed one way for training and serving."""
+
+from .preprocessing import (
+    CROP,
+    SHORT_SIDE,
+    PhotoSource,
+    Pixels,
+    decode_photo,
+    load_photo,
+    preprocess,
+    read_photo,
+    read_photo_file,
+    resize_short_side,
+    upright,
+)
+
+__all__ = [
+    "CROP",
+    "SHORT_SIDE",
+    "PhotoSource",
+    "Pixels",
+    "decode_photo",
+    "load_photo",
+    "preprocess",
+    "read_photo",
+    "read_photo_file",
+    "resize_short_side",
+    "upright",
+]

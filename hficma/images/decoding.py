@@ -1,0 +1,398 @@
+"""From an image file's bytes to an image in memory, whatever the file holds.
+
+Decoders are others' code, and what they raise on a damaged file is not told by their
+documentation. So here, and only here, any exception of theirs is taken as "damaged". What they may
+spend is bounded by the header, before a pixel is decoded: pixels, a JPEG's scans, the calls that a
+parser written in Python makes. Formats whose headers do not bound it are decoded by a child process
+with limits of memory and seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import io
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from ..errors import HficmaError, InputError
+from ..limits import (
+    HEIC_PIXELS,
+    JPEG_KEPT_PIXELS,
+    JPEG_SCANNED_PIXELS,
+    MEGABYTE,
+    PHOTO_PIXELS,
+    PHOTO_READS,
+    RUN_LENGTH_PIXELS,
+)
+from ..printable import one_line
+from .file_formats import (
+    ORIENTATION,
+    JpegHeader,
+    describe,
+    essential_png,
+    image_format,
+    read_jpeg_header,
+)
+
+if TYPE_CHECKING:
+    from ..untrusted.worker import Worker
+
+log = logging.getLogger("hficma")
+
+ENOUGH = 512
+"""Pixels of the shorter side that a JPEG keeps when it is decoded at a reduced size: twice what
+`hficma.images.preprocessing.preprocess` scales to."""
+LARGE_PIXELS = 24_000_000
+"""From here on one photo is decoded at a time, so that threads do not add up their memory."""
+APART = ("HEIC", "TIFF", "JPEG2000", "PNM")
+"""Formats that a child process decodes. A damaged HEIC can crash its decoder, a TIFF's tags may
+ask for strips and tables of any size, a JPEG 2000's for any number of passes, and numbers written
+as text are read in Python."""
+APART_SECONDS = 30.0
+"""A TIFF of the most pixels takes two, a HEIC of the most about ten."""
+APART_MEMORY = 3_000 * MEGABYTE
+"""And about 1.5 GB: Pillow stores a pixel in four bytes, before and after its conversion."""
+CHILDREN = 2
+"""At most; a HEIC's decoder has threads of its own."""
+
+_DNG_VERSION = 0xC612
+_SUBFILE = 0x00FE
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_JPEG_END = b"\xff\xd9"
+"""What a JPEG lacks that was written to its last pixel and no further."""
+_PLUGINS = {
+    # Called directly: `Image.open` tries every format that any package has registered, and
+    # reports large ones by a warning of the whole process.
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "JPEG2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "PNM": ("PIL.PpmImagePlugin", "PpmImageFile"),
+}
+
+_large = threading.Lock()
+_loading = threading.Lock()
+
+
+class _Children:
+    """The processes that decode for this one; each is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._turns = threading.BoundedSemaphore(CHILDREN)
+        self._idle: list[Worker] = []
+
+    def decode(self, kind: str, content: bytes, name: str) -> Image.Image:
+        """Decode a photo of one of the formats in `APART`, as upright RGB."""
+        from ..untrusted.worker import Worker
+
+        with self._turns:
+            worker = (
+                self._idle.pop()
+                if self._idle
+                else Worker(memory=APART_MEMORY, modules=(__name__, "hficma.images.preprocessing"))
+            )
+            try:
+                width, height, pixels = worker.call(
+                    _decoded_pixels, kind, content, name, name=name, seconds=APART_SECONDS
+                )
+            finally:
+                self._idle.append(worker)
+        return Image.frombytes("RGB", (width, height), pixels)
+
+    def close(self) -> None:
+        """End them."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+_children = _Children()
+_parents: _Children | None = None
+
+
+def _after_fork() -> None:
+    """Leave the parent its children and its locks, which another thread may hold."""
+    global _large, _loading, _children, _parents
+    _parents = _children  # held, since what collects it would close them
+    _large, _loading, _children = threading.Lock(), threading.Lock(), _Children()
+
+
+@atexit.register
+def _at_exit() -> None:
+    _children.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
+    """Decode an image file.
+
+    Of several frames the first is decoded, of a HEIC the primary image.
+
+    Args:
+        content: the file's bytes.
+        name: how to name it in an error.
+
+    Returns:
+        The image, in any of Pillow's modes, and how it must be turned (`turned`).
+
+    Raises:
+        InputError: no image, damaged, or past the limits.
+    """
+    kind = image_format(content)
+    if kind is None:
+        raise InputError(f"{name}: {describe(content)}")
+    if kind == "JPEG":
+        return _decode_jpeg(content, read_jpeg_header(content, name=name), name)
+    if kind in APART:
+        return _children.decode(kind, content, name), 1
+    try:
+        return _decode_by_pillow(kind, content, name)
+    except InputError:
+        # Browsers show a PNG whose texts or profile are damaged, or too long for Pillow.
+        essential = essential_png(content) if kind == "PNG" else content
+        if essential == content:
+            raise
+        return _decode_by_pillow(kind, essential, name)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image as Pillow opened it, 1 where it has no usable one."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception as error:  # Pillow's reader of a damaged EXIF; the pixels are as good as ever
+        log.debug("EXIF cannot be read: %s", error)
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSE else 1
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the image upright, given the orientation that its EXIF tells (1 to 8)."""
+    method = _TRANSPOSE.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def check_size(width: int, height: int, *, name: str) -> None:
+    """Refuse more pixels than are decoded, or none.
+
+    Raises:
+        InputError: more than `PHOTO_PIXELS`, or 0.
+    """
+    if width * height < 1:
+        raise InputError(f"{name}: {width} x {height}, it has no pixels")
+    if width * height > PHOTO_PIXELS:
+        raise InputError(
+            f"{name}: {width} x {height} pixels are more than "
+            f"{PHOTO_PIXELS // 1_000_000} million; scale it down first"
+        )
+
+
+def loaded(image: Image.Image, *, name: str) -> Image.Image:
+    """Load the pixels of an image that a caller opened with Pillow, within the same limits.
+
+    Raises:
+        InputError: damaged, past the limits, or its file is closed.
+    """
+    check_size(image.width, image.height, name=name)
+    # The same image may be asked about by several threads, and loading it moves in its file.
+    with _loading, decoder_errors(name):
+        image.load()
+    return image
+
+
+def _decode_by_pillow(kind: str, content: bytes, name: str) -> tuple[Image.Image, int]:
+    image = _opened(kind, content, name)
+    with _one_large_at_a_time(image.width * image.height), decoder_errors(name):
+        image.load()
+    return image, orientation_of(image)
+
+
+def _decode_jpeg(content: bytes, header: JpegHeader, name: str) -> tuple[Image.Image, int]:
+    """Decode at a reduced size where that is enough: DCT scaling halves the work and more."""
+    pixels = header.width * header.height
+    kept = pixels if header.scans > 1 else 0  # one scan is decoded row by row
+    if pixels * header.scans > JPEG_SCANNED_PIXELS or kept > JPEG_KEPT_PIXELS:
+        scans = f" in {header.scans} scans" if header.scans > 1 else ""
+        raise InputError(
+            f"{name}: {header.width} x {header.height} pixels{scans} take too long to decode; "
+            "scale it down, or save it as a baseline JPEG"
+        )
+    # A block of 64 pixels takes a bit at least, so a large size with little behind it is a lie.
+    if pixels > PHOTO_PIXELS and pixels > 1024 * len(content):
+        raise InputError(f"{name}: the image is damaged or truncated ({len(content):,} bytes)")
+    with _one_large_at_a_time(kept):
+        if header.components != 4:
+            decoded = _decode_by_libjpeg(content) or _decode_by_libjpeg(content + _JPEG_END)
+            if decoded is not None:
+                return decoded, header.orientation
+        # Pillow shows, as browsers do, what libjpeg only warns of, and knows CMYK from its inverse.
+        image = _opened("JPEG", content, name, any_size=True)
+        with decoder_errors(name):
+            image.draft(None, (ENOUGH, ENOUGH))
+            check_size(image.width, image.height, name=name)
+            image.load()
+    return image, header.orientation
+
+
+def _decode_by_libjpeg(content: bytes) -> Image.Image | None:
+    """Decode with simplejpeg, twice as fast as Pillow; None of what libjpeg even warns of.
+
+    It warns of stray bytes and wrong lengths, where the photo is whole, and of data that end too
+    early, where it is not.
+    """
+    import simplejpeg
+
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            content,
+            colorspace="RGB",
+            min_height=ENOUGH,
+            min_width=ENOUGH,
+            fastdct=False,
+            fastupsample=False,
+        )
+    except Exception as error:  # a decoder's, as in `decoder_errors`; Pillow is asked next
+        log.debug("libjpeg: %s", error)
+        return None
+    return Image.fromarray(pixels)
+
+
+def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, bytes]:
+    """Run in the child: a photo's width, height and upright RGB."""
+    from .preprocessing import upright
+
+    if kind == "HEIC":
+        image = _decode_heic(content, name)
+    else:
+        image = _opened(kind, content, name)
+        tags = getattr(image, "tag_v2", {})
+        # A camera's RAW file is a TIFF whose first image is a preview of stamp size.
+        if _DNG_VERSION in tags or tags.get(_SUBFILE) == 1:
+            raise InputError(f"{name}: is a camera's RAW file; export it as JPEG")
+        with decoder_errors(name):
+            image.load()
+    photo = upright(image, name=name)
+    return photo.width, photo.height, photo.tobytes()
+
+
+def _decode_heic(content: bytes, name: str) -> Image.Image:
+    """Decode at a reduced size where that is enough, like a JPEG.
+
+    The image is upright: libheif turns it. Its EXIF often says so once more, and must not be
+    followed.
+    """
+    import pi_heif
+
+    # Nothing but the image itself is wanted, and each of these is one more parser.
+    for extra in ("THUMBNAILS", "DEPTH_IMAGES", "AUX_IMAGES"):
+        setattr(pi_heif.options, extra, False)
+    with decoder_errors(name, what="HEIC photo"):
+        file = pi_heif.open_heif(content, convert_hdr_to_8bit=True)
+        if not len(file):
+            raise InputError(f"{name}: is a HEIC without an HEVC image; save it as JPEG")
+        width, height = file.size
+    if width * height > HEIC_PIXELS:
+        check_size(width, height, name=name)
+    with decoder_errors(name, what="HEIC photo"):
+        file[file.primary_index].load()
+        image = _reduced(file.data, file.mode, file.size, file.stride)
+        # libheif keeps the colours of some images multiplied by their opacity.
+        return image.convert(image.mode.replace("a", "A")) if "a" in image.mode else image
+
+
+def _reduced(data: memoryview, mode: str, size: tuple[int, int], stride: int) -> Image.Image:
+    """Make a smaller image, a part at a time: Pillow would hold all in four bytes a pixel.
+
+    Args:
+        data: rows of `stride` bytes.
+        mode: Pillow's, of its pixels.
+        size: width and height.
+        stride: bytes from one row to the next.
+
+    Returns:
+        Means of squares of pixels, so that the shorter side has `ENOUGH`, or a little more.
+    """
+    width, height = size
+    factor = max(1, min(size) // ENOUGH)
+    small = Image.new(mode, (-(-width // factor), -(-height // factor)))
+    step = 64 * factor
+    for top in range(0, height, step):
+        rows = min(step, height - top)
+        part = bytes(data[top * stride : (top + rows) * stride])
+        band = Image.frombytes(mode, (width, rows), part, "raw", mode, stride)
+        small.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
+    return small
+
+
+def _opened(kind: str, content: bytes, name: str, *, any_size: bool = False) -> Image.Image:
+    """Read an image's header with Pillow."""
+    module, plugin = _PLUGINS[kind]
+    opener: Callable[[io.BytesIO], Image.Image] = getattr(importlib.import_module(module), plugin)
+    with decoder_errors(name):
+        image = opener(_CountedReads(content))
+    if not any_size:
+        check_size(image.width, image.height, name=name)
+    run_lengths = kind == "BMP" and "rle" in str(getattr(image, "tile", ""))
+    if run_lengths and image.width * image.height > RUN_LENGTH_PIXELS:
+        raise InputError(
+            f"{name}: {image.width} x {image.height} pixels in run lengths are more than "
+            f"{RUN_LENGTH_PIXELS // 1_000_000} million; save it as PNG"
+        )
+    return image
+
+
+class _CountedReads(io.BytesIO):
+    """A file in memory from which so many reads are allowed: Pillow's parsers loop in Python."""
+
+    _left = PHOTO_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise InputError(f"more than {PHOTO_READS:,} pieces")
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def decoder_errors(name: str, what: str = "image") -> Iterator[None]:
+    """Turn whatever a decoder raises into an `InputError` that names the file.
+
+    The one place that catches everything: struct.error, RuntimeError, KeyError, OverflowError,
+    MemoryError, NotImplementedError and others have all been seen of files that are merely
+    damaged. Only calls of decoders, and of Pillow's conversions, stand inside.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, HficmaError) and str(error).startswith(f"{name}: "):
+            raise
+        said = one_line(" ".join(str(error).split())[:200]) or type(error).__name__
+        raise InputError(
+            f"{name}: the {what} is damaged or truncated ({said}); "
+            "copy it again, or save it as JPEG"
+        ) from error
+
+
+def _one_large_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:
+    return _large if pixels > LARGE_PIXELS else contextlib.nullcontext()

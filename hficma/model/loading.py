@@ -1,0 +1,138 @@
+"""Make a model from its options, or open the one a run trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..artifacts.json_fields import Fields
+from ..artifacts.manifest import MANIFEST, Manifest, read_manifest, verified_file
+from ..errors import ArtifactError, InputError, MissingDependencyError
+from ..text.vocabulary import FIRST_WORD_ID, Tokenizer, Vocabulary
+from ..text.word_vectors import WordVectors
+from .adamine import AdaMine
+from .base import Model
+from .config import ModelConfig
+from .encoders.image_encoder import make_trunk
+from .encoders.sentence_encoder import GRUSentences, MeanSentences, SentenceEncoder, word_weights
+from .hf_icma import HFICMA
+
+VOCABULARY = "vocabulary.json"
+
+
+def build_model(
+    config: ModelConfig,
+    vectors: WordVectors,
+    *,
+    backbone_weights: str | Path | None = None,
+    seed: int = 0,
+) -> Model:
+    """A new model: word vectors and trunk as given, everything else from `seed`.
+
+    Args:
+        config: sizes and choices; `word_dim` must be the vectors' width.
+        vectors: vocabulary and table.
+        backbone_weights: see `hficma.model.encoders.image_encoder.make_trunk`.
+        seed: of the random weights; the caller's random state is left as it was.
+    """
+    if vectors.dim != config.word_dim:
+        raise ValueError(f"word vectors are {vectors.dim} wide, word_dim is {config.word_dim}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _assemble(
+            config, vectors.vocabulary, torch.from_numpy(vectors.table), backbone_weights
+        )
+
+
+def load_model(path: str | Path, *, weights: str = "best") -> Model:
+    """Open the model of a run, in evaluation mode on the CPU.
+
+    Args:
+        path: a run directory (or a bundle, which carries the same weights).
+        weights: `best` or `last`, for a run.
+
+    Raises:
+        ArtifactError: no run or bundle there, or a file in it was changed.
+    """
+    directory = Path(path)
+    kind = "bundle" if (directory / "model.safetensors").is_file() else "run"
+    manifest = read_manifest(directory, kind=kind)
+    name = "model.safetensors" if kind == "bundle" else _checkpoint(directory, manifest, weights)
+    file = verified_file(directory, manifest, name)
+    vocabulary = Vocabulary.load(verified_file(directory, manifest, VOCABULARY))
+    try:
+        config = ModelConfig.from_json(manifest.facts["model"])
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"{directory}: its {MANIFEST} is damaged ({error})") from error
+    state = _load_file(file)
+    _check_fit(config, vocabulary, state, file)
+    model = _assemble(config, vocabulary, torch.zeros(vocabulary.table_rows, config.word_dim), None)
+    model.load_state_dict(state)
+    return model.eval().requires_grad_(False)
+
+
+def _check_fit(
+    config: ModelConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor], file: Path
+) -> None:
+    """Refuse weights that are not of a model of these options, before memory is taken for it."""
+    with torch.device("meta"):
+        table = torch.empty(vocabulary.table_rows, config.word_dim)
+        try:
+            wanted = _assemble(config, vocabulary, table, None).state_dict()
+        except (RuntimeError, ValueError, OverflowError, InputError) as error:  # of no model
+            raise ArtifactError(f"{file}: does not fit the run's options ({error})") from error
+    differing = wanted.keys() ^ state.keys() or {
+        name for name, value in wanted.items() if value.shape != state[name].shape
+    }
+    if differing:
+        raise ArtifactError(f"{file}: does not fit the run's options ({min(differing)} differs)")
+
+
+def _checkpoint(directory: Path, manifest: Manifest, weights: str) -> str:
+    record: Any = manifest.facts.get(weights)
+    if not record:
+        raise ArtifactError(f"{directory}: has no {weights} weights yet; train it further")
+    try:
+        return Fields(record, weights).text("file")
+    except ValueError as error:
+        raise ArtifactError(f"{directory}: its {MANIFEST} is damaged ({error})") from error
+
+
+def _load_file(file: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise MissingDependencyError("safetensors", "train", "opening a model") from error
+    try:
+        state: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: is no weights file ({error})") from error
+    return state
+
+
+def _assemble(
+    config: ModelConfig,
+    vocabulary: Vocabulary,
+    table: Tensor,
+    backbone_weights: str | Path | None,
+) -> Model:
+    counts = torch.tensor([0] * FIRST_WORD_ID + list(vocabulary.counts))
+    encoder: SentenceEncoder
+    if config.sentence == "mean":
+        encoder = MeanSentences(table, word_weights(counts))
+    else:
+        encoder = GRUSentences(table, config.sentence_dim)
+    trunk, channels = make_trunk(config.backbone, backbone_weights)
+    if config.kind == "hf-icma" and config.global_dim is None and channels != 2 * config.width:
+        raise InputError(
+            f"backbone {config.backbone}: its global vector is {channels} wide, a recipe's "
+            f"{2 * config.width}; give model.global_dim, such as 256, to bring both to one width"
+        )
+    tokenizer = Tokenizer(vocabulary, config.text)
+    kind = HFICMA if config.kind == "hf-icma" else AdaMine
+    return kind(config, tokenizer, trunk, channels, encoder, table)

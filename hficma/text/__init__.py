@@ -1,0 +1,1 @@
+"""Words, ingredients, the vocabulary and word vectors."""

@@ -1,0 +1,243 @@
+"""Words, the vocabulary, and what the model reads of a recipe: ingredient ids and sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..artifacts.json_fields import LARGEST_SIZE, Fields, dataclass_fields, integer, strict_json
+from ..artifacts.json_fields import text as text_of
+from ..errors import ArtifactError, InputError
+from ..limits import MEGABYTE, read_regular_file
+from ..recipe import Recipe
+from . import ingredients
+from . import ingredients_v1 as ingredients_1
+from .words import sentences as sentences
+from .words import words as words
+
+PAD_ID = 0
+END_ID = 1
+"""The published `</i>`; stands alone where no ingredient of a recipe is known."""
+FIRST_WORD_ID = 2
+"""Row i + 2 of an embedding table holds word i (the published loaders are off by these two)."""
+
+REMEMBERED_LINES = 65_536
+"""Ingredient lines whose ids a tokenizer remembers, about 10 MB."""
+REMEMBERED_LENGTH = 200
+"""Characters of a line that is remembered; longer ones hardly come again."""
+_UNREAD = -1
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """What of a recipe the model reads."""
+
+    title: Literal["none", "instruction", "balanced"] = "instruction"
+    """`instruction` reads the title as the recipe's first instruction, `balanced` as often as there
+    are instructions, so that a mean over both weighs them alike; HF-ICMA ignores it."""
+    max_ingredients: int = 20
+    """Ingredients past this number are left out (T in shapes)."""
+    max_sentences: int = 20
+    """Sentences of the instructions past this number are left out."""
+    max_words: int = 30
+    """Words of a sentence past this number are left out."""
+    end_marker: bool = False
+    """End the ingredients with `</i>`, as the published datasets do; takes one of the slots."""
+    reader: Literal[1, 2] = 2
+    """Rules that find the ingredient of a line. A model keeps those that it was trained with:
+    1 are those of models that name none, 2 leave out section heads, sizes and brands."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; the first rules are not named, so that `model_id` is what it was."""
+        record = dataclasses.asdict(self)
+        return {key: value for key, value in record.items() if (key, value) != ("reader", 1)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> TextConfig:
+        """Read what `to_json` wrote, or what was written before there was a choice of rules.
+
+        Raises:
+            ValueError: a field is of another type, out of its range or unknown.
+        """
+        fields = dataclass_fields(cls, record, "the options of the text", most=LARGEST_SIZE)
+        return cls(**{"reader": 1, **fields})
+
+
+VOCABULARY_BYTES = 200 * MEGABYTE
+"""A vocabulary's file; a million words take 15 MB."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words and joined ingredient names (`olive_oil`), by falling count.
+
+    Word i has id i + 2 everywhere: 0 pads, 1 ends (`</i>`).
+    """
+
+    words: tuple[str, ...]
+    """Each once; names of several words are joined by `_`."""
+    counts: tuple[int, ...] = field(repr=False)
+    """How often each was seen in training text; same length."""
+
+    def __post_init__(self) -> None:
+        if len(self.words) != len(self.counts):
+            raise ValueError(f"{len(self.words)} words but {len(self.counts)} counts")
+        if len(self._index) != len(self.words):
+            raise ValueError("a vocabulary holds each word once")
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {word: position + FIRST_WORD_ID for position, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        """Number of words, without the two reserved ids."""
+        return len(self.words)
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of an embedding table over this vocabulary."""
+        return len(self.words) + FIRST_WORD_ID
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._index
+
+    def id_of(self, word: str) -> int | None:
+        """The id of a word, or None where it is unknown."""
+        return self._index.get(word)
+
+    def ids_of(self, sequence: Sequence[str]) -> Ids:
+        """Ids of the known words of a sequence, in order; unknown ones are left out."""
+        known = (self._index.get(word) for word in sequence)
+        return np.array([number for number in known if number is not None], dtype=np.int64)
+
+    def save(self, path: Path) -> None:
+        """Write the vocabulary as JSON."""
+        content = {"words": self.words, "counts": self.counts}
+        path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read a vocabulary that `save` wrote.
+
+        Raises:
+            ArtifactError: no such file, too long, or anything but words and their counts.
+        """
+        try:
+            fields = Fields(
+                strict_json(read_regular_file(path, limit=VOCABULARY_BYTES, what=f"a {path.name}")),
+                "it",
+                ("words", "counts"),
+            )
+            words = tuple(text_of(word, "a word") for word in fields.sequence("words"))
+            counts = tuple(integer(count, "a count") for count in fields.sequence("counts"))
+            return cls(words, counts)
+        except (InputError, ValueError) as error:
+            raise ArtifactError(f"{path}: is no vocabulary ({error})") from error
+
+
+@dataclass(frozen=True)
+class RecipeIds:
+    """What the model reads of one recipe."""
+
+    ingredients: Ids
+    """Ingredient ids (T,), at least one."""
+    sentences: tuple[Ids, ...]
+    """Word ids of each sentence, none empty; at least one sentence."""
+    titles: int = 0
+    """So many of them, the first ones, are the title."""
+    left_out: tuple[str, ...] = ()
+    """Ingredient lines of which no word is known, and what passed the limits: for notes."""
+    lines: tuple[int, ...] = ()
+    """Positions of the ingredient lines that `ingredients` were read from; an end has none."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Turns recipes into ids, the same way in training, export and search."""
+
+    vocabulary: Vocabulary
+    """The words that have vectors."""
+    config: TextConfig
+    """What of a recipe is read."""
+
+    def __call__(self, recipe: Recipe) -> RecipeIds:
+        """Ids of a recipe's ingredients and sentences."""
+        known: list[int] = []
+        lines: list[int] = []
+        left_out: list[str] = []
+        limit = self.config.max_ingredients - self.config.end_marker
+        for position, line in enumerate(recipe.ingredients):
+            number = self.ingredient_id(line)
+            if number is not None and len(known) < limit:
+                known.append(number)
+                lines.append(position)
+            elif self.config.reader == 1 or not ingredients.is_section_head(line):
+                left_out.append(line)
+        if self.config.end_marker or not known:
+            known.append(END_ID)
+        texts = sentences(recipe.instructions)
+        encoded = [ids for text in texts if len(ids := self.sentence_ids(text))]
+        title = self.sentence_ids("" if self.config.title == "none" else recipe.title)
+        titles = self._titles(len(encoded)) if len(title) else 0
+        encoded[:0] = [title] * titles
+        if not encoded:
+            # Without a sentence there is no global vector: read the ingredient lines as one.
+            ids = self.sentence_ids(", ".join(recipe.ingredients))
+            encoded = [ids if len(ids) else np.array([END_ID], dtype=np.int64)]
+        return RecipeIds(
+            np.array(known, dtype=np.int64),
+            tuple(encoded[: self.config.max_sentences]),
+            titles=titles,
+            left_out=tuple(left_out),
+            lines=tuple(lines),
+        )
+
+    def _titles(self, instructions: int) -> int:
+        """How often a title is read before so many instructions."""
+        if self.config.title == "instruction":
+            return 1
+        return max(1, min(instructions, self.config.max_sentences // 2))
+
+    def ingredient_id(self, line: str) -> int | None:
+        """The id of the ingredient that a line like "2 cups flour, sifted" names, or None."""
+        # Seven lines of ten stand in other recipes too, and finding a name takes longer than all
+        # else that is read of a recipe. Asked once: another thread may empty it in between.
+        number = self._lines.get(line, _UNREAD)
+        if number == _UNREAD:
+            rules = ingredients_1 if self.config.reader == 1 else ingredients
+            phrase = rules.ingredient_phrase(line, self.vocabulary)
+            number = None if phrase is None else self.vocabulary.id_of(phrase)
+            if len(line) <= REMEMBERED_LENGTH:
+                if len(self._lines) >= REMEMBERED_LINES:
+                    self._lines.clear()
+                self._lines[line] = number
+        return number
+
+    @cached_property
+    def _lines(self) -> dict[str, int | None]:
+        """Ids of the ingredients of lines that were read."""
+        return {}
+
+    def sentence_ids(self, text: str) -> Ids:
+        """Word ids of one sentence, cut to `max_words`."""
+        return self.vocabulary.ids_of(words(text))[: self.config.max_words]
+
+    def query(self, recipe: Recipe) -> RecipeIds:
+        """Like calling, for a query: a recipe of which no word is known is an error."""
+        encoded = self(recipe)
+        if all(set(ids.tolist()) <= {END_ID} for ids in (encoded.ingredients, *encoded.sentences)):
+            raise InputError(
+                f"{recipe.id}: no word of this recipe is known to the model; "
+                "write common English ingredient names"
+            )
+        return encoded

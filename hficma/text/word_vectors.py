@@ -1,0 +1,134 @@
+"""Word vectors with their vocabulary: the project's own directory and word2vec's formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..artifacts.manifest import new_directory, read_manifest, verified_file
+from ..errors import ArtifactError
+from .vocabulary import FIRST_WORD_ID, Vocabulary
+
+VOCABULARY = "vocabulary.json"
+WORDS = "words.safetensors"
+SENTENCES = "sentences.safetensors"
+
+Table = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class WordVectors:
+    """An embedding table and the words of its rows."""
+
+    vocabulary: Vocabulary
+    """The words, by falling count."""
+    table: Table
+    """float32 (len(vocabulary) + 2, dim): row i + 2 holds word i, rows 0 and 1 are zero."""
+
+    def __post_init__(self) -> None:
+        if self.table.ndim != 2 or len(self.table) != self.vocabulary.table_rows:
+            raise ValueError(
+                f"a table for {len(self.vocabulary)} words has {self.vocabulary.table_rows} rows, "
+                f"this one has shape {self.table.shape}"
+            )
+
+    @classmethod
+    def from_rows(
+        cls, words: tuple[str, ...], counts: tuple[int, ...], rows: npt.NDArray[np.floating[Any]]
+    ) -> WordVectors:
+        """Vectors whose row i holds word i, as word2vec keeps them, shifted to our ids.
+
+        Args:
+            words: V words.
+            counts: how often each was seen, V numbers.
+            rows: (V, dim), any float dtype.
+        """
+        table = np.zeros((len(words) + FIRST_WORD_ID, rows.shape[1]), dtype=np.float32)
+        table[FIRST_WORD_ID:] = rows
+        return cls(Vocabulary(words, counts), table)
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return int(self.table.shape[1])
+
+    @property
+    def rows(self) -> Table:
+        """The words' vectors without the two reserved rows, (V, dim)."""
+        return self.table[FIRST_WORD_ID:]
+
+    def __getitem__(self, word: str) -> Table:
+        """The vector of a word, (dim,).
+
+        Raises:
+            KeyError: the word is unknown.
+        """
+        number = self.vocabulary.id_of(word)
+        if number is None:
+            raise KeyError(word)
+        vector: Table = self.table[number]
+        return vector
+
+    def save(
+        self,
+        path: Path,
+        *,
+        made_by: str,
+        facts: Mapping[str, Any] | None = None,
+        sentences: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> None:
+        """Write a vectors directory.
+
+        Args:
+            path: where; must not exist.
+            made_by: the command that made them.
+            facts: more for the manifest, beside `words` and `dim`.
+            sentences: the weights of a sentence encoder over these words, kept beside them.
+
+        Raises:
+            ArtifactError: `path` exists or cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        with new_directory(path, kind="vectors", made_by=made_by) as (building, manifest_facts):
+            self.vocabulary.save(building / VOCABULARY)
+            save_file({"vectors": np.ascontiguousarray(self.table)}, building / WORDS)
+            if sentences is not None:
+                save_file(dict(sentences), building / SENTENCES)
+            manifest_facts.update({"words": len(self.vocabulary), "dim": self.dim})
+            manifest_facts.update(facts or {})
+
+    @classmethod
+    def load(cls, path: Path) -> WordVectors:
+        """Read a vectors directory.
+
+        Raises:
+            ArtifactError: no such directory, damaged, or of another kind.
+        """
+        manifest = read_manifest(path, kind="vectors")
+        vocabulary = Vocabulary.load(verified_file(path, manifest, VOCABULARY))
+        tensors = read_tensors(verified_file(path, manifest, WORDS))
+        try:
+            return cls(vocabulary, tensors["vectors"])
+        except (KeyError, ValueError) as error:
+            raise ArtifactError(f"{path / WORDS}: does not fit its vocabulary ({error})") from error
+
+
+def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Tensors of a safetensors file by name.
+
+    Raises:
+        ArtifactError: the file is no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: is no safetensors file ({error})") from error

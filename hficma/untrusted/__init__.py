@@ -1,0 +1,1 @@
+"""Reads pickles and checkpoints from outside without running code of theirs."""

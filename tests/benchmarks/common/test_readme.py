@@ -1,0 +1,174 @@
+"""README's figures are those of the committed results, in every benchmark's own format."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hficma.benchmarks.common.readme import README, Result, results, rewritten
+from hficma.benchmarks.common.readme_tables import WRITERS
+from hficma.benchmarks.common.timing import command, environment
+from hficma.benchmarks.kernels import graphs as branches
+from hficma.benchmarks.kernels import pair_scores, training_step
+from hficma.benchmarks.quality import sample_hardness, text_quality
+from hficma.benchmarks.quality.table import run_record, with_figures
+from hficma.benchmarks.search.engine_measures import batch_table, rerank_table
+from hficma.benchmarks.search.growth import growth_table
+from hficma.engine import build_index
+from hficma.errors import ArtifactError, InputError
+from hficma.training.scoring import ScoreTables
+from tests.engine.datasets import NoiseDataset
+from tests.engine.factories import tiny_bundle
+
+PAGE = "Fast.\n<!-- figures: begin {} -->\nold\n<!-- figures: end -->\nThe rest.\n"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("bundles"))
+
+
+def written(folder: Path, benchmark: str, record: dict[str, Any] | Path) -> str:
+    """README's part, from one result of a benchmark."""
+    content = record.read_text() if isinstance(record, Path) else json.dumps(record)
+    (folder / f"{benchmark}-test-2026-01-02.json").write_text(content)
+    page = rewritten(PAGE.format(WRITERS[benchmark].part), results(folder))
+    assert page.startswith("Fast.\n")
+    assert page.endswith("\nThe rest.\n")
+    assert "old" not in page
+    assert "2026-01-02" in page
+    assert environment()["processor"] in page
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    return page
+
+
+def test_readme_is_what_the_committed_results_say() -> None:
+    """A figure that nobody can print again, or one of last year."""
+    text = README.read_text(encoding="utf-8")
+    assert rewritten(text, results()) == text, "run `hficma bench readme`"
+
+
+def test_pair_scores(tmp_path: Path) -> None:
+    pair_scores.main(width=16, heads=2, repeats=1, threads=1, json_file=tmp_path / "out")
+    page = written(tmp_path, "pair-scores", tmp_path / "out")
+    for form in ("published", "`tokens`", "`projections`", "`tables`"):
+        assert f"| {form} |" in page
+    assert "At real lengths" in page
+    assert "`hficma bench pair_scores`" in page
+
+
+def test_training_step(tmp_path: Path) -> None:
+    """In the benchmark each step runs in a process of its own, which takes half a minute."""
+    runs = {
+        f"{form} 2 x 2": training_step.step(form, 2, 16, 2, None)
+        for form in ("published", "hficma")
+    }
+    figures = {name: one | {"step_mb": 2.0, "runs": [one]} for name, one in runs.items()}
+    record = {"environment": environment(), "width": 16, "figures": figures}
+    page = written(tmp_path, "training-step", record)
+    assert re.search(r"\| hficma 2 x 2 \| [\d.]+ \| 2 \| 1\.00 \|", page)
+
+
+def test_branches(tmp_path: Path, bundle: Path) -> None:
+    branches.main(bundle=bundle, repeats=1, threads=1, json_file=tmp_path / "out")
+    page = written(tmp_path, "branches", tmp_path / "out")
+    assert "torch fp32" in page
+    assert "| image, 1 photo |" in page
+    assert re.search(r"The graphs take \d+ MB in fp32", page)
+
+
+def test_engine(tmp_path: Path, bundle: Path) -> None:
+    data = NoiseDataset(12)
+    index = build_index(bundle, data, tmp_path / "index")
+    data.photo(0).save(tmp_path / "photo.png")
+    tables = {
+        "rerank": rerank_table(bundle, threads=1, repeats=1),
+        "batch": batch_table(index, data, range(2), threads=1),
+        "growth": growth_table(
+            bundle, tmp_path, tmp_path / "photo.png", [40], keep="tokens", threads=1, queries=1
+        ),
+    }
+    record = {name: {"title": name, "rows": rows} for name, rows in tables.items()}
+    page = written(tmp_path, "engine", {"environment": environment(), "tables": record})
+    assert "| 40 recipes |" in page
+    assert "in batches" in page
+
+
+def test_quality(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).random((2, 60, 60), dtype=np.float32)
+    runs = [run_record(seed, ScoreTables(one, one, None), 1.0) for seed, one in enumerate(drawn)]
+    right = np.eye(60, dtype=np.float32)
+    best = run_record(0, ScoreTables(right, right, None), 1.0)
+    methods = [
+        with_figures({"name": "plain", "note": "", "runs": runs}, runs),
+        with_figures({"name": "best", "note": "a note", "runs": [best]}, runs[:1]),
+    ]
+    record = {"title": "Quality", "test_pairs": 60, "baseline": "plain"}
+    record |= {"environment": environment(), "methods": methods}
+    page = written(tmp_path, "quality", record)
+    assert re.search(r"\| plain \| .* \| \+0\.0 \[\+0, \+0\] \| .* \| 2 \|", page)
+    assert re.search(r"\| best \| 1\.0 \| 100\.0 \| 100\.0 \[94, 100\] \| \+\d", page)
+    assert "100 / 100 / 100" in page
+    assert "* best: a note." in page
+    assert "Chance is medR 30 and R@10 16.7" in page
+
+
+def test_text_quality(tmp_path: Path) -> None:
+    page = written(tmp_path, "text-quality", text_quality.measure(None, None))
+    assert "% of 200 lines" in page
+
+
+def test_sample_hardness(tmp_path: Path) -> None:
+    record = sample_hardness.measure("sample:200", None, train=40, bag=10)
+    page = written(tmp_path, "sample-hardness", record)
+    assert "| chance | 5.5 | 10.0 |" in page
+    assert "| colour histogram and CCA |" in page
+
+
+def test_the_newest_result_of_each_machine_counts(tmp_path: Path) -> None:
+    """Old figures would stand beside new ones; one machine's would hide another's."""
+    for name in ("small-2026-01-02", "small-2026-03-01", "large-2026-02-01"):
+        (tmp_path / f"bench-10k-{name}.json").write_text("{}")
+    found = results(tmp_path)
+    assert [(one.benchmark, one.hardware, one.date) for one in found] == [
+        ("bench-10k", "large", "2026-02-01"),
+        ("bench-10k", "small", "2026-03-01"),
+    ]
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """A result under another name, or a page without marks, would be passed over in silence."""
+    (tmp_path / "figures.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"figures\.json.*BENCHMARK-HARDWARE-DATE"):
+        Result.read(tmp_path / "figures.json")
+    with pytest.raises(InputError, match="begin PART"):
+        rewritten("No marks.", [])
+    with pytest.raises(InputError, match="begin taste"):
+        rewritten(PAGE.format("taste"), [])
+    assert "old" not in rewritten(PAGE.format("speed"), [])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["/x/bin/hficma", "bench", "--setup", "10k"], "hficma bench --setup 10k"),
+        (
+            ["/x/bin/hficma", "bench", "quality", "--data", "/my/own/recipes.jsonl", "--json", "a"],
+            "hficma bench quality --data recipes.jsonl",
+        ),
+        (
+            [str(Path(text_quality.__file__).parent / "quality.py"), "text.vectors=/my/own/words"],
+            "hficma bench quality text.vectors=words",
+        ),
+        (["/usr/bin/pytest", "-q"], None),
+    ],
+)
+def test_the_command_is_one_that_anyone_can_type(words: list[str], said: str | None) -> None:
+    """README and reports are published: paths of a machine have no place in them."""
+    assert command(words) == said

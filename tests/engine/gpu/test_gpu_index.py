@@ -1,0 +1,276 @@
+"""Searching on a device answers as searching on the processors does.
+
+Every line but the device's name runs here on torch's device `cpu`; what is marked `gpu` runs the
+same comparisons on `cuda`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hficma.engine import Answer, Bundle, Engine, Failure, Filter, IndexWriter, build_index
+from hficma.engine.gpu.gpu_index import (
+    DeviceIndex,
+    DevicePrefilter,
+    cuda_device,
+    memory_of,
+    on_device,
+)
+from hficma.engine.gpu.gpu_scorer import DeviceScorer
+from hficma.engine.index.index import Index, Of
+from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
+from hficma.engine.index.vector_index import PrefilterFacts, build_prefilter
+from hficma.errors import InputError
+from tests.engine.datasets import NoiseDataset
+
+DATA = NoiseDataset(30)
+EVERYTHING = 1 << 40
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+        ],
+    ),
+]
+
+
+def opened(path: Path, device: str, memory: int = EVERYTHING) -> Engine:
+    """An engine whose index is on a device; queries are encoded on the processors."""
+    index = Index.open(path)
+    bundle = Bundle.open(index.facts.find_bundle(path), threads=1)
+    placed = DeviceIndex(index, torch.device(device), memory)
+    return Engine(index, bundle, DeviceScorer(placed, bundle), ThreadPoolExecutor(2))
+
+
+def ask(engine: Engine, query: int, **options: object) -> Answer:
+    asked = {"image": DATA.photo(query)}
+    if engine.query_role == "recipe":
+        asked = {"recipe": DATA.recipe(query)}
+    return engine.search(**asked, **options)
+
+
+def assert_same(found: Answer | Failure, wanted: Answer | Failure) -> None:
+    """Items and scores agree; items whose scores differ by rounding may stand in either order."""
+    assert isinstance(found, Answer)
+    assert isinstance(wanted, Answer)
+    assert found.searched == wanted.searched
+    scores = [[hit.score for hit in answer.hits] for answer in (found, wanted)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=3e-6)
+    assert [h.global_score for h in found.hits] == pytest.approx(
+        [h.global_score for h in wanted.hits], abs=3e-6
+    )
+    known = {hit.id: hit.score for hit in wanted.hits}
+    for hit in found.hits:
+        # An item that the other answer lacks stands at its end, tied with what stands there.
+        assert hit.score == pytest.approx(known.get(hit.id, scores[1][-1]), abs=3e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", ["hf_icma_bundle", "adamine_bundle"])
+@pytest.mark.parametrize("of", ["recipes", "images"])
+@pytest.mark.parametrize("memory", [EVERYTHING, 0])
+def test_answers_and_certificates_are_the_host_s(
+    kind: str, of: Of, memory: int, device: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A faster answer that differs is a wrong one; k may be larger than the index."""
+    bundle: Path = request.getfixturevalue(kind)
+    path = build_index(bundle, DATA, tmp_path / "index", of=of, shard_items=11)
+    with Engine.open(path, threads=1) as host, opened(path, device, memory) as there:
+        for options in (
+            {"k": 5, "candidates": 8},
+            {"k": 5, "candidates": 3, "exact": True},
+            {"k": 99, "exact": True},
+            {"k": 4, "candidates": 4, "filter": Filter(categories=("soup",))},
+            {"k": 9, "filter": Filter(having=("unicorn",))},
+        ):
+            found, wanted = ask(there, 3, **options), ask(host, 3, **options)
+            assert_same(found, wanted)
+            assert found.certified == wanted.certified
+            if options.get("exact"):
+                assert found.certified == len(found.hits)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("keep", LEVELS)
+@pytest.mark.parametrize("side_precision", PRECISIONS)
+@pytest.mark.parametrize("memory", [EVERYTHING, 0])
+def test_every_level_and_precision_is_scored_as_on_the_host(
+    hf_icma_bundle: Path, tmp_path: Path, keep: Level, side_precision: Precision, device: str,
+    memory: int,
+) -> None:  # fmt: skip
+    """Rows widened on the device must be the rows that the host widens."""
+    path = build_index(
+        hf_icma_bundle, DATA, tmp_path / "i", keep=keep, side_precision=side_precision
+    )
+    with Engine.open(path, threads=1) as host, opened(path, device, memory) as there:
+        assert_same(ask(there, 1, k=30), ask(host, 1, k=30))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("of", ["recipes", "images"])
+def test_a_batch_on_a_device_answers_as_one_at_a_time(
+    hf_icma_bundle: Path, tmp_path: Path, of: Of, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries are scored together there, in groups and tiles whose borders must not show."""
+    monkeypatch.setattr("hficma.engine.gpu.gpu_scorer.PAIRS", 13)
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i", of=of, shard_items=7)
+    queries = [DATA.photo(i) if of == "recipes" else DATA.recipe(i) for i in range(5)]
+    with opened(path, device) as there:
+        for candidates in (4, 20):
+            answers = there.search_many(queries, k=6, candidates=candidates, exact=True)
+            for number, answer in enumerate(answers):
+                assert_same(answer, ask(there, number, k=6, candidates=candidates, exact=True))
+                assert isinstance(answer, Answer)
+                assert answer.certified == 6
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_shards_may_lie_on_both_sides(hf_icma_bundle: Path, tmp_path: Path, device: str) -> None:
+    """An index larger than the GPU's memory is searched all the same."""
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i", shard_items=8, prefilter="SQ8")
+    shards = Index.open(path).shards
+    vectors = sum(shard.vectors.nbytes for shard in shards)
+    assert shards[0].sides is not None
+    sides = sum(array.nbytes for array in shards[0].sides.arrays.values())
+    with Engine.open(path, threads=1) as host:
+        wanted = ask(host, 2, k=30, candidates=5, exact=True)
+    for memory in (0, vectors // 2, vectors, vectors + sides, EVERYTHING):
+        with opened(path, device, memory) as there:
+            assert_same(ask(there, 2, k=30, candidates=5, exact=True), wanted)
+    index = Index.open(path)
+    assert DeviceIndex(index, torch.device(device), vectors + sides).resident <= vectors + sides
+    assert all(isinstance(shard.prefilter, DevicePrefilter) for shard in index.shards)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_equal_items_stand_in_their_order(
+    hf_icma_bundle: Path, tmp_path: Path, device: str
+) -> None:
+    """Ties are broken by position, so that two machines give one answer."""
+
+    class Same(NoiseDataset):
+        def recipe(self, index: int) -> object:
+            return replace(super().recipe(0), id=f"r{index}")
+
+    path = build_index(hf_icma_bundle, Same(12), tmp_path / "i", shard_items=5)
+    with opened(path, device) as there:
+        answer = ask(there, 0, k=12)
+    assert [hit.id for hit in answer.hits] == [f"r{i}" for i in range(12)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_removed_items_are_not_found(hf_icma_bundle: Path, tmp_path: Path, device: str) -> None:
+    """Masks must reach the device."""
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i", shard_items=9)
+    with IndexWriter(path) as writer:
+        writer.remove(["r3", "r20"])
+    with opened(path, device) as there:
+        found = {hit.id for hit in ask(there, 0, k=99).hits}
+    assert found == {f"r{i}" for i in range(30)} - {"r3", "r20"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("prefilter", ["IVF,SQ8", "HNSW", "SQ8"])
+def test_the_scan_certifies_what_the_kind_could_not(
+    hf_icma_bundle: Path, tmp_path: Path, prefilter: str, device: str
+) -> None:
+    """On a device every kind is searched by its exact vectors."""
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i", prefilter=prefilter)
+    index = Index.open(path)
+    DeviceIndex(index, torch.device(device), EVERYTHING)
+    facts = index.shards[0].prefilter.facts
+    assert facts.bounded
+    assert facts.error_norm == facts.error_entry == 0.0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
+def test_scores_there_are_within_their_error(
+    tmp_path: Path, device: str, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """δ counts on float32: with TF32 these would be off by a thousand times as much."""
+    monkeypatch.setattr("hficma.engine.gpu.gpu_index.BLOCK", 64)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 512)).astype(np.float32) * np.float32(scale)
+    queries = rng.normal(size=(3, 512)).astype(np.float32)
+    torch.set_float32_matmul_precision("highest")
+    prefilter = device_prefilter(vectors, tmp_path, device)
+    exact = queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    for query, wanted, found in zip(queries, exact, prefilter.top(queries, 40, None), strict=True):
+        error = prefilter.facts.error(query)
+        assert np.abs(found.scores - wanted[found.positions]).max() <= error
+        assert (np.diff(found.scores) <= 0).all()
+        left = np.setdiff1d(np.arange(300), found.positions)
+        assert wanted[left].max() <= found.scores[-1] + error
+        assert np.abs(prefilter.scores(query) - wanted).max() <= prefilter.rounding(query)
+
+
+def device_prefilter(vectors: np.ndarray, folder: Path, device: str) -> DevicePrefilter:
+    """As for a shard of these vectors."""
+
+    class Bare:
+        def __init__(self, facts: PrefilterFacts) -> None:
+            self.facts = facts
+            self.prefilter, self.vectors, self.folder = self, vectors, folder
+
+    bare = Bare(build_prefilter(vectors, "Flat", folder))
+    return DevicePrefilter(bare, on_device(vectors, torch.device(device)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
+def test_copies_in_pieces_are_whole(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last piece is shorter than the others."""
+    monkeypatch.setattr("hficma.engine.gpu.gpu_index.COPIED", 100)
+    array = np.arange(7 * 11).reshape(11, 7).astype(dtype)
+    np.testing.assert_array_equal(on_device(array, torch.device("cpu")).numpy(), array)
+    assert on_device(array[:0], torch.device("cpu")).shape == (0, 7)
+
+
+def test_devices_that_are_not_there_are_named() -> None:
+    """Falling back to the processors unasked would hide a broken machine."""
+    for name in ("cuda:99", "tpu", "meta"):
+        with pytest.raises(InputError, match=name):
+            cuda_device(name)
+    with pytest.raises(InputError, match="gpu-memory"):
+        memory_of(torch.device("cpu"), -1.0)
+    assert memory_of(torch.device("cpu"), 0.5) == 2**29
+
+
+def test_no_torch_is_told_in_one_line() -> None:
+    """What to install, where `--device cuda` is asked for without torch."""
+    program = """
+import sys
+sys.modules["torch"] = None
+from hficma.errors import MissingDependencyError
+try:
+    import hficma.engine.device
+except MissingDependencyError as error:
+    print(error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert "pip install 'hficma[gpu]'" in ended.stdout
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_the_whole_engine_on_cuda_answers_as_on_the_processors(
+    hf_icma_bundle: Path, tmp_path: Path
+) -> None:
+    """Branches included: `Engine.open` with a device, as `hficma search --device cuda` does."""
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i", shard_items=11)
+    with Engine.open(path, threads=1) as host, Engine.open(path, device="cuda") as there:
+        for query in range(4):
+            assert_same(ask(there, query, k=8, exact=True), ask(host, query, k=8, exact=True))

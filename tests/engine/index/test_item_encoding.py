@@ -1,0 +1,151 @@
+"""Sides come out of their storage as they went in, to the precision they were kept in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hficma.engine.files.ragged import ArrayFile, Layout, map_array
+from hficma.engine.index.item_encoding import (
+    LEVELS,
+    PRECISIONS,
+    SCALE,
+    Level,
+    Precision,
+    Sides,
+    StoredSides,
+    bytes_a_token,
+    dequantise,
+    quantise,
+    rows_of,
+)
+from hficma.errors import ArtifactError
+
+WIDTH, HEADS = 8, 2
+
+
+def make_sides(level: Level, lengths: list[int], seed: int = 0) -> Sides:
+    """Random sides of a level, padded with rubbish."""
+    rng = np.random.default_rng(seed)
+    count, size = len(lengths), max(lengths)
+    shapes = {
+        "gate_bias": (count, size),
+        "mean": (count, WIDTH),
+        "table": (count, HEADS, size, WIDTH),
+    }
+    arrays = {
+        name: rng.normal(size=shapes.get(name, (count, size, WIDTH))).astype(np.float32)
+        for name in LEVELS[level]
+    }
+    return Sides(np.array(lengths), arrays)
+
+
+def stored(sides: Sides, precision: Precision = "fp32") -> StoredSides:
+    """The same items as a shard keeps them."""
+    arrays = {}
+    for name in sides.arrays:
+        rows = rows_of(sides, name)
+        if rows.ndim == 1 or name == "mean":
+            arrays[name] = rows
+        else:
+            arrays[name], scales, _ = quantise(rows, precision)
+            if scales is not None:
+                arrays[name + SCALE] = scales
+    return StoredSides(sides.lengths, arrays, HEADS)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@given(
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+def test_gathering_gives_back_what_was_stored(
+    level: Level, precision: Precision, lengths: list[int], seed: int, data: st.DataObject
+) -> None:
+    """A wrong row here would score one recipe with another's ingredients."""
+    sides = make_sides(level, lengths, seed)
+    kept = stored(sides, precision)
+    assert kept.level == level
+    positions = np.array(
+        data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=4))
+    )
+    size = int(sides.lengths[positions].max()) + data.draw(st.integers(0, 2))
+    out = {}
+    for name, padded in sides.arrays.items():
+        shape = list(padded[positions].shape)
+        if name != "mean":
+            shape[2 if name == "table" else 1] = size
+        out[name] = np.full(shape, np.nan, dtype=np.float32)
+    kept.gather(positions, size, out)
+    tolerance = {"fp32": 0.0, "fp16": 2e-3, "int8": 2e-2}[precision]
+    for name, values in out.items():
+        assert np.isfinite(values).all(), "padding must be finite: it is multiplied by 0"
+        for row, position in enumerate(positions):
+            length = sides.lengths[position]
+            got, wanted = values[row], sides.arrays[name][position]
+            if name == "table":
+                got, wanted = got[:, :length], wanted[:, :length]
+            elif name != "mean":
+                got, wanted = got[:length], wanted[:length]
+            np.testing.assert_allclose(got, wanted, atol=tolerance * 4, rtol=0)
+
+
+def test_every_half_precision_number_is_read_as_numpy_reads_it() -> None:
+    """The shifts that widen float16 must hold for subnormals, zeros and both signs."""
+    half = np.arange(65536, dtype=np.uint16).view(np.float16)
+    half = half[np.isfinite(half)]
+    np.testing.assert_array_equal(dequantise(half, None), half.astype(np.float32))
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["fp16", "int8"]), st.sampled_from([1e-3, 1.0, 1e5]))
+def test_the_reported_error_is_the_error_made(
+    seed: int, precision: Precision, scale: float
+) -> None:
+    """Users choose a precision by this figure."""
+    rows = (np.random.default_rng(seed).normal(size=(7, 16)) * scale).astype(np.float32)
+    kept, scales, error = quantise(rows, precision)
+    lost = np.abs(dequantise(kept, scales).astype(np.float64) - rows)
+    assert error.largest == pytest.approx(lost.max(), rel=1e-5)
+    assert error.relative == pytest.approx(
+        np.sqrt(np.square(lost).sum() / np.square(rows, dtype=np.float64).sum()), rel=1e-4
+    )
+
+
+def test_rows_of_zeros_survive_int8() -> None:
+    """A scale of 0 would make NaN."""
+    kept, scales, error = quantise(np.zeros((2, 4), np.float32), "int8")
+    np.testing.assert_array_equal(dequantise(kept, scales), np.zeros((2, 4)))
+    assert error.relative == 0.0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_size_by_which_a_level_is_chosen_is_the_size_on_disk(
+    level: Level, precision: Precision
+) -> None:
+    """A wrong estimate would fill disks or waste them."""
+    kept = stored(make_sides(level, [3, 1, 2]), precision)
+    written = sum(rows.nbytes for name, rows in kept.arrays.items() if name != "mean")
+    assert written == 6 * bytes_a_token(level, precision, WIDTH, HEADS)
+
+
+def test_a_file_of_another_length_is_refused(tmp_path: Path) -> None:
+    """A truncated shard must not be read as if it were whole."""
+    with ArrayFile(tmp_path / "a") as file:
+        file.append(np.ones((3, 2), np.float32))
+        file.append(np.zeros((1, 2), np.float32))
+    layout = file.layout
+    assert layout == Layout("<f4", (4, 2))
+    np.testing.assert_array_equal(map_array(tmp_path / "a", layout)[:, 0], [1, 1, 1, 0])
+    (tmp_path / "a").write_bytes(b"short")
+    with pytest.raises(ArtifactError, match="damaged"):
+        map_array(tmp_path / "a", layout)
+    (tmp_path / "a").unlink()
+    with pytest.raises(ArtifactError, match="missing"):
+        map_array(tmp_path / "a", layout)

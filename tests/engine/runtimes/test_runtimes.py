@@ -1,0 +1,137 @@
+"""Runtimes agree with the torch model, say what they are, and `auto` takes only one that agrees."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.bundle.reference import (
+    GIVEN,
+    REFERENCE,
+    bundle_differences,
+    read_reference,
+    run_through,
+)
+from hficma.engine.runtimes import runtime
+from hficma.engine.runtimes import selection as auto
+from hficma.errors import ArtifactError, InputError, MissingDependencyError
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
+@pytest.mark.parametrize("kind", ["hf_icma", "adamine"])
+def test_a_runtime_gives_what_torch_gave(
+    name: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Export would ship graphs that a runtime reads differently."""
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    path: Path = request.getfixturevalue(f"{kind}_bundle")
+    bundle = Bundle.open(path, runtime=name, threads=1)
+    found = bundle_differences(bundle, read_reference(path / REFERENCE))
+    assert {one.graph for one in found} == {*bundle.facts["graphs"], "scores"}
+    assert all(one.held for one in found)
+    execution = bundle.describe()["image"]
+    assert (execution.runtime, execution.precision, execution.device) == (name, "fp32", "cpu")
+
+
+def test_auto_measures_once_and_says_why(hf_icma_bundle: Path, tmp_path: Path) -> None:
+    """Each start would measure again, or take a runtime without a reason."""
+    graph = Bundle.open(hf_icma_bundle).graph("project_image")
+    reference = read_reference(hf_icma_bundle / REFERENCE)
+    first = auto.choose(graph, reference, threads=1, cache=tmp_path)
+    (kept,) = (tmp_path / "runtimes").iterdir()
+    assert first.runtime in auto.installed("cpu")
+    record = json.loads(kept.read_text())
+    kept.write_text(json.dumps(record | {"milliseconds": {"openvino": 12345.0}}))
+    again = auto.choose(graph, reference, threads=1, cache=tmp_path)
+    assert again.milliseconds == {"openvino": 12345.0}
+    other = auto.choose(graph, reference, threads=2, cache=tmp_path)
+    assert other.milliseconds != again.milliseconds
+
+
+@pytest.mark.parametrize(
+    "damage", [{"runtime": "tvm"}, {"runtime": 1}, {"milliseconds": None}, {"other": 1}]
+)
+def test_a_damaged_measurement_is_made_again(
+    damage: dict[str, object], hf_icma_bundle: Path, tmp_path: Path
+) -> None:
+    """A file of the cache would choose a runtime that there is not, at every start."""
+    graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
+    reference = read_reference(hf_icma_bundle / REFERENCE)
+    auto.choose(graph, reference, threads=1, cache=tmp_path)
+    (kept,) = (tmp_path / "runtimes").iterdir()
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | damage))
+    chosen = auto.choose(graph, reference, threads=1, cache=tmp_path)
+    assert chosen.runtime in auto.installed("cpu")
+    assert json.loads(kept.read_text())["runtime"] == chosen.runtime
+
+
+def test_what_is_left_out_is_said(
+    hf_icma_bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A faster runtime would be dropped, or another precision run, without a word."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    caplog.set_level("INFO", logger="hficma")
+    graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
+    reference = read_reference(hf_icma_bundle / REFERENCE)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ArtifactError("no such CPU")
+
+    monkeypatch.setattr(runtime("openvino"), "load", fail)
+    auto.measure(graph, reference, threads=1)
+    assert "graph tabulate_image: runtime openvino is left out (no such CPU)" in caplog.text
+    bundle = Bundle.open(hf_icma_bundle)
+    bundle.precision = "int8"
+    assert bundle.graph("recipe").precision == "fp32"
+    assert "graph recipe has no int8: it runs in fp32" in caplog.text
+
+
+def test_auto_refuses_a_runtime_that_differs(hf_icma_bundle: Path) -> None:
+    """A fast runtime with wrong numbers would be taken."""
+    graph = Bundle.open(hf_icma_bundle).graph("project_image")
+    reference = read_reference(hf_icma_bundle / REFERENCE)
+    wrong = dict(reference, image_query=reference["image_query"] + 1)
+    with pytest.raises(Exception, match="query differs by"):
+        auto.measure(graph, wrong, threads=1)
+
+
+def test_auto_runs_a_bundle(
+    adamine_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HFICMA_HOME", str(tmp_path))
+    bundle = Bundle.open(adamine_bundle, threads=1)
+    reference = read_reference(adamine_bundle / REFERENCE)
+    given = run_through(bundle, {name: reference[name] for name in GIVEN})
+    np.testing.assert_allclose(given["global"], reference["global"], atol=1e-5)
+    assert set(bundle.choices) == {"image", "sentence", "recipe"}
+
+
+def test_a_missing_package_is_named(hf_icma_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user would see ModuleNotFoundError instead of what to install."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    bundle = Bundle.open(hf_icma_bundle, runtime="openvino")
+    with pytest.raises(MissingDependencyError, match=r"hficma\[openvino\]"):
+        bundle.runtime("image")
+
+
+def test_unknown_names_are_refused(hf_icma_bundle: Path) -> None:
+    with pytest.raises(InputError, match="runtime tvm"):
+        runtime("tvm")
+    with pytest.raises(InputError, match="runtime tvm"):
+        Bundle.open(hf_icma_bundle, runtime="tvm")
+    with pytest.raises(InputError, match="cpu"):
+        Bundle.open(hf_icma_bundle, runtime="torch", device="cuda:9").runtime("image")
+
+
+def test_shapes_are_checked_before_they_reach_a_runtime(hf_icma_bundle: Path) -> None:
+    """A photo of another size would fail deep inside, or not at all."""
+    bundle = Bundle.open(hf_icma_bundle, runtime="onnxruntime", threads=1)
+    with pytest.raises(ValueError, match="photos has shape"):
+        bundle.run("image", {"photos": np.zeros((1, 200, 224, 3), np.uint8)})
+    with pytest.raises(ValueError, match="photos is missing"):
+        bundle.run("image", {})

@@ -1,0 +1,121 @@
+"""TensorRT takes every graph, and a plan is rebuilt exactly when what it depends on changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.runtimes.base import Graph, Port
+from hficma.engine.runtimes.tensorrt_plans import PlanKey, why_stale, write_plan
+from hficma.engine.runtimes.tensorrt_profiles import profiles_of, run_in_profiles
+from hficma.model import ModelConfig, build_model
+from hficma.model.graphs import branches
+from hficma.training import load_options, presets
+from tests.model.factories import make_vectors
+
+KEY = PlanKey(
+    onnx="a",
+    library="tensorrt",
+    version="10",
+    gpu="one",
+    compute_capability="9.0",
+    precision="fp16",
+    profiles=[{"B": (1, 2, 4)}],
+)
+
+
+@pytest.mark.parametrize("kind", ["hf_icma", "adamine"])
+def test_every_graph_builds(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """An operator that TensorRT lacks, or a type it refuses."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    from hficma.export.tensorrt_build import build_plans
+
+    bundle = request.getfixturevalue(f"{kind}_bundle")
+    told: list[str] = []
+    plans = build_plans(bundle, cache=tmp_path, tell=told.append)
+    assert [plan.graph for plan in plans] == list(Bundle.open(bundle).facts["graphs"])
+    assert all(plan.file.stat().st_size > 1000 for plan in plans)
+    assert len(told) == len(plans)
+    assert all(plan.built is None for plan in build_plans(bundle, cache=tmp_path))
+
+
+def test_a_plan_is_stale_when_anything_it_depends_on_changed(tmp_path: Path) -> None:
+    file = tmp_path / "image.fp16.plan"
+    assert why_stale(file, KEY) == "there is none yet"
+    write_plan(file, b"plan", KEY)
+    assert why_stale(file, KEY) is None
+    other: dict[str, object] = {"profiles": [{"B": (1, 2, 8)}]}
+    other |= {field.name: "other" for field in dataclasses.fields(KEY) if field.type == "str"}
+    assert set(other) == {field.name for field in dataclasses.fields(KEY)}
+    for name, value in other.items():
+        assert name in str(why_stale(file, dataclasses.replace(KEY, **{name: value})))
+    file.write_bytes(b"Plan")
+    assert why_stale(file, KEY) == "its file was changed"
+
+
+def test_inputs_beyond_a_profile_are_split_and_joined() -> None:
+    """A query with more candidates than a plan takes would fail, or lose some."""
+    ports = {"left": Port("float32", ("G", "B", 3)), "right": Port("float32", ("G", "M", 3))}
+    outputs = {"score": Port("float32", ("G", "B", "M"))}
+    profiles = [
+        {"G": (1, 1, 2), "B": (1, 1, 1), "M": (1, 2, 4)},
+        {"G": (1, 1, 1), "B": (1, 2, 3), "M": (1, 2, 3)},
+    ]
+    seen = []
+
+    def execute(number: int, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        (groups, photos, _), recipes = inputs["left"].shape, inputs["right"].shape[1]
+        for letter, size in (("G", groups), ("B", photos), ("M", recipes)):
+            assert size <= profiles[number][letter][2]
+        seen.append(number)
+        return {"score": inputs["left"] @ inputs["right"].swapaxes(1, 2)}
+
+    rng = np.random.default_rng(0)
+    for groups, photos, recipes in ((1, 1, 1), (5, 1, 9), (1, 7, 10), (3, 4, 5)):
+        arrays = {
+            "left": rng.normal(size=(groups, photos, 3)).astype(np.float32),
+            "right": rng.normal(size=(groups, recipes, 3)).astype(np.float32),
+        }
+        given = run_in_profiles(execute, arrays, ports, outputs, profiles)["score"]
+        wanted = arrays["left"] @ arrays["right"].swapaxes(1, 2)
+        np.testing.assert_allclose(given, wanted, atol=1e-5)
+    assert set(seen) == {0, 1}
+
+
+def preset_models() -> dict[str, ModelConfig]:
+    """Each model that a preset trains, by the first preset that does."""
+    found: dict[str, ModelConfig] = {}
+    for name in presets():
+        config = load_options(name).model
+        if config not in found.values():
+            found[name] = config
+    return found
+
+
+@pytest.mark.parametrize("preset", preset_models())
+def test_every_preset_builds(preset: str, tmp_path: Path) -> None:
+    """A size at which a graph no longer builds; the published one is eight times the tests'."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    from hficma.export.tensorrt_build import build_plan
+    from hficma.export.trace import trace
+
+    config = preset_models()[preset]
+    model = build_model(config, make_vectors(config.word_dim)).eval()
+    text = dataclasses.asdict(config.text)
+    for name, branch in branches(model):
+        file = tmp_path / f"{name}.onnx"
+        trace(branch, file)
+        graph = Graph(
+            name=name,
+            precision="fp32",
+            file=file,
+            sha256="",
+            bundle=tmp_path,
+            inputs=branch.inputs,  # type: ignore[arg-type]
+            outputs=branch.outputs,  # type: ignore[arg-type]
+        )
+        assert len(build_plan(graph, profiles_of(name, text))) > 1000

@@ -1,0 +1,40 @@
+"""The page of plots: AdaMine's twelve, well-formed, and honest about what is not there."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from hficma.training.runs.curves import plots, write_curves
+
+
+def test_adamines_twelve_plots_come_first() -> None:
+    titles = [plot.title for plot in plots()]
+    assert titles[:2] == ["training loss", "share of idle pairs"]
+    assert len([title for title in titles[2:10] if " to " in title]) == 8
+    assert titles[10:12] == ["trunk trained", "gradient norm"]
+
+
+def test_a_page_is_well_formed_even_for_odd_names_and_missing_numbers(tmp_path: Path) -> None:
+    """A run named `<b>` or a loss that is no number must not break the page."""
+    run = tmp_path / "<b> & co"
+    run.mkdir()
+    figures = {"medR": 3.0, "R@1": 10.0, "R@5": 20.0, "R@10": 30.0}
+    records = [
+        {"kind": "step", "epoch": 1, "step": 1, "lr": 0.1, "norm": 2.0},
+        {"kind": "epoch", "epoch": 1, "step": 4, "train": {"loss": float("nan")}},
+        {
+            "kind": "epoch", "epoch": 2, "step": 8, "train": {"loss": 0.5},
+            "validation": {"image_to_recipe": figures, "recall_sum": 60.0},
+        },
+    ]  # fmt: skip
+    (run / "log.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+    page = write_curves([run], tmp_path / "page.html").read_text()
+    body = page.split("<main>")[1].split("</main>")[0]
+    drawn = ET.fromstring(f"<main>{body}</main>")
+    titles = [text.text for text in drawn.iter("text") if text.get("class") == "title"]
+    assert "training loss" in titles
+    assert "photo to recipe: medR" in titles
+    assert "recipe to photo: medR" not in titles, "a plot without a single point"
+    assert "nan" not in body

@@ -1,0 +1,139 @@
+"""Evaluation, comparison and extraction of a trained run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from hficma.data.dataset import open_dataset, positions
+from hficma.errors import InputError
+from hficma.images import preprocess
+from hficma.metrics import figures, ranks
+from hficma.model import load_model
+from hficma.training import compare, evaluate, extract
+from hficma.training import evaluate as evaluation
+
+Trained = Callable[..., Path]
+
+
+def test_evaluation_is_the_models_own_ranking(reference: Path) -> None:
+    """Through another path: encode everything at once, score, rank by hand."""
+    found = evaluate(reference, split="test")
+    dataset = open_dataset("sample:100")
+    rows = positions(dataset, ("test",), with_photo=True)
+    model = load_model(reference)
+    with torch.inference_mode():
+        image = model.encode_images([dataset.photo(int(row)) for row in rows])
+        recipe = model.encode_recipes([dataset.recipe(int(row)) for row in rows])
+        scores = model.score(image, recipe).total.numpy()
+    assert found.items == found.bag_size == len(rows)
+    for direction, table in (("image_to_recipe", scores), ("recipe_to_image", scores.T)):
+        expected = figures(ranks(table))
+        assert found.total[direction]["medR"] == (expected.median_rank, None)
+        assert found.total[direction]["R@5"][0] == pytest.approx(expected.recall[5])
+
+
+def test_evaluation_repeats_and_is_kept_in_the_run(reference: Path) -> None:
+    """Random crops or a shuffle in evaluation make every call another number."""
+    first = evaluate(reference, split="val", prefilter=3, name="mine")
+    assert evaluate(reference, split="val", prefilter=3, name="mine") == first
+    kept = json.loads((reference / "evaluations" / "mine.json").read_text())
+    assert kept["total"]["image_to_recipe"]["medR"][0] == first.total["image_to_recipe"]["medR"][0]
+    assert "fewer than the 1,000 pairs of a bag" in first.notes[0]
+    assert len(first.rows()) == 8
+    assert f"n = {first.items}" in first.notes[0]
+    assert "chance: medR" in first.notes[0]
+    cells = [cell for row in first.rows() for cell in row]
+    assert not any("±" in cell for cell in cells), "one bag has no deviation"
+    assert cells[2].endswith("]"), "but an interval"
+
+
+def test_bags_that_overlap_are_said_to(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten bags of the same few pairs agree with each other, not with new pairs."""
+    monkeypatch.setitem(evaluation.SETUPS, "1k", 3)
+    found = evaluate(reference, split="test", setup="1k")
+    assert found.bag_count == 10
+    assert found.intervals is None
+    assert "±" in found.rows()[0][2]
+    assert "overlap" in found.notes[0]
+
+
+def test_evaluation_says_what_it_cannot_do(reference: Path) -> None:
+    with pytest.raises(InputError, match="1k, 10k, all"):
+        evaluate(reference, setup="5k")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="train, val or test"):
+        evaluate(reference, split="tets")
+
+
+def test_compare_ranks_runs_and_names_what_differs(
+    reference: Path, trained: Trained, tmp_path: Path
+) -> None:
+    other = trained("compared", "trainer.epochs=1", "optimizer.lr=1e-6")
+    found = compare([other, reference], page=tmp_path / "page.html")
+    assert [row.place for row in found.rows] in ([1, 2], [1, 1])
+    assert found.differences["optimizer.lr"]["compared"] == 1e-6
+    assert "model.width" not in found.differences
+    assert (tmp_path / "page.html").is_file()
+    row = compare([reference], "R@10").rows[0]
+    assert row.queries == len(positions(open_dataset("sample:100"), ("val",), with_photo=True))
+    assert row.interval is not None
+    assert row.interval[0] <= row.score <= row.interval[1]
+    assert row.validations == 3, "validate_every is 3: epochs 1, 3 and 4"
+    by_rank = compare([other, reference], "image_to_recipe.medR").rows
+    assert by_rank[0].score <= by_rank[1].score, "a smaller median rank is better"
+    with pytest.raises(InputError, match="recall_sum"):
+        compare([reference], "recall_at_1")
+
+
+def test_extract_writes_every_item_in_order(reference: Path, tmp_path: Path) -> None:
+    """The published script drops the last batch and leaves its rows uninitialised."""
+    out = extract(reference, tmp_path / "features.safetensors", split="test")
+    dataset = open_dataset("sample:100")
+    rows = positions(dataset, ("test",), with_photo=True)
+    model = load_model(reference)
+    with safe_open(out, "pt") as file:
+        assert json.loads(file.metadata()["ids"]) == [dataset.recipe(int(row)).id for row in rows]
+        assert file.metadata()["model_id"] == model.model_id
+        photos, recipes = file.get_tensor("image.global"), file.get_tensor("recipe.global")
+        tokens, offsets = file.get_tensor("recipe.tokens"), file.get_tensor("recipe.offsets")
+    last = dataset.recipe(int(rows[-1]))
+    expected = model.encode_recipes([last])
+    torch.testing.assert_close(recipes[-1], expected.global_[0])
+    assert expected.tokens is not None
+    torch.testing.assert_close(tokens[offsets[-2] :], expected.tokens[0])
+    torch.testing.assert_close(
+        photos[0], model.encode_images([dataset.photo(int(rows[0]))]).global_[0]
+    )
+    with pytest.raises(InputError, match="exists already"):
+        extract(reference, out)
+
+
+def test_extract_reads_a_bare_folder_of_photos(reference: Path, tmp_path: Path) -> None:
+    photo = open_dataset("sample:100").photo(0)
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    photo.save(tmp_path / "photos" / "sub" / "a.png")
+    (tmp_path / "photos" / "b.jpg").write_bytes(b"no photo")
+    out = extract(reference, tmp_path / "own.safetensors", images=tmp_path / "photos")
+    with safe_open(out, "np") as file:
+        assert json.loads(file.metadata()["ids"]) == ["sub/a.png"]
+        assert "recipe.global" not in file.keys()  # noqa: SIM118 - no mapping
+        assert file.get_tensor("image.global").shape[0] == 1
+    shutil.rmtree(tmp_path / "photos")
+    with pytest.raises(InputError, match="is no folder"):
+        extract(reference, tmp_path / "x.safetensors", images=tmp_path / "photos")
+
+
+def test_centre_of_the_cached_square_is_the_serving_crop() -> None:
+    """Trained on one crop and served another, a model loses recall for nothing."""
+    from hficma.training.data.photo_cache import centre_crops, square
+
+    for index in range(3):
+        photo = open_dataset("sample:100").photo(index).resize((301 + 17 * index, 257 + index))
+        assert np.array_equal(centre_crops(square(photo)[None])[0], preprocess(photo))

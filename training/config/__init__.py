@@ -1,0 +1,1 @@
+"""Options of a training run: sections, presets, overrides."""

@@ -1,0 +1,1 @@
+"""Training pairs: texts, photos, batches, and what is held out."""

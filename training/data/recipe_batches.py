@@ -1,0 +1,144 @@
+"""Recipes of a dataset as ids in memory, and batches of them with parts left out at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hficma.model import Model, RecipeBatch
+from hficma.model.base import pad_ids
+from hficma.recipe import Recipe
+from hficma.text.vocabulary import END_ID, Ids, Tokenizer
+
+from ..config.sections import TextOptions
+
+ENCODE_ROWS = 512
+_NOTHING = np.array([END_ID], dtype=np.int64)
+
+
+class RecipeTexts:
+    """Ids of recipes: ingredients, and rows into a table of the distinct sentences.
+
+    Args:
+        recipes: in the order of the positions that `batch` takes.
+        tokenizer: the model's.
+    """
+
+    def __init__(self, recipes: Iterable[Recipe], tokenizer: Tokenizer) -> None:
+        self._ingredients: list[Ids] = []
+        self._sentences: list[Ids] = []
+        self._titles: list[int] = []
+        numbers: dict[bytes, int] = {}
+        distinct: list[Ids] = []
+        for recipe in recipes:
+            ids = tokenizer(recipe)
+            rows = []
+            for sentence in ids.sentences:
+                key = sentence.tobytes()
+                if key not in numbers:
+                    numbers[key] = len(distinct)
+                    distinct.append(sentence)
+                rows.append(numbers[key])
+            self._ingredients.append(ids.ingredients)
+            self._sentences.append(np.array(rows, dtype=np.int64))
+            self._titles.append(ids.titles)
+        self._word_ids, self._word_counts = pad_ids(distinct or [_NOTHING])
+        self._vectors: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Number of recipes."""
+        return len(self._ingredients)
+
+    @torch.no_grad()
+    def encode_sentences(self, model: Model) -> None:
+        """Run a frozen sentence encoder over every distinct sentence, once for all batches."""
+        parts = [
+            model.sentence_vectors(ids.to(model.device), counts.to(model.device)).cpu()
+            for ids, counts in zip(
+                self._word_ids.split(ENCODE_ROWS), self._word_counts.split(ENCODE_ROWS), strict=True
+            )
+        ]
+        self._vectors = torch.cat(parts)
+
+    def batch(
+        self,
+        model: Model,
+        positions: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        options: TextOptions | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> RecipeBatch:
+        """Recipes as the model reads them.
+
+        A recipe without any sentence reads one zero vector.
+
+        Args:
+            model: whose sentence encoder is used.
+            positions: which recipes.
+            options: with a generator, what is left out at random; None shows all.
+            generator: draws what is left out.
+        """
+        ingredients, sentences = [], []
+        for position in positions:
+            own, rows = self._ingredients[position], self._sentences[position]
+            if options is not None and generator is not None:
+                own, rows = _thinned(own, rows, self._titles[position], options, generator)
+            ingredients.append(own)
+            sentences.append(rows + 1)
+        ids, counts = pad_ids(ingredients)
+        padded, sentence_counts = pad_ids(sentences)
+        if padded.shape[1] == 0:
+            padded = padded.new_zeros(len(padded), 1)
+        return RecipeBatch(
+            ids.to(model.device),
+            counts.to(model.device),
+            self._sentence_vectors(model, padded),
+            sentence_counts.clamp_min(1).to(model.device),
+        )
+
+    def _sentence_vectors(self, model: Model, rows: Tensor) -> Tensor:
+        """Vectors of padded rows (M, N) counted from 1; 0, the padding, gives zeros."""
+        wanted, positions = rows.unique(return_inverse=True)
+        present = wanted[wanted > 0] - 1
+        device = model.device
+        if self._vectors is not None:
+            vectors = self._vectors[present].to(device)
+        elif len(present):
+            longest = int(self._word_counts[present].max())
+            vectors = model.sentence_vectors(
+                self._word_ids[present, :longest].to(device),
+                self._word_counts[present].to(device),
+            )
+        else:
+            vectors = torch.zeros(0, model.sentence_encoder.width, device=device)
+        if len(present) < len(wanted):
+            vectors = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
+        return vectors[positions.to(device)]
+
+
+def _thinned(
+    ingredients: Ids,
+    sentences: Ids,
+    titles: int,
+    options: TextOptions,
+    generator: np.random.Generator,
+) -> tuple[Ids, Ids]:
+    """A recipe with parts left out, never all of them."""
+    title, steps = sentences[:titles], sentences[titles:]
+    chances = (options.drop_title, options.drop_ingredients, options.drop_instructions)
+    dropped = generator.random(3) < chances
+    keep = 1 - options.drop_items
+    if options.drop_items:
+        ingredients = ingredients[generator.random(len(ingredients)) < keep]
+        steps = steps[generator.random(len(steps)) < keep]
+    shown = [
+        part[:0] if gone else part
+        for part, gone in zip((title, ingredients, steps), dropped, strict=True)
+    ]
+    if not any(len(part) for part in shown):
+        shown = [title, ingredients, steps]
+    return (shown[1] if len(shown[1]) else _NOTHING), np.concatenate([shown[0], shown[2]])

@@ -1,0 +1,1 @@
+"""Optimizers, schedules, and steps that are not taken."""

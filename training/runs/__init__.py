@@ -1,0 +1,1 @@
+"""The run directory, its log and its curves."""

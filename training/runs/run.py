@@ -1,0 +1,294 @@
+"""The run directory: what a training run leaves, whole at every moment.
+
+    manifest.json                    what the run is, and which checkpoint is best and last
+    options.json                     every option, defaults filled in
+    vocabulary.json                  the words of the model
+    environment.json                 versions, device, commit
+    partitions.json                  ids of the pairs that the run itself kept out, if it did
+    checkpoints/0007.safetensors     weights after epoch 7
+    checkpoints/0007.state.safetensors, 0007.state.json    what training needs to go on
+    log.jsonl, events/, curves.html  the course of training; they grow, so they have no hash
+
+A checkpoint is written whole and synced before the manifest names it, by one rename; only then
+are checkpoints that nothing names removed. So a run killed at any moment holds its last good one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hficma.artifacts.locks import LOCK as WRITING
+from hficma.artifacts.locks import locked
+from hficma.artifacts.manifest import (
+    Manifest,
+    disk_reason,
+    inside,
+    new_directory,
+    read_manifest,
+    sha256,
+    verified_file,
+    write_atomically,
+    write_manifest,
+)
+from hficma.data.partitions import FILE as PARTITIONS_FILE
+from hficma.errors import ArtifactError
+from hficma.limits import parse_json, read_regular_file
+from hficma.metrics import figure_text
+from hficma.text.vocabulary import Vocabulary
+
+CHECKPOINTS = "checkpoints"
+OPTIONS = "options.json"
+VOCABULARY = "vocabulary.json"
+ENVIRONMENT = "environment.json"
+LOG = "log.jsonl"
+EVENTS = "events"
+CURVES = "curves.html"
+EVALUATIONS = "evaluations"
+NO_EPOCH = "no epoch was finished"
+NO_TESTS = "no test pairs are left to measure with: see --hold-out"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """What training needs, beside the weights, to go on to the same bits."""
+
+    tensors: Mapping[str, Tensor]
+    """Optimizer moments, the dish-class head, raw weights behind a running mean."""
+    record: Json
+    """Epoch, schedule, optimizer steps, ... as JSON values."""
+
+
+class RunDirectory:
+    """One run on disk; the only writer of its directory."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        made_by: str,
+        options: Json,
+        environment: Json,
+        vocabulary: Vocabulary,
+        facts: Json,
+        partitions: Mapping[str, str] | None = None,
+    ) -> RunDirectory:
+        """A new run, without a checkpoint yet.
+
+        Args:
+            path: where it goes.
+            made_by: the command.
+            options: resolved.
+            environment: versions and device.
+            vocabulary: the model's words.
+            facts: of the manifest.
+            partitions: partition by recipe id, where the run chose them.
+
+        Raises:
+            ArtifactError: `path` exists.
+        """
+        if path.exists():
+            raise ArtifactError(
+                f"{path}: exists already; go on with it by --resume, or give another name"
+            )
+        with new_directory(path, kind="run", made_by=made_by) as (building, own_facts):
+            (building / CHECKPOINTS).mkdir()
+            _dump(building / OPTIONS, options)
+            _dump(building / ENVIRONMENT, environment)
+            vocabulary.save(building / VOCABULARY)
+            if partitions:
+                _dump(building / PARTITIONS_FILE, _by_partition(partitions))
+            own_facts.update(facts)
+        (path / LOG).touch()
+        return cls(path, read_manifest(path, kind="run"))
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """A run that is there already.
+
+        Raises:
+            ArtifactError: it is no run, or damaged.
+        """
+        return cls(path, read_manifest(path, kind="run"))
+
+    @property
+    def facts(self) -> Json:
+        """What the manifest records."""
+        return self.manifest.facts
+
+    @property
+    def outcome(self) -> str:
+        """How good the run's weights are, and how sure that is, in one line."""
+        best, tests = self.facts.get("best"), self.facts.get("test_pairs")
+        found = (best or {}).get("validation")
+        # Runs of older versions did not count test pairs.
+        count = "" if tests is None else f"{tests} "
+        measure = NO_TESTS if tests == 0 else f"`hficma eval` measures on {count}test pairs"
+        if best is None:
+            return NO_EPOCH
+        if found is None:
+            return f"no pairs were kept for validation; {measure}"
+        parts = []
+        for direction, one in found.items():
+            if isinstance(one, dict):
+                ends = (one.get("intervals") or {}).get("R@10")
+                text = figure_text(one["R@10"], (ends[0], ends[1]) if ends else None)
+                queries = f" of {one['queries']}" if "queries" in one else ""
+                parts.append(f"{direction.replace('_', ' ')} R@10 {text}{queries}")
+        chosen = self.options["trainer"]["keep"] == "best"
+        return (
+            f"epoch {best['epoch']}: {', '.join(parts)} validation pairs (in brackets: 95 %)"
+            f"{', by which its epoch was chosen' if chosen else ''}; {measure}"
+        )
+
+    @property
+    def options(self) -> Json:
+        """The resolved options; a run that names no reader of ingredients gets the first."""
+        path = verified_file(self.path, self.manifest, OPTIONS)
+        record = parse_json(read_regular_file(path), name=str(path))
+        if not isinstance(record, dict):
+            raise ArtifactError(f"{path}: holds no options")
+        if "text" in (model := record.get("model", {})):
+            model["text"] = {"reader": 1, **model["text"]}
+        return record
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's words."""
+        return Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one process that writes to the run, for the block.
+
+        Raises:
+            ArtifactError: another one is, or was since this opened it; or the disk is full or
+                gone, whichever library met that.
+        """
+        # What grows or is swept here is written through its name: through a link, elsewhere.
+        for name in (CHECKPOINTS, LOG, EVENTS):
+            inside(self.path, name)
+        with locked(inside(self.path, WRITING), name=str(self.path)):
+            if read_manifest(self.path, kind="run").facts.get("last") != self.facts.get("last"):
+                raise ArtifactError(
+                    f"{self.path}: another process has written to it meanwhile; "
+                    "go on from there with --resume"
+                )
+            self.sweep()
+            try:
+                yield
+            except Exception as error:
+                reason = disk_reason(error)
+                if reason is None:
+                    raise
+                last = self.facts.get("last")
+                kept = f"the checkpoint of epoch {last['epoch']} is kept" if last else NO_EPOCH
+                raise ArtifactError(
+                    f"{self.path}: cannot be written ({reason}); {kept}: mend that and go on "
+                    "with --resume"
+                ) from error
+            finally:
+                self.sweep()
+
+    def save_checkpoint(
+        self, epoch: int, weights: Mapping[str, Tensor], state: State, *, best: Json | None
+    ) -> None:
+        """Write the checkpoint of an epoch, name it in the manifest, remove what is out of use.
+
+        Args:
+            epoch: epochs done.
+            weights: the model's whole state.
+            state: to go on from.
+            best: the record of this checkpoint where it is the best so far, else None.
+        """
+        stem = f"{CHECKPOINTS}/{epoch:04d}"
+        names = [f"{stem}.safetensors", f"{stem}.state.safetensors", f"{stem}.state.json"]
+        _save_tensors(self.path / names[0], weights)
+        _save_tensors(self.path / names[1], state.tensors)
+        write_atomically(self.path / names[2], json.dumps(state.record).encode())
+        last = {"file": names[0], "epoch": epoch, "state": names[1:]}
+        facts = {**self.facts, "last": last}
+        if best is not None:
+            facts["best"] = {"file": names[0], "epoch": epoch, **best}
+        used = {facts["best"]["file"], *names} if facts.get("best") else set(names)
+        files = {
+            name: digest
+            for name, digest in self.manifest.files.items()
+            if not name.startswith(CHECKPOINTS) or name in used
+        }
+        files |= {name: sha256(self.path / name) for name in names}
+        self.manifest = replace(self.manifest, files=files, facts=facts)
+        write_manifest(self.path, self.manifest)
+        self.sweep()
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], State] | None:
+        """The last checkpoint's weights and state; None where there is none yet.
+
+        Raises:
+            ArtifactError: a file is missing or not as it was written.
+        """
+        from safetensors.torch import load_file
+
+        last = self.facts.get("last")
+        if not last:
+            return None
+        weights, tensors, record = (
+            verified_file(self.path, self.manifest, name) for name in (last["file"], *last["state"])
+        )
+        state = State(load_file(tensors), json.loads(record.read_bytes()))
+        return load_file(weights), state
+
+    def sweep(self) -> None:
+        """Remove checkpoints that the manifest does not name, as a kill leaves them."""
+        for file in inside(self.path, CHECKPOINTS).glob("*"):
+            if f"{CHECKPOINTS}/{file.name}" not in self.manifest.files:
+                file.unlink(missing_ok=True)
+
+    def add_facts(self, facts: Json) -> None:
+        """Record more in the manifest."""
+        self.manifest = replace(self.manifest, facts={**self.facts, **facts})
+        write_manifest(self.path, self.manifest)
+
+    def save_evaluation(self, name: str, record: Json) -> Path:
+        """Keep an evaluation's figures beside the run, under a name."""
+        if not re.fullmatch(r"[\w.,-]+", name):
+            raise ArtifactError(
+                f"{name}: an evaluation's name has letters, digits and . , - _ only"
+            )
+        folder = inside(self.path, EVALUATIONS)
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}.json"
+        _dump(path, record)
+        return path
+
+
+def _by_partition(partitions: Mapping[str, str]) -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = {}
+    for name, partition in partitions.items():
+        lists.setdefault(partition, []).append(name)
+    return lists
+
+
+def _dump(path: Path, record: object) -> None:
+    write_atomically(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save
+
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(flat))

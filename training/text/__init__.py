@@ -1,0 +1,1 @@
+"""Word and sentence vectors that training starts from."""

@@ -1,0 +1,320 @@
+"""`hficma train`: from options and a dataset to a run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hficma.artifacts.workspace import Workspace
+from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.data.partitions import Partitioned, read_partitions
+from hficma.errors import InputError
+from hficma.images import CROP
+from hficma.model import Model, build_model
+from hficma.progress import Progress
+from hficma.recipe import read_jsonl
+from hficma.text.word_vectors import WordVectors
+
+from . import distributed
+from .config.options import flatten, load_options, merge, parse_options, parse_override, to_tree
+from .config.sections import Options
+from .data.dish_classes import dish_classes
+from .data.keep_out import HoldOut, keep_out
+from .data.pairs import Pairs, split
+from .data.recipe_batches import RecipeTexts
+from .runs.curves import write_curves
+from .runs.environment import environment
+from .runs.run import RunDirectory
+from .text.text_vectors import pretrain_sentence_encoder, word_vectors
+from .trainer import Training
+
+DEFAULT_PRESET = "hf-icma-small"
+DEFAULT_DATA = "sample:20000"
+RANDOM = "random"
+"""Value of `trunk.weights` that asks for a trunk of random weights, whatever its schedule."""
+RESUMABLE = ("trainer.epochs", "trainer.device")
+"""Options that may change when a run goes on."""
+
+
+def train(
+    preset: str = DEFAULT_PRESET,
+    overrides: Sequence[str] = (),
+    *,
+    data: str | None = None,
+    run: Path | None = None,
+    resume: bool = False,
+    hold_out: str | None = None,
+    workspace: Workspace | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a model and leave a run.
+
+    Args:
+        preset: a preset's name or a YAML file.
+        overrides: `section.name=value`, on top of the preset.
+        data: what `open_dataset` takes; None takes the sample.
+        run: where the run goes; None takes a new name in the workspace. With `resume`, the run
+            to go on with; None takes the newest.
+        resume: go on with a run from its last checkpoint.
+        hold_out: pairs to keep out of training as test pairs, `10%` or their number, where the
+            data name none.
+        workspace: for defaults and caches.
+        progress: told of the work.
+
+    Returns:
+        the run's path.
+
+    Raises:
+        InputError: an option or the dataset cannot be used.
+        ArtifactError: the run exists already, or cannot be resumed.
+    """
+    workspace, progress = workspace or Workspace.default(), progress or Progress()
+    if resume and hold_out is not None:
+        raise InputError("--hold-out: a run that goes on keeps the pairs out that it began without")
+    if resume:
+        return _resume(run or workspace.newest("run"), overrides, data, workspace, progress)
+    options = load_options(preset, overrides)
+    dataset = open_dataset(data or DEFAULT_DATA, on_bad=progress.bad)
+    path = run or workspace.new("run", Path(preset).stem)
+    return train_on(
+        options, dataset, path, cache=workspace.cache, progress=progress,
+        hold_out=None if hold_out is None else HoldOut.parse(hold_out),
+    )  # fmt: skip
+
+
+def _resume(
+    path: Path,
+    overrides: Sequence[str],
+    data: str | None,
+    workspace: Workspace,
+    progress: Progress,
+) -> Path:
+    directory = RunDirectory.open(path)
+    if directory.facts["dataset"] is None:
+        raise InputError(
+            f"{path}: was converted, and training needs more than weights to go on; "
+            "use it with eval, export and search, or train a run of your own"
+        )
+    tree = directory.options
+    for override in overrides:
+        change = parse_override(override)
+        for name in flatten(change):
+            if name not in RESUMABLE:
+                raise InputError(
+                    f"{name}: cannot change when a run goes on; only {', '.join(RESUMABLE)} can"
+                )
+        tree = merge(tree, change)
+    dataset = open_dataset(data or directory.facts["dataset"], on_bad=progress.bad)
+    options = parse_options(tree)
+    return train_on(
+        options, dataset, path, directory=directory, cache=workspace.cache, progress=progress
+    )
+
+
+def train_on(
+    options: Options,
+    dataset: Dataset,
+    path: Path,
+    *,
+    cache: Path,
+    progress: Progress,
+    directory: RunDirectory | None = None,
+    hold_out: HoldOut | None = None,
+) -> Path:
+    """Train on a dataset that is open already.
+
+    Args:
+        options: of the run.
+        dataset: what to learn from; its partitions say which pairs.
+        path: where the run goes.
+        cache: the workspace's cache folder.
+        progress: told of the work.
+        directory: the run to go on with, or None.
+        hold_out: test pairs to keep out, where the dataset names none.
+    """
+    device = pick_device(options.trainer.device)
+    distributed.start(device)
+    seed = options.trainer.seed
+    _check_validation(options)
+    checkpoint = directory.load_checkpoint() if directory is not None else None
+    if checkpoint is None:
+        _check_trunk(options)
+    validate = options.trainer.validation_pairs > 0
+    if directory is None:
+        partitions = keep_out(
+            dataset, hold_out, seed, progress.note, cache=cache, validate=validate
+        )
+    else:
+        partitions = read_partitions(directory.path)
+    dataset = Partitioned(dataset, partitions) if partitions else dataset
+    train_rows, validation_rows = split(dataset, seed, progress.note, validate=validate)
+    if directory is not None:
+        vocabulary = directory.vocabulary
+        table = np.zeros((vocabulary.table_rows, options.model.word_dim), dtype=np.float32)
+        vectors = WordVectors(vocabulary, table)
+    if directory is None or checkpoint is None:
+        vectors = word_vectors(
+            options.text.vectors,
+            [dataset.recipe(int(position)) for position in train_rows],
+            dim=options.model.word_dim,
+            seed=seed,
+            cache=cache,
+            progress=progress,
+        )
+    weights = options.trunk.weights if checkpoint is None else None
+    weights = None if weights == RANDOM else weights
+    model = build_model(options.model, vectors, backbone_weights=weights, seed=seed).to(device)
+    # Photos come channels last; a trunk laid out alike is a fifth faster on a CPU.
+    model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _check_widths(model)
+    if checkpoint is None:
+        options = _with_sentence_encoder(options, model, vectors, cache, progress)
+    else:
+        model.load_state_dict(checkpoint[0])
+    pairs = Pairs(dataset, train_rows, validation_rows, model, options, cache, progress)
+    if distributed.rank() != 0:
+        directory = None  # also of a run that goes on: one process writes
+    elif directory is None:
+        directory = RunDirectory.create(
+            path,
+            made_by="hficma train",
+            options=to_tree(options),
+            environment=environment(device),
+            vocabulary=vectors.vocabulary,
+            facts={
+                "model": options.model.to_json(),
+                "dataset": dataset.name,
+                "training_pairs": len(train_rows),
+                "validation_pairs": len(validation_rows),
+                "test_pairs": len(positions(dataset, ("test",), with_photo=True)),
+                "best": None,
+                "last": None,
+            },
+            partitions=partitions,
+        )
+    extra = _extra_recipes(options, model, progress)
+    if not options.text.tune_sentences:
+        pairs.texts.encode_sentences(model)
+        if extra is not None:
+            extra.encode_sentences(model)
+    classes = dish_classes(pairs.recipes, pairs.train) if _uses_classes(options) else None
+    if classes is None:
+        classes = np.zeros(len(pairs.recipes), dtype=np.int64)
+    training = Training(options, model, pairs, classes, extra, directory, progress)
+    if checkpoint is not None:
+        training.restore(*checkpoint)
+    with contextlib.nullcontext() if directory is None else directory.writing():
+        training.fit()
+        if directory is not None:
+            write_curves([path])
+    return path
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `--device` names.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name}: is no device; give cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"{name}: there is no such GPU here; give cpu")
+    return device
+
+
+def _check_trunk(options: Options) -> None:
+    """A trunk that stays at random weights, or begins so, shows the rest of the model nothing."""
+    if options.trunk.weights is not None or options.trunk.schedule == "tuned":
+        return
+    backbone = options.model.backbone
+    file = f"{backbone}_imagenet.safetensors"
+    if backbone == "tiny":
+        raise InputError(
+            f"trunk.schedule={options.trunk.schedule}: backbone tiny has random weights only; "
+            "give trunk.schedule=tuned, which trains them, or another backbone with trunk.weights"
+        )
+    raise InputError(
+        f"trunk.weights: the trunk, {backbone}, is not trained from the start "
+        f"(trunk.schedule={options.trunk.schedule}), and with random weights it sees nothing; give "
+        f"trunk.weights={file}, torchvision's ImageNet weights, which this saves: python -c "
+        f'"from torchvision.models import get_model; from safetensors.torch import save_file; '
+        f"save_file(get_model('{backbone}', weights='DEFAULT').state_dict(), '{file}')\"; or "
+        "trunk.weights=torchvision to download them, or trunk.schedule=tuned to train them anew"
+    )
+
+
+def _check_validation(options: Options) -> None:
+    """Without validation there is no best checkpoint, and nothing that tells a trunk its turn."""
+    if options.trainer.validation_pairs > 0:
+        return
+    if options.trainer.keep != "last":
+        raise InputError(
+            "trainer.validation_pairs=0: no checkpoint is best; give trainer.keep=last"
+        )
+    if options.trunk.schedule == "alternate":
+        raise InputError("trainer.validation_pairs=0: trunk.schedule=alternate turns by validation")
+
+
+def _check_widths(model: Model) -> None:
+    """The published model leaves both global vectors as they are: they must be equally wide."""
+    config = model.config
+    if config.kind == "hf-icma" and config.global_dim is None:
+        probe = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
+        with torch.no_grad():
+            channels = model.eval().regions(probe).shape[2]
+        if channels != 2 * config.width:
+            raise InputError(
+                f"model.global_dim: backbone {config.backbone} gives {channels} channels, recipes "
+                f"{2 * config.width}; give a width for both, such as model.global_dim=256"
+            )
+
+
+def _with_sentence_encoder(
+    options: Options, model: Model, vectors: WordVectors, cache: Path, progress: Progress
+) -> Options:
+    """Give the model the sentence encoder of its source; without one it is trained with the rest.
+
+    Recipes train an encoder of their own only where it is to stay as it is: one that is trained
+    with the rest anyway need not wait for it.
+    """
+    text = options.text
+    if options.model.sentence != "gru":
+        return options
+    source = text.vectors
+    if source is not None and text.tune_sentences and Path(source).is_file():
+        source = None
+    if source is not None and pretrain_sentence_encoder(
+        source, model, vectors, cache=cache, progress=progress
+    ):
+        return options
+    if not text.tune_sentences:
+        progress.note("text.vectors holds no trained sentence encoder: it is trained with the rest")
+    return replace(options, text=replace(text, tune_sentences=True))
+
+
+def _extra_recipes(options: Options, model: Model, progress: Progress) -> RecipeTexts | None:
+    if options.text.extra is None or not options.text.extra_count:
+        return None
+    progress.stage("recipes without photos")
+    recipes = read_jsonl(Path(options.text.extra), on_bad=progress.bad)
+    return RecipeTexts(recipes, model.tokenizer)
+
+
+def _uses_classes(options: Options) -> bool:
+    losses = (options.loss.on_score, options.loss.on_global, options.loss.on_local)
+    strategies = [name for loss in losses for name in getattr(loss, "strategies", ())]
+    return (
+        options.sampler.name == "class-pairs"
+        or options.loss.classification > 0
+        or any(name.startswith("s") for name in strategies)
+    )
