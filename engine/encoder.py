@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hficma.images import Pixels
 from hficma.text.vocabulary import Ids, RecipeIds
 
-from .index.item_encoding import LEVELS, Level, Role, Sides
+from .index.item_encoding import LEVELS, Level, RaggedEncodings, Role
 
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle
@@ -26,7 +26,7 @@ class Encoded(NamedTuple):
 
     vectors: npt.NDArray[np.float32]
     """(N, D_g) global vectors."""
-    sides: Sides | None
+    encodings: RaggedEncodings | None
     """At level `tokens`; None for a model without a local part."""
 
 
@@ -49,7 +49,7 @@ def encode_photos(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> Encoded:
         return Encoded(vectors, None)
     tokens = np.concatenate([part["tokens"] for part in parts])
     lengths = np.full(len(tokens), tokens.shape[1], dtype=np.int64)
-    return Encoded(vectors, Sides(lengths, {"tokens": tokens}))
+    return Encoded(vectors, RaggedEncodings(lengths, {"tokens": tokens}))
 
 
 def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> Encoded:
@@ -82,21 +82,25 @@ def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> Encoded:
                 tokens = np.zeros(shape, np.float32)
             tokens[batch, : ingredients.shape[1]] = made["tokens"]
     assert vectors is not None
-    return Encoded(vectors, None if tokens is None else Sides(lengths, {"tokens": tokens}))
+    return Encoded(
+        vectors, None if tokens is None else RaggedEncodings(lengths, {"tokens": tokens})
+    )
 
 
-def raise_level(bundle: Bundle, role: Role, sides: Sides, level: Level) -> Sides:
+def raise_level(
+    bundle: Bundle, role: Role, encodings: RaggedEncodings, level: Level
+) -> RaggedEncodings:
     """The same items at `level` or above, computed from the level they have."""
-    arrays: dict[str, Any] = dict(sides.arrays)
+    arrays: dict[str, Any] = dict(encodings.arrays)
     if level != "tokens" and "tokens" in arrays:
         inputs = {"tokens": arrays["tokens"]}
         if role == "recipe":
-            inputs["lengths"] = sides.lengths
+            inputs["lengths"] = encodings.lengths
         made = bundle.run(f"project_{role}", inputs)
         arrays = {name: made[name] for name in LEVELS["projections"]}
     if level == "tables" and "table" not in arrays:
         arrays["table"] = bundle.run(f"tabulate_{role}", {"value": arrays["value"]})["table"]
-    return Sides(sides.lengths, arrays)
+    return RaggedEncodings(encodings.lengths, arrays)
 
 
 def pad(sequences: Sequence[Ids]) -> tuple[Ids, Ids]:

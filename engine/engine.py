@@ -24,7 +24,7 @@ from .index.item_encoding import Role
 from .index.vector_index import Mask
 from .query import Asked, notes_on, query_name, read_query, the_one
 from .results import Answer, Failure
-from .retrieval.certificate import Positions, Ranking, Scores, Visit, rank
+from .retrieval.certificate import CandidateBatch, Positions, Ranking, Scores, rank
 from .retrieval.filter_notes import filter_notes
 from .retrieval.hits import hits_of
 from .retrieval.reranking import Query
@@ -276,13 +276,13 @@ class Engine(Closing):
         self,
         number: int,
         query: Query,
-        first: Visit,
+        first: CandidateBatch,
         score: Score,
         allowed: Sequence[Mask | None],
         wanted: _Wanted,
         clock: Clock,
     ) -> Ranking:
-        def visits() -> Iterator[Visit]:
+        def visits() -> Iterator[CandidateBatch]:
             yield first
             if first.ceiling > -math.inf:
                 yield from self.index.further_visits(

@@ -111,8 +111,8 @@ def write_page(
 
 def _projected(bundle: Bundle, role: Role, encoded: Encoded) -> dict[str, Floats]:
     """One item's projections, without the leading dimension."""
-    assert encoded.sides is not None
-    side = raise_level(bundle, role, encoded.sides, "projections")
+    assert encoded.encodings is not None
+    side = raise_level(bundle, role, encoded.encodings, "projections")
     return {name: array[0] for name, array in side.arrays.items()}
 
 

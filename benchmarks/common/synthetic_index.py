@@ -11,7 +11,7 @@ from hficma.artifacts.workspace import Workspace
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
 from hficma.engine.index.index import IndexFacts, write_index_manifest
-from hficma.engine.index.item_encoding import LEVELS, Level, Precision, Sides
+from hficma.engine.index.item_encoding import LEVELS, Level, Precision, RaggedEncodings
 from hficma.engine.index.shard import ShardWriter
 from hficma.engine.writing.transaction import files_of, new_shard, shard_name
 from hficma.recipe import Recipe
@@ -67,17 +67,19 @@ def unit_tokens(count: int, size: int, width: int, rng: np.random.Generator) -> 
     return tokens
 
 
-def drawn_recipes(count: int, lengths: npt.NDArray[np.int64], width: int, seed: int) -> Sides:
+def drawn_recipes(
+    count: int, lengths: npt.NDArray[np.int64], width: int, seed: int
+) -> RaggedEncodings:
     """Recipes at level `tokens` with the given numbers of ingredients."""
     tokens = unit_tokens(count, int(lengths.max()), width, np.random.default_rng(seed))
     tokens[np.arange(tokens.shape[1]) >= lengths[:, None]] = 0.0
-    return Sides(lengths, {"tokens": tokens})
+    return RaggedEncodings(lengths, {"tokens": tokens})
 
 
-def drawn_photo(width: int, seed: int) -> Sides:
+def drawn_photo(width: int, seed: int) -> RaggedEncodings:
     """A photo at level `tokens`."""
     tokens = unit_tokens(1, REGIONS, width, np.random.default_rng(seed))
-    return Sides(np.array([REGIONS]), {"tokens": tokens})
+    return RaggedEncodings(np.array([REGIONS]), {"tokens": tokens})
 
 
 def drawn_index(
@@ -138,7 +140,10 @@ class TokenPool:
         tokens = unit_tokens(POOL, 1, bundle.facts["width"], np.random.default_rng(SEED))
         parts = [
             raise_level(
-                bundle, "recipe", Sides(np.ones(len(part), np.int64), {"tokens": part}), level
+                bundle,
+                "recipe",
+                RaggedEncodings(np.ones(len(part), np.int64), {"tokens": part}),
+                level,
             )
             for part in np.split(tokens, range(DRAWN_TOGETHER, POOL, DRAWN_TOGETHER))
         ]
@@ -146,7 +151,7 @@ class TokenPool:
             name: np.concatenate([part.arrays[name] for part in parts]) for name in LEVELS[level]
         }
 
-    def recipes(self, lengths: npt.NDArray[np.int64], rng: np.random.Generator) -> Sides:
+    def recipes(self, lengths: npt.NDArray[np.int64], rng: np.random.Generator) -> RaggedEncodings:
         """Recipes of picked tokens, (N,) of them in each."""
         picked = rng.integers(0, POOL, (len(lengths), int(lengths.max())))
         kept = np.arange(picked.shape[1]) < lengths[:, None]
@@ -161,7 +166,7 @@ class TokenPool:
                 arrays[name] = rows[picked][:, :, 0]
         if "tokens" in arrays:
             arrays["tokens"] *= kept[..., None]
-        return Sides(lengths, arrays)
+        return RaggedEncodings(lengths, arrays)
 
 
 def _append(

@@ -22,7 +22,7 @@ from hficma.engine.runtimes import runtime
 from hficma.engine.runtimes.selection import installed
 from hficma.export import export_model
 from hficma.export.calibration_items import arrays, smooth_items
-from hficma.model import HFICMA, Model, ModelConfig, Side, build_model, load_model
+from hficma.model import HFICMA, Model, ModelConfig, PaddedEncodings, build_model, load_model
 from hficma.model.base import Tokens
 from hficma.model.numerics import unit_rows
 from hficma.model.similarity import pair_scores, tabulate
@@ -109,7 +109,7 @@ def recipe_task(bundle: Bundle, count: int) -> Callable[[], Any]:
 
 
 @torch.inference_mode()
-def cross_sides(model: HFICMA, seed: int = 0) -> tuple[Side, Side]:
+def cross_sides(model: HFICMA, seed: int = 0) -> tuple[PaddedEncodings, PaddedEncodings]:
     """A photo at `tables` and candidates at `projections`."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -121,7 +121,9 @@ def cross_sides(model: HFICMA, seed: int = 0) -> tuple[Side, Side]:
     return image, model.project_recipe(tokens(CANDIDATES, INGREDIENTS))
 
 
-def cross_task(bundle: Bundle, image: Side, recipe: Side) -> Callable[[], Any]:
+def cross_task(
+    bundle: Bundle, image: PaddedEncodings, recipe: PaddedEncodings
+) -> Callable[[], Any]:
     """Score the photo with every candidate, in tiles."""
     ports = bundle.graph("cross_recipe_projections").inputs
     whole: Inputs = {}

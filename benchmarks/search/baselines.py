@@ -16,7 +16,7 @@ from hficma.engine.retrieval.reranking import Query, Reranker
 from hficma.images import decode_photo, preprocess
 from hficma.metrics import RECALLS, Figures
 from hficma.model import HFICMA, Model, Tokens
-from hficma.model.similarity import Side, SpineWeights, pair_scores, project, tabulate
+from hficma.model.similarity import FoldedWeights, PaddedEncodings, pair_scores, project, tabulate
 
 from ..common.report import Column, Figure, Row, Table
 from ..common.timing import Recorder
@@ -55,7 +55,7 @@ class _Kept:
     """(K,) in the index, the best by S_global."""
     tokens: Tokens
     """(K, T, d): the published graph's."""
-    table: Side
+    table: PaddedEncodings
     """At `tables`: the fast form's."""
 
 
@@ -242,7 +242,7 @@ def others_table(
     )
 
 
-def _fast(weights: SpineWeights, image: Tokens, kept: _Kept) -> torch.Tensor:
+def _fast(weights: FoldedWeights, image: Tokens, kept: _Kept) -> torch.Tensor:
     assert image.tokens is not None
     return pair_scores(project(image.tokens, image.lengths, weights.image), kept.table, weights)
 

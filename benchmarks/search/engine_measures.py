@@ -14,7 +14,7 @@ import torch
 from hficma.engine import Answer, Engine
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
-from hficma.engine.index.item_encoding import LEVELS, Level, StoredSides, rows_of
+from hficma.engine.index.item_encoding import LEVELS, Level, StoredEncodings, rows_of
 from hficma.engine.retrieval.reranking import Part, Query, Reranker
 
 from ..common.costs import photo_work, search_work
@@ -76,7 +76,7 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
             for level in LEVELS_MEASURED:
                 raised = raise_level(opened, "recipe", recipes, level)
                 kept = {name: rows_of(raised, name) for name in LEVELS[level]}
-                part = Part(vectors, StoredSides(recipes.lengths, kept, heads))
+                part = Part(vectors, StoredEncodings(recipes.lengths, kept, heads))
 
                 def scored(part: Part = part) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
                     scores, _ = reranker.score(query, [part], np.zeros(CANDIDATES, int), items)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from hficma.engine import Bundle
 from hficma.engine.encoder import raise_level
 from hficma.engine.index.index import Index
-from hficma.engine.index.item_encoding import LEVELS, Role, Sides
+from hficma.engine.index.item_encoding import LEVELS, RaggedEncodings, Role
 from hficma.engine.retrieval.certificate import EPSILON, Scores, dot_error
 from hficma.engine.retrieval.reranking import Query, Reranker
 from hficma.metrics import Figures, figures
@@ -127,18 +127,18 @@ class PairScorer:
         number, place = self._queries.located(np.array([position]))
         part = self._queries.parts[int(number[0])]
         vector = np.array(part.vectors[place[0]])
-        if part.sides is None:
+        if part.encodings is None:
             return Query(vector, None)
-        length = int(part.sides.lengths[place[0]])
+        length = int(part.encodings.lengths[place[0]])
         arrays = {}
-        for name in LEVELS[part.sides.level]:
-            row = part.sides.arrays[name].shape[1:]
-            lead = {"mean": (1,), "table": (1, part.sides.heads, length)}.get(name, (1, length))
+        for name in LEVELS[part.encodings.level]:
+            row = part.encodings.arrays[name].shape[1:]
+            lead = {"mean": (1,), "table": (1, part.encodings.heads, length)}.get(name, (1, length))
             arrays[name] = np.empty((*lead, *row), np.float32)
-        part.sides.gather(place, length, arrays)
+        part.encodings.gather(place, length, arrays)
         role: Role = self._queries.facts.role
-        sides = Sides(np.array([length]), arrays)
-        return Query(vector, raise_level(self._bundle, role, sides, "tables"))
+        encodings = RaggedEncodings(np.array([length]), arrays)
+        return Query(vector, raise_level(self._bundle, role, encodings, "tables"))
 
     def score(self, query: Query, items: Positions) -> Scores:
         """S of a query and some items."""

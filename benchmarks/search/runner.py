@@ -183,15 +183,15 @@ class Session:
         return kind.name if len(self._options.precisions) == 1 else f"{precision}, {kind.name}"
 
     def _timed(
-        self, engines: Mapping[str, Engine], sides: Sequence[tuple[Engine, Rounds]]
+        self, engines: Mapping[str, Engine], encodings: Sequence[tuple[Engine, Rounds]]
     ) -> list[Table]:
         """Choices and clients of the first side's queries, stages of every side's."""
-        main, asked = sides[0]
+        main, asked = encodings[0]
         possible = affordable_round(
             engines, main, asked, self._candidates, self._options.seconds_for_sweep
         )
-        sides = [(engine, [part[:possible] for part in rounds]) for engine, rounds in sides]
-        asked = sides[0][1]
+        encodings = [(engine, [part[:possible] for part in rounds]) for engine, rounds in encodings]
+        asked = encodings[0][1]
         self.chosen["queries_a_round"] = len(asked[0])
         self._progress.stage("recall against latency", sum(map(len, asked)))
         recorder, outcomes, scored = sweep(
@@ -203,11 +203,11 @@ class Session:
         self._progress.stage("stages", sum(map(len, asked)))
         stages = [
             Stages(engine, self._scorer, self._pool, self.threads, self._typical)
-            for engine, _ in sides
+            for engine, _ in encodings
         ]
-        queries = [[[one.query for one in part] for part in rounds] for _, rounds in sides]
+        queries = [[[one.query for one in part] for part in rounds] for _, rounds in encodings]
         recorders = measured_in_turn(stages, queries, self._limits, self._progress.advance)
-        for (engine, rounds), recorder in zip(sides, recorders, strict=True):
+        for (engine, rounds), recorder in zip(encodings, recorders, strict=True):
             self._watch(recorder, f"stages of {engine.query_role} queries")
             work = self._work(engine, rounds)
             tables.append(stage_table(engine.query_role, recorder, work, self._limits))

@@ -10,7 +10,7 @@ import numpy as np
 
 from hficma.engine import Answer, Bundle, Engine
 from hficma.engine.encoder import Encoded, encode_photos, pad
-from hficma.engine.index.item_encoding import Role, Sides
+from hficma.engine.index.item_encoding import RaggedEncodings, Role
 from hficma.engine.retrieval.reranking import Query, Reranker
 from hficma.images import decode_photo, preprocess
 from hficma.recipe import Recipe
@@ -110,8 +110,10 @@ class Stages:
                 "sentence_counts": np.array([len(ids.sentences)]),
             }
             outputs = bundle.run("recipe", inputs)
-        sides = Sides(counts, {"tokens": outputs["tokens"]}) if bundle.has_local else None
-        return Encoded(outputs["global"], sides)
+        encodings = (
+            RaggedEncodings(counts, {"tokens": outputs["tokens"]}) if bundle.has_local else None
+        )
+        return Encoded(outputs["global"], encodings)
 
 
 def search(
@@ -124,7 +126,7 @@ def search(
 
 
 def measured_in_turn(
-    sides: Sequence[Stages],
+    encodings: Sequence[Stages],
     queries: Sequence[Sequence[Sequence[bytes | Recipe]]],
     limits: Limits,
     on_done: Callable[[], None],
@@ -137,8 +139,8 @@ def measured_in_turn(
         limits: of the machine, measured once a round.
         on_done: called after each query of all engines.
     """
-    recorders = [Recorder() for _ in sides]
-    for stages, rounds in zip(sides, queries, strict=True):
+    recorders = [Recorder() for _ in encodings]
+    for stages, rounds in zip(encodings, queries, strict=True):
         warming = Recorder()
         warming.new_round()
         stages.measure(rounds[0][0], warming)
@@ -147,7 +149,7 @@ def measured_in_turn(
         for recorder in recorders:
             recorder.new_round()
         for asked in zip(*together, strict=True):
-            for stages, recorder, query in zip(sides, recorders, asked, strict=True):
+            for stages, recorder, query in zip(encodings, recorders, asked, strict=True):
                 stages.measure(query, recorder)
             on_done()
     return recorders

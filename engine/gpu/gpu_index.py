@@ -15,7 +15,7 @@ from hficma.errors import InputError, MissingDependencyError
 
 from ..files.ragged import Rows
 from ..index.index import Index
-from ..index.item_encoding import LEVELS, SCALE, StoredSides, shape_of
+from ..index.item_encoding import LEVELS, SCALE, StoredEncodings, shape_of
 from ..index.shard import Shard
 from ..index.vector_index import Found, Mask, Prefilter, Vectors
 from ..retrieval.certificate import Positions
@@ -126,7 +126,7 @@ class DevicePrefilter(Prefilter):
         return found
 
 
-class DeviceSides:
+class GpuEncodings:
     """A shard's sides on the device, in the precision in which they are stored.
 
     Args:
@@ -134,12 +134,12 @@ class DeviceSides:
         device: where they go.
     """
 
-    def __init__(self, sides: StoredSides, device: torch.device) -> None:
-        self._sides = sides
-        self._arrays = {name: on_device(array, device) for name, array in sides.arrays.items()}
+    def __init__(self, encodings: StoredEncodings, device: torch.device) -> None:
+        self._sides = encodings
+        self._arrays = {name: on_device(array, device) for name, array in encodings.arrays.items()}
 
     def gather(self, positions: Positions, size: int, out: Mapping[str, Tensor]) -> None:
-        """As `StoredSides.gather`, without leaving the device."""
+        """As `StoredEncodings.gather`, without leaving the device."""
         for name, place in out.items():
             rows = torch.tensor(self._sides.padded_rows(name, positions, size), device=place.device)
             values = self._arrays[name].index_select(0, rows).to(place.dtype)
@@ -171,8 +171,8 @@ class DeviceIndex:
             if self._takes(shard.vectors):
                 shard.prefilter = DevicePrefilter(shard, on_device(shard.vectors, device))
         self._sides = [
-            DeviceSides(shard.sides, device)
-            if shard.sides and self._takes(*shard.sides.arrays.values())
+            GpuEncodings(shard.encodings, device)
+            if shard.encodings and self._takes(*shard.encodings.arrays.values())
             else None
             for shard in index.shards
         ]
@@ -192,12 +192,12 @@ class DeviceIndex:
         """Items of one level, padded to `size` tokens each.
 
         Returns:
-            float32 arrays by name, as `Sides` has them, and lengths (m,), on the device.
+            float32 arrays by name, as `RaggedEncodings` has them, and lengths (m,), on the device.
         """
         shard_of, places = self.index.located(items)
         # In the order of shards each has its run of the arrays; their order is mended at the end.
         order = np.argsort(shard_of, kind="stable")
-        first = self.index.parts[int(shard_of[0])].sides
+        first = self.index.parts[int(shard_of[0])].encodings
         assert first is not None
         arrays = {
             name: torch.empty(shape_of(name, first, len(items), size), device=self.device)
@@ -208,7 +208,7 @@ class DeviceIndex:
         for number in np.unique(shard_of):
             mine = places[shard_of == number]
             run = slice(start, start := start + len(mine))
-            stored = self.index.parts[number].sides
+            stored = self.index.parts[number].encodings
             assert stored is not None
             lengths[run] = stored.lengths[mine]
             out = {name: array[run] for name, array in arrays.items()}
@@ -229,11 +229,11 @@ class DeviceIndex:
 
 
 def _gather_from_host(
-    sides: StoredSides, positions: Positions, size: int, out: Mapping[str, Tensor]
+    encodings: StoredEncodings, positions: Positions, size: int, out: Mapping[str, Tensor]
 ) -> None:
-    """As `DeviceSides.gather`, for a shard that is not on the device."""
+    """As `GpuEncodings.gather`, for a shard that is not on the device."""
     read = {name: np.empty(place.shape, np.float32) for name, place in out.items()}
-    sides.gather(positions, size, read)
+    encodings.gather(positions, size, read)
     for name, place in out.items():
         place.copy_(torch.from_numpy(read[name]))
 

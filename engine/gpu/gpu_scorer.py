@@ -17,13 +17,13 @@ import torch
 
 from ..bundle.bundle import Bundle
 from ..index.item_encoding import LEVELS
-from ..retrieval.certificate import Positions, Scores, Visit
+from ..retrieval.certificate import CandidateBatch, Positions, Scores
 from ..retrieval.reranking import Query, exact_products
 from ..retrieval.scoring import Score, Weights
 from .gpu_index import DeviceIndex, require_whole_products
 
 if TYPE_CHECKING:
-    from hficma.model.similarity import Side, SpineWeights
+    from hficma.model.similarity import FoldedWeights, PaddedEncodings
 
 PAIRS = 512
 """Pairs scored at once: about 1 MB each at d = 1024, enough to fill a GPU."""
@@ -56,7 +56,7 @@ class DeviceScorer:
         self._placed.close()
         self._spine = None
 
-    def batch(self, queries: Sequence[Query], firsts: Sequence[Visit]) -> Score:
+    def batch(self, queries: Sequence[Query], firsts: Sequence[CandidateBatch]) -> Score:
         """See `Scorer`: first visits are scored together, what follows query by query."""
         items = np.stack([first.items for first in firsts])
         together, seconds = self._scores(queries, items)
@@ -94,9 +94,11 @@ class DeviceScorer:
         return scores, seconds
 
     @torch.inference_mode()
-    def _cross(self, spine: SpineWeights, asked: Side, items: Positions) -> tuple[Floats, float]:
+    def _cross(
+        self, spine: FoldedWeights, asked: PaddedEncodings, items: Positions
+    ) -> tuple[Floats, float]:
         """S_local of each query of a group and its items (Q, K)."""
-        from hficma.model.similarity import Side, pair_block, project, tabulate
+        from hficma.model.similarity import PaddedEncodings, pair_block, project, tabulate
 
         began = time.perf_counter()
         role = self._placed.index.facts.role
@@ -106,16 +108,16 @@ class DeviceScorer:
         if "tokens" in arrays:
             side = project(arrays["tokens"], lengths, weights)
         else:
-            side = Side(**arrays, lengths=lengths)
+            side = PaddedEncodings(**arrays, lengths=lengths)
         if side.table is None:
             side = tabulate(side, weights)
         side = side.grouped(items.shape)
         pair = (asked, side) if role == "recipe" else (side, asked)
         return pair_block(*pair, spine).flatten(1).cpu().numpy(), seconds
 
-    def _asked(self, queries: Sequence[Query]) -> Side:
+    def _asked(self, queries: Sequence[Query]) -> PaddedEncodings:
         """Queries at `tables`, as Q groups of one."""
-        from hficma.model.similarity import Side
+        from hficma.model.similarity import PaddedEncodings
 
         role = "image" if self._placed.index.facts.role == "recipe" else "recipe"
         size, device = self._sizes[role], self._placed.device
@@ -123,14 +125,14 @@ class DeviceScorer:
         for name in LEVELS["tables"]:
             rows = [_padded(name, query, size) for query in queries]
             arrays[name] = torch.tensor(np.stack(rows), device=device)
-        lengths = [query.sides.lengths for query in queries if query.sides is not None]
-        return Side(**arrays, lengths=torch.tensor(np.stack(lengths), device=device))
+        lengths = [query.encodings.lengths for query in queries if query.encodings is not None]
+        return PaddedEncodings(**arrays, lengths=torch.tensor(np.stack(lengths), device=device))
 
 
 def _padded(name: str, query: Query, size: int) -> Floats:
     """A query's array, (1, ...) with its tokens padded to `size`; padding is masked later."""
-    assert query.sides is not None
-    array: Floats = query.sides.arrays[name]
+    assert query.encodings is not None
+    array: Floats = query.encodings.arrays[name]
     if name == "mean":
         return array
     axis = 2 if name == "table" else 1
@@ -139,17 +141,17 @@ def _padded(name: str, query: Query, size: int) -> Floats:
     return np.pad(array, missing)
 
 
-def _spine(bundle: Bundle, device: torch.device) -> SpineWeights:
+def _spine(bundle: Bundle, device: torch.device) -> FoldedWeights:
     """The folded weights on the device: multiplied out in float64, as export does."""
     from hficma.model import HFICMA, load_model
-    from hficma.model.similarity import SideWeights, SpineWeights
+    from hficma.model.similarity import FoldedItemWeights, FoldedWeights
 
     model = load_model(bundle.path)
     assert isinstance(model, HFICMA)
     wide = copy.deepcopy(model.cross_fusion).double().fold()
 
-    def moved(weights: SideWeights) -> SideWeights:
-        return SideWeights(*(tensor.to(device, torch.float32) for tensor in weights))
+    def moved(weights: FoldedItemWeights) -> FoldedItemWeights:
+        return FoldedItemWeights(*(tensor.to(device, torch.float32) for tensor in weights))
 
     rest = (tensor.to(device, torch.float32) for tensor in wide[2:])
-    return SpineWeights(moved(wide.image), moved(wide.recipe), *rest)
+    return FoldedWeights(moved(wide.image), moved(wide.recipe), *rest)

@@ -25,7 +25,7 @@ from hficma.artifacts.workspace import find_bundle
 from hficma.errors import ArtifactError
 
 from ..files.checksums import Verified
-from ..retrieval.certificate import Visit
+from ..retrieval.certificate import CandidateBatch
 from ..retrieval.reranking import Part
 from .filters import Filter
 from .item_encoding import LEVELS, PRECISIONS, Level, Precision, Role
@@ -167,7 +167,7 @@ class Index(Closing):
         self.facts = facts
         self.shards = tuple(shards)
         _check_shards(path, facts, self.shards)
-        self.parts = [Part(shard.vectors, shard.sides) for shard in shards]
+        self.parts = [Part(shard.vectors, shard.encodings) for shard in shards]
         self.starts = np.cumsum([0, *(shard.count for shard in shards)])
         self.count = int(self.starts[-1])
         self.verified = all(shard.verified for shard in shards)
@@ -235,7 +235,7 @@ class Index(Closing):
         count: int,
         allowed: Sequence[Mask | None],
         run: Callable[[Callable[[int], list[Found]]], Sequence[list[Found]]],
-    ) -> list[Visit]:
+    ) -> list[CandidateBatch]:
         """The best `count` items by the prefilter for each of Q queries.
 
         Args:
@@ -266,7 +266,7 @@ class Index(Closing):
 
     def further_visits(
         self, query: Vectors, seen: Positions, step: int, allowed: Sequence[Mask | None]
-    ) -> Iterator[Visit]:
+    ) -> Iterator[CandidateBatch]:
         """Every other item by falling exact g, `step` at a time."""
         scores = np.concatenate([shard.prefilter.scores(query) for shard in self.shards])
         rounding = max(shard.prefilter.rounding(query) for shard in self.shards)
@@ -282,7 +282,7 @@ class Index(Closing):
         for start in range(0, len(positions), step):
             rest = positions[start + step : start + step + 1]
             ceiling = float(scores[rest[0]]) + rounding if len(rest) else -math.inf
-            yield Visit(positions[start : start + step], ceiling)
+            yield CandidateBatch(positions[start : start + step], ceiling)
 
 
 def open_shards(path: Path, facts: IndexFacts, files: Mapping[str, str]) -> list[Shard]:
@@ -345,7 +345,9 @@ def search_shard(shard: Shard, queries: Vectors, count: int, allowed: Mask | Non
     return shard.prefilter.top(queries, count, allowed)
 
 
-def merge(found: Sequence[Found], starts: Positions, count: int, total: int, error: float) -> Visit:
+def merge(
+    found: Sequence[Found], starts: Positions, count: int, total: int, error: float
+) -> CandidateBatch:
     """The best `count` items of all shards, from the best `count` + 1 of each.
 
     Args:
@@ -363,6 +365,6 @@ def merge(found: Sequence[Found], starts: Positions, count: int, total: int, err
     order = np.lexsort((positions, -scores))
     items = positions[order[:count]]
     if len(items) == total:
-        return Visit(items, -math.inf)
+        return CandidateBatch(items, -math.inf)
     ceiling = float(scores[order[count]]) + error if len(order) > count else math.inf
-    return Visit(items, ceiling)
+    return CandidateBatch(items, ceiling)

@@ -33,7 +33,7 @@ PRECISION_DTYPES: dict[Precision, str] = {"fp32": "<f4", "fp16": "<f2", "int8": 
 """Of the wide arrays."""
 
 
-class Sides(NamedTuple):
+class RaggedEncodings(NamedTuple):
     """Items of one role, padded to the longest of them."""
 
     lengths: npt.NDArray[np.int64]
@@ -69,16 +69,16 @@ class QuantisationError(NamedTuple):
 NO_ERROR = QuantisationError(0.0, 0.0, 0.0)
 
 
-def rows_of(sides: Sides, name: str) -> Array:
+def rows_of(encodings: RaggedEncodings, name: str) -> Array:
     """The rows of one array of all items, as they are stored."""
-    padded = sides.arrays[name]
+    padded = encodings.arrays[name]
     if name == "mean":
         return padded
     if name != "table":
-        return ragged(padded, sides.lengths)
+        return ragged(padded, encodings.lengths)
     # (N, H, n, d): heads stay outside, so that an item's block is what a product reads.
     count, heads, size, width = padded.shape
-    return ragged(padded.reshape(count * heads, size, width), np.repeat(sides.lengths, heads))
+    return ragged(padded.reshape(count * heads, size, width), np.repeat(encodings.lengths, heads))
 
 
 def rows_a_token(name: str, heads: int) -> int:
@@ -147,7 +147,7 @@ def _widen(half: npt.NDArray[np.float16], out: npt.NDArray[np.float32]) -> None:
     out *= np.float32(2.0**112)
 
 
-class StoredSides:
+class StoredEncodings:
     """Items at one level, ragged, as stored: in a shard's files or in memory.
 
     Args:
@@ -247,12 +247,12 @@ class StoredSides:
                 dequantise(stored[rows], None if scales is None else raw_rows(scales)[rows], flat)
 
 
-def shape_of(name: str, sides: StoredSides, count: int, size: int) -> tuple[int, ...]:
-    """Of one array of `count` items padded to `size` tokens, as `StoredSides.gather` fills it."""
-    row = sides.arrays[name].shape[1:]
+def shape_of(name: str, encodings: StoredEncodings, count: int, size: int) -> tuple[int, ...]:
+    """Of one array of `count` items padded to `size` tokens, as `StoredEncodings.gather` fills it."""
+    row = encodings.arrays[name].shape[1:]
     if name == "mean":
         return (count, *row)
-    return (count, sides.heads, size, *row) if name == "table" else (count, size, *row)
+    return (count, encodings.heads, size, *row) if name == "table" else (count, size, *row)
 
 
 def bytes_a_token(level: Level, precision: Precision, width: int, heads: int) -> int:

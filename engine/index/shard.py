@@ -39,8 +39,8 @@ from .item_encoding import (
     Level,
     Precision,
     QuantisationError,
-    Sides,
-    StoredSides,
+    RaggedEncodings,
+    StoredEncodings,
     quantise,
     rows_of,
 )
@@ -78,7 +78,7 @@ class ShardWriter:
         numbers: Sequence[int] | Positions,
         recipes: Sequence[Recipe],
         vectors: Vectors,
-        sides: Sides | None,
+        encodings: RaggedEncodings | None,
     ) -> None:
         """Write items.
 
@@ -90,8 +90,8 @@ class ShardWriter:
         """
         rows: dict[str, Array] = {}
         for name in self._names:
-            assert sides is not None
-            exact = rows_of(sides, name)
+            assert encodings is not None
+            exact = rows_of(encodings, name)
             if not np.isfinite(exact).all():
                 raise InputError(
                     f"{recipes[0].id} to {recipes[-1].id}: the model gives one of them {name} that "
@@ -104,7 +104,7 @@ class ShardWriter:
             self._errors[name] = self._errors.get(name, NO_ERROR).joined(error)
             if scales is not None:
                 rows[name + SCALE] = scales
-        lengths = sides.lengths if sides else np.zeros(len(recipes), dtype=np.int64)
+        lengths = encodings.lengths if encodings else np.zeros(len(recipes), dtype=np.int64)
         self.append_stored(numbers, recipes, vectors, lengths, rows)
 
     def append_stored(
@@ -225,9 +225,9 @@ class Shard(Closing):
         lengths: Positions = np.array(arrays.pop("lengths").whole())
         self._check_items(self.numbers, lengths)
         self.vectors = arrays.pop("global")
-        self.sides: StoredSides | None = None
+        self.encodings: StoredEncodings | None = None
         if arrays:
-            self.sides = StoredSides(lengths, arrays, self.facts.heads)
+            self.encodings = StoredEncodings(lengths, arrays, self.facts.heads)
         self.records = Records(
             folder / records.FILE,
             self._opened(records.FILE),

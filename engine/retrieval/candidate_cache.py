@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..index.index import Index
 from ..index.item_encoding import bytes_a_token
-from .certificate import Visit
+from .certificate import CandidateBatch
 from .reranking import Part, Reranker
 
 SHARED_BYTES = 1 << 30
@@ -18,7 +18,7 @@ SHARED_BYTES = 1 << 30
 Positions = npt.NDArray[np.int64]
 
 
-class Loads:
+class CandidateCache:
     """The index's items, some of them brought to `tables` in memory.
 
     Args:
@@ -52,9 +52,9 @@ class Loads:
         return part_of, places
 
 
-def shared_loads(
-    index: Index, reranker: Reranker, visits: Sequence[Visit], *, width: int, heads: int
-) -> Loads:
+def shared_candidates(
+    index: Index, reranker: Reranker, visits: Sequence[CandidateBatch], *, width: int, heads: int
+) -> CandidateCache:
     """Bring what several queries of a batch will score to `tables`, once for all of them.
 
     Nothing is to be gained where the index keeps float32 tables, or where the memory is not
@@ -69,20 +69,20 @@ def shared_loads(
     """
     facts = index.facts
     if facts.keep is None or (facts.keep == "tables" and facts.side_precision == "fp32"):
-        return Loads(index)
+        return CandidateCache(index)
     items, counts = np.unique(np.concatenate([v.items for v in visits]), return_counts=True)
     items = items[counts > 1]
     size = _tokens(index, items) * bytes_a_token("tables", "fp32", width, heads)
     if not len(items) or size > SHARED_BYTES:
-        return Loads(index)
-    return Loads(index, items, *reranker.shared(index.parts, *index.located(items)))
+        return CandidateCache(index)
+    return CandidateCache(index, items, *reranker.shared(index.parts, *index.located(items)))
 
 
 def _tokens(index: Index, items: Positions) -> int:
     shard_of, places = index.located(items)
     tokens = 0
     for number in np.unique(shard_of):
-        sides = index.parts[number].sides
-        assert sides is not None
-        tokens += int(sides.lengths[places[shard_of == number]].sum())
+        encodings = index.parts[number].encodings
+        assert encodings is not None
+        tokens += int(encodings.lengths[places[shard_of == number]].sum())
     return tokens

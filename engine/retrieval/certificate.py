@@ -38,7 +38,7 @@ class Scores(NamedTuple):
     """l: S_local in [0, 1]; zeros for a model without a local part."""
 
 
-class Visit(NamedTuple):
+class CandidateBatch(NamedTuple):
     """Some items to score, and what is known of those not visited yet."""
 
     items: Positions
@@ -61,7 +61,7 @@ class Ranking(NamedTuple):
 
 
 def rank(
-    visits: Iterable[Visit],
+    visits: Iterable[CandidateBatch],
     score: Callable[[Positions], Scores],
     *,
     k: int,

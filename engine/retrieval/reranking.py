@@ -22,7 +22,7 @@ from hficma.errors import ArtifactError
 
 from ..encoder import raise_level
 from ..files.ragged import Rows
-from ..index.item_encoding import LEVELS, Role, Sides, StoredSides, rows_of, shape_of
+from ..index.item_encoding import LEVELS, RaggedEncodings, Role, StoredEncodings, rows_of, shape_of
 from .certificate import Scores
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class Query(NamedTuple):
 
     vector: Floats
     """(D_g,) global vector."""
-    sides: Sides | None
+    encodings: RaggedEncodings | None
     """N = 1, at level `tables`; None without a local part."""
 
     def refuse_not_finite(self) -> None:
         """Raise an ArtifactError for a query that no score can be computed with."""
-        arrays = [self.vector, *(self.sides.arrays.values() if self.sides else ())]
+        arrays = [self.vector, *(self.encodings.arrays.values() if self.encodings else ())]
         if not all(np.isfinite(array).all() for array in arrays):
             raise ArtifactError(
                 "the model gives this query a vector that is not finite: its weights are damaged, "
@@ -56,16 +56,16 @@ class Query(NamedTuple):
 
     @classmethod
     def prepared(
-        cls, bundle: Bundle, role: Role, vectors: Floats, sides: Sides | None
+        cls, bundle: Bundle, role: Role, vectors: Floats, encodings: RaggedEncodings | None
     ) -> list[Query]:
         """Queries from what the branches give: (N, D_g) and sides at level `tokens`."""
-        if sides is None:
+        if encodings is None:
             return [cls(vector, None) for vector in vectors]
         queries = []
         for i, vector in enumerate(vectors):
-            length = int(sides.lengths[i])
-            tokens = np.ascontiguousarray(sides.arrays["tokens"][i : i + 1, :length])
-            alone = Sides(sides.lengths[i : i + 1], {"tokens": tokens})
+            length = int(encodings.lengths[i])
+            tokens = np.ascontiguousarray(encodings.arrays["tokens"][i : i + 1, :length])
+            alone = RaggedEncodings(encodings.lengths[i : i + 1], {"tokens": tokens})
             queries.append(cls(vector, raise_level(bundle, role, alone, "tables")))
         return queries
 
@@ -75,7 +75,7 @@ class Part(NamedTuple):
 
     vectors: Rows
     """(N, D_g) exact global vectors, float32."""
-    sides: StoredSides | None
+    encodings: StoredEncodings | None
     """Of the same items; None without a local part."""
 
 
@@ -132,7 +132,7 @@ class Reranker:
         global_ = exact_products(query.vector, parts, part_of, positions)
         local = np.zeros(len(positions))
         gathering = 0.0
-        if query.sides is not None and len(positions):
+        if query.encodings is not None and len(positions):
             tiles = self._tiles(parts, part_of, positions)
             runs = self._pool.map(
                 lambda tile: self._run(
@@ -159,9 +159,11 @@ class Reranker:
         def raised(tile: Tile) -> tuple[Positions, dict[str, Floats]]:
             count = len(tile.places)
             mine = _accompanied(part_of[tile.places]), _accompanied(positions[tile.places])
-            sides = self._gathered(parts, *mine, tile.size)
-            sides = raise_level(self._bundle, self._role, sides, "tables")
-            alone = Sides(sides.lengths[:count], {n: a[:count] for n, a in sides.arrays.items()})
+            encodings = self._gathered(parts, *mine, tile.size)
+            encodings = raise_level(self._bundle, self._role, encodings, "tables")
+            alone = RaggedEncodings(
+                encodings.lengths[:count], {n: a[:count] for n, a in encodings.arrays.items()}
+            )
             # Copied, for the next tile comes into the same buffers.
             return alone.lengths, {n: np.array(rows_of(alone, n)) for n in LEVELS["tables"]}
 
@@ -171,11 +173,11 @@ class Reranker:
         arrays = {
             name: np.concatenate([rows[name] for _, rows in made]) for name in LEVELS["tables"]
         }
-        sides = StoredSides(np.concatenate([lengths for lengths, _ in made]), arrays, heads)
+        encodings = StoredEncodings(np.concatenate([lengths for lengths, _ in made]), arrays, heads)
         vectors = np.concatenate(
             [parts[part_of[i]].vectors[positions[i] : positions[i] + 1] for i in order]
         )
-        return Part(vectors, sides), np.argsort(order)
+        return Part(vectors, encodings), np.argsort(order)
 
     def _tiles(self, parts: Sequence[Part], part_of: Positions, positions: Positions) -> list[Tile]:
         """Tiles of all items, each of one level and one padded length."""
@@ -183,9 +185,9 @@ class Reranker:
         levels = np.empty(len(positions), dtype=np.int64)
         for number, part in enumerate(parts):
             mine = part_of == number
-            assert part.sides is not None
-            lengths[mine] = part.sides.lengths[positions[mine]]
-            levels[mine] = list(LEVELS).index(part.sides.level)
+            assert part.encodings is not None
+            lengths[mine] = part.encodings.lengths[positions[mine]]
+            levels[mine] = list(LEVELS).index(part.encodings.level)
         # Photos have all their regions: padding is for recipes.
         multiple = 1 if self._role == "image" else LENGTH_STEP
         return [
@@ -206,28 +208,28 @@ class Reranker:
         began = time.perf_counter()
         count = len(positions)
         part_of, positions = _accompanied(part_of), _accompanied(positions)
-        sides = self._gathered(parts, part_of, positions, size)
+        encodings = self._gathered(parts, part_of, positions, size)
         vectors = np.concatenate(
             [parts[part].vectors[positions[run]] for part, run in _runs(part_of)]
         )
         gathered = time.perf_counter() - began
-        assert query.sides is not None
-        if "tokens" in sides.arrays:
-            sides = raise_level(self._bundle, self._role, sides, "projections")
+        assert query.encodings is not None
+        if "tokens" in encodings.arrays:
+            encodings = raise_level(self._bundle, self._role, encodings, "projections")
         other: Role = "image" if self._role == "recipe" else "recipe"
         inputs = {
-            **_inputs(self._role, sides, vectors),
-            **_inputs(other, query.sides, query.vector[None]),
+            **_inputs(self._role, encodings, vectors),
+            **_inputs(other, query.encodings, query.vector[None]),
         }
-        level = "tables" if "table" in sides.arrays else f"{self._role}_projections"
+        level = "tables" if "table" in encodings.arrays else f"{self._role}_projections"
         values = self._bundle.run(f"cross_{level}", inputs)["local"].reshape(-1)
         return values[:count], gathered
 
     def _gathered(
         self, parts: Sequence[Part], part_of: Positions, positions: Positions, size: int
-    ) -> Sides:
+    ) -> RaggedEncodings:
         """A tile's sides in this thread's buffers; the tile is ordered by part."""
-        first = parts[int(part_of[0])].sides
+        first = parts[int(part_of[0])].encodings
         assert first is not None
         count = len(positions)
         out = {
@@ -235,14 +237,16 @@ class Reranker:
         }
         lengths = np.empty(count, dtype=np.int64)
         for number, run in _runs(part_of):
-            sides = parts[number].sides
-            assert sides is not None
-            sides.gather(positions[run], size, {name: array[run] for name, array in out.items()})
-            lengths[run] = sides.lengths[positions[run]]
+            encodings = parts[number].encodings
+            assert encodings is not None
+            encodings.gather(
+                positions[run], size, {name: array[run] for name, array in out.items()}
+            )
+            lengths[run] = encodings.lengths[positions[run]]
         if "tokens" in out:
             # The mean of a side is the sum of its rows: here padding must be zero.
             out["tokens"][np.arange(size) >= lengths[:, None]] = 0.0
-        return Sides(lengths, out)
+        return RaggedEncodings(lengths, out)
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Floats:
         """A thread's own memory for an array: the same for every tile, so it stays cached."""
@@ -297,16 +301,18 @@ def exact_products(
     return products
 
 
-def _shapes(sides: StoredSides, count: int, size: int) -> Mapping[str, tuple[int, ...]]:
-    return {name: shape_of(name, sides, count, size) for name in LEVELS[sides.level]}
+def _shapes(encodings: StoredEncodings, count: int, size: int) -> Mapping[str, tuple[int, ...]]:
+    return {name: shape_of(name, encodings, count, size) for name in LEVELS[encodings.level]}
 
 
-def _inputs(role: Role, sides: Sides, vectors: Floats) -> dict[str, npt.NDArray[np.generic]]:
+def _inputs(
+    role: Role, encodings: RaggedEncodings, vectors: Floats
+) -> dict[str, npt.NDArray[np.generic]]:
     """What the cross branch reads of one role, as one group."""
     inputs: dict[str, npt.NDArray[np.generic]] = {
-        f"{role}_{name}": array[None] for name, array in sides.arrays.items()
+        f"{role}_{name}": array[None] for name, array in encodings.arrays.items()
     }
     inputs[f"{role}_global"] = vectors[None]
     if role == "recipe":
-        inputs["recipe_lengths"] = sides.lengths[None]
+        inputs["recipe_lengths"] = encodings.lengths[None]
     return inputs

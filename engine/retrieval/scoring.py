@@ -10,8 +10,8 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ..index.index import Index
-from .candidate_cache import Loads, shared_loads
-from .certificate import Positions, Scores, Visit
+from .candidate_cache import CandidateCache, shared_candidates
+from .certificate import CandidateBatch, Positions, Scores
 from .reranking import Query, Reranker
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Weights:
 class Scorer(Protocol):
     """Scores queries against the items of one index, from any thread."""
 
-    def batch(self, queries: Sequence[Query], firsts: Sequence[Visit]) -> Score:
+    def batch(self, queries: Sequence[Query], firsts: Sequence[CandidateBatch]) -> Score:
         """What scores the queries of one batch.
 
         Args:
@@ -72,12 +72,12 @@ class HostScorer:
         """Close the bundle."""
         self._bundle.close()
 
-    def batch(self, queries: Sequence[Query], firsts: Sequence[Visit]) -> Score:
+    def batch(self, queries: Sequence[Query], firsts: Sequence[CandidateBatch]) -> Score:
         """See `Scorer`; what several queries visit is brought to memory once."""
-        loads = Loads(self._index)
+        loads = CandidateCache(self._index)
         if len(firsts) > 1:
             width, heads = self._facts["width"], self._facts["heads"]
-            loads = shared_loads(self._index, self._reranker, firsts, width=width, heads=heads)
+            loads = shared_candidates(self._index, self._reranker, firsts, width=width, heads=heads)
 
         def score(number: int, items: Positions) -> tuple[Scores, float]:
             return self._reranker.score(queries[number], loads.parts, *loads.located(items))

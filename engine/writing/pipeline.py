@@ -20,7 +20,7 @@ from hficma.recipe import Recipe
 from hficma.text.vocabulary import RecipeIds
 
 from ..encoder import encode, raise_level
-from ..index.item_encoding import Level, Role, Sides
+from ..index.item_encoding import Level, RaggedEncodings, Role
 
 if TYPE_CHECKING:
     from hficma.data.dataset import Dataset
@@ -50,12 +50,15 @@ class Batch(NamedTuple):
     """Their records."""
     vectors: npt.NDArray[np.float32]
     """(N, D_g)."""
-    sides: Sides | None
+    encodings: RaggedEncodings | None
     """At the index's level; None without a local part."""
 
     def finite(self) -> npt.NDArray[np.bool_]:
         """Which items have no NaN or infinity in what is stored of them, (N,)."""
-        arrays = [self.vectors, *(self.sides.arrays.values() if self.sides is not None else ())]
+        arrays = [
+            self.vectors,
+            *(self.encodings.arrays.values() if self.encodings is not None else ()),
+        ]
         kept = np.ones(len(self.vectors), dtype=np.bool_)
         for array in arrays:
             kept &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
@@ -63,12 +66,12 @@ class Batch(NamedTuple):
 
     def selected(self, places: npt.NDArray[np.int64]) -> Batch:
         """The items at some places."""
-        sides = self.sides
-        if sides is not None:
-            arrays = {name: array[places] for name, array in sides.arrays.items()}
-            sides = Sides(sides.lengths[places], arrays)
+        encodings = self.encodings
+        if encodings is not None:
+            arrays = {name: array[places] for name, array in encodings.arrays.items()}
+            encodings = RaggedEncodings(encodings.lengths[places], arrays)
         recipes = [self.recipes[place] for place in places]
-        return Batch(self.positions[places], recipes, self.vectors[places], sides)
+        return Batch(self.positions[places], recipes, self.vectors[places], encodings)
 
 
 class _Decoded(NamedTuple):
@@ -184,22 +187,22 @@ def _encoded(
         encoded = encode(bundle, chunk.contents)
         for start in range(0, len(chunk.positions), WRITTEN_TOGETHER):
             part = slice(start, start + WRITTEN_TOGETHER)
-            sides = None
-            if encoded.sides is not None and level is not None:
-                sides = raise_level(bundle, role, selected(encoded.sides, part), level)
+            encodings = None
+            if encoded.encodings is not None and level is not None:
+                encodings = raise_level(bundle, role, selected(encoded.encodings, part), level)
             yield Batch(
                 np.array(chunk.positions[part], dtype=np.int64),
                 chunk.recipes[part],
                 encoded.vectors[part],
-                sides,
+                encodings,
             )
 
 
-def selected(sides: Sides, part: slice) -> Sides:
+def selected(encodings: RaggedEncodings, part: slice) -> RaggedEncodings:
     """Some items of sides at level `tokens`, padded only to the longest of them."""
-    lengths = sides.lengths[part]
-    tokens = sides.arrays["tokens"][part, : int(lengths.max())]
-    return Sides(lengths, {"tokens": np.ascontiguousarray(tokens)})
+    lengths = encodings.lengths[part]
+    tokens = encodings.arrays["tokens"][part, : int(lengths.max())]
+    return RaggedEncodings(lengths, {"tokens": np.ascontiguousarray(tokens)})
 
 
 def average_tokens(bundle: Bundle, role: Role, dataset: Dataset) -> float:

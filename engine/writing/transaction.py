@@ -106,7 +106,7 @@ def write_batches(
         kept = finite.copy()
         kept[finite] = unique.kept([batch.recipes[place] for place in np.flatnonzero(finite)])
         part = batch if kept.all() else batch.selected(np.flatnonzero(kept))
-        writer.append(part.positions + first_number, part.recipes, part.vectors, part.sides)
+        writer.append(part.positions + first_number, part.recipes, part.vectors, part.encodings)
         advance(int(batch.positions[-1]) + 1)
 
 
@@ -119,7 +119,7 @@ def copy_items(shard: Shard, kept: npt.NDArray[np.bool_], writer: ShardWriter) -
         writer: of the new shard.
     """
     positions = np.flatnonzero(kept)
-    sides = shard.sides
+    encodings = shard.encodings
     for start in range(0, len(positions), COPIED_TOGETHER):
         part = positions[start : start + COPIED_TOGETHER]
         recipes = shard.records.recipes(part.tolist())
@@ -127,9 +127,9 @@ def copy_items(shard: Shard, kept: npt.NDArray[np.bool_], writer: ShardWriter) -
             shard.numbers[part],
             [recipes[position] for position in part.tolist()],
             shard.vectors[part],
-            sides.lengths[part] if sides else np.zeros(len(part), np.int64),
-            {name: rows[sides.rows(name, part)] for name, rows in sides.arrays.items()}
-            if sides
+            encodings.lengths[part] if encodings else np.zeros(len(part), np.int64),
+            {name: rows[encodings.rows(name, part)] for name, rows in encodings.arrays.items()}
+            if encodings
             else {},
         )
     writer.add_errors(shard.facts.errors)

@@ -177,15 +177,15 @@ def _spot_checked(
 
 def _wrong_counts(shard: Shard) -> list[str]:
     counts = {"vectors": len(shard.vectors), "numbers": len(shard.numbers)}
-    if shard.sides is not None:
-        counts["lengths"] = len(shard.sides.lengths)
+    if shard.encodings is not None:
+        counts["lengths"] = len(shard.encodings.lengths)
     counts["records"] = len(shard.records.ids(range(shard.count)))
     wrong = [
         f"{shard.folder}: {count} {name} for {shard.count} items"
         for name, count in counts.items()
         if count != shard.count
     ]
-    if shard.sides is not None and int(shard.sides.lengths.sum()) != shard.facts.tokens:
+    if shard.encodings is not None and int(shard.encodings.lengths.sum()) != shard.facts.tokens:
         wrong.append(f"{shard.folder}: its lengths do not sum to its tokens")
     return wrong
 
@@ -214,17 +214,17 @@ def _encoded_again(
 def _difference(bundle: Bundle, index: Index, shard: Shard, place: int, fresh: Encoded) -> float:
     """Largest distance of the item's rows from fresh ones, over their norm."""
     pairs = [(shard.vectors[place : place + 1], fresh.vectors)]
-    if shard.sides is not None and fresh.sides is not None:
-        level = shard.sides.level
-        sides = raise_level(bundle, index.facts.role, fresh.sides, level)
-        for name in shard.sides.arrays:
+    if shard.encodings is not None and fresh.encodings is not None:
+        level = shard.encodings.level
+        encodings = raise_level(bundle, index.facts.role, fresh.encodings, level)
+        for name in shard.encodings.arrays:
             if not name.endswith(SCALE):
-                rows = shard.sides.rows(name, np.array([place]))
-                scales = shard.sides.arrays.get(name + SCALE)
+                rows = shard.encodings.rows(name, np.array([place]))
+                scales = shard.encodings.arrays.get(name + SCALE)
                 kept = dequantise(
-                    shard.sides.arrays[name][rows], None if scales is None else scales[rows]
+                    shard.encodings.arrays[name][rows], None if scales is None else scales[rows]
                 )
-                pairs.append((kept, rows_of(sides, name)))
+                pairs.append((kept, rows_of(encodings, name)))
     return max(
         float(np.linalg.norm(kept - made) / max(float(np.linalg.norm(made)), 1e-12))
         for kept, made in pairs

@@ -5,7 +5,7 @@ from .base import Model, RecipeBatch, Scores, Tokens
 from .config import ModelConfig
 from .hf_icma import HFICMA
 from .loading import build_model, load_model
-from .similarity import Side, SpineWeights
+from .similarity import FoldedWeights, PaddedEncodings
 
 __all__ = [
     "HFICMA",

@@ -13,7 +13,7 @@ from .config import ModelConfig
 from .encoders.recurrent import Bidirectional, last_valid, run_steps
 from .encoders.sentence_encoder import SentenceEncoder
 from .numerics import at_least_float32, unit_rows
-from .similarity import Side
+from .similarity import PaddedEncodings
 
 
 class AdaMine(Model):
@@ -76,7 +76,9 @@ class AdaMine(Model):
         """AdaMine has no local part."""
         raise TypeError("AdaMine has no local part to project")
 
-    def pair_scores(self, image: Side, recipe: Side, *, tile: int | None = None) -> NoReturn:
+    def pair_scores(
+        self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
+    ) -> NoReturn:
         """AdaMine has no local part."""
         raise TypeError("AdaMine has no local part to score")
 

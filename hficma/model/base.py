@@ -20,7 +20,7 @@ from .config import ModelConfig
 from .encoders.image_encoder import Normalize
 from .encoders.sentence_encoder import SentenceEncoder
 from .numerics import at_least_float32, unit_rows
-from .similarity import Side
+from .similarity import PaddedEncodings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,15 +122,17 @@ class Model(nn.Module):
         """The fields of a `RecipeBatch` to the global vector and tokens (M, T, d)."""
 
     @abstractmethod
-    def project_image(self, image: Tokens) -> Side:
+    def project_image(self, image: Tokens) -> PaddedEncodings:
         """Everything of a photo that pair scores need, once per photo."""
 
     @abstractmethod
-    def project_recipe(self, recipe: Tokens) -> Side:
+    def project_recipe(self, recipe: Tokens) -> PaddedEncodings:
         """Everything of a recipe that pair scores need, once per recipe."""
 
     @abstractmethod
-    def pair_scores(self, image: Side, recipe: Side, *, tile: int | None = None) -> Tensor:
+    def pair_scores(
+        self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
+    ) -> Tensor:
         """S_local (B, M) of every pair; see `hficma.model.similarity.pair_scores`."""
 
     def local_scores(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Tensor:

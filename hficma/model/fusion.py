@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .numerics import unit_rows
-from .similarity import SideWeights, SpineWeights, padding_bias
+from .similarity import FoldedItemWeights, FoldedWeights, padding_bias
 
 
 class RecipeFusion(nn.Module):
@@ -76,9 +76,9 @@ class CrossFusion(nn.Module):
                       self.match_hidden, self.match_output):  # fmt: skip
             init_published(layer)
 
-    def fold(self) -> SpineWeights:
+    def fold(self) -> FoldedWeights:
         """Multiply out what depends on weights alone (steps 1 to 3 of `similarity`)."""
-        return SpineWeights(
+        return FoldedWeights(
             image=self._fold_side(self.image_key, self.image_fuse, self.recipe_fuse),
             recipe=self._fold_side(self.recipe_key, self.recipe_fuse, self.image_fuse),
             match_hidden=self.match_hidden.weight,
@@ -87,13 +87,15 @@ class CrossFusion(nn.Module):
             match_output_bias=self.match_output.bias,
         )
 
-    def _fold_side(self, key: nn.Linear, fuse: nn.Linear, other_fuse: nn.Linear) -> SideWeights:
+    def _fold_side(
+        self, key: nn.Linear, fuse: nn.Linear, other_fuse: nn.Linear
+    ) -> FoldedItemWeights:
         own, gathered = fuse.weight.chunk(2, dim=1)
         other_gathered = other_fuse.weight.chunk(2, dim=1)[1]
         output = self.attention_output
         width = own.shape[0]
         no_bias = torch.zeros_like(fuse.bias)
-        return SideWeights(
+        return FoldedItemWeights(
             projection=torch.cat(
                 [
                     self.attention_query.weight @ key.weight,

@@ -19,7 +19,7 @@ from .base import Model, Tokens
 from .config import REGION_GRID
 from .encoders.sentence_encoder import MeanSentences
 from .hf_icma import HFICMA
-from .similarity import Side, SideWeights, SpineWeights, pair_block, project
+from .similarity import FoldedItemWeights, FoldedWeights, PaddedEncodings, pair_block, project
 
 REGIONS = REGION_GRID**2
 PROJECTIONS = ("query", "key", "value", "gate", "fuse")
@@ -119,7 +119,7 @@ class RecipeBranch(Branch):
 class ProjectBranch(Branch):
     """Tokens of one side to its projections."""
 
-    def __init__(self, side: str, weights: SideWeights, dtype: torch.dtype) -> None:
+    def __init__(self, side: str, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
         count, size = _letters(side)
         width = weights.fuse_bias.shape[0]
         inputs = {"tokens": _floats(count, size, width)}
@@ -143,7 +143,7 @@ class ProjectBranch(Branch):
 class TabulateBranch(Branch):
     """Values of one side to its table."""
 
-    def __init__(self, side: str, weights: SideWeights, dtype: torch.dtype) -> None:
+    def __init__(self, side: str, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
         count, size = _letters(side)
         heads, _, width = weights.table.shape
         super().__init__(
@@ -171,7 +171,7 @@ class CrossBranch(Branch):
 
     def __init__(
         self,
-        weights: SpineWeights,
+        weights: FoldedWeights,
         model: HFICMA,
         tabulated: tuple[str, ...],
         global_dim: int,
@@ -204,7 +204,9 @@ class CrossBranch(Branch):
         global_ = arrays["image_global"] @ arrays["recipe_global"].mT
         return self.global_weight * global_ + self.local_weight * local, global_, local
 
-    def _side(self, side: str, arrays: dict[str, Tensor], weights: SideWeights) -> Side:
+    def _side(
+        self, side: str, arrays: dict[str, Tensor], weights: FoldedItemWeights
+    ) -> PaddedEncodings:
         names = (*PROJECTIONS, "gate_bias", "mean")
         parts = {name: arrays[f"{side}_{name}"].to(self.dtype) for name in names}
         lengths = arrays.get(f"{side}_lengths")
@@ -212,7 +214,7 @@ class CrossBranch(Branch):
             lengths = torch.full_like(parts["mean"][..., 0], REGIONS)
         given = arrays.get(f"{side}_table")
         table = _table(parts["value"], weights.table) if given is None else given.to(self.dtype)
-        return Side(**parts, lengths=lengths, table=table)
+        return PaddedEncodings(**parts, lengths=lengths, table=table)
 
 
 def branches(
@@ -259,33 +261,35 @@ def global_width(model: Model) -> int:
 
 
 class _Folded(nn.Module):
-    """`SideWeights` as buffers, so that they move and export with their graph."""
+    """`FoldedItemWeights` as buffers, so that they move and export with their graph."""
 
-    def __init__(self, weights: SideWeights, dtype: torch.dtype) -> None:
+    def __init__(self, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
         super().__init__()
         for name, tensor in weights._asdict().items():
             self.register_buffer(name, tensor.to(dtype).contiguous())
 
-    def side(self) -> SideWeights:
+    def side(self) -> FoldedItemWeights:
         """The weights again."""
-        return SideWeights(**{name: getattr(self, name) for name in SideWeights._fields})
+        return FoldedItemWeights(
+            **{name: getattr(self, name) for name in FoldedItemWeights._fields}
+        )
 
 
 class _FoldedSpine(nn.Module):
-    def __init__(self, weights: SpineWeights, dtype: torch.dtype) -> None:
+    def __init__(self, weights: FoldedWeights, dtype: torch.dtype) -> None:
         super().__init__()
         self.image = _Folded(weights.image, dtype)
         self.recipe = _Folded(weights.recipe, dtype)
-        for name in SpineWeights._fields[2:]:
+        for name in FoldedWeights._fields[2:]:
             self.register_buffer(name, getattr(weights, name).to(dtype))
 
-    def spine(self) -> SpineWeights:
+    def spine(self) -> FoldedWeights:
         """The weights again."""
-        rest = {name: getattr(self, name) for name in SpineWeights._fields[2:]}
-        return SpineWeights(image=self.image.side(), recipe=self.recipe.side(), **rest)
+        rest = {name: getattr(self, name) for name in FoldedWeights._fields[2:]}
+        return FoldedWeights(image=self.image.side(), recipe=self.recipe.side(), **rest)
 
 
-def _fold_wide(model: HFICMA) -> SpineWeights:
+def _fold_wide(model: HFICMA) -> FoldedWeights:
     """The spine multiplied out in float64: rounding happens once, to the graph's precision."""
     with torch.no_grad():
         return copy.deepcopy(model.cross_fusion).double().fold()

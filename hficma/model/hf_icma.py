@@ -14,8 +14,8 @@ from .encoders.recurrent import Bidirectional
 from .encoders.sentence_encoder import SentenceEncoder
 from .fusion import CrossFusion, JointEmbedding, RecipeFusion
 from .similarity import (
-    Side,
-    SpineWeights,
+    FoldedWeights,
+    PaddedEncodings,
     group_scores,
     padding_bias,
     pair_scores,
@@ -100,16 +100,16 @@ class HFICMA(Model):
             ingredient_counts,
         )
 
-    def fold(self) -> SpineWeights:
+    def fold(self) -> FoldedWeights:
         """The weights of the spine, multiplied out; once per training step or export."""
         return self.cross_fusion.fold()
 
-    def project_image(self, image: Tokens) -> Side:
+    def project_image(self, image: Tokens) -> PaddedEncodings:
         """See the base."""
         assert image.tokens is not None
         return project(image.tokens, image.lengths, self.fold().image)
 
-    def project_recipe(self, recipe: Tokens) -> Side:
+    def project_recipe(self, recipe: Tokens) -> PaddedEncodings:
         """See the base."""
         assert recipe.tokens is not None
         return project(recipe.tokens, recipe.lengths, self.fold().recipe)
@@ -141,6 +141,8 @@ class HFICMA(Model):
             tile=tile,
         )
 
-    def pair_scores(self, image: Side, recipe: Side, *, tile: int | None = None) -> Tensor:
+    def pair_scores(
+        self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
+    ) -> Tensor:
         """See the base."""
         return pair_scores(image, recipe, self.fold(), tile=tile)

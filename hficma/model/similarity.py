@@ -19,7 +19,7 @@ Four exact steps leave little of it to each pair:
    t2_h = u2_h (W1b W4)_hᵀ is a table of the recipe alone, and W1b W4 x = Σ_h A12_h t2_h.
 4. mean(v1) leaves the pair: mean co1 = mean ReLU(...) + mean v1.
 
-What depends on one side is in `Side`, made by `project` (query, key, value, gate p, fuse a,
+What depends on one side is in `PaddedEncodings`, made by `project` (query, key, value, gate p, fuse a,
 gate_bias s, mean) and `tabulate` (table t). What is left for a pair is in `pair_scores`.
 """
 
@@ -50,7 +50,7 @@ TILE_RECIPES = 32
 """Recipes of a tile at most: tables made on the way are the largest thing in it."""
 
 
-class SideWeights(NamedTuple):
+class FoldedItemWeights(NamedTuple):
     """Folded weights that depend on one side."""
 
     projection: Tensor
@@ -65,11 +65,11 @@ class SideWeights(NamedTuple):
     """(d,): b_fc of this side."""
 
 
-class SpineWeights(NamedTuple):
+class FoldedWeights(NamedTuple):
     """Everything that `project`, `tabulate` and `pair_scores` read."""
 
-    image: SideWeights
-    recipe: SideWeights
+    image: FoldedItemWeights
+    recipe: FoldedItemWeights
     match_hidden: Tensor
     """(d, 2 d): first layer of the matching MLP."""
     match_hidden_bias: Tensor
@@ -81,7 +81,7 @@ class SpineWeights(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Side:
+class PaddedEncodings:
     """Photos or recipes prepared for `pair_scores`; N items of n padded tokens each.
 
     The leading dimension may be two, (G, N), inside the pair kernel.
@@ -106,7 +106,7 @@ class Side:
     table: Tensor | None = None
     """(N, H, n, d), or None at the level `projections`."""
 
-    def select(self, items: Tensor | slice) -> Side:
+    def select(self, items: Tensor | slice) -> PaddedEncodings:
         """The given items, padded only to the longest of them; a slice copies nothing."""
         lengths = self.lengths[items]
         longest = int(lengths.max())
@@ -115,20 +115,23 @@ class Side:
             chosen[name] = getattr(self, name)[items, :longest]
         if self.table is not None:
             chosen["table"] = self.table[items, :, :longest]
-        return Side(**chosen)
+        return PaddedEncodings(**chosen)
 
-    def split(self, sizes: Sequence[int]) -> list[Side]:
+    def split(self, sizes: Sequence[int]) -> list[PaddedEncodings]:
         """Consecutive items, so many each; together their gradient is one copy."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
         parts = {
             name: array.split(list(sizes)) for name, array in arrays.items() if array is not None
         }
-        return [Side(**{name: part[i] for name, part in parts.items()}) for i in range(len(sizes))]
+        return [
+            PaddedEncodings(**{name: part[i] for name, part in parts.items()})
+            for i in range(len(sizes))
+        ]
 
-    def grouped(self, shape: tuple[int, int]) -> Side:
+    def grouped(self, shape: tuple[int, int]) -> PaddedEncodings:
         """The same items with the leading dimension split into (G, N)."""
         arrays: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Side(
+        return PaddedEncodings(
             **{
                 name: array.reshape(*shape, *array.shape[1:])
                 for name, array in arrays.items()
@@ -137,7 +140,7 @@ class Side:
         )
 
 
-def project(tokens: Tensor, lengths: Tensor, weights: SideWeights) -> Side:
+def project(tokens: Tensor, lengths: Tensor, weights: FoldedItemWeights) -> PaddedEncodings:
     """Everything of one side that is linear in its tokens: once per photo or recipe.
 
     Args:
@@ -147,7 +150,7 @@ def project(tokens: Tensor, lengths: Tensor, weights: SideWeights) -> Side:
     """
     projected = F.linear(tokens, weights.projection, weights.projection_bias)
     query, key, value, gate, fuse = projected.chunk(5, dim=-1)
-    return Side(
+    return PaddedEncodings(
         query=query,
         key=key,
         value=value,
@@ -159,7 +162,7 @@ def project(tokens: Tensor, lengths: Tensor, weights: SideWeights) -> Side:
     )
 
 
-def tabulate(side: Side, weights: SideWeights) -> Side:
+def tabulate(side: PaddedEncodings, weights: FoldedItemWeights) -> PaddedEncodings:
     """Raise a side from `projections` to `tables`: t_h = u_h (W_b W4)_hᵀ.
 
     Args:
@@ -175,9 +178,9 @@ def tabulate(side: Side, weights: SideWeights) -> Side:
 
 
 def pair_scores(
-    image: Side,
-    recipe: Side,
-    weights: SpineWeights,
+    image: PaddedEncodings,
+    recipe: PaddedEncodings,
+    weights: FoldedWeights,
     *,
     candidates: Tensor | None = None,
     tile: int | None = None,
@@ -221,9 +224,9 @@ def pair_scores(
 
 
 def group_scores(
-    image: Side,
-    recipe: Side,
-    weights: SpineWeights,
+    image: PaddedEncodings,
+    recipe: PaddedEncodings,
+    weights: FoldedWeights,
     sizes: Sequence[int],
     *,
     tile: int | None = None,
@@ -261,7 +264,12 @@ def group_scores(
 
 
 def _tiled(
-    image: Side, recipe: Side, weights: SpineWeights, tile: int, *, recompute: bool
+    image: PaddedEncodings,
+    recipe: PaddedEncodings,
+    weights: FoldedWeights,
+    tile: int,
+    *,
+    recompute: bool,
 ) -> Tensor:
     """The block (B, M) in tiles of similar lengths, so that little padding is computed."""
     photos = image.lengths.shape[0]
@@ -293,7 +301,7 @@ def _tiled(
     return torch.cat(scores, dim=1)[:, torch.argsort(order)]
 
 
-def pair_block(image: Side, recipe: Side, weights: SpineWeights) -> Tensor:
+def pair_block(image: PaddedEncodings, recipe: PaddedEncodings, weights: FoldedWeights) -> Tensor:
     """S_local of every photo with every recipe of its group, (G, B, M).
 
     Args:
@@ -305,13 +313,15 @@ def pair_block(image: Side, recipe: Side, weights: SpineWeights) -> Tensor:
     return match_score(*_block_means(image, recipe, weights), weights)
 
 
-def _block_means(image: Side, recipe: Side, weights: SpineWeights) -> tuple[Tensor, Tensor]:
+def _block_means(
+    image: PaddedEncodings, recipe: PaddedEncodings, weights: FoldedWeights
+) -> tuple[Tensor, Tensor]:
     """mean co1 and mean co2 of every pair of a group, each (G, B, M, d)."""
     image_mean = _fused_mean(image, recipe, weights.image).transpose(1, 2)
     return image_mean, _fused_mean(recipe, image, weights.recipe)
 
 
-def attend(own: Side, other: Side, heads: int) -> tuple[Tensor, Tensor]:
+def attend(own: PaddedEncodings, other: PaddedEncodings, heads: int) -> tuple[Tensor, Tensor]:
     """What each token of one side reads on the other, and how far its gate opens.
 
     Args:
@@ -338,7 +348,7 @@ def attend(own: Side, other: Side, heads: int) -> tuple[Tensor, Tensor]:
     return attention, torch.sigmoid(agreement + own.gate_bias[..., None])
 
 
-def _fused_mean(own: Side, other: Side, weights: SideWeights) -> Tensor:
+def _fused_mean(own: PaddedEncodings, other: PaddedEncodings, weights: FoldedItemWeights) -> Tensor:
     """mean co: own (G, N, n, ...), other (G, O, o, ...) at `tables` -> (G, O, N, d)."""
     assert other.table is not None
     groups, count, size, width = own.fuse.shape
@@ -356,7 +366,7 @@ def _fused_mean(own: Side, other: Side, weights: SideWeights) -> Tensor:
     return (share[:, None, :, None] @ fused)[..., 0, :] + own.mean[:, None]
 
 
-def match_score(image_mean: Tensor, recipe_mean: Tensor, weights: SpineWeights) -> Tensor:
+def match_score(image_mean: Tensor, recipe_mean: Tensor, weights: FoldedWeights) -> Tensor:
     """σ(MLP([L2(image_mean) ; L2(recipe_mean)])): (..., d) twice -> (...)."""
     joined = torch.cat([unit_rows(image_mean), unit_rows(recipe_mean)], dim=-1)
     hidden = F.linear(joined, weights.match_hidden, weights.match_hidden_bias).relu()

@@ -19,7 +19,7 @@ from hficma.benchmarks.search.engine_measures import (
 from hficma.benchmarks.search.growth import growth_table, steepest, write_growth_plot
 from hficma.engine import Bundle, build_index, verify_index
 from hficma.engine.encoder import raise_level
-from hficma.engine.index.item_encoding import LEVELS, Level, Sides, rows_of
+from hficma.engine.index.item_encoding import LEVELS, Level, RaggedEncodings, rows_of
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
@@ -81,8 +81,8 @@ def test_answers_and_batches_are_counted(bundle: Path, tmp_path: Path) -> None:
 
 def test_padding_of_drawn_recipes_is_zero() -> None:
     """As the recipe branch gives them."""
-    sides = drawn_recipes(2, np.array([1, 3]), 4, seed=0)
-    assert not sides.arrays["tokens"][0, 1:].any()
+    encodings = drawn_recipes(2, np.array([1, 3]), 4, seed=0)
+    assert not encodings.arrays["tokens"][0, 1:].any()
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -91,7 +91,7 @@ def test_rows_of_a_pool_are_those_of_its_tokens(bundle: Path, level: Level) -> N
     opened = Bundle.open(bundle, threads=1)
     lengths = np.array([3, 1, 5])
     tokens = TokenPool(opened, "tokens").recipes(lengths, np.random.default_rng(4))
-    wanted = raise_level(opened, "recipe", Sides(lengths, tokens.arrays), level)
+    wanted = raise_level(opened, "recipe", RaggedEncodings(lengths, tokens.arrays), level)
     found = TokenPool(opened, level).recipes(lengths, np.random.default_rng(4))
     for name in LEVELS[level]:
         np.testing.assert_allclose(rows_of(found, name), rows_of(wanted, name), atol=1e-5)

@@ -141,15 +141,18 @@ def test_shards_may_lie_on_both_sides(hf_icma_bundle: Path, tmp_path: Path, devi
     path = build_index(hf_icma_bundle, DATA, tmp_path / "i", shard_items=8, prefilter="SQ8")
     shards = Index.open(path).shards
     vectors = sum(shard.vectors.nbytes for shard in shards)
-    assert shards[0].sides is not None
-    sides = sum(array.nbytes for array in shards[0].sides.arrays.values())
+    assert shards[0].encodings is not None
+    encodings = sum(array.nbytes for array in shards[0].encodings.arrays.values())
     with Engine.open(path, threads=1) as host:
         wanted = ask(host, 2, k=30, candidates=5, exact=True)
-    for memory in (0, vectors // 2, vectors, vectors + sides, EVERYTHING):
+    for memory in (0, vectors // 2, vectors, vectors + encodings, EVERYTHING):
         with opened(path, device, memory) as there:
             assert_same(ask(there, 2, k=30, candidates=5, exact=True), wanted)
     index = Index.open(path)
-    assert DeviceIndex(index, torch.device(device), vectors + sides).resident <= vectors + sides
+    assert (
+        DeviceIndex(index, torch.device(device), vectors + encodings).resident
+        <= vectors + encodings
+    )
     assert all(isinstance(shard.prefilter, DevicePrefilter) for shard in index.shards)
 
 

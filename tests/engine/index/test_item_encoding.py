@@ -16,8 +16,8 @@ from hficma.engine.index.item_encoding import (
     SCALE,
     Level,
     Precision,
-    Sides,
-    StoredSides,
+    RaggedEncodings,
+    StoredEncodings,
     bytes_a_token,
     dequantise,
     quantise,
@@ -28,7 +28,7 @@ from hficma.errors import ArtifactError
 WIDTH, HEADS = 8, 2
 
 
-def make_sides(level: Level, lengths: list[int], seed: int = 0) -> Sides:
+def make_sides(level: Level, lengths: list[int], seed: int = 0) -> RaggedEncodings:
     """Random sides of a level, padded with rubbish."""
     rng = np.random.default_rng(seed)
     count, size = len(lengths), max(lengths)
@@ -41,21 +41,21 @@ def make_sides(level: Level, lengths: list[int], seed: int = 0) -> Sides:
         name: rng.normal(size=shapes.get(name, (count, size, WIDTH))).astype(np.float32)
         for name in LEVELS[level]
     }
-    return Sides(np.array(lengths), arrays)
+    return RaggedEncodings(np.array(lengths), arrays)
 
 
-def stored(sides: Sides, precision: Precision = "fp32") -> StoredSides:
+def stored(encodings: RaggedEncodings, precision: Precision = "fp32") -> StoredEncodings:
     """The same items as a shard keeps them."""
     arrays = {}
-    for name in sides.arrays:
-        rows = rows_of(sides, name)
+    for name in encodings.arrays:
+        rows = rows_of(encodings, name)
         if rows.ndim == 1 or name == "mean":
             arrays[name] = rows
         else:
             arrays[name], scales, _ = quantise(rows, precision)
             if scales is not None:
                 arrays[name + SCALE] = scales
-    return StoredSides(sides.lengths, arrays, HEADS)
+    return StoredEncodings(encodings.lengths, arrays, HEADS)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -69,15 +69,15 @@ def test_gathering_gives_back_what_was_stored(
     level: Level, precision: Precision, lengths: list[int], seed: int, data: st.DataObject
 ) -> None:
     """A wrong row here would score one recipe with another's ingredients."""
-    sides = make_sides(level, lengths, seed)
-    kept = stored(sides, precision)
+    encodings = make_sides(level, lengths, seed)
+    kept = stored(encodings, precision)
     assert kept.level == level
     positions = np.array(
         data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=4))
     )
-    size = int(sides.lengths[positions].max()) + data.draw(st.integers(0, 2))
+    size = int(encodings.lengths[positions].max()) + data.draw(st.integers(0, 2))
     out = {}
-    for name, padded in sides.arrays.items():
+    for name, padded in encodings.arrays.items():
         shape = list(padded[positions].shape)
         if name != "mean":
             shape[2 if name == "table" else 1] = size
@@ -87,8 +87,8 @@ def test_gathering_gives_back_what_was_stored(
     for name, values in out.items():
         assert np.isfinite(values).all(), "padding must be finite: it is multiplied by 0"
         for row, position in enumerate(positions):
-            length = sides.lengths[position]
-            got, wanted = values[row], sides.arrays[name][position]
+            length = encodings.lengths[position]
+            got, wanted = values[row], encodings.arrays[name][position]
             if name == "table":
                 got, wanted = got[:, :length], wanted[:, :length]
             elif name != "mean":

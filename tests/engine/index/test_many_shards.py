@@ -41,8 +41,8 @@ def many(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     )  # fmt: skip
     recipe = NoiseDataset(1).recipe(0)
     encoded = encode_recipes(bundle, [bundle.tokenizer(recipe)])
-    assert encoded.sides is not None
-    sides = raise_level(bundle, "recipe", encoded.sides, "tables")
+    assert encoded.encodings is not None
+    encodings = raise_level(bundle, "recipe", encoded.encodings, "tables")
     names = [shard_name(number) for number in range(SHARDS)]
     with pytest.MonkeyPatch.context() as patch:
         # A dozen files a shard would wait for the disk a dozen thousand times.
@@ -50,7 +50,7 @@ def many(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         for number, name in enumerate(names):
             with new_shard(path, name, facts) as writer:
                 one = replace(recipe, id=f"r{number}")
-                writer.append([number], [one], encoded.vectors, sides)
+                writer.append([number], [one], encoded.vectors, encodings)
     write_index_manifest(
         path,
         IndexFacts(**{**facts.to_json(), "shards": tuple(names), "removed": (),

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hficma.engine.retrieval.certificate import EPSILON, Positions, Scores, Visit, dot_error, rank
+from hficma.engine.retrieval.certificate import (
+    EPSILON,
+    CandidateBatch,
+    Positions,
+    Scores,
+    dot_error,
+    rank,
+)
 
 WEIGHTS = st.sampled_from([(0.2, 0.8), (1.0, 0.0), (0.01, 5.0), (3.0, 0.5)])
 
@@ -29,12 +36,12 @@ class Items:
         global_, local = self.global_[items], self.local[items]
         return Scores(self.global_weight * global_ + self.local_weight * local, global_, local)
 
-    def visits(self, step: int, allowed: np.ndarray) -> Iterator[Visit]:
+    def visits(self, step: int, allowed: np.ndarray) -> Iterator[CandidateBatch]:
         order = allowed[np.argsort(-self.seen[allowed], kind="stable")]
         for start in range(0, len(order), step):
             rest = order[start + step :]
             ceiling = self.seen[rest[0]] + self.delta if len(rest) else -math.inf
-            yield Visit(order[start : start + step], float(ceiling))
+            yield CandidateBatch(order[start : start + step], float(ceiling))
 
     def everything(self, allowed: np.ndarray) -> Positions:
         total = self.score(allowed).total
@@ -115,17 +122,17 @@ def test_exact_stops_as_soon_as_nothing_unseen_can_enter() -> None:
 def test_an_unknown_ceiling_certifies_nothing_until_all_are_scored() -> None:
     """IVF and HNSW skip items: no score found can be proved."""
     items = Items(np.array([9.0, 1.0]), np.array([9.0, 1.0]), np.zeros(2), (1.0, 0.0))
-    first = Visit(np.array([0]), math.inf)
+    first = CandidateBatch(np.array([0]), math.inf)
     kept = {"k": 1, "global_weight": 1.0, "local_weight": 0.0}
     assert rank([first], items.score, exact=False, **kept).certified == 0
-    rest = Visit(np.array([1]), -math.inf)
+    rest = CandidateBatch(np.array([1]), -math.inf)
     assert rank([first, rest], items.score, exact=True, **kept).certified == 1
 
 
 def test_a_score_equal_to_the_ceiling_is_not_proved() -> None:
     """An unseen item with an equal score and a lower position would stand before it."""
     items = Items(np.array([1.0, 1.0]), np.array([1.0, 1.0]), np.zeros(2), (1.0, 0.0))
-    visit = Visit(np.array([1]), 1.0)
+    visit = CandidateBatch(np.array([1]), 1.0)
     ranking = rank([visit], items.score, k=1, exact=False, global_weight=1.0, local_weight=0.0)
     assert ranking.certified == 0
     assert EPSILON > 0
@@ -147,7 +154,7 @@ def test_float32_products_stay_within_their_bound(width: int, seed: int) -> None
 def test_ranking_of_nothing_is_empty() -> None:
     """A filter may leave no item."""
     items = Items(np.empty(0), np.empty(0), np.empty(0), (0.2, 0.8))
-    visit = Visit(np.empty(0, dtype=np.int64), -math.inf)
+    visit = CandidateBatch(np.empty(0, dtype=np.int64), -math.inf)
     ranking = rank([visit], items.score, k=5, exact=True, global_weight=0.2, local_weight=0.8)
     assert (len(ranking.items), ranking.certified) == (0, 0)
     assert ranking.scores.total.shape == (0,)
@@ -158,7 +165,7 @@ def test_infinite_ceilings_pass_through(ceiling: float) -> None:
     """inf minus inf would be NaN, which compares as proved."""
     items = Items(np.array([1.0]), np.array([1.0]), np.ones(1), (0.2, 0.8))
     ranking = rank(
-        [Visit(np.array([0]), ceiling)], items.score, k=1, exact=False,
+        [CandidateBatch(np.array([0]), ceiling)], items.score, k=1, exact=False,
         global_weight=0.2, local_weight=0.8,
     )  # fmt: skip
     assert ranking.certified == (1 if ceiling < 0 else 0)

@@ -164,13 +164,13 @@ def test_items_that_are_no_numbers_are_left_out(
 
     def overflowing(bundle: Bundle, contents: list[object]) -> Encoded:
         encoded = encode(bundle, contents)  # type: ignore[arg-type]
-        assert encoded.sides is not None
-        array = encoded.vectors if where == "vectors" else encoded.sides.arrays["tokens"]
+        assert encoded.encodings is not None
+        array = encoded.vectors if where == "vectors" else encoded.encodings.arrays["tokens"]
         array = np.array(array)
         array[2].flat[3] = value
         if where == "vectors":
             return encoded._replace(vectors=array)
-        return encoded._replace(sides=encoded.sides._replace(arrays={"tokens": array}))
+        return encoded._replace(encodings=encoded.encodings._replace(arrays={"tokens": array}))
 
     monkeypatch.setattr("hficma.engine.writing.pipeline.encode", overflowing)
     told: list[str] = []
