@@ -18,13 +18,14 @@ from hficma.recipe import Recipe
 
 from .bundle.bundle import Bundle
 from .encoder import encode
+from .index.candidates import CandidateBatch
 from .index.filters import Filter
 from .index.index import Index, other_model
 from .index.item_encoding import Role
 from .index.vector_index import Mask
 from .query import Asked, notes_on, query_name, read_query, the_one
 from .results import Answer, Failure
-from .retrieval.certificate import CandidateBatch, Positions, Ranking, Scores, rank
+from .retrieval.certificate import Positions, Ranking, Scores, rank
 from .retrieval.filter_notes import filter_notes
 from .retrieval.hits import hits_of
 from .retrieval.reranking import Query

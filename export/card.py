@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hficma.engine.bundle.reference import Difference
+from hficma.engine.runtimes.reference import Difference
 from hficma.metrics import figure_text, recall_interval
 
 from .parity import RankChange

@@ -23,7 +23,7 @@ from hficma.artifacts.manifest import (
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.data.partitions import open_runs_dataset
 from hficma.engine.bundle.bundle import VOCABULARY, Bundle
-from hficma.engine.bundle.reference import REFERENCE, Difference, run_through
+from hficma.engine.runtimes.reference import REFERENCE, Difference
 from hficma.engine.runtimes.selection import installed
 from hficma.errors import InputError
 from hficma.model import Model, load_model
@@ -35,6 +35,7 @@ from .calibration_items import Items, adversarial_items, arrays, joined, real_it
 from .card import write_card
 from .quantize import quantize_image
 from .trace import OPSET, trace
+from .whole_bundle import run_through
 
 WEIGHTS = "model.safetensors"
 PARITY = "parity.json"

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hficma.engine.bundle.reference import TOLERANCES
+from hficma.engine.runtimes.reference import TOLERANCES
 from hficma.images import CROP
 from hficma.model import Model
 

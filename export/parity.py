@@ -12,20 +12,19 @@ import numpy as np
 
 from hficma.artifacts.manifest import read_manifest, verified_file
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.bundle.reference import (
+from hficma.engine.runtimes import Array, Arrays, runtime
+from hficma.engine.runtimes.reference import (
     REFERENCE,
     TOLERANCES,
     Difference,
     array_name,
     arrays_of,
-    bundle_differences,
-    placed_sentences,
     read_reference,
 )
-from hficma.engine.runtimes import Array, Arrays, runtime
 from hficma.errors import HficmaError
 
 from .calibration_items import Items, arrays
+from .whole_bundle import bundle_differences, placed_sentences
 
 AFTER_ENCODING = ("project_", "tabulate_", "cross_")
 """Graphs that only S_local comes from."""

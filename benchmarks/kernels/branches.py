@@ -17,11 +17,12 @@ import typer
 from rich.table import Table
 
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.bundle.reference import arrays_of, placed_sentences
 from hficma.engine.runtimes import runtime
+from hficma.engine.runtimes.reference import arrays_of
 from hficma.engine.runtimes.selection import installed
 from hficma.export import export_model
 from hficma.export.calibration_items import arrays, smooth_items
+from hficma.export.whole_bundle import placed_sentences
 from hficma.model import HFICMA, Model, ModelConfig, PaddedEncodings, build_model, load_model
 from hficma.model.base import Tokens
 from hficma.model.numerics import unit_rows

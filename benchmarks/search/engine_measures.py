@@ -14,8 +14,8 @@ import torch
 from hficma.engine import Answer, Engine
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
-from hficma.engine.index.item_encoding import LEVELS, Level, StoredEncodings, rows_of
-from hficma.engine.retrieval.reranking import Part, Query, Reranker
+from hficma.engine.index.item_encoding import LEVELS, Level, Part, StoredEncodings, rows_of
+from hficma.engine.retrieval.reranking import Query, Reranker
 
 from ..common.costs import photo_work, search_work
 from ..common.hardware import Limits

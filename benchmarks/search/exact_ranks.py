@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from hficma.engine import Bundle
 from hficma.engine.encoder import raise_level
+from hficma.engine.index.candidates import dot_error
 from hficma.engine.index.index import Index
 from hficma.engine.index.item_encoding import LEVELS, RaggedEncodings, Role
-from hficma.engine.retrieval.certificate import EPSILON, Scores, dot_error
+from hficma.engine.retrieval.certificate import EPSILON, Scores
 from hficma.engine.retrieval.reranking import Query, Reranker
 from hficma.metrics import Figures, figures
 

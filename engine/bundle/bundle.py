@@ -16,9 +16,9 @@ from hficma.text.vocabulary import TextConfig, Tokenizer, Vocabulary
 
 from ..runtimes import RUNTIMES, Array, Arrays, Execution, Graph, Port, Runtime, runtime
 from ..runtimes.onnx_check.graph_costs import check_graph
+from ..runtimes.reference import REFERENCE, read_reference
 from ..runtimes.selection import Choice, choose
 from .bundle_facts import check_bundle_facts
-from .reference import REFERENCE, read_reference
 
 VOCABULARY = "vocabulary.json"
 

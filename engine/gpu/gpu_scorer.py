@@ -16,8 +16,9 @@ import numpy.typing as npt
 import torch
 
 from ..bundle.bundle import Bundle
+from ..index.candidates import CandidateBatch
 from ..index.item_encoding import LEVELS
-from ..retrieval.certificate import CandidateBatch, Positions, Scores
+from ..retrieval.certificate import Positions, Scores
 from ..retrieval.reranking import Query, exact_products
 from ..retrieval.scoring import Score, Weights
 from .gpu_index import DeviceIndex, require_whole_products

@@ -25,10 +25,9 @@ from hficma.artifacts.workspace import find_bundle
 from hficma.errors import ArtifactError
 
 from ..files.checksums import Verified
-from ..retrieval.certificate import CandidateBatch
-from ..retrieval.reranking import Part
+from .candidates import CandidateBatch
 from .filters import Filter
-from .item_encoding import LEVELS, PRECISIONS, Level, Precision, Role
+from .item_encoding import LEVELS, PRECISIONS, Level, Part, Precision, Role
 from .shard import Shard
 from .vector_index import Found, Mask, Vectors
 

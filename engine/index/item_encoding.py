@@ -247,8 +247,17 @@ class StoredEncodings:
                 dequantise(stored[rows], None if scales is None else raw_rows(scales)[rows], flat)
 
 
+class Part(NamedTuple):
+    """Items that lie together: a shard's, or a batch's in memory."""
+
+    vectors: Rows
+    """(N, D_g) exact global vectors, float32."""
+    encodings: StoredEncodings | None
+    """Of the same items; None without a local part."""
+
+
 def shape_of(name: str, encodings: StoredEncodings, count: int, size: int) -> tuple[int, ...]:
-    """Of one array of `count` items padded to `size` tokens, as `StoredEncodings.gather` fills it."""
+    """Return the shape of one array of `count` items padded to `size` tokens, as `gather` fills it."""
     row = encodings.arrays[name].shape[1:]
     if name == "mean":
         return (count, *row)

@@ -20,7 +20,7 @@ from hficma.errors import ArtifactError
 
 from ..files.checksums import CheckedFile
 from ..files.ragged import Rows, whole_rows
-from ..retrieval.certificate import dot_error
+from .candidates import dot_error
 from .faiss_factory import import_faiss, smaller, trainable_index
 
 FILE = "prefilter.faiss"

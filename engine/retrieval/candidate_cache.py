@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..index.candidates import CandidateBatch
 from ..index.index import Index
-from ..index.item_encoding import bytes_a_token
-from .certificate import CandidateBatch
-from .reranking import Part, Reranker
+from ..index.item_encoding import Part, bytes_a_token
+from .reranking import Reranker
 
 SHARED_BYTES = 1 << 30
 """Memory that the shared candidates of a batch may take."""

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from hficma.errors import ArtifactError
 
+from ..index.candidates import CandidateBatch
+
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
 
@@ -36,15 +38,6 @@ class Scores(NamedTuple):
     """g: S_global."""
     local: Floats
     """l: S_local in [0, 1]; zeros for a model without a local part."""
-
-
-class CandidateBatch(NamedTuple):
-    """Some items to score, and what is known of those not visited yet."""
-
-    items: Positions
-    """(N,) positions; no item is in two visits."""
-    ceiling: float
-    """No item of later visits has a g above this; -inf where none is left, inf if unknown."""
 
 
 class Ranking(NamedTuple):
@@ -123,18 +116,3 @@ def unseen_reach(ceiling: float, global_weight: float, local_weight: float) -> f
     reach = global_weight * ceiling + local_weight
     # The second term covers the float64 roundings of S itself.
     return reach + EPSILON * local_weight + 1e-12 * (abs(reach) + 1.0)
-
-
-def dot_error(width: int, left_norm: float, right_norm: float) -> float:
-    """How far a float32 inner product may be from the exact one, in any summation order.
-
-    |fl(x·y) - x·y| <= γ_n ‖x‖ ‖y‖ with γ_n = n u / (1 - n u), u = 2^-24 (Higham, Accuracy and
-    Stability of Numerical Algorithms, 2nd ed., eq. 3.5 with Cauchy-Schwarz).
-
-    Args:
-        width: n, entries of the vectors.
-        left_norm: an upper bound of ‖x‖.
-        right_norm: an upper bound of ‖y‖.
-    """
-    rounding = width * 2.0**-24
-    return rounding / (1.0 - rounding) * left_norm * right_norm

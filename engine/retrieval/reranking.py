@@ -21,8 +21,15 @@ import numpy.typing as npt
 from hficma.errors import ArtifactError
 
 from ..encoder import raise_level
-from ..files.ragged import Rows
-from ..index.item_encoding import LEVELS, RaggedEncodings, Role, StoredEncodings, rows_of, shape_of
+from ..index.item_encoding import (
+    LEVELS,
+    Part,
+    RaggedEncodings,
+    Role,
+    StoredEncodings,
+    rows_of,
+    shape_of,
+)
 from .certificate import Scores
 
 if TYPE_CHECKING:
@@ -68,15 +75,6 @@ class Query(NamedTuple):
             alone = RaggedEncodings(encodings.lengths[i : i + 1], {"tokens": tokens})
             queries.append(cls(vector, raise_level(bundle, role, alone, "tables")))
         return queries
-
-
-class Part(NamedTuple):
-    """Items that lie together: a shard's, or a batch's in memory."""
-
-    vectors: Rows
-    """(N, D_g) exact global vectors, float32."""
-    encodings: StoredEncodings | None
-    """Of the same items; None without a local part."""
 
 
 class Tile(NamedTuple):

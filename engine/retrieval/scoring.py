@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from ..index.candidates import CandidateBatch
 from ..index.index import Index
 from .candidate_cache import CandidateCache, shared_candidates
-from .certificate import CandidateBatch, Positions, Scores
+from .certificate import Positions, Scores
 from .reranking import Query, Reranker
 
 if TYPE_CHECKING:

@@ -143,7 +143,7 @@ def installed(device: str) -> list[str]:
 
 
 def _disagreement(graph: Graph, loaded: Runtime, reference: Arrays) -> str | None:
-    from ..bundle.reference import graph_differences
+    from .reference import graph_differences
 
     try:
         found = list(graph_differences(graph, loaded, reference))

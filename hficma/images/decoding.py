@@ -16,12 +16,12 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..errors import HficmaError, InputError
+from ..errors import InputError
 from ..limits import (
     HEIC_PIXELS,
     JPEG_KEPT_PIXELS,
@@ -31,15 +31,14 @@ from ..limits import (
     PHOTO_READS,
     RUN_LENGTH_PIXELS,
 )
-from ..printable import one_line
 from .file_formats import (
-    ORIENTATION,
     JpegHeader,
     describe,
     essential_png,
     image_format,
     read_jpeg_header,
 )
+from .upright import check_size, decoder_errors, orientation_of, upright
 
 if TYPE_CHECKING:
     from ..untrusted.worker import Worker
@@ -64,15 +63,6 @@ CHILDREN = 2
 
 _DNG_VERSION = 0xC612
 _SUBFILE = 0x00FE
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 _JPEG_END = b"\xff\xd9"
 """What a JPEG lacks that was written to its last pixel and no further."""
@@ -91,7 +81,6 @@ _PLUGINS = {
 }
 
 _large = threading.Lock()
-_loading = threading.Lock()
 
 
 class _Children:
@@ -177,50 +166,6 @@ def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
         return _decode_by_pillow(kind, essential, name)
 
 
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of an image as Pillow opened it, 1 where it has no usable one."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception as error:  # Pillow's reader of a damaged EXIF; the pixels are as good as ever
-        log.debug("EXIF cannot be read: %s", error)
-        return 1
-    return value if isinstance(value, int) and value in _TRANSPOSE else 1
-
-
-def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the image upright, given the orientation that its EXIF tells (1 to 8)."""
-    method = _TRANSPOSE.get(orientation)
-    return image if method is None else image.transpose(method)
-
-
-def check_size(width: int, height: int, *, name: str) -> None:
-    """Refuse more pixels than are decoded, or none.
-
-    Raises:
-        InputError: more than `PHOTO_PIXELS`, or 0.
-    """
-    if width * height < 1:
-        raise InputError(f"{name}: {width} x {height}, it has no pixels")
-    if width * height > PHOTO_PIXELS:
-        raise InputError(
-            f"{name}: {width} x {height} pixels are more than "
-            f"{PHOTO_PIXELS // 1_000_000} million; scale it down first"
-        )
-
-
-def loaded(image: Image.Image, *, name: str) -> Image.Image:
-    """Load the pixels of an image that a caller opened with Pillow, within the same limits.
-
-    Raises:
-        InputError: damaged, past the limits, or its file is closed.
-    """
-    check_size(image.width, image.height, name=name)
-    # The same image may be asked about by several threads, and loading it moves in its file.
-    with _loading, decoder_errors(name):
-        image.load()
-    return image
-
-
 def _decode_by_pillow(kind: str, content: bytes, name: str) -> tuple[Image.Image, int]:
     image = _opened(kind, content, name)
     with _one_large_at_a_time(image.width * image.height), decoder_errors(name):
@@ -280,8 +225,6 @@ def _decode_by_libjpeg(content: bytes) -> Image.Image | None:
 
 def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, bytes]:
     """Run in the child: a photo's width, height and upright RGB."""
-    from .preprocessing import upright
-
     if kind == "HEIC":
         image = _decode_heic(content, name)
     else:
@@ -372,26 +315,6 @@ class _CountedReads(io.BytesIO):
         if self._left < 0:
             raise InputError(f"more than {PHOTO_READS:,} pieces")
         return super().read(size)
-
-
-@contextlib.contextmanager
-def decoder_errors(name: str, what: str = "image") -> Iterator[None]:
-    """Turn whatever a decoder raises into an `InputError` that names the file.
-
-    The one place that catches everything: struct.error, RuntimeError, KeyError, OverflowError,
-    MemoryError, NotImplementedError and others have all been seen of files that are merely
-    damaged. Only calls of decoders, and of Pillow's conversions, stand inside.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, HficmaError) and str(error).startswith(f"{name}: "):
-            raise
-        said = one_line(" ".join(str(error).split())[:200]) or type(error).__name__
-        raise InputError(
-            f"{name}: the {what} is damaged or truncated ({said}); "
-            "copy it again, or save it as JPEG"
-        ) from error
 
 
 def _one_large_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:

@@ -8,7 +8,6 @@ raise an `InputError` of one line that names it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -16,8 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import InputError
-from ..limits import PHOTO_ASPECT, PHOTO_BYTES, printable_path, read_regular_file, reason
-from .decoding import decode_image, decoder_errors, loaded, orientation_of, turned
+from ..limits import PHOTO_BYTES, printable_path, read_regular_file, reason
+from .decoding import decode_image
+from .upright import centre_cut, to_rgb, upright
 
 SHORT_SIDE = 256
 CROP = 224
@@ -34,9 +34,6 @@ PhotoSource: TypeAlias = (
     | IO[bytes]
 )
 """What `load_photo` takes."""
-
-_BAND_PIXELS = 4_000_000
-"""Pixels converted together: conversions of a large photo take several copies of it."""
 
 
 def read_photo(path: str | os.PathLike[str]) -> Image.Image:
@@ -76,7 +73,7 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
         raise InputError(f"{name}: the file is empty")
     if len(content) > PHOTO_BYTES:
         raise InputError(f"{name}: has {len(content):,} bytes; a photo may have {PHOTO_BYTES:,}")
-    return _upright(*decode_image(content, name=name), name=name)
+    return to_rgb(*decode_image(content, name=name), name=name)
 
 
 def load_photo(source: PhotoSource, *, name: str = "photo") -> Image.Image:
@@ -107,23 +104,6 @@ def load_photo(source: PhotoSource, *, name: str = "photo") -> Image.Image:
     )
 
 
-def upright(photo: Image.Image, *, name: str = "photo") -> Image.Image:
-    """Return an image of Pillow's as upright RGB, as `decode_photo` gives it for its file.
-
-    Args:
-        photo: in any mode; turned as its EXIF says.
-        name: how to name it in an error.
-
-    Raises:
-        InputError: its file is damaged or closed, or it is too large.
-    """
-    photo = loaded(photo, name=name)
-    orientation = orientation_of(photo)
-    if photo.mode == "RGB" and orientation == 1 and not photo.has_transparency_data:
-        return _centre(photo)
-    return _upright(photo, orientation, name=name)
-
-
 def preprocess(photo: Image.Image) -> Pixels:
     """Shorter side to 256, centre crop of 224.
 
@@ -144,7 +124,7 @@ def resize_short_side(photo: Image.Image, side: int) -> Image.Image:
 
     The longer one gets at most 16 times as many, whatever the photo's shape: see `PHOTO_ASPECT`.
     """
-    photo = _centre(photo)
+    photo = centre_cut(photo)
     scale = side / min(photo.size)
     width, height = (max(side, round(length * scale)) for length in photo.size)
     if (width, height) == photo.size:
@@ -197,61 +177,3 @@ def _from_array(array: npt.NDArray[Any], *, name: str) -> Image.Image:
 
 def _a(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
-
-
-def _upright(image: Image.Image, orientation: int, *, name: str) -> Image.Image:
-    with decoder_errors(name):
-        part = _centre(image)
-        photo = turned(_by_bands(part, _converter(part)), orientation)
-    photo.info = {}
-    return photo
-
-
-def _centre(image: Image.Image) -> Image.Image:
-    """Cut the long side to so many times the short one."""
-    most = PHOTO_ASPECT * min(image.size)
-    # An even number is cut away, half of it on either side: the centre stays where it is.
-    width, height = (side if side <= most else most + (side - most) % 2 for side in image.size)
-    if (width, height) == image.size:
-        return image
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
-
-
-def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """What makes RGB of an image, or of any part of it."""
-    if image.mode.startswith(("I", "F")):
-        # 16-bit scans use the whole range; Pillow's own conversion would clip them to white.
-        bright = max(float(_values(band).max()) for band in _bands(image))
-        white = 65535.0 if bright > 255 else 255.0
-        return lambda band: Image.fromarray(
-            (_values(band) * (255.0 / white)).clip(0, 255).astype(np.uint8)
-        ).convert("RGB")
-    return _over_white if image.has_transparency_data else lambda band: band.convert("RGB")
-
-
-def _over_white(band: Image.Image) -> Image.Image:
-    rgba = band.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-
-
-def _values(band: Image.Image) -> npt.NDArray[np.float64]:
-    return np.nan_to_num(np.asarray(band, dtype=np.float64), posinf=0, neginf=0)
-
-
-def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Convert an image a part at a time, so that only its result is as large as itself."""
-    if image.width * image.height <= _BAND_PIXELS:
-        return convert(image)
-    rgb = Image.new("RGB", image.size)
-    top = 0
-    for band in _bands(image):
-        rgb.paste(convert(band), (0, top))
-        top += band.height
-    return rgb
-
-
-def _bands(image: Image.Image) -> Iterator[Image.Image]:
-    height = max(1, _BAND_PIXELS // image.width)
-    for top in range(0, image.height, height):
-        yield image.crop((0, top, image.width, min(top + height, image.height)))

@@ -19,8 +19,8 @@ Four exact steps leave little of it to each pair:
    t2_h = u2_h (W1b W4)_hᵀ is a table of the recipe alone, and W1b W4 x = Σ_h A12_h t2_h.
 4. mean(v1) leaves the pair: mean co1 = mean ReLU(...) + mean v1.
 
-What depends on one side is in `PaddedEncodings`, made by `project` (query, key, value, gate p, fuse a,
-gate_bias s, mean) and `tabulate` (table t). What is left for a pair is in `pair_scores`.
+What depends on one item alone is in `PaddedEncodings`, made by `project` (query, key, value,
+gate p, fuse a, gate_bias s, mean) and `tabulate` (table t). What is left for a pair is in `pair_scores`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 
 from hficma.artifacts.manifest import read_manifest
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.bundle.reference import TOLERANCES, Difference
+from hficma.engine.runtimes.reference import TOLERANCES, Difference
 from hficma.errors import ArtifactError, InputError
 from hficma.export import ParityError, check_bundle, export_model
 from hficma.export import exporter as making

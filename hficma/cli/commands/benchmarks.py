@@ -26,7 +26,7 @@ class _Benchmarks(LazyGroup):
             "quality.sample_hardness",
             "quality.text_quality",
             "quality.quality",
-            "search.contact-sheet",
+            "contact.contact-sheet",
             "search.cold-search",
             "quality.page-accuracy",
             "common.readme",

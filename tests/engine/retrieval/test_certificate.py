@@ -10,14 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hficma.engine.retrieval.certificate import (
-    EPSILON,
-    CandidateBatch,
-    Positions,
-    Scores,
-    dot_error,
-    rank,
-)
+from hficma.engine.index.candidates import CandidateBatch, dot_error
+from hficma.engine.retrieval.certificate import EPSILON, Positions, Scores, rank
 
 WEIGHTS = st.sampled_from([(0.2, 0.8), (1.0, 0.0), (0.01, 5.0), (3.0, 0.5)])
 

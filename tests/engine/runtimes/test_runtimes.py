@@ -10,16 +10,11 @@ import numpy as np
 import pytest
 
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.bundle.reference import (
-    GIVEN,
-    REFERENCE,
-    bundle_differences,
-    read_reference,
-    run_through,
-)
 from hficma.engine.runtimes import runtime
 from hficma.engine.runtimes import selection as auto
+from hficma.engine.runtimes.reference import REFERENCE, read_reference
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.export.whole_bundle import GIVEN, bundle_differences, run_through
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])

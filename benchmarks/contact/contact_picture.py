@@ -19,7 +19,7 @@ from .contact_page import shares, standing
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .contact_sheet import Card, Sheet
+    from .contact_rows import Card, Sheet
 
 CARD = 200
 """Pixels that a card is wide; its photo is as high."""

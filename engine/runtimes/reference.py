@@ -11,16 +11,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, Literal
 
 import numpy as np
 
 from hficma.errors import ArtifactError
 
-from ..runtimes import Array, Arrays, Graph, Port, Runtime
-
-if TYPE_CHECKING:
-    from .bundle import Bundle
+from .base import Array, Arrays, Graph, Port, Runtime
 
 REFERENCE = "reference.npz"
 
@@ -35,19 +32,6 @@ _REFERENCE_DTYPES = ("|u1", "<i8", "<f4")
 BRANCH_TOLERANCE = 1e-3
 """Of a branch's own outputs in fp32: other kernels sum a deep trunk in another order, and the
 largest of many thousand differences is ten times that of a score; a wrong graph is off by 1."""
-
-
-GIVEN = (
-    "photos",
-    "word_ids",
-    "sentence_lengths",
-    "sentence_rows",
-    "ingredients",
-    "ingredient_counts",
-    "recipe_lengths",
-    "sentence_counts",
-)
-"""Arrays of a reference that are no graph's output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,57 +149,10 @@ def graph_differences(graph: Graph, loaded: Runtime, reference: Arrays) -> Itera
     given = loaded.run(arrays_of(graph.name, graph.inputs, reference))
     for output, wanted in arrays_of(graph.name, graph.outputs, reference).items():
         # The graph's precision, not the runtime's: bf16 weights stay so where sums are wider.
-        yield _difference(given[output], wanted, graph.name, output, graph.precision, loaded.name)
+        yield difference(given[output], wanted, graph.name, output, graph.precision, loaded.name)
 
 
-def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
-    """Every graph of a bundle on the reference's inputs, and the whole way through them."""
-    found: list[Difference] = []
-    for name in bundle.facts["graphs"]:
-        found += graph_differences(bundle.graph(name), bundle.runtime(name), reference)
-    runtime = found[0].runtime
-    through = run_through(bundle, {name: reference[name] for name in GIVEN})
-    for output in ("global", "local"):
-        if output in reference:
-            found.append(
-                _difference(
-                    through[output], reference[output], "scores", output, bundle.precision, runtime
-                )
-            )
-    return found
-
-
-def run_through(bundle: Bundle, items: Arrays) -> dict[str, Array]:
-    """Run every graph of a bundle, each fed by those before it.
-
-    Args:
-        bundle: whose graphs run.
-        items: `photos`, ids and lengths by `array_name`; `sentence_rows` (M, N) says which
-            sentence stands where, -1 for padding.
-
-    Returns:
-        the items and every array made on the way; `global` and `local` (B, M) are the scores.
-    """
-    have = dict(items)
-    for name in bundle.facts["graphs"]:
-        if name == "recipe":
-            have["sentences"] = placed_sentences(have["sentence_vectors"], have["sentence_rows"])
-        given = bundle.run(name, arrays_of(name, bundle.graph(name).inputs, have))
-        for port, array in given.items():
-            have[array_name(name, port)] = array[0] if name.startswith("cross") else array
-    if not bundle.has_local:
-        have["global"] = have["image_global"] @ have["recipe_global"].T
-    return have
-
-
-def placed_sentences(vectors: Array, rows: Array) -> Array:
-    """Sentence vectors (S, D_s) at rows (M, N) -> (M, N, D_s); row -1 is padding, zero."""
-    padded = np.concatenate([vectors, np.zeros_like(vectors[:1])])
-    placed: Array = padded[rows]
-    return placed
-
-
-def _difference(
+def difference(
     given: Array, wanted: Array, graph: str, output: str, precision: str, runtime: str
 ) -> Difference:
     gap = np.abs(given.astype(np.float64) - wanted)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hficma.artifacts.manifest import write_atomically
 
 if TYPE_CHECKING:
-    from .contact_sheet import Card, Row, Sheet
+    from .contact_rows import Card, Row, Sheet
 
 LINES = 8
 """Ingredients of a recipe that are shown."""

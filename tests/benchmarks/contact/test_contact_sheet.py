@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hficma.benchmarks.search.contact_page import shares, standing
-from hficma.benchmarks.search.contact_sheet import drawn_rows, main, photo_sheet, recipe_sheet
+from hficma.benchmarks.contact.contact_page import shares, standing
+from hficma.benchmarks.contact.contact_sheet import drawn_rows, main, photo_sheet, recipe_sheet
 from hficma.engine import Engine, build_index
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -65,7 +65,7 @@ def test_the_page_stands_alone(
             return replace(super().recipe(index), title="<b>soup</b> & more")
 
     monkeypatch.setattr(
-        "hficma.benchmarks.search.contact_sheet.open_dataset", lambda spec: Marked(14)
+        "hficma.benchmarks.contact.contact_sheet.open_dataset", lambda spec: Marked(14)
     )  # as --data would open it
     main(
         recipes=indexes["recipes"], images=indexes["images"], data="noise",

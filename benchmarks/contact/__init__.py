@@ -1,0 +1,1 @@
+"""Contact sheets: queries with their answers, to be looked at."""
