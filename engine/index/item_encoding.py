@@ -257,7 +257,7 @@ class Part(NamedTuple):
 
 
 def shape_of(name: str, encodings: StoredEncodings, count: int, size: int) -> tuple[int, ...]:
-    """Return the shape of one array of `count` items padded to `size` tokens, as `gather` fills it."""
+    """Return the shape of an array of `count` items padded to `size` tokens, for `gather`."""
     row = encodings.arrays[name].shape[1:]
     if name == "mean":
         return (count, *row)

@@ -11,8 +11,8 @@ from .preprocessing import (
     read_photo,
     read_photo_file,
     resize_short_side,
-    upright,
 )
+from .upright import upright
 
 __all__ = [
     "CROP",

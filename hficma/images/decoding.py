@@ -119,10 +119,10 @@ _parents: _Children | None = None
 
 
 def _after_fork() -> None:
-    """Leave the parent its children and its locks, which another thread may hold."""
-    global _large, _loading, _children, _parents
+    """Leave the parent its children and its lock, which another thread may hold."""
+    global _large, _children, _parents
     _parents = _children  # held, since what collects it would close them
-    _large, _loading, _children = threading.Lock(), threading.Lock(), _Children()
+    _large, _children = threading.Lock(), _Children()
 
 
 @atexit.register

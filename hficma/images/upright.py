@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -32,6 +33,16 @@ _TRANSPOSE = {
 }
 
 _loading = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Leave the parent its lock, which another thread may hold."""
+    global _loading
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def upright(photo: Image.Image, *, name: str = "photo") -> Image.Image:

@@ -20,7 +20,8 @@ Four exact steps leave little of it to each pair:
 4. mean(v1) leaves the pair: mean co1 = mean ReLU(...) + mean v1.
 
 What depends on one item alone is in `PaddedEncodings`, made by `project` (query, key, value,
-gate p, fuse a, gate_bias s, mean) and `tabulate` (table t). What is left for a pair is in `pair_scores`.
+gate p, fuse a, gate_bias s, mean) and `tabulate` (table t). What is left for a pair is in
+`pair_scores`.
 """
 
 from __future__ import annotations
