@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.images import Pixels
-from hficma.text.vocabulary import Ids, RecipeIds
+from hficma.text.vocabulary import RecipeIds
+from hficma.types import Ids
 
 from .index.item_encoding import LEVELS, Level, RaggedEncodings, Role
 

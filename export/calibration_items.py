@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.data.dataset import Dataset, positions
 from hficma.data.photos import readable_photos
-from hficma.images import CROP, Pixels, preprocess
+from hficma.images import CROP, preprocess
 from hficma.model.base import pad_ids
 from hficma.text.vocabulary import FIRST_WORD_ID, RecipeIds, Tokenizer
+from hficma.types import Array, Mask, Pixels
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Items:
     """(P, 224, 224, 3)."""
     recipes: list[RecipeIds]
     """As the tokenizer reads them."""
-    test: npt.NDArray[np.bool_] | None = None
+    test: Mask | None = None
     """Which of a dataset's pairs are its test pairs; None where they are of no dataset."""
 
 
@@ -90,7 +90,7 @@ def joined(*parts: Items) -> Items:
     )
 
 
-def arrays(items: Items) -> dict[str, npt.NDArray[np.generic]]:
+def arrays(items: Items) -> dict[str, Array]:
     """The inputs of the `image`, `sentence` and `recipe` graphs, as a reference names them."""
     texts = [sentence for recipe in items.recipes for sentence in recipe.sentences]
     word_ids, sentence_lengths = pad_ids(texts)

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.errors import MissingDependencyError
-from hficma.images import Pixels
+from hficma.types import Floats, Pixels
 
 LARGEST_NOISE = 0.1
 """Noise of an output over its spread across photos at which no layer need be kept wide."""
@@ -24,8 +23,6 @@ MOST_WIDE = 8
 BATCH = 8
 
 _QUANTISED = ["Conv", "Add", "MaxPool", "Relu", "Clip"]
-
-Floats = npt.NDArray[np.float32]
 
 
 def quantize_image(

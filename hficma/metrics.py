@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating]
-Ranks = npt.NDArray[np.int64]
+from .types import AnyFloats, Mask, Ranks
 
 RECALLS = (1, 5, 10)
 LEVEL = 0.95
@@ -35,7 +33,7 @@ class Figures:
         return sum(self.recall.values())
 
 
-def ranks(scores: Floats) -> Ranks:
+def ranks(scores: AnyFloats) -> Ranks:
     """Rank of each row's own column, from 1; ties count against us.
 
     Args:
@@ -156,7 +154,7 @@ def direction_record(found: Ranks) -> dict[str, Any]:
     }
 
 
-def prefiltered_ranks(scores: Floats, prefilter: Floats, candidates: int) -> Ranks:
+def prefiltered_ranks(scores: AnyFloats, prefilter: AnyFloats, candidates: int) -> Ranks:
     """Ranks where only the best by a prefilter are re-ranked by the whole score.
 
     Args:
@@ -172,7 +170,7 @@ def prefiltered_ranks(scores: Floats, prefilter: Floats, candidates: int) -> Ran
     return np.where(inside, ranks(hidden), by_prefilter)
 
 
-def prefilter_recall(scores: Floats, prefilter: Floats, candidates: int) -> float:
+def prefilter_recall(scores: AnyFloats, prefilter: AnyFloats, candidates: int) -> float:
     """Percent of rows whose best item by whole score is among the prefilter's best.
 
     Args:
@@ -185,10 +183,10 @@ def prefilter_recall(scores: Floats, prefilter: Floats, candidates: int) -> floa
     return float(100 * kept[np.arange(len(scores)), best].mean())
 
 
-def top_mask(scores: Floats, count: int) -> npt.NDArray[np.bool_]:
+def top_mask(scores: AnyFloats, count: int) -> Mask:
     """Which `count` entries of each row are its largest; ties at the edge all count."""
     if count >= scores.shape[1]:
         return np.ones(scores.shape, dtype=np.bool_)
     edge = np.partition(scores, -count, axis=1)[:, -count]
-    mask: npt.NDArray[np.bool_] = scores >= edge[:, None]
+    mask: Mask = scores >= edge[:, None]
     return mask

@@ -19,7 +19,6 @@ from hficma.metrics import (
     RECALLS,
     Figures,
     Interval,
-    Ranks,
     bags,
     chance,
     figure_text,
@@ -32,14 +31,13 @@ from hficma.metrics import (
 )
 from hficma.model import Model, Tokens, load_model
 from hficma.progress import Progress
+from hficma.types import Positions, Ranks
 
 from .data.photo_cache import ENCODE_BATCH, read_photos
 from .data.recipe_batches import RecipeTexts
 from .runs.run import RunDirectory
 from .scoring import ScoreTables, chosen, joined, score_tables
 from .training import pick_device
-
-Positions = npt.NDArray[np.int64]
 
 SETUPS = {"1k": 1_000, "10k": 10_000, "all": None}
 """Items a bag; None takes all of them in one."""

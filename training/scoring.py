@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hficma.metrics import Ranks, ranks
+from hficma.metrics import ranks
 from hficma.model import Model, RecipeBatch, Tokens
-
-Floats = npt.NDArray[np.float32]
+from hficma.types import Floats, Positions, Ranks
 
 PHOTO_BLOCK = 64
 TILE = 256
@@ -56,7 +54,7 @@ def joined(batches: list[Tokens]) -> Tokens:
     )
 
 
-def chosen(tokens: Tokens, items: npt.NDArray[np.int64]) -> Tokens:
+def chosen(tokens: Tokens, items: Positions) -> Tokens:
     """The given items."""
     index = torch.from_numpy(items).to(tokens.global_.device)
     values = None if tokens.tokens is None else tokens.tokens[index]

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from ..images import preprocess
 from ..recipe import Recipe
-from ..text.vocabulary import Ids, RecipeIds, Tokenizer
+from ..text.vocabulary import RecipeIds, Tokenizer
+from ..types import Ids
 from .config import ModelConfig
 from .encoders.image_encoder import Normalize
 from .encoders.sentence_encoder import SentenceEncoder

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ..artifacts.json_fields import LARGEST_SIZE, Fields, dataclass_fields, integer, strict_json
 from ..artifacts.json_fields import text as text_of
 from ..errors import ArtifactError, InputError
 from ..limits import MEGABYTE, read_regular_file
 from ..recipe import Recipe
+from ..types import Ids
 from . import ingredients
 from . import ingredients_v1 as ingredients_1
 from .words import sentences as sentences
@@ -34,8 +34,6 @@ REMEMBERED_LINES = 65_536
 REMEMBERED_LENGTH = 200
 """Characters of a line that is remembered; longer ones hardly come again."""
 _UNREAD = -1
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

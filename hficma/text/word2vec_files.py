@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..limits import open_regular_file
+from ..types import Floats
 from .word_vectors import WordVectors
 
 END_OF_SENTENCE = "</s>"
@@ -78,9 +79,7 @@ def _is_binary(file: IO[bytes], dim: int) -> bool:
         return True
 
 
-def _read_binary(
-    file: IO[bytes], number: int, dim: int, path: Path
-) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _read_binary(file: IO[bytes], number: int, dim: int, path: Path) -> tuple[list[str], Floats]:
     words: list[str] = []
     rows = np.empty((number, dim), dtype=np.float32)
     for position in range(number):
@@ -98,9 +97,7 @@ def _read_binary(
     return words, rows
 
 
-def _read_text(
-    file: IO[bytes], number: int, dim: int, path: Path
-) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _read_text(file: IO[bytes], number: int, dim: int, path: Path) -> tuple[list[str], Floats]:
     words: list[str] = []
     rows = np.empty((number, dim), dtype=np.float32)
     for position in range(number):

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..artifacts.manifest import new_directory, read_manifest, verified_file
 from ..errors import ArtifactError
+from ..types import AnyFloats, Array, Floats
 from .vocabulary import FIRST_WORD_ID, Vocabulary
 
 VOCABULARY = "vocabulary.json"
 WORDS = "words.safetensors"
 SENTENCES = "sentences.safetensors"
-
-Table = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +25,7 @@ class WordVectors:
 
     vocabulary: Vocabulary
     """The words, by falling count."""
-    table: Table
+    table: Floats
     """float32 (len(vocabulary) + 2, dim): row i + 2 holds word i, rows 0 and 1 are zero."""
 
     def __post_init__(self) -> None:
@@ -39,7 +37,7 @@ class WordVectors:
 
     @classmethod
     def from_rows(
-        cls, words: tuple[str, ...], counts: tuple[int, ...], rows: npt.NDArray[np.floating[Any]]
+        cls, words: tuple[str, ...], counts: tuple[int, ...], rows: AnyFloats
     ) -> WordVectors:
         """Vectors whose row i holds word i, as word2vec keeps them, shifted to our ids.
 
@@ -58,11 +56,11 @@ class WordVectors:
         return int(self.table.shape[1])
 
     @property
-    def rows(self) -> Table:
+    def rows(self) -> Floats:
         """The words' vectors without the two reserved rows, (V, dim)."""
         return self.table[FIRST_WORD_ID:]
 
-    def __getitem__(self, word: str) -> Table:
+    def __getitem__(self, word: str) -> Floats:
         """The vector of a word, (dim,).
 
         Raises:
@@ -71,7 +69,7 @@ class WordVectors:
         number = self.vocabulary.id_of(word)
         if number is None:
             raise KeyError(word)
-        vector: Table = self.table[number]
+        vector: Floats = self.table[number]
         return vector
 
     def save(
@@ -80,7 +78,7 @@ class WordVectors:
         *,
         made_by: str,
         facts: Mapping[str, Any] | None = None,
-        sentences: Mapping[str, npt.NDArray[Any]] | None = None,
+        sentences: Mapping[str, Array] | None = None,
     ) -> None:
         """Write a vectors directory.
 
@@ -119,7 +117,7 @@ class WordVectors:
             raise ArtifactError(f"{path / WORDS}: does not fit its vocabulary ({error})") from error
 
 
-def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+def read_tensors(path: Path) -> dict[str, Array]:
     """Tensors of a safetensors file by name.
 
     Raises:

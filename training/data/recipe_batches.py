@@ -12,7 +12,8 @@ from torch import Tensor
 from hficma.model import Model, RecipeBatch
 from hficma.model.base import pad_ids
 from hficma.recipe import Recipe
-from hficma.text.vocabulary import END_ID, Ids, Tokenizer
+from hficma.text.vocabulary import END_ID, Tokenizer
+from hficma.types import Ids
 
 from ..config.sections import TextOptions
 

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from hficma.errors import InputError
 from hficma.model.encoders.sentence_encoder import GRUSentences, SentenceEncoder
 from hficma.recipe import Recipe
-from hficma.text.vocabulary import Ids, TextConfig, Tokenizer
+from hficma.text.vocabulary import TextConfig, Tokenizer
 from hficma.text.word_vectors import WordVectors
+from hficma.types import Ids
 
 from ..optim.skipped_steps import SkippedSteps
 
