@@ -1,0 +1,57 @@
+"""A run that an older release wrote: it opens as the same model, and goes on as it would have.
+
+The fixture is the run of a release from before the words changed (two epochs of Muon and Adam,
+a running mean of the weights, a dish-class head), and what that release itself made of it: the
+model's id, and the losses of two more epochs. Its image encoder's weights repeat, so that the
+archive is small.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hficma.artifacts.manifest import read_manifest
+from hficma.artifacts.workspace import Workspace
+from hficma.model import load_model
+from hficma.training import evaluate, train
+from hficma.training.runs.log import read_log
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "older"
+RELEASE: dict[str, Any] = json.loads((FIXTURES / "run.json").read_text())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A copy of the older run."""
+    with tarfile.open(FIXTURES / "run.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "run"
+
+
+def test_an_older_run_opens_as_the_same_model(run: Path) -> None:
+    """Another id would make its indexes another model's: each would have to be built again."""
+    assert load_model(run).model_id == RELEASE["model_id"]
+
+
+def test_an_older_run_goes_on_as_the_older_release_would(run: Path, workspace: Workspace) -> None:
+    """An option, a moment or a mean that is not found again would start that part anew."""
+    train(run=run, resume=True, overrides=["trainer.epochs=4"], workspace=workspace)
+    epochs = [record for record in read_log(run) if record["kind"] == "epoch"]
+    assert [record["epoch"] for record in epochs] == [1, 2, 3, 4]
+    assert read_manifest(run, kind="run").facts["last"]["epoch"] == 4
+    losses = [record["train"]["loss"] for record in epochs]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses == pytest.approx([record["loss"] for record in RELEASE["epochs"]], rel=1e-4)
+
+
+def test_an_older_run_is_evaluated(run: Path) -> None:
+    """Figures of a run made before an update can be compared with those made after it."""
+    evaluation = evaluate(run, setup="all", device="cpu")
+    assert evaluation.items == 4
+    assert evaluation.dataset == "sample:100"
