@@ -28,6 +28,7 @@ class _Benchmarks(LazyGroup):
             "quality.quality",
             "contact.contact-sheet",
             "search.cold-search",
+            "search.search-against",
             "quality.page-accuracy",
             "common.readme",
         )
