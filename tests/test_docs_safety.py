@@ -39,7 +39,7 @@ def test_every_number_of_the_module_of_limits_is_on_the_page():
 
 
 def test_every_row_with_a_constant_is_read_by_these_tests():
-    constants = re.findall(r"`([a-z_.]+\.[A-Z_]{3,})`", PAGE)
+    constants = re.findall(r"`([a-z_.0-9]+\.[A-Z_]{3,})`", PAGE)
     assert set(constants) == {match["constant"] for match in QUOTED}
 
 

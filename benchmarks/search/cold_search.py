@@ -28,8 +28,12 @@ from ..common.timing import environment
 # Both run in installations of any version since 0.1.0, so they keep to what all of them have.
 _DRAW = """
 import sys; from pathlib import Path
-from hficma.benchmarks.drawn import drawn_index, random_bundle
-from hficma.workspace import Workspace
+try:
+    from hficma.artifacts.workspace import Workspace
+    from hficma.benchmarks.common.synthetic_index import drawn_index, random_bundle
+except ModuleNotFoundError:  # 0.1.0 and before
+    from hficma.benchmarks.drawn import drawn_index, random_bundle
+    from hficma.workspace import Workspace
 home, size = Path(sys.argv[1]), int(sys.argv[2])
 bundle = random_bundle(Workspace(home), width=256, heads=8, backbone="tiny", global_dim=256)
 drawn_index(bundle, home / "index", size, keep="tokens", side_precision="fp16", prefilter="SQfp16")

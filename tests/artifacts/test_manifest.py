@@ -182,7 +182,7 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from hficma.artifact import new_directory
+from hficma.artifacts.manifest import new_directory
 with new_directory(Path(sys.argv[1]), kind="report", made_by="test") as (building, facts):
     (building / "large").write_bytes(b"x" * 1000)
     print("writing", flush=True)

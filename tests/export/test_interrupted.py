@@ -16,7 +16,7 @@ from tests.model.factories import make_model
 KILLED = """
 import os, signal
 from pathlib import Path
-from hficma.artifact import new_directory
+from hficma.artifacts.manifest import new_directory
 
 with new_directory(Path("{out}"), kind="bundle", made_by="hficma export") as (building, facts):
     (building / "onnx").mkdir()

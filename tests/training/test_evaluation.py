@@ -17,8 +17,7 @@ from hficma.errors import InputError
 from hficma.images import preprocess
 from hficma.metrics import figures, ranks
 from hficma.model import load_model
-from hficma.training import compare, evaluate, extract
-from hficma.training import evaluate as evaluation
+from hficma.training import compare, evaluate, evaluation, extract
 
 Trained = Callable[..., Path]
 

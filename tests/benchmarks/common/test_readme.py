@@ -13,8 +13,7 @@ import pytest
 from hficma.benchmarks.common.readme import README, Result, results, rewritten
 from hficma.benchmarks.common.readme_tables import WRITERS
 from hficma.benchmarks.common.timing import command, environment
-from hficma.benchmarks.kernels import graphs as branches
-from hficma.benchmarks.kernels import pair_scores, training_step
+from hficma.benchmarks.kernels import branches, pair_scores, training_step
 from hficma.benchmarks.quality import sample_hardness, text_quality
 from hficma.benchmarks.quality.table import run_record, with_figures
 from hficma.benchmarks.search.engine_measures import batch_table, rerank_table

@@ -257,7 +257,7 @@ import sys
 sys.modules["torch"] = None
 from hficma.errors import MissingDependencyError
 try:
-    import hficma.engine.device
+    import hficma.engine.gpu.gpu_index
 except MissingDependencyError as error:
     print(error)
 """
