@@ -114,7 +114,7 @@ def test_too_few_descriptors_are_one_line(many: Path) -> None:
 import os, sys
 from pathlib import Path
 import faiss, filelock, onnxruntime, hficma.engine.engine
-from hficma.engine.index import Index
+from hficma.engine.index.index import Index
 from hficma.errors import HficmaError
 held = []
 try:
