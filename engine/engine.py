@@ -20,7 +20,7 @@ from .bundle.bundle import Bundle
 from .encoder import encode
 from .index.candidates import CandidateBatch
 from .index.filters import Filter
-from .index.index import Index, other_model
+from .index.index import Index, model_mismatch
 from .index.item_encoding import Role
 from .index.vector_index import Mask
 from .query import Asked, notes_on, query_name, read_query, the_one
@@ -230,12 +230,12 @@ class Engine(Closing):
             query.refuse_not_finite()
         clock.stage("encode")
         allowed, notes = self._allowed(wanted.filter)
-        searched = self.index.allowed_count(allowed)
-        firsts = self.index.first_visits(
+        searched = self.index.candidate_count(allowed)
+        firsts = self.index.first_candidates(
             np.stack([query.vector for query in queries]),
             wanted.first,
             allowed,
-            run=lambda search: list(self._pool.map(search, range(len(self.index.shards)))),
+            self._pool,
         )
         clock.stage("prefilter")
         score = self._scorer.batch(queries, firsts)
@@ -267,7 +267,7 @@ class Engine(Closing):
         known = self._masks.get(filter)
         if known is None:
             notes = filter_notes(filter, self.index) if filter else ()
-            known = self.index.allowed(filter), notes
+            known = self.index.filter_masks(filter), notes
             if len(self._masks) >= KEPT_FILTERS:
                 self._masks.clear()
             self._masks[filter] = known
@@ -285,8 +285,8 @@ class Engine(Closing):
     ) -> Ranking:
         def visits() -> Iterator[CandidateBatch]:
             yield first
-            if first.ceiling > -math.inf:
-                yield from self.index.further_visits(
+            if first.upper_bound > -math.inf:
+                yield from self.index.remaining_candidates(
                     query.vector, first.items, wanted.first, allowed
                 )
 
@@ -310,7 +310,7 @@ def _wanted(k: int, candidates: int, exact: bool, filter: Filter | None) -> _Wan
 def _refuse_another_model(index: Index, bundle: Bundle) -> None:
     """Raise an ArtifactError where a bundle cannot search an index."""
     if bundle.model_id != index.facts.model_id:
-        raise other_model(index.path, index.facts, bundle)
+        raise model_mismatch(index.path, index.facts, bundle)
     keeps = index.facts.keep is not None
     for shard in index.shards[:1]:
         facts, sizes = shard.facts, bundle.facts

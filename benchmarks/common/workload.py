@@ -18,7 +18,7 @@ from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.photo_origin import photo_origin, photos_digest, recipes_digest
 from hficma.data.sample import SampleDataset
 from hficma.engine import Bundle, build_index
-from hficma.engine.index.index import Of
+from hficma.engine.index.index import ItemKind
 from hficma.engine.index.item_encoding import PRECISIONS, Precision
 from hficma.errors import InputError
 from hficma.progress import Progress
@@ -198,7 +198,7 @@ def index_of(
     bundle: Path,
     bag: Bag,
     kind: IndexKind,
-    of: Of,
+    of: ItemKind,
     workspace: Workspace,
     progress: Progress,
     *,
@@ -228,7 +228,7 @@ def index_of(
     return path
 
 
-def content_of(dataset: Dataset, of: Of, cache: Path) -> str:
+def content_of(dataset: Dataset, of: ItemKind, cache: Path) -> str:
     """A digest of what an index of a dataset holds; never of its name, under which it changes."""
     everything = range(len(dataset))
     recipes = recipes_digest(dataset, everything)

@@ -156,7 +156,7 @@ class Others:
             items = first(self._engine, encoded.vectors, self._count, self._pool)
             with recorder.timed(f"{ENGINE} re-rank"):
                 query = Query.prepared(self._engine.bundle, "image", *encoded)[0]
-                scores, _ = self._reranker.score(query, index.parts, *index.located(items))
+                scores, _ = self._reranker.score(query, index.item_arrays, *index.locate(items))
         return scores.local
 
     @torch.inference_mode()
@@ -166,7 +166,7 @@ class Others:
             self._pool,
         )  # fmt: skip
         index = self._engine.index
-        shard_of, places = index.located(items)
+        shard_of, places = index.locate(items)
         recipes = [
             index.shards[shard].records.recipes([place])[place]
             for shard, place in zip(shard_of.tolist(), places.tolist(), strict=True)
@@ -181,11 +181,7 @@ def first(
 ) -> Positions:
     """The best items by S_global for one query (1, D_g)."""
     index = engine.index
-    visits = index.first_visits(
-        vectors, count, index.allowed(None),
-        run=lambda search: list(pool.map(search, range(len(index.shards)))),
-    )  # fmt: skip
-    return visits[0].items
+    return index.first_candidates(vectors, count, index.filter_masks(None), pool)[0].items
 
 
 def others_table(

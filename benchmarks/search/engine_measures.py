@@ -14,7 +14,7 @@ import torch
 from hficma.engine import Answer, Engine
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
-from hficma.engine.index.item_encoding import LEVELS, Level, Part, StoredEncodings, rows_of
+from hficma.engine.index.item_encoding import LEVELS, ItemArrays, Level, StoredEncodings, rows_of
 from hficma.engine.retrieval.reranking import Query, Reranker
 
 from ..common.costs import photo_work, search_work
@@ -76,9 +76,9 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
             for level in LEVELS_MEASURED:
                 raised = raise_level(opened, "recipe", recipes, level)
                 kept = {name: rows_of(raised, name) for name in LEVELS[level]}
-                part = Part(vectors, StoredEncodings(recipes.lengths, kept, heads))
+                part = ItemArrays(vectors, StoredEncodings(recipes.lengths, kept, heads))
 
-                def scored(part: Part = part) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+                def scored(part: ItemArrays = part) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
                     scores, _ = reranker.score(query, [part], np.zeros(CANDIDATES, int), items)
                     return scores.local
 
@@ -159,7 +159,7 @@ def answer_table(
             everything = engine.search(image=photo, k=CANDIDATES, candidates=CANDIDATES)
             best = max(everything.hits, key=lambda hit: hit.global_score)
             found["first_global"] += best.id == own
-        items = engine.index.live
+        items = engine.index.item_count
         similarity = engine.bundle.facts["model"]["global_similarity"]
     count = len(photos)
     return [

@@ -121,12 +121,12 @@ class PairScorer:
             bundle, items.facts.role, pool,
             global_weight=self.global_weight, local_weight=self.local_weight,
         )  # fmt: skip
-        self.vectors = np.concatenate([part.vectors for part in items.parts])
+        self.vectors = np.concatenate([part.vectors for part in items.item_arrays])
 
     def query(self, position: int) -> Query:
         """An item of `queries` as a query, from the sides that its index keeps."""
-        number, place = self._queries.located(np.array([position]))
-        part = self._queries.parts[int(number[0])]
+        number, place = self._queries.locate(np.array([position]))
+        part = self._queries.item_arrays[int(number[0])]
         vector = np.array(part.vectors[place[0]])
         if part.encodings is None:
             return Query(vector, None)
@@ -143,7 +143,7 @@ class PairScorer:
 
     def score(self, query: Query, items: Positions) -> Scores:
         """S of a query and some items."""
-        return self._reranker.score(query, self._items.parts, *self._items.located(items))[0]
+        return self._reranker.score(query, self._items.item_arrays, *self._items.locate(items))[0]
 
     def ceilings(self, query: Query) -> Floats:
         """The most that each item (N,) can score, rounding included."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from hficma.artifacts.workspace import Workspace
 from hficma.engine import Bundle, Engine
-from hficma.engine.index.index import Index, Of
+from hficma.engine.index.index import Index, ItemKind
 from hficma.engine.writing.transaction import processors
 from hficma.errors import InputError
 from hficma.metrics import figure_text, recall_interval
@@ -77,7 +77,7 @@ class Session:
             bundle, runtime=options.runtime, device=options.device, threads=1
         )
         self._model: Model = load_model(bundle).to(options.device)
-        items = len(bags[0]) if options.index is None else Index.open(options.index).live
+        items = len(bags[0]) if options.index is None else Index.open(options.index).item_count
         self._candidates = sorted({min(count, items) for count in options.candidates})
         self._typical = min(self._candidates, key=lambda count: abs(count - TYPICAL))
         self.notes: list[str] = []
@@ -166,7 +166,7 @@ class Session:
             raise InputError(f"{bag.name}: has {len(photos)} usable queries, fewer than rounds")
         return _dealt(photos, rounds), _dealt(recipes, rounds)
 
-    def _index(self, bag: Bag, kind: IndexKind, of: Of) -> Path:
+    def _index(self, bag: Bag, kind: IndexKind, of: ItemKind) -> Path:
         return index_of(
             self._bundle, bag, kind, of, self._workspace, self._progress,
             device=self._options.device, threads=self.threads, runtime=self._options.runtime,

@@ -58,7 +58,7 @@ class Stages:
             global_weight=float(config["global_weight"]),
             local_weight=float(config["local_weight"]),
         )  # fmt: skip
-        self._allowed = engine.index.allowed(None)
+        self._allowed = engine.index.filter_masks(None)
 
     def measure(self, query: bytes | Recipe, recorder: Recorder) -> None:
         """Time every stage for one query, and then the whole search."""
@@ -70,12 +70,11 @@ class Stages:
             prepared = Query.prepared(self.engine.bundle, self.engine.query_role, *encoded)[0]
         index = self.engine.index
         with recorder.timed("prefilter"):
-            visit = index.first_visits(
-                prepared.vector[None], self._candidates, self._allowed,
-                run=lambda search: list(self._pool.map(search, range(len(index.shards)))),
-            )[0]  # fmt: skip
+            visit = index.first_candidates(
+                prepared.vector[None], self._candidates, self._allowed, self._pool
+            )[0]
         began = time.perf_counter()
-        _, gathering = self._reranker.score(prepared, index.parts, *index.located(visit.items))
+        _, gathering = self._reranker.score(prepared, index.item_arrays, *index.locate(visit.items))
         whole = time.perf_counter() - began
         # Gathering is summed over threads that run side by side.
         gathering /= self._threads

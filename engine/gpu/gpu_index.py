@@ -17,7 +17,7 @@ from ..files.ragged import Rows
 from ..index.index import Index
 from ..index.item_encoding import LEVELS, SCALE, StoredEncodings, shape_of
 from ..index.shard import Shard
-from ..index.vector_index import Found, Mask, Prefilter, Vectors
+from ..index.vector_index import Mask, Prefilter, ShardCandidates, Vectors
 from ..retrieval.certificate import Positions
 
 try:
@@ -95,11 +95,11 @@ class DevicePrefilter(Prefilter):
         super().__init__(facts, shard.vectors, None)
         self._there = vectors
 
-    def top(self, queries: Vectors, count: int, allowed: Mask | None) -> list[Found]:
+    def search(self, queries: Vectors, count: int, allowed: Mask | None) -> list[ShardCandidates]:
         """See the base."""
         count = min(count, len(self._there) if allowed is None else int(allowed.sum()))
         if count == 0:
-            return [Found(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
+            return [ShardCandidates(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
         device = self._there.device
         hidden = None if allowed is None else torch.tensor(~allowed, device=device)
         with torch.inference_mode():
@@ -116,7 +116,7 @@ class DevicePrefilter(Prefilter):
                 scores, order = scores.topk(min(count, scores.shape[1]))
                 places = places.gather(1, order)
         pairs = zip(places.cpu().numpy(), scores.cpu().numpy(), strict=True)
-        return [Found(*pair) for pair in pairs]
+        return [ShardCandidates(*pair) for pair in pairs]
 
     def scores(self, query: Vectors) -> Vectors:
         """See the base."""
@@ -194,10 +194,10 @@ class DeviceIndex:
         Returns:
             float32 arrays by name, as `RaggedEncodings` has them, and lengths (m,), on the device.
         """
-        shard_of, places = self.index.located(items)
+        shard_of, places = self.index.locate(items)
         # In the order of shards each has its run of the arrays; their order is mended at the end.
         order = np.argsort(shard_of, kind="stable")
-        first = self.index.parts[int(shard_of[0])].encodings
+        first = self.index.item_arrays[int(shard_of[0])].encodings
         assert first is not None
         arrays = {
             name: torch.empty(shape_of(name, first, len(items), size), device=self.device)
@@ -208,7 +208,7 @@ class DeviceIndex:
         for number in np.unique(shard_of):
             mine = places[shard_of == number]
             run = slice(start, start := start + len(mine))
-            stored = self.index.parts[number].encodings
+            stored = self.index.item_arrays[number].encodings
             assert stored is not None
             lengths[run] = stored.lengths[mine]
             out = {name: array[run] for name, array in arrays.items()}

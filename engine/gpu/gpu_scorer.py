@@ -74,7 +74,7 @@ class DeviceScorer:
         """Scores of Q queries with items (Q, K), and the seconds that gathering took."""
         index = self._placed.index
         exact = [
-            exact_products(query.vector, index.parts, *index.located(row))
+            exact_products(query.vector, index.item_arrays, *index.locate(row))
             for query, row in zip(queries, items, strict=True)
         ]
         local, seconds = np.zeros(items.shape), 0.0

@@ -11,12 +11,12 @@ Positions = npt.NDArray[np.int64]
 
 
 class CandidateBatch(NamedTuple):
-    """Some items to score, and what is known of those not visited yet."""
+    """Some items of an index to score, and a bound on all that follow them."""
 
     items: Positions
-    """(N,) positions; no item is in two visits."""
-    ceiling: float
-    """No item of later visits has a g above this; -inf where none is left, inf if unknown."""
+    """(K,) positions; no item is in two batches of one query."""
+    upper_bound: float
+    """No item of a later batch has a g above this; -inf where none follows, inf if unknown."""
 
 
 def dot_error(width: int, left_norm: float, right_norm: float) -> float:

@@ -51,7 +51,7 @@ class Filter:
         """Whether anything is asked."""
         return any(getattr(self, field.name) for field in fields(self))
 
-    def allowed(self, records: Records, count: int) -> npt.NDArray[np.bool_]:
+    def mask(self, records: Records, count: int) -> npt.NDArray[np.bool_]:
         """Which of a shard's `count` items pass (count,)."""
         mask = np.ones(count, dtype=bool)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -27,9 +28,9 @@ from hficma.errors import ArtifactError
 from ..files.checksums import Verified
 from .candidates import CandidateBatch
 from .filters import Filter
-from .item_encoding import LEVELS, PRECISIONS, Level, Part, Precision, Role
+from .item_encoding import LEVELS, PRECISIONS, ItemArrays, Level, Precision, Role
 from .shard import Shard
-from .vector_index import Found, Mask, Vectors
+from .vector_index import Mask, ShardCandidates, Vectors
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -41,7 +42,7 @@ OPENING_TRIES = 5
 SHARD_NAME = re.compile(r"\d{6,12}")
 """What a shard's folder may be called: names become paths."""
 
-Of = Literal["recipes", "images"]
+ItemKind = Literal["recipes", "images"]
 _log = logging.getLogger("hficma")
 
 Positions = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ Positions = npt.NDArray[np.int64]
 class IndexFacts:
     """What an index's manifest records."""
 
-    of: Of
+    of: ItemKind
     """What its items are: recipes answer photos, photos answer recipes."""
     model_id: str
     """Of the bundle that encoded it, and of every bundle that may search it."""
@@ -115,7 +116,7 @@ class IndexFacts:
     @classmethod
     def _parsed(cls, record: Fields) -> IndexFacts:
         facts = cls(
-            of=cast(Of, record.text("of", ("recipes", "images"))),
+            of=cast(ItemKind, record.text("of", ("recipes", "images"))),
             model_id=record.text("model_id"),
             bundle=record.text("bundle"),
             dataset=record.optional_text("dataset"),
@@ -143,7 +144,7 @@ def write_index_manifest(path: Path, facts: IndexFacts, files: dict[str, str]) -
     write_manifest(path, Manifest(kind=KIND, made_by=MADE_BY, files=files, facts=facts.to_json()))
 
 
-def other_model(path: Path, facts: IndexFacts, bundle: Bundle) -> ArtifactError:
+def model_mismatch(path: Path, facts: IndexFacts, bundle: Bundle) -> ArtifactError:
     """What is raised where a bundle is not of the index's model."""
     return ArtifactError(
         f"{path}: was made with model {facts.model_id[:12]} "
@@ -166,9 +167,9 @@ class Index(Closing):
         self.facts = facts
         self.shards = tuple(shards)
         _check_shards(path, facts, self.shards)
-        self.parts = [Part(shard.vectors, shard.encodings) for shard in shards]
-        self.starts = np.cumsum([0, *(shard.count for shard in shards)])
-        self.count = int(self.starts[-1])
+        self.item_arrays = [ItemArrays(shard.vectors, shard.encodings) for shard in shards]
+        self.shard_offsets = np.cumsum([0, *(shard.count for shard in shards)])
+        self.count = int(self.shard_offsets[-1])
         self.verified = all(shard.verified for shard in shards)
         """Whether all that searches read is compared with checksums."""
         removed = np.array(facts.removed, dtype=np.int64)
@@ -200,14 +201,14 @@ class Index(Closing):
         """Let go of every file; searches that run must have ended."""
         for shard in self.shards:
             shard.close()
-        self.shards, self.parts = (), []
+        self.shards, self.item_arrays = (), []
 
     @property
-    def live(self) -> int:
+    def item_count(self) -> int:
         """Items that were not removed."""
         return self.count - len(self.facts.removed)
 
-    def allowed(self, wanted: Filter | None) -> list[Mask | None]:
+    def filter_masks(self, wanted: Filter | None) -> list[Mask | None]:
         """Per shard, which items may answer; None where all may."""
         if not wanted:
             return self._kept
@@ -219,69 +220,78 @@ class Index(Closing):
             )
         masks: list[Mask | None] = []
         for shard, kept in zip(self.shards, self._kept, strict=True):
-            mask = wanted.allowed(shard.records, shard.count)
+            mask = wanted.mask(shard.records, shard.count)
             masks.append(mask if kept is None else mask & kept)
         return masks
 
-    def located(self, positions: Positions) -> tuple[Positions, Positions]:
+    def locate(self, positions: Positions) -> tuple[Positions, Positions]:
         """The shard of each item (N,), and its position there (N,)."""
-        shard = np.searchsorted(self.starts, positions, side="right") - 1
-        return shard, positions - self.starts[shard]
+        shard = np.searchsorted(self.shard_offsets, positions, side="right") - 1
+        return shard, positions - self.shard_offsets[shard]
 
-    def first_visits(
-        self,
-        queries: Vectors,
-        count: int,
-        allowed: Sequence[Mask | None],
-        run: Callable[[Callable[[int], list[Found]]], Sequence[list[Found]]],
+    def first_candidates(
+        self, queries: Vectors, count: int, masks: Sequence[Mask | None], executor: Executor
     ) -> list[CandidateBatch]:
-        """The best `count` items by the prefilter for each of Q queries.
+        """Return the best `count` items by the prefilter for each of Q queries.
 
         Args:
-            queries: (Q, D_g).
+            queries: (Q, D_g) float32.
             count: items wanted.
-            allowed: per shard, as `allowed` gives it.
-            run: calls a function for every shard's number, on whatever threads.
+            masks: per shard, which items may answer, as `filter_masks` gives them.
+            executor: searches the shards, one a task.
         """
-        found = run(
-            lambda number: search_shard(self.shards[number], queries, count + 1, allowed[number])
-        )
-        errors = [
-            max((shard.prefilter.facts.error(query) for shard in self.shards), default=0.0)
-            for query in queries
-        ]
-        total = self.allowed_count(allowed)
-        return [
-            merge([part[i] for part in found], self.starts, count, total, errors[i])
-            for i in range(len(queries))
-        ]
 
-    def allowed_count(self, allowed: Sequence[Mask | None]) -> int:
-        """How many items may answer."""
+        def search(number: int) -> list[ShardCandidates]:
+            # One more than is returned: its score bounds all that follow.
+            return search_shard(self.shards[number], queries, count + 1, masks[number])
+
+        by_shard = list(executor.map(search, range(len(self.shards))))
+        total = self.candidate_count(masks)
+        batches = []
+        for i, query in enumerate(queries):
+            error = max(
+                (shard.prefilter.facts.score_error(query) for shard in self.shards), default=0.0
+            )
+            of_query = [candidates[i] for candidates in by_shard]
+            batches.append(merge_candidates(of_query, self.shard_offsets, count, total, error))
+        return batches
+
+    def candidate_count(self, masks: Sequence[Mask | None]) -> int:
+        """Return how many items may answer, given the masks of `filter_masks`."""
         return sum(
             shard.count if mask is None else int(mask.sum())
-            for shard, mask in zip(self.shards, allowed, strict=True)
+            for shard, mask in zip(self.shards, masks, strict=True)
         )
 
-    def further_visits(
-        self, query: Vectors, seen: Positions, step: int, allowed: Sequence[Mask | None]
+    def remaining_candidates(
+        self, query: Vectors, excluded: Positions, batch_size: int, masks: Sequence[Mask | None]
     ) -> Iterator[CandidateBatch]:
-        """Every other item by falling exact g, `step` at a time."""
+        """Yield every other item by falling exact g, `batch_size` at a time.
+
+        Args:
+            query: (D_g,) float32.
+            excluded: (K,) positions that came in the first batch.
+            batch_size: items a batch.
+            masks: per shard, which items may answer, as `filter_masks` gives them.
+        """
         scores = np.concatenate([shard.prefilter.scores(query) for shard in self.shards])
-        rounding = max(shard.prefilter.rounding(query) for shard in self.shards)
-        may = np.concatenate(
+        rounding = max(shard.prefilter.rounding_error(query) for shard in self.shards)
+        eligible = np.concatenate(
             [
                 np.ones(shard.count, bool) if mask is None else mask
-                for shard, mask in zip(self.shards, allowed, strict=True)
+                for shard, mask in zip(self.shards, masks, strict=True)
             ]
         )
-        may[seen] = False
-        positions = np.flatnonzero(may)
+        eligible[excluded] = False
+        positions = np.flatnonzero(eligible)
         positions = positions[np.argsort(-scores[positions], kind="stable")]
-        for start in range(0, len(positions), step):
-            rest = positions[start + step : start + step + 1]
-            ceiling = float(scores[rest[0]]) + rounding if len(rest) else -math.inf
-            yield CandidateBatch(positions[start : start + step], ceiling)
+        for start in range(0, len(positions), batch_size):
+            stop = start + batch_size
+            # The first score behind the batch is the largest there; it may be rounded down.
+            upper_bound = (
+                float(scores[positions[stop]]) + rounding if stop < len(positions) else -math.inf
+            )
+            yield CandidateBatch(positions[start:stop], upper_bound)
 
 
 def open_shards(path: Path, facts: IndexFacts, files: Mapping[str, str]) -> list[Shard]:
@@ -339,13 +349,15 @@ def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> Non
             raise ArtifactError(f"{path}: its {MANIFEST} is damaged (no item has a removed number)")
 
 
-def search_shard(shard: Shard, queries: Vectors, count: int, allowed: Mask | None) -> list[Found]:
+def search_shard(
+    shard: Shard, queries: Vectors, count: int, allowed: Mask | None
+) -> list[ShardCandidates]:
     """The best `count` items of one shard for each query, by its prefilter."""
-    return shard.prefilter.top(queries, count, allowed)
+    return shard.prefilter.search(queries, count, allowed)
 
 
-def merge(
-    found: Sequence[Found], starts: Positions, count: int, total: int, error: float
+def merge_candidates(
+    found: Sequence[ShardCandidates], starts: Positions, count: int, total: int, error: float
 ) -> CandidateBatch:
     """The best `count` items of all shards, from the best `count` + 1 of each.
 
@@ -365,5 +377,5 @@ def merge(
     items = positions[order[:count]]
     if len(items) == total:
         return CandidateBatch(items, -math.inf)
-    ceiling = float(scores[order[count]]) + error if len(order) > count else math.inf
-    return CandidateBatch(items, ceiling)
+    upper_bound = float(scores[order[count]]) + error if len(order) > count else math.inf
+    return CandidateBatch(items, upper_bound)

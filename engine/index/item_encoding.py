@@ -247,7 +247,7 @@ class StoredEncodings:
                 dequantise(stored[rows], None if scales is None else raw_rows(scales)[rows], flat)
 
 
-class Part(NamedTuple):
+class ItemArrays(NamedTuple):
     """Items that lie together: a shard's, or a batch's in memory."""
 
     vectors: Rows

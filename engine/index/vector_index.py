@@ -36,7 +36,7 @@ Vectors = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
-class Found(NamedTuple):
+class ShardCandidates(NamedTuple):
     """The best items of one shard for one query."""
 
     positions: npt.NDArray[np.int64]
@@ -60,7 +60,7 @@ class PrefilterFacts:
     error_entry: float = 0.0
     """max |stored - x| over single entries, rounded up."""
 
-    def error(self, query: Vectors) -> float:
+    def score_error(self, query: Vectors) -> float:
         """δ for one query (D_g,): how far a score of the prefilter may be from g.
 
         |q·x̃ - q·x| <= min(‖q‖₁ max|e|, ‖q‖₂ max‖e‖₂), and the float32 roundings of q·x̃.
@@ -152,7 +152,7 @@ class Prefilter:
                 self._opened = _read_index(self._file, *self._vectors.shape)
         return self._opened
 
-    def top(self, queries: Vectors, count: int, allowed: Mask | None) -> list[Found]:
+    def search(self, queries: Vectors, count: int, allowed: Mask | None) -> list[ShardCandidates]:
         """The best items for each of Q queries.
 
         Args:
@@ -163,7 +163,7 @@ class Prefilter:
         available = len(self._vectors) if allowed is None else int(allowed.sum())
         count = min(count, available)
         if count == 0:
-            nothing = Found(np.empty(0, np.int64), np.empty(0, np.float32))
+            nothing = ShardCandidates(np.empty(0, np.int64), np.empty(0, np.float32))
             return [nothing] * len(queries)
         if self._index is None:
             if allowed is None and len(queries) > 1:
@@ -171,7 +171,7 @@ class Prefilter:
                 scores, positions = faiss.knn(
                     queries, whole_rows(self._vectors), count, metric=faiss.METRIC_INNER_PRODUCT
                 )
-                return [Found(*pair) for pair in zip(positions, scores, strict=True)]
+                return [ShardCandidates(*pair) for pair in zip(positions, scores, strict=True)]
             return [self._scan(query, count, allowed) for query in queries]
         try:
             scores, positions = self._index.search(
@@ -184,7 +184,7 @@ class Prefilter:
             return [self._scan(query, count, allowed) for query in queries]
         # Graphs and lists may reach fewer items than exist: then all are looked at.
         return [
-            Found(found, values) if found[-1] >= 0 else self._scan(query, count, allowed)
+            ShardCandidates(found, values) if found[-1] >= 0 else self._scan(query, count, allowed)
             for query, found, values in zip(queries, positions, scores, strict=True)
         ]
 
@@ -200,12 +200,12 @@ class Prefilter:
         )
         return out
 
-    def rounding(self, query: Vectors) -> float:
+    def rounding_error(self, query: Vectors) -> float:
         """How far `scores` may be from g."""
         norm = float(np.linalg.norm(query.astype(np.float64)))
         return dot_error(len(query), norm, self.facts.largest_norm)
 
-    def _scan(self, query: Vectors, count: int, allowed: Mask | None) -> Found:
+    def _scan(self, query: Vectors, count: int, allowed: Mask | None) -> ShardCandidates:
         scores = self.scores(query)
         positions = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
         scores = scores[positions]
@@ -213,7 +213,7 @@ class Prefilter:
             best = np.argpartition(scores, len(scores) - count)[-count:]
             positions, scores = positions[best], scores[best]
         order = np.argsort(-scores, kind="stable")
-        return Found(positions[order], scores[order])
+        return ShardCandidates(positions[order], scores[order])
 
     def _parameters(self, index: Any, count: int, allowed: Mask | None) -> Any:
         faiss = import_faiss()

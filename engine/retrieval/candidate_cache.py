@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
-from ..index.item_encoding import Part, bytes_a_token
+from ..index.item_encoding import ItemArrays, bytes_a_token
 from .reranking import Reranker
 
 SHARED_BYTES = 1 << 30
@@ -32,17 +32,19 @@ class CandidateCache:
         self,
         index: Index,
         shared: Positions | None = None,
-        part: Part | None = None,
+        part: ItemArrays | None = None,
         places: Positions | None = None,
     ) -> None:
         self._index = index
         self._shared = np.empty(0, np.int64) if shared is None else shared
         self._places = self._shared if places is None else places
-        self.parts: list[Part] = index.parts if part is None else [*index.parts, part]
+        self.parts: list[ItemArrays] = (
+            index.item_arrays if part is None else [*index.item_arrays, part]
+        )
 
-    def located(self, positions: Positions) -> tuple[Positions, Positions]:
+    def locate(self, positions: Positions) -> tuple[Positions, Positions]:
         """The part of each item (N,), and its position there (N,)."""
-        part_of, places = self._index.located(positions)
+        part_of, places = self._index.locate(positions)
         if len(self._shared):
             found = np.searchsorted(self._shared, positions)
             found[found == len(self._shared)] = 0
@@ -75,14 +77,14 @@ def shared_candidates(
     size = _tokens(index, items) * bytes_a_token("tables", "fp32", width, heads)
     if not len(items) or size > SHARED_BYTES:
         return CandidateCache(index)
-    return CandidateCache(index, items, *reranker.shared(index.parts, *index.located(items)))
+    return CandidateCache(index, items, *reranker.shared(index.item_arrays, *index.locate(items)))
 
 
 def _tokens(index: Index, items: Positions) -> int:
-    shard_of, places = index.located(items)
+    shard_of, places = index.locate(items)
     tokens = 0
     for number in np.unique(shard_of):
-        encodings = index.parts[number].encodings
+        encodings = index.item_arrays[number].encodings
         assert encodings is not None
         tokens += int(encodings.lengths[places[shard_of == number]].sum())
     return tokens

@@ -89,7 +89,7 @@ def rank(
         scores = Scores(*(np.concatenate(pair) for pair in zip(scores, fresh, strict=True)))
         best = np.lexsort((items, -scores.total))[:k]
         items, scores = items[best], Scores(*(part[best] for part in scores))
-        reach = unseen_reach(visit.ceiling, global_weight, local_weight)
+        reach = score_upper_bound(visit.upper_bound, global_weight, local_weight)
         certified = int(np.argmax(np.append(scores.total < reach, True)))
         if certified == k or not exact:
             break
@@ -109,10 +109,10 @@ def _refuse_impossible(scores: Scores) -> None:
         )
 
 
-def unseen_reach(ceiling: float, global_weight: float, local_weight: float) -> float:
-    """The score that no item with g <= `ceiling` can pass, rounding included."""
-    if math.isinf(ceiling):
-        return ceiling
-    reach = global_weight * ceiling + local_weight
+def score_upper_bound(upper_bound: float, global_weight: float, local_weight: float) -> float:
+    """The score that no item with g <= `upper_bound` can pass, rounding included."""
+    if math.isinf(upper_bound):
+        return upper_bound
+    reach = global_weight * upper_bound + local_weight
     # The second term covers the float64 roundings of S itself.
     return reach + EPSILON * local_weight + 1e-12 * (abs(reach) + 1.0)

@@ -52,7 +52,7 @@ def filter_notes(wanted: Filter, index: Index) -> tuple[str, ...]:
         [np.zeros(0, dtype=bool)]
         + [
             np.ones(shard.count, dtype=bool) if kept is None else kept
-            for shard, kept in zip(index.shards, index.allowed(None), strict=True)
+            for shard, kept in zip(index.shards, index.filter_masks(None), strict=True)
         ]
     )
     if not live.any():
@@ -118,7 +118,7 @@ def _of_ids(records: Records, ids: Sequence[str]) -> Positions:
 def _mask(index: Index, found: Sequence[Positions]) -> Mask:
     """(N,) over all shards, from the positions in each."""
     mask = np.zeros(index.count, dtype=bool)
-    for start, positions in zip(index.starts, found, strict=False):  # the last start is the end
+    for start, positions in zip(index.shard_offsets[:-1], found, strict=True):
         mask[start + positions] = True
     return mask
 

@@ -16,10 +16,10 @@ from .certificate import Ranking, Scores
 def hits_of(index: Index, rankings: Sequence[Ranking], *, has_local: bool) -> list[tuple[Hit, ...]]:
     """Each ranking's items with their records, which are looked up once a shard."""
     positions = np.unique(np.concatenate([ranking.items for ranking in rankings]))
-    shard_of, places = index.located(positions)
+    shard_of, places = index.locate(positions)
     recipes: dict[int, Recipe] = {}
     for number in np.unique(shard_of):
-        start = int(index.starts[number])
+        start = int(index.shard_offsets[number])
         found = index.shards[number].records.recipes(places[shard_of == number].tolist())
         recipes.update({start + place: recipe for place, recipe in found.items()})
     return [

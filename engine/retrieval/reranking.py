@@ -23,7 +23,7 @@ from hficma.errors import ArtifactError
 from ..encoder import raise_level
 from ..index.item_encoding import (
     LEVELS,
-    Part,
+    ItemArrays,
     RaggedEncodings,
     Role,
     StoredEncodings,
@@ -114,7 +114,7 @@ class Reranker:
         self._local = threading.local()
 
     def score(
-        self, query: Query, parts: Sequence[Part], part_of: Positions, positions: Positions
+        self, query: Query, parts: Sequence[ItemArrays], part_of: Positions, positions: Positions
     ) -> tuple[Scores, float]:
         """Score items for a query.
 
@@ -145,8 +145,8 @@ class Reranker:
         return Scores(total, global_, local), gathering
 
     def shared(
-        self, parts: Sequence[Part], part_of: Positions, positions: Positions
-    ) -> tuple[Part, Positions]:
+        self, parts: Sequence[ItemArrays], part_of: Positions, positions: Positions
+    ) -> tuple[ItemArrays, Positions]:
         """Items that several queries will read, brought to `tables` in memory once for all.
 
         Returns:
@@ -175,9 +175,11 @@ class Reranker:
         vectors = np.concatenate(
             [parts[part_of[i]].vectors[positions[i] : positions[i] + 1] for i in order]
         )
-        return Part(vectors, encodings), np.argsort(order)
+        return ItemArrays(vectors, encodings), np.argsort(order)
 
-    def _tiles(self, parts: Sequence[Part], part_of: Positions, positions: Positions) -> list[Tile]:
+    def _tiles(
+        self, parts: Sequence[ItemArrays], part_of: Positions, positions: Positions
+    ) -> list[Tile]:
         """Tiles of all items, each of one level and one padded length."""
         lengths = np.empty(len(positions), dtype=np.int64)
         levels = np.empty(len(positions), dtype=np.int64)
@@ -198,7 +200,7 @@ class Reranker:
     def _run(
         self,
         query: Query,
-        parts: Sequence[Part],
+        parts: Sequence[ItemArrays],
         part_of: Positions,
         positions: Positions,
         size: int,
@@ -224,7 +226,7 @@ class Reranker:
         return values[:count], gathered
 
     def _gathered(
-        self, parts: Sequence[Part], part_of: Positions, positions: Positions, size: int
+        self, parts: Sequence[ItemArrays], part_of: Positions, positions: Positions, size: int
     ) -> RaggedEncodings:
         """A tile's sides in this thread's buffers; the tile is ordered by part."""
         first = parts[int(part_of[0])].encodings
@@ -286,7 +288,7 @@ def _runs(part_of: Positions) -> list[tuple[int, slice]]:
 
 
 def exact_products(
-    query: Floats, parts: Sequence[Part], part_of: Positions, positions: Positions
+    query: Floats, parts: Sequence[ItemArrays], part_of: Positions, positions: Positions
 ) -> npt.NDArray[np.float64]:
     """g of items (N,): summed row by row in float64, so that it is the same in any company."""
     wide = query.astype(np.float64)

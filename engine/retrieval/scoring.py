@@ -81,6 +81,6 @@ class HostScorer:
             loads = shared_candidates(self._index, self._reranker, firsts, width=width, heads=heads)
 
         def score(number: int, items: Positions) -> tuple[Scores, float]:
-            return self._reranker.score(queries[number], loads.parts, *loads.located(items))
+            return self._reranker.score(queries[number], loads.parts, *loads.locate(items))
 
         return score

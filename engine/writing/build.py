@@ -19,7 +19,7 @@ from hficma.errors import ArtifactError, InputError
 
 from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory, default_factory
-from ..index.index import SHARDS, IndexFacts, Of, write_index_manifest
+from ..index.index import SHARDS, IndexFacts, ItemKind, write_index_manifest
 from ..index.item_encoding import LEVELS, PRECISIONS, Level, Precision
 from .chunks import Indexed, Source
 from .pipeline import OnBad, Progress, average_tokens, encoded_batches, fingerprint
@@ -50,7 +50,7 @@ def build_index(
     dataset: Indexed,
     out: Path,
     *,
-    of: Of = "recipes",
+    of: ItemKind = "recipes",
     keep: Level | None = None,
     side_precision: Precision = "fp32",
     prefilter: str | None = None,
@@ -196,7 +196,7 @@ def _planned(
     source: Source,
     out: Path,
     *,
-    of: Of,
+    of: ItemKind,
     keep: Level | None,
     side_precision: Precision,
     prefilter: str | None,

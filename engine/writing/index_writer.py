@@ -26,7 +26,7 @@ from ..index.index import (
     SHARDS,
     IndexFacts,
     files_by_shard,
-    other_model,
+    model_mismatch,
     write_index_manifest,
 )
 from ..index.shard import Shard
@@ -118,7 +118,7 @@ class IndexWriter(Closing):
         )  # fmt: skip
         facts = self._facts
         if opened.model_id != facts.model_id:
-            raise other_model(self._path, facts, opened)
+            raise model_mismatch(self._path, facts, opened)
         check_factory(facts.prefilter, opened.facts["global_dim"])
         source = Source(dataset, facts.shard_items)
         names: list[str] = []

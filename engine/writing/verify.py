@@ -65,7 +65,7 @@ def _info(index: Index) -> dict[str, Any]:
             errors[name] = errors.get(name, NO_ERROR).joined(error)
     return {
         "of": facts.of,
-        "items": index.live,
+        "items": index.item_count,
         "removed": len(facts.removed),
         "keep": facts.keep,
         "side_precision": facts.side_precision,
@@ -161,7 +161,7 @@ def _spot_checked(
     checked, largest, problems = 0, 0.0, []
     wanted = np.unique(np.linspace(0, index.count - 1, min(spot_checks, index.count)).astype(int))
     positions = _photo_positions(dataset) if dataset and index.facts.of == "images" else {}
-    for number, place in zip(*index.located(wanted), strict=True):
+    for number, place in zip(*index.locate(wanted), strict=True):
         shard = index.shards[number]
         recipe = shard.records.recipes([int(place)])[int(place)]
         encoded = _encoded_again(bundle, index.facts.of, recipe, dataset, positions)

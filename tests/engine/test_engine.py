@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hficma.engine import Answer, Engine, Failure, Filter, IndexWriter, build_index
-from hficma.engine.index.index import Of
+from hficma.engine.index.index import ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
 from hficma.errors import ArtifactError, InputError
 from hficma.model import load_model
@@ -57,7 +57,7 @@ def ask(engine: Engine, query: int, **options: object) -> Answer:
 @pytest.mark.parametrize("keep", LEVELS)
 @pytest.mark.parametrize("of", ["recipes", "images"])
 def test_an_item_scores_the_same_in_any_company(
-    keep: Level, of: Of, hf_icma_bundle: Path, tmp_path: Path
+    keep: Level, of: ItemKind, hf_icma_bundle: Path, tmp_path: Path
 ) -> None:
     """A last bit more or less put the later of two equal recipes first in a certified answer."""
     path = build_index(hf_icma_bundle, NoiseDataset(24), tmp_path / "index", of=of, keep=keep)

@@ -225,7 +225,7 @@ def _ids(index: Path) -> list[str]:
         assert numbers == sorted(set(numbers))
         return [
             name
-            for shard, kept in zip(opened.shards, opened.allowed(None), strict=True)
+            for shard, kept in zip(opened.shards, opened.filter_masks(None), strict=True)
             for place, name in sorted(shard.records.ids(range(shard.count)).items())
             if kept is None or kept[place]
         ]

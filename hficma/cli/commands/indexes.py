@@ -203,7 +203,7 @@ def _info(path: Path) -> dict[str, Any]:
 def _bundle(path: Path, given: Path | None) -> str:
     """Where an index's bundle is now, or that it was not found."""
     from hficma.engine import Bundle
-    from hficma.engine.index.index import IndexFacts, other_model
+    from hficma.engine.index.index import IndexFacts, model_mismatch
 
     facts = IndexFacts.read(path)
     if given is None:
@@ -212,5 +212,5 @@ def _bundle(path: Path, given: Path | None) -> str:
         except ArtifactError:
             return f"{(path / facts.bundle).resolve()} (not there; give --bundle)"
     if (opened := Bundle.open(given)).model_id != facts.model_id:
-        raise other_model(path, facts, opened)
+        raise model_mismatch(path, facts, opened)
     return str(given)

@@ -25,7 +25,7 @@ from hficma.engine.gpu.gpu_index import (
     on_device,
 )
 from hficma.engine.gpu.gpu_scorer import DeviceScorer
-from hficma.engine.index.index import Index, Of
+from hficma.engine.index.index import Index, ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
 from hficma.engine.index.vector_index import PrefilterFacts, build_prefilter
 from hficma.errors import InputError
@@ -81,7 +81,12 @@ def assert_same(found: Answer | Failure, wanted: Answer | Failure) -> None:
 @pytest.mark.parametrize("of", ["recipes", "images"])
 @pytest.mark.parametrize("memory", [EVERYTHING, 0])
 def test_answers_and_certificates_are_the_host_s(
-    kind: str, of: Of, memory: int, device: str, request: pytest.FixtureRequest, tmp_path: Path
+    kind: str,
+    of: ItemKind,
+    memory: int,
+    device: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
     """A faster answer that differs is a wrong one; k may be larger than the index."""
     bundle: Path = request.getfixturevalue(kind)
@@ -120,7 +125,7 @@ def test_every_level_and_precision_is_scored_as_on_the_host(
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("of", ["recipes", "images"])
 def test_a_batch_on_a_device_answers_as_one_at_a_time(
-    hf_icma_bundle: Path, tmp_path: Path, of: Of, device: str, monkeypatch: pytest.MonkeyPatch
+    hf_icma_bundle: Path, tmp_path: Path, of: ItemKind, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Queries are scored together there, in groups and tiles whose borders must not show."""
     monkeypatch.setattr("hficma.engine.gpu.gpu_scorer.PAIRS", 13)
@@ -210,13 +215,15 @@ def test_scores_there_are_within_their_error(
     torch.set_float32_matmul_precision("highest")
     prefilter = device_prefilter(vectors, tmp_path, device)
     exact = queries.astype(np.float64) @ vectors.T.astype(np.float64)
-    for query, wanted, found in zip(queries, exact, prefilter.top(queries, 40, None), strict=True):
-        error = prefilter.facts.error(query)
+    for query, wanted, found in zip(
+        queries, exact, prefilter.search(queries, 40, None), strict=True
+    ):
+        error = prefilter.facts.score_error(query)
         assert np.abs(found.scores - wanted[found.positions]).max() <= error
         assert (np.diff(found.scores) <= 0).all()
         left = np.setdiff1d(np.arange(300), found.positions)
         assert wanted[left].max() <= found.scores[-1] + error
-        assert np.abs(prefilter.scores(query) - wanted).max() <= prefilter.rounding(query)
+        assert np.abs(prefilter.scores(query) - wanted).max() <= prefilter.rounding_error(query)
 
 
 def device_prefilter(vectors: np.ndarray, folder: Path, device: str) -> DevicePrefilter:

@@ -77,7 +77,7 @@ def records(tmp_path: Path) -> Records:
 )
 def test_filters(records: Records, wanted: Filter, passing: str) -> None:
     """Someone may be allergic."""
-    mask = wanted.allowed(records, len(RECIPES))
+    mask = wanted.mask(records, len(RECIPES))
     assert "".join(RECIPES[i].id for i in np.flatnonzero(mask)) == passing
 
 
@@ -147,8 +147,8 @@ def test_without_and_having_part_the_items(lines: list[str], word: str) -> None:
         writer.append([Recipe(id=str(i), ingredients=(line,)) for i, line in enumerate(lines)])
         writer.close()
         records = Records(Path(folder) / FILE)
-        having = Filter(having=(word,)).allowed(records, len(lines))
-        without = Filter(without=(word,)).allowed(records, len(lines))
+        having = Filter(having=(word,)).mask(records, len(lines))
+        without = Filter(without=(word,)).mask(records, len(lines))
     assert having.tolist() == (~without).tolist()
     assert having.tolist() == [line in (word.rstrip("s"), word.rstrip("s") + "s") for line in lines]
 

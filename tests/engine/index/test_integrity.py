@@ -138,9 +138,9 @@ def test_whatever_an_index_says_opening_it_is_an_answer_or_one_line(
             (index / name).write_text(json.dumps(edited))
             rehash(index, name)
         with Index.open(index) as found:
-            found.allowed(Filter(having=("salt",)))
+            found.filter_masks(Filter(having=("salt",)))
             for shard in found.shards:
-                shard.prefilter.top(np.zeros((1, shard.vectors.shape[1]), np.float32), 3, None)
+                shard.prefilter.search(np.zeros((1, shard.vectors.shape[1]), np.float32), 3, None)
     except HficmaError as error:
         told = str(error)
     finally:

@@ -42,10 +42,10 @@ def test_scores_of_bounded_prefilters_are_within_their_error(
     vectors = make_vectors(50, seed=seed) * np.float32(scale)
     query = make_vectors(1, seed=seed + 1)
     prefilter = opened(vectors, spec, tmp_path)
-    found = prefilter.top(query, 50, None)[0]
+    found = prefilter.search(query, 50, None)[0]
     exact = (vectors[found.positions].astype(np.float64) * query[0]).sum(axis=1)
     assert len(found.positions) == 50
-    assert np.abs(found.scores - exact).max() <= prefilter.facts.error(query[0])
+    assert np.abs(found.scores - exact).max() <= prefilter.facts.score_error(query[0])
 
 
 @pytest.mark.parametrize("spec", BOUNDED + SKIPPING)
@@ -58,10 +58,10 @@ def test_masked_items_are_never_found_and_none_is_missing(
     prefilter = opened(vectors, spec, tmp_path)
     allowed = np.zeros(len(vectors), dtype=bool)
     allowed[np.random.default_rng(1).choice(len(vectors), 20, replace=False)] = True
-    for found in prefilter.top(make_vectors(queries, seed=2), 30, allowed):
+    for found in prefilter.search(make_vectors(queries, seed=2), 30, allowed):
         assert sorted(found.positions) == sorted(np.flatnonzero(allowed))
         assert (np.diff(found.scores) <= 0).all()
-    assert len(prefilter.top(vectors[:1], 5, np.zeros(len(vectors), bool))[0].positions) == 0
+    assert len(prefilter.search(vectors[:1], 5, np.zeros(len(vectors), bool))[0].positions) == 0
 
 
 @pytest.mark.parametrize("spec", ["Flat", "SQfp16"])
@@ -71,7 +71,7 @@ def test_the_best_items_come_first(tmp_path: Path, spec: str, masked: bool) -> N
     vectors = make_vectors()
     allowed = np.arange(len(vectors)) % 3 > 0 if masked else None
     queries = make_vectors(4, seed=5)
-    answers = opened(vectors, spec, tmp_path).top(queries, 10, allowed)
+    answers = opened(vectors, spec, tmp_path).search(queries, 10, allowed)
     for query, found in zip(queries, answers, strict=True):
         scores = vectors @ query
         if allowed is not None:
@@ -84,7 +84,7 @@ def test_prefilters_that_skip_items_have_no_bound(tmp_path: Path, spec: str) -> 
     """They must never certify."""
     prefilter = opened(make_vectors(), spec, tmp_path)
     assert not prefilter.facts.bounded
-    assert prefilter.facts.error(make_vectors(1)[0]) == np.inf
+    assert prefilter.facts.score_error(make_vectors(1)[0]) == np.inf
 
 
 def test_exact_scores_are_the_stored_vectors(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_exact_scores_are_the_stored_vectors(tmp_path: Path) -> None:
     prefilter = opened(vectors, "IVF,SQ8", tmp_path)
     query = make_vectors(1, seed=9)[0]
     exact = vectors.astype(np.float64) @ query.astype(np.float64)
-    assert np.abs(prefilter.scores(query) - exact).max() <= prefilter.rounding(query)
+    assert np.abs(prefilter.scores(query) - exact).max() <= prefilter.rounding_error(query)
 
 
 def test_an_unknown_prefilter_is_named() -> None:
@@ -145,7 +145,7 @@ def test_items_too_few_to_train_take_another_kind(
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (taken != spec)
     assert all(f"prefilter {spec}: {count} item" in line and taken in line for line in said)
-    assert len(prefilter.top(vectors[:1], 5, None)[0].positions) == min(5, count)
+    assert len(prefilter.search(vectors[:1], 5, None)[0].positions) == min(5, count)
     assert capfd.readouterr().err == ""
 
 

@@ -34,8 +34,8 @@ class Items:
         order = allowed[np.argsort(-self.seen[allowed], kind="stable")]
         for start in range(0, len(order), step):
             rest = order[start + step :]
-            ceiling = self.seen[rest[0]] + self.delta if len(rest) else -math.inf
-            yield CandidateBatch(order[start : start + step], float(ceiling))
+            upper_bound = self.seen[rest[0]] + self.delta if len(rest) else -math.inf
+            yield CandidateBatch(order[start : start + step], float(upper_bound))
 
     def everything(self, allowed: np.ndarray) -> Positions:
         total = self.score(allowed).total
@@ -154,12 +154,12 @@ def test_ranking_of_nothing_is_empty() -> None:
     assert ranking.scores.total.shape == (0,)
 
 
-@pytest.mark.parametrize("ceiling", [-math.inf, math.inf])
-def test_infinite_ceilings_pass_through(ceiling: float) -> None:
+@pytest.mark.parametrize("upper_bound", [-math.inf, math.inf])
+def test_infinite_bounds_pass_through(upper_bound: float) -> None:
     """inf minus inf would be NaN, which compares as proved."""
     items = Items(np.array([1.0]), np.array([1.0]), np.ones(1), (0.2, 0.8))
     ranking = rank(
-        [CandidateBatch(np.array([0]), ceiling)], items.score, k=1, exact=False,
+        [CandidateBatch(np.array([0]), upper_bound)], items.score, k=1, exact=False,
         global_weight=0.2, local_weight=0.8,
     )  # fmt: skip
-    assert ranking.certified == (1 if ceiling < 0 else 0)
+    assert ranking.certified == (1 if upper_bound < 0 else 0)
