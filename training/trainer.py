@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from .data.pairs import Pairs
 from .data.recipe_batches import RecipeTexts
 from .data.samplers import class_pair_batches, epoch_generator, shuffled_batches
 from .losses.criterion import Criterion
-from .optim.averaging import RAW, RunningMean
+from .optim.averaging import raw_weights, restore_mean, running_mean
 from .optim.optimizer import Optimizer, Parameters
 from .optim.schedule import TrunkSchedule, learning_rate
 from .optim.skipped_steps import SkippedSteps, TrainingError
@@ -82,7 +82,8 @@ class Training:
         self.parameters = Parameters(model, self.criterion, options.text)
         self.schedule = TrunkSchedule(options.trunk)
         self.optimizer = Optimizer(options, self.parameters, model.device)
-        self.mean = RunningMean(model, options.trainer.average)
+        decay = options.trainer.average
+        self.mean = running_mean(model, decay) if decay else None
         self.skipped = SkippedSteps(scaled=options.trainer.precision == "fp16")
         self.epoch, self.step, self.best = 0, 0, -1.0
 
@@ -136,10 +137,11 @@ class Training:
         """Go on from a checkpoint."""
         self.model.load_state_dict(weights)
         tensors = {name: value.to(self.model.device) for name, value in state.tensors.items()}
-        raw = {name: value for name, value in tensors.items() if name.startswith(RAW)}
         # Runs of older versions counted no skipped steps.
         self.skipped.total = state.record.get("skipped", 0)
-        self.mean.restore(weights, raw, state.record["step"] - self.skipped.total)
+        if self.mean is not None:
+            taken = state.record["step"] - self.skipped.total
+            restore_mean(self.mean, self.model, weights, tensors, taken)
         prefix = "criterion."
         self.criterion.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -232,9 +234,9 @@ class Training:
                 generator=draw,
             )
         step = self.optimizer.step(loss.value)
-        if step.taken:
-            self.mean.update()
-        else:
+        if step.taken and self.mean is not None:
+            self.mean.update_parameters(model)
+        elif not step.taken:
             with torch.no_grad():
                 for buffer, value in before:
                     buffer.copy_(value)
@@ -271,9 +273,9 @@ class Training:
 
     def _validated(self) -> _Checkpoint:
         """Measure the model on the validation pairs, and note whether it is the best so far."""
-        with self.mean.applied():
-            figures = self._validate() if len(self.pairs.validation) else None
-            weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        model = self.model if self.mean is None else cast(Model, self.mean.module)
+        figures = self._validate(model.eval()) if len(self.pairs.validation) else None
+        weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         score = None
         better = self.options.trainer.keep == "last"
         if figures is not None:
@@ -284,9 +286,9 @@ class Training:
         best = {"recall_sum": score, "validation": figures} if better else None
         return _Checkpoint(weights, figures, best)
 
-    def _validate(self) -> dict[str, Any]:
+    def _validate(self, model: Model) -> dict[str, Any]:
         """Both directions over one bag of the validation pairs, and their recall sum."""
-        model, pairs = self.model.eval(), self.pairs
+        pairs = self.pairs
         size = self.options.trainer.validation_pairs
         rows = pairs.validation[bags(len(pairs.validation), size)[0]]
         blocks = [
@@ -319,7 +321,7 @@ class Training:
             "schedule": self.schedule.state(),
             "scaler": self.optimizer.scaler.state_dict(),
         }
-        return State({**tensors, **self.mean.raw()}, record)
+        return State({**tensors, **(raw_weights(self.model) if self.mean else {})}, record)
 
     def _autocast(self) -> torch.autocast:
         dtype = _AUTOCAST.get(self.options.trainer.precision)

@@ -2,8 +2,8 @@
 
 The fixture is the run of a release from before the words changed (two epochs of Muon and Adam,
 a running mean of the weights, a dish-class head), and what that release itself made of it: the
-model's id, and the losses of two more epochs. Its image encoder's weights repeat, so that the
-archive is small.
+model's id, and the losses and some weights of two more epochs. Its image encoder's weights repeat,
+so that the archive is small.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ def test_an_older_run_goes_on_as_the_older_release_would(run: Path, workspace: W
     losses = [record["train"]["loss"] for record in epochs]
     assert all(math.isfinite(loss) for loss in losses)
     assert losses == pytest.approx([record["loss"] for record in RELEASE["epochs"]], rel=1e-4)
+    # The run keeps the running mean, which must go on where the older release left it.
+    weights = load_model(run, weights="last").state_dict()
+    for name, expected in RELEASE["weights"].items():
+        assert weights[name].flatten()[-3:].tolist() == pytest.approx(expected, rel=1e-3), name
 
 
 def test_an_older_run_is_evaluated(run: Path) -> None:

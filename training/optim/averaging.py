@@ -1,77 +1,65 @@
-"""A running mean of the weights: steadier than the last step's, at no cost in serving."""
+"""A running mean of a run's weights: steadier than its last step's, at no cost in serving."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 RAW = "raw."
+"""Before the names of the model's own weights, where a checkpoint holds them beside the mean."""
 
 
-class RunningMean:
-    """Exponential mean of a model's floating weights and statistics.
+def running_mean(model: nn.Module, decay: float) -> AveragedModel:
+    """Return an exponential mean of a model, to be updated after each of its steps.
 
-    The decay grows with the steps, min(decay, (1 + t) / (10 + t)), so that the random start is
-    soon forgotten.
+    After step t the mean is d · mean + (1 - d) · weights, with d = min(decay, (1 + t) / (10 + t)).
+    BatchNorm's statistics are averaged like weights: they belong to the weights that they were
+    seen with.
 
     Args:
-        model: whose weights are averaged.
-        decay: share of the old mean kept at each step; 0 keeps no mean at all.
+        model: whose weights and buffers are averaged; it is copied.
+        decay: share of the old mean that stays at each step, between 0 and 1.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self._model, self._decay, self._steps = model, decay, 0
-        self._mean = {name: value.clone() for name, value in self._values()} if decay else {}
+    def average(
+        means: tuple[Tensor, ...] | list[Tensor],
+        weights: tuple[Tensor, ...] | list[Tensor],
+        updates: Tensor | int,
+    ) -> None:
+        # The first weights are random. A full memory of 1 / (1 - decay) steps would hold them for
+        # much of a short run, so the mean forgets faster while it is young.
+        step = int(updates) + 1
+        share = min(decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(share)(means, weights, updates)
 
-    def _values(self) -> Iterator[tuple[str, Tensor]]:
-        for name, value in self._model.state_dict().items():
-            if value.is_floating_point():
-                yield name, value
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take one step of the model into the mean."""
-        if not self._decay:
-            return
-        self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        for name, value in self._values():
-            self._mean[name].lerp_(value, 1 - decay)
 
-    @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
-        """The model carries the mean inside the block, and its own weights after it."""
-        raw = self.raw()
-        self._copy(self._mean)
-        try:
-            yield
-        finally:
-            self._copy({name.removeprefix(RAW): value for name, value in raw.items()})
+def raw_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's own state as a checkpoint holds it beside the mean's."""
+    return {f"{RAW}{name}": value.clone() for name, value in model.state_dict().items()}
 
-    def raw(self) -> dict[str, Tensor]:
-        """The model's own weights, to be kept beside the mean; empty without a mean."""
-        return {f"{RAW}{name}": value.clone() for name, value in self._values() if self._decay}
 
-    def restore(self, weights: Mapping[str, Tensor], raw: Mapping[str, Tensor], steps: int) -> None:
-        """Go on from a checkpoint.
+def restore_mean(
+    mean: AveragedModel,
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    steps: int,
+) -> None:
+    """Go on from a checkpoint.
 
-        Args:
-            weights: hold the mean.
-            raw: the model's own.
-            steps: how many were taken into the mean.
-        """
-        if not self._decay:
-            return
-        self._steps = steps
-        for name, mean in self._mean.items():
-            mean.copy_(weights[name])
-        self._copy({name.removeprefix(RAW): value for name, value in raw.items()})
-
-    @torch.no_grad()
-    def _copy(self, source: Mapping[str, Tensor]) -> None:
-        for name, value in self._values():
-            if name in source:
-                value.copy_(source[name])
+    Args:
+        mean: of `running_mean`.
+        model: whose mean it is.
+        weights: the checkpoint's weights, which are the mean's.
+        tensors: the checkpoint's state, with the model's own weights as `raw_weights` names them;
+            older releases left out buffers of whole numbers, which are then the mean's.
+        steps: how many were taken into the mean.
+    """
+    mean.module.load_state_dict(weights)
+    mean.n_averaged.fill_(steps)  # type: ignore[operator]
+    own = {k.removeprefix(RAW): v for k, v in tensors.items() if k.startswith(RAW)}
+    model.load_state_dict({**weights, **own})
