@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.images import Pixels
+from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import RecipeIds
-from hficma.types import Ids
+from hficma.types import Positions
 
 from .index.item_encoding import LEVELS, Level, RaggedEncodings, Role
 
@@ -63,8 +64,8 @@ def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> Encoded:
     tokens: npt.NDArray[np.float32] | None = None
     for start in range(0, len(order), RECIPE_BATCH):
         batch = order[start : start + RECIPE_BATCH]
-        ingredients, counts = pad([recipes[i].ingredients for i in batch])
-        places, sentence_counts = pad([rows[i] for i in batch])
+        ingredients, counts = pad_ids([recipes[i].ingredients for i in batch])
+        places, sentence_counts = pad_ids([rows[i] for i in batch])
         made = bundle.run(
             "recipe",
             {
@@ -104,32 +105,18 @@ def raise_level(
     return RaggedEncodings(encodings.lengths, arrays)
 
 
-def pad(sequences: Sequence[Ids]) -> tuple[Ids, Ids]:
-    """Rows of ids to (N, longest), padded with 0, and their lengths (N,)."""
-    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    padded = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
-    for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence)] = sequence
-    return padded, lengths
-
-
 def _sentence_vectors(
     bundle: Bundle, recipes: Iterable[RecipeIds]
-) -> tuple[npt.NDArray[np.float32], list[Ids]]:
+) -> tuple[npt.NDArray[np.float32], list[Positions]]:
     """Vectors of the distinct sentences behind a zero row, and each recipe's rows among them."""
-    distinct: dict[bytes, int] = {}
-    texts: list[Ids] = []
-    rows: list[Ids] = []
-    for recipe in recipes:
-        for sentence in recipe.sentences:
-            if distinct.setdefault(sentence.tobytes(), len(texts) + 1) > len(texts):
-                texts.append(sentence)
-        rows.append(np.array([distinct[s.tobytes()] for s in recipe.sentences], dtype=np.int64))
+    distinct = DistinctSentences()
+    rows = [distinct.rows(recipe.sentences) for recipe in recipes]
+    texts = distinct.word_ids
     vectors: npt.NDArray[np.float32] | None = None
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for start in range(0, len(order), SENTENCE_BATCH):
         batch = order[start : start + SENTENCE_BATCH]
-        word_ids, lengths = pad([texts[i] for i in batch])
+        word_ids, lengths = pad_ids([texts[i] for i in batch])
         made = bundle.run("sentence", {"word_ids": word_ids, "lengths": lengths})["vectors"]
         if vectors is None:
             vectors = np.zeros((len(texts) + 1, made.shape[1]), np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from hficma.data.dataset import Dataset, positions
 from hficma.data.photos import readable_photos
 from hficma.images import CROP, preprocess
-from hficma.model.base import pad_ids
+from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import FIRST_WORD_ID, RecipeIds, Tokenizer
 from hficma.types import Array, Mask, Pixels
 
@@ -92,22 +92,18 @@ def joined(*parts: Items) -> Items:
 
 def arrays(items: Items) -> dict[str, Array]:
     """The inputs of the `image`, `sentence` and `recipe` graphs, as a reference names them."""
-    texts = [sentence for recipe in items.recipes for sentence in recipe.sentences]
-    word_ids, sentence_lengths = pad_ids(texts)
+    distinct = DistinctSentences()
+    rows, counts = pad_ids([distinct.rows(recipe.sentences) for recipe in items.recipes])
+    word_ids, sentence_lengths = pad_ids(distinct.word_ids)
     ingredients, ingredient_counts = pad_ids([recipe.ingredients for recipe in items.recipes])
-    counts = np.array([len(recipe.sentences) for recipe in items.recipes], dtype=np.int64)
-    rows = np.full((len(items.recipes), int(counts.max())), -1, dtype=np.int64)
-    first = 0
-    for row, count in zip(rows, counts, strict=True):
-        row[:count] = np.arange(first, first + count)
-        first += count
     return {
         "photos": items.photos,
-        "word_ids": word_ids.numpy(),
-        "sentence_lengths": sentence_lengths.numpy(),
-        "sentence_rows": rows,
-        "ingredients": ingredients.numpy(),
-        "ingredient_counts": ingredient_counts.numpy(),
-        "recipe_lengths": ingredient_counts.numpy(),
+        "word_ids": word_ids,
+        "sentence_lengths": sentence_lengths,
+        # From 0, padding -1: so the file of references has it.
+        "sentence_rows": rows - 1,
+        "ingredients": ingredients,
+        "ingredient_counts": ingredient_counts,
+        "recipe_lengths": ingredient_counts,
         "sentence_counts": counts,
     }

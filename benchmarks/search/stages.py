@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from hficma.engine import Answer, Bundle, Engine
-from hficma.engine.encoder import Encoded, encode_photos, pad
+from hficma.engine.encoder import Encoded, encode_photos
 from hficma.engine.index.item_encoding import RaggedEncodings, Role
 from hficma.engine.retrieval.reranking import Query, Reranker
 from hficma.images import decode_photo, preprocess
 from hficma.recipe import Recipe
+from hficma.text.batching import pad_ids
 
 from ..common.costs import Work, limit_share
 from ..common.hardware import Limits
@@ -98,10 +99,10 @@ class Stages:
         with recorder.timed("tokenise"):
             ids = bundle.tokenizer.query(recipe)
         with recorder.timed("sentence"):
-            word_ids, lengths = pad(ids.sentences)
+            word_ids, lengths = pad_ids(ids.sentences)
             made = bundle.run("sentence", {"word_ids": word_ids, "lengths": lengths})
         with recorder.timed("recipe branch"):
-            ingredients, counts = pad([ids.ingredients])
+            ingredients, counts = pad_ids([ids.ingredients])
             inputs = {
                 "ingredients": ingredients,
                 "ingredient_counts": counts,

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..images import preprocess
 from ..recipe import Recipe
+from ..text.batching import DistinctSentences, pad_ids
 from ..text.vocabulary import RecipeIds, Tokenizer
 from ..types import Ids
 from .config import ModelConfig
@@ -216,31 +217,18 @@ class Model(nn.Module):
 
     def recipe_batch(self, recipes: Sequence[RecipeIds]) -> RecipeBatch:
         """Pad the ids of recipes and encode their sentences, each distinct one once."""
-        ingredients, ingredient_counts = pad_ids([recipe.ingredients for recipe in recipes])
-        distinct: dict[bytes, int] = {}
-        texts: list[Ids] = []
-        rows: list[Ids] = []
-        for recipe in recipes:
-            row = []
-            for sentence in recipe.sentences:
-                key = sentence.tobytes()
-                if key not in distinct:
-                    distinct[key] = len(texts)
-                    texts.append(sentence)
-                row.append(distinct[key] + 1)
-            rows.append(np.array(row, dtype=np.int64))
-        word_ids, word_counts = pad_ids(texts)
-        device = self.device
-        vectors = self.sentence_vectors(word_ids.to(device), word_counts.to(device))
-        positions, sentence_counts = pad_ids(rows)
-        # Position 0 is the padding: a zero row.
-        padded = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
-        return RecipeBatch(
-            ingredients.to(device),
-            ingredient_counts.to(device),
-            padded[positions.to(device)],
-            sentence_counts.to(device),
-        )
+        distinct = DistinctSentences()
+        rows, sentence_counts = self._padded([distinct.rows(one.sentences) for one in recipes])
+        ingredients, ingredient_counts = self._padded([one.ingredients for one in recipes])
+        vectors = self.sentence_vectors(*self._padded(distinct.word_ids))
+        # Row 0 is the padding's: zeros.
+        table = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
+        return RecipeBatch(ingredients, ingredient_counts, table[rows], sentence_counts)
+
+    def _padded(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Return `pad_ids` of sequences as tensors where the weights are."""
+        ids, lengths = pad_ids(sequences)
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
 
 
 class GlobalProjection(nn.Module):
@@ -258,15 +246,6 @@ class GlobalProjection(nn.Module):
         if self.linear is not None:
             vectors = self.linear(vectors)
         return unit_rows(at_least_float32(vectors)) if self.cosine else vectors
-
-
-def pad_ids(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-    """Rows of ids to (N, longest) int64, padded with 0, and their lengths (N,)."""
-    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
-    padded = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.int64)
-    for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence)] = torch.from_numpy(sequence)
-    return padded, lengths
 
 
 def _joined(batches: Sequence[Tokens]) -> Tokens:

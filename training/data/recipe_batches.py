@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from hficma.model import Model, RecipeBatch
-from hficma.model.base import pad_ids
 from hficma.recipe import Recipe
+from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import END_ID, Tokenizer
 from hficma.types import Ids
 
@@ -33,21 +33,13 @@ class RecipeTexts:
         self._ingredients: list[Ids] = []
         self._sentences: list[Ids] = []
         self._titles: list[int] = []
-        numbers: dict[bytes, int] = {}
-        distinct: list[Ids] = []
+        distinct = DistinctSentences()
         for recipe in recipes:
             ids = tokenizer(recipe)
-            rows = []
-            for sentence in ids.sentences:
-                key = sentence.tobytes()
-                if key not in numbers:
-                    numbers[key] = len(distinct)
-                    distinct.append(sentence)
-                rows.append(numbers[key])
             self._ingredients.append(ids.ingredients)
-            self._sentences.append(np.array(rows, dtype=np.int64))
+            self._sentences.append(distinct.rows(ids.sentences))
             self._titles.append(ids.titles)
-        self._word_ids, self._word_counts = pad_ids(distinct or [_NOTHING])
+        self._word_ids, self._word_counts = _padded(distinct.word_ids or [_NOTHING])
         self._vectors: Tensor | None = None
 
     def __len__(self) -> int:
@@ -89,9 +81,9 @@ class RecipeTexts:
             if options is not None and generator is not None:
                 own, rows = _thinned(own, rows, self._titles[position], options, generator)
             ingredients.append(own)
-            sentences.append(rows + 1)
-        ids, counts = pad_ids(ingredients)
-        padded, sentence_counts = pad_ids(sentences)
+            sentences.append(rows)
+        ids, counts = _padded(ingredients)
+        padded, sentence_counts = _padded(sentences)
         if padded.shape[1] == 0:
             padded = padded.new_zeros(len(padded), 1)
         return RecipeBatch(
@@ -119,6 +111,12 @@ class RecipeTexts:
         if len(present) < len(wanted):
             vectors = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
         return vectors[positions.to(device)]
+
+
+def _padded(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Return `pad_ids` of sequences as tensors."""
+    ids, lengths = pad_ids(sequences)
+    return torch.from_numpy(ids), torch.from_numpy(lengths)
 
 
 def _thinned(

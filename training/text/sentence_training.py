@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from hficma.errors import InputError
 from hficma.model.encoders.sentence_encoder import GRUSentences, SentenceEncoder
 from hficma.recipe import Recipe
+from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import TextConfig, Tokenizer
 from hficma.text.word_vectors import WordVectors
 from hficma.types import Ids
@@ -62,20 +63,14 @@ class SentenceCorpus:
     """
 
     def __init__(self, recipes: Iterable[Recipe], tokenizer: Tokenizer) -> None:
-        self.sentences: list[Ids] = []
-        """Distinct sentences."""
         self.recipes: list[npt.NDArray[np.int32]] = []
         """Rows of `sentences` for each recipe, in order."""
-        numbers: dict[bytes, int] = {}
+        distinct = DistinctSentences()
         for recipe in recipes:
-            rows = []
-            for ids in tokenizer(recipe).sentences:
-                row = numbers.setdefault(ids.tobytes(), len(self.sentences))
-                if row == len(self.sentences):
-                    self.sentences.append(ids)
-                rows.append(row)
+            rows = distinct.rows(tokenizer(recipe).sentences) - 1
             if len(rows) > 1:
-                self.recipes.append(np.array(rows, dtype=np.int32))
+                self.recipes.append(rows.astype(np.int32))
+        self.sentences = distinct.word_ids
 
     def pairs(self, count: int, generator: np.random.Generator) -> npt.NDArray[np.int32]:
         """Draw `count` pairs of neighbours from each recipe, shuffled, (len(recipes) * count, 2).
@@ -177,10 +172,8 @@ def encode_rows(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> Tensor:
     parts = []
     for start in range(0, len(order), _CHUNK):
         chosen = order[start : start + _CHUNK]
-        padded = np.zeros((len(chosen), lengths[chosen].max()), dtype=np.int64)
-        for row, position in enumerate(chosen):
-            padded[row, : lengths[position]] = sentences[position]
-        parts.append(encoder(torch.from_numpy(padded), torch.from_numpy(lengths[chosen])))
+        word_ids, counts = pad_ids([sentences[position] for position in chosen])
+        parts.append(encoder(torch.from_numpy(word_ids), torch.from_numpy(counts)))
     back = torch.from_numpy(np.argsort(order, kind="stable"))
     return torch.cat(parts)[back]
 
@@ -193,12 +186,12 @@ def encode_sentences(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> npt.
         encoder: the sentence encoder.
         sentences: word ids, none empty.
     """
-    distinct: dict[bytes, int] = {}
-    rows = [distinct.setdefault(ids.tobytes(), len(distinct)) for ids in sentences]
-    firsts = [np.frombuffer(key, dtype=np.int64) for key in distinct]
-    if not firsts:
+    if not sentences:
         return np.zeros((0, encoder.width), dtype=np.float32)
-    vectors: npt.NDArray[np.float32] = encode_rows(encoder.eval(), firsts).float().numpy()
+    distinct = DistinctSentences()
+    rows = distinct.rows(sentences) - 1
+    encoded = encode_rows(encoder.eval(), distinct.word_ids)
+    vectors: npt.NDArray[np.float32] = encoded.float().numpy()
     return vectors[rows]
 
 
