@@ -29,7 +29,7 @@ from .retrieval.certificate import Positions, Ranking, Scores, rank
 from .retrieval.filter_notes import filter_notes
 from .retrieval.hits import hits_of
 from .retrieval.reranking import Query
-from .retrieval.scoring import HostScorer, Score, Scorer, Weights
+from .retrieval.scoring import HostScorer, Score, Scorer
 from .retrieval.timing import Clock
 from .writing.transaction import processors
 
@@ -77,7 +77,6 @@ class Engine(Closing):
         self.bundle = bundle
         self._scorer = scorer
         self._pool = pool
-        self._weights = Weights(bundle)
         self._masks: dict[Filter | None, tuple[Sequence[Mask | None], tuple[str, ...]]] = {}
         self._gate = Gate()
 
@@ -296,9 +295,8 @@ class Engine(Closing):
             return found
 
         return rank(
-            visits(), scores, k=wanted.k, exact=wanted.exact,
-            global_weight=self._weights.global_, local_weight=self._weights.local,
-        )  # fmt: skip
+            visits(), scores, k=wanted.k, exact=wanted.exact, weights=self.bundle.score_weights
+        )
 
 
 def _wanted(k: int, candidates: int, exact: bool, filter: Filter | None) -> _Wanted:

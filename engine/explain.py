@@ -20,6 +20,7 @@ from hficma.artifacts.manifest import write_atomically
 from hficma.errors import InputError
 from hficma.images import preprocess
 from hficma.recipe import Recipe
+from hficma.scores import ScoreWeights
 
 from .bundle.bundle import Bundle
 from .encoder import Encoded, encode_photos, encode_recipes, raise_level
@@ -93,7 +94,7 @@ def write_page(
         shown: hits to explain.
     """
     hits = answer.hits[:shown]
-    weights = bundle.facts["model"]
+    weights = bundle.score_weights
     sections = [_section(hit, explain_pair(bundle, photo, _recipe(hit)), weights) for hit in hits]
     page = _PAGE.format(
         photo=_data_url(photo),
@@ -155,11 +156,11 @@ def _summary(answer: Answer) -> str:
     return f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}."
 
 
-def _section(hit: Hit, explanation: Explanation, weights: dict[str, float]) -> str:
+def _section(hit: Hit, explanation: Explanation, weights: ScoreWeights) -> str:
     local = hit.local_score or 0.0
     parts = (
-        f"S {hit.score:.3f} = {weights['global_weight']:g} x {hit.global_score:.3f} (global) "
-        f"+ {weights['local_weight']:g} x {local:.3f} (local)"
+        f"S {hit.score:.3f} = {weights.global_:g} x {hit.global_score:.3f} (global) "
+        f"+ {weights.local:g} x {local:.3f} (local)"
     )
     rows = "\n".join(
         f'<li tabindex="0" data-regions="{_levels(attention)}">{html.escape(line)}'

@@ -79,9 +79,8 @@ def score_tables(
     """
     config = model.config
     global_: Floats = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
-    weight = np.float32(config.global_weight)
     if not model.has_local or config.local_weight == 0:
-        return ScoreTables(weight * global_, global_, None)
+        return ScoreTables(config.score_weights.total(global_, None), global_, None)
     prepared = model.project_recipe(recipe)
     local = np.empty_like(global_)
     for start in range(0, len(global_), PHOTO_BLOCK):
@@ -89,8 +88,7 @@ def score_tables(
         side = model.project_image(chosen(image, rows))
         local[rows] = model.pair_scores(side, prepared, tile=TILE).cpu().numpy()
         on_done(len(rows))
-    total = weight * global_ + np.float32(config.local_weight) * local
-    return ScoreTables(total, global_, local)
+    return ScoreTables(config.score_weights.total(global_, local), global_, local)
 
 
 def both_directions(scores: Floats) -> dict[str, Ranks]:

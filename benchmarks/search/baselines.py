@@ -83,11 +83,7 @@ class Others:
         if isinstance(model, HFICMA):
             with torch.inference_mode():
                 self._weights = model.fold()  # once, as an export would
-        config = model.config
-        self._reranker = Reranker(
-            scorer, engine.index.facts.role, pool,
-            global_weight=config.global_weight, local_weight=config.local_weight,
-        )  # fmt: skip
+        self._reranker = Reranker(scorer, engine.index.facts.role, pool, model.config.score_weights)
 
     def measure(
         self,

@@ -53,7 +53,7 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
     query = Query.prepared(opened, "image", vectors[:1], photo)[0]
     items = np.random.default_rng(0).permutation(CANDIDATES)
     with ThreadPoolExecutor(threads) as pool:
-        reranker = Reranker(opened, "recipe", pool, global_weight=0.2, local_weight=0.8)
+        reranker = Reranker(opened, "recipe", pool, opened.score_weights)
         for title, lengths in (
             ("20 ingredients", np.full(CANDIDATES, 20)),
             ("real lengths", np.resize(REAL_LENGTHS, CANDIDATES)),

@@ -114,13 +114,8 @@ class PairScorer:
         self, bundle: Bundle, items: Index, queries: Index, pool: ThreadPoolExecutor
     ) -> None:
         self._bundle, self._items, self._queries = bundle, items, queries
-        config = bundle.model_config
-        self.global_weight = float(config["global_weight"])
-        self.local_weight = float(config["local_weight"]) if bundle.has_local else 0.0
-        self._reranker = Reranker(
-            bundle, items.facts.role, pool,
-            global_weight=self.global_weight, local_weight=self.local_weight,
-        )  # fmt: skip
+        self._weights = bundle.score_weights
+        self._reranker = Reranker(bundle, items.facts.role, pool, self._weights)
         self.vectors = np.concatenate([part.vectors for part in items.item_arrays])
 
     def query(self, position: int) -> Query:
@@ -149,9 +144,8 @@ class PairScorer:
         """The most that each item (N,) can score, rounding included."""
         global_: Floats = (self.vectors @ query.vector).astype(np.float64)
         norms = float(np.linalg.norm(query.vector)), self._largest_norm
-        slack = self.global_weight * dot_error(len(query.vector), *norms)
-        ceilings: Floats = self.global_weight * global_ + self.local_weight * (1 + EPSILON) + slack
-        return ceilings
+        slack = self._weights.global_ * dot_error(len(query.vector), *norms)
+        return self._weights.total(global_, np.full_like(global_, 1 + EPSILON)) + slack
 
     @property
     def _largest_norm(self) -> float:

@@ -53,12 +53,7 @@ class Stages:
     ) -> None:
         self.engine, self._pool, self._threads = engine, pool, threads
         self._candidates = candidates
-        config = engine.bundle.model_config
-        self._reranker = Reranker(
-            scorer, engine.index.facts.role, pool,
-            global_weight=float(config["global_weight"]),
-            local_weight=float(config["local_weight"]),
-        )  # fmt: skip
+        self._reranker = Reranker(scorer, engine.index.facts.role, pool, scorer.score_weights)
         self._allowed = engine.index.filter_masks(None)
 
     def measure(self, query: bytes | Recipe, recorder: Recorder) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from hficma.artifacts.closing import Closing
 from hficma.artifacts.manifest import Manifest, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError
+from hficma.scores import ScoreWeights
 from hficma.text.vocabulary import TextConfig, Tokenizer, Vocabulary
 
 from ..runtimes import RUNTIMES, Array, Arrays, Execution, Graph, Port, Runtime, runtime
@@ -123,6 +124,15 @@ class Bundle(Closing):
         """The model's options as JSON values (`hficma.model.ModelConfig.to_json`)."""
         options: Mapping[str, Any] = self.facts["model"]
         return options
+
+    @property
+    def score_weights(self) -> ScoreWeights:
+        """w_g and w_l, finite and not negative; w_l is 0 for a model without a local part."""
+        options = self.model_config
+        return ScoreWeights(
+            float(options["global_weight"]),
+            float(options["local_weight"]) if self.has_local else 0.0,
+        )
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

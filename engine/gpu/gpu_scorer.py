@@ -20,7 +20,7 @@ from ..index.candidates import CandidateBatch
 from ..index.item_encoding import LEVELS
 from ..retrieval.certificate import Positions, Scores
 from ..retrieval.reranking import Query, exact_products
-from ..retrieval.scoring import Score, Weights
+from ..retrieval.scoring import Score
 from .gpu_index import DeviceIndex, require_whole_products
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class DeviceScorer:
     def __init__(self, placed: DeviceIndex, bundle: Bundle) -> None:
         require_whole_products()
         self._placed = placed
-        self._weights = Weights(bundle)
+        self._weights = bundle.score_weights
         self._spine = _spine(bundle, placed.device) if bundle.has_local else None
         # Whatever is padded is padded to what any item may have: a pair's score must not
         # depend on what else is in its batch.
@@ -89,7 +89,7 @@ class DeviceScorer:
                     seconds += gathering
         weights = self._weights
         scores = [
-            Scores(weights.global_ * whole + weights.local * part, whole, part)
+            Scores(weights.total(whole, part), whole, part)
             for whole, part in zip(exact, local, strict=True)
         ]
         return scores, seconds

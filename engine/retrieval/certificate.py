@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.errors import ArtifactError
+from hficma.scores import ScoreWeights
 
 from ..index.candidates import CandidateBatch
 
@@ -59,8 +60,7 @@ def rank(
     *,
     k: int,
     exact: bool,
-    global_weight: float,
-    local_weight: float,
+    weights: ScoreWeights,
 ) -> Ranking:
     """Score visits until the first k ranks are proved; without `exact`, only the first visit.
 
@@ -69,8 +69,7 @@ def rank(
         score: positions (N,) to their scores; called once a visit.
         k: ranks wanted.
         exact: go on until k ranks are proved or nothing is left.
-        global_weight: w_g > 0.
-        local_weight: w_l >= 0; 0 for a model without a local part.
+        weights: w_g and w_l.
 
     Returns:
         the ranking by falling S; equal scores stand in the order of their positions.
@@ -89,7 +88,7 @@ def rank(
         scores = Scores(*(np.concatenate(pair) for pair in zip(scores, fresh, strict=True)))
         best = np.lexsort((items, -scores.total))[:k]
         items, scores = items[best], Scores(*(part[best] for part in scores))
-        reach = score_upper_bound(visit.upper_bound, global_weight, local_weight)
+        reach = score_upper_bound(visit.upper_bound, weights)
         certified = int(np.argmax(np.append(scores.total < reach, True)))
         if certified == k or not exact:
             break
@@ -109,10 +108,10 @@ def _refuse_impossible(scores: Scores) -> None:
         )
 
 
-def score_upper_bound(upper_bound: float, global_weight: float, local_weight: float) -> float:
+def score_upper_bound(upper_bound: float, weights: ScoreWeights) -> float:
     """The score that no item with g <= `upper_bound` can pass, rounding included."""
     if math.isinf(upper_bound):
         return upper_bound
-    reach = global_weight * upper_bound + local_weight
+    reach = weights.total(upper_bound, 1.0)
     # The second term covers the float64 roundings of S itself.
-    return reach + EPSILON * local_weight + 1e-12 * (abs(reach) + 1.0)
+    return reach + EPSILON * weights.local + 1e-12 * (abs(reach) + 1.0)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.errors import ArtifactError
+from hficma.scores import ScoreWeights
 
 from ..encoder import raise_level
 from ..index.item_encoding import (
@@ -93,24 +94,14 @@ class Reranker:
         bundle: whose sessions use one thread each.
         role: of the items.
         pool: where tiles run.
-        global_weight: w_g.
-        local_weight: w_l.
+        weights: w_g and w_l.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        role: Role,
-        pool: Executor,
-        *,
-        global_weight: float,
-        local_weight: float,
-    ) -> None:
+    def __init__(self, bundle: Bundle, role: Role, pool: Executor, weights: ScoreWeights) -> None:
         self._bundle = bundle
         self._role: Role = role
         self._pool = pool
-        self._global_weight = global_weight
-        self._local_weight = local_weight
+        self._weights = weights
         self._local = threading.local()
 
     def score(
@@ -141,8 +132,7 @@ class Reranker:
             for tile, (values, seconds) in zip(tiles, runs, strict=True):
                 local[tile.places] = values
                 gathering += seconds
-        total = self._global_weight * global_ + self._local_weight * local
-        return Scores(total, global_, local), gathering
+        return Scores(self._weights.total(global_, local), global_, local), gathering
 
     def shared(
         self, parts: Sequence[ItemArrays], part_of: Positions, positions: Positions

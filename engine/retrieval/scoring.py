@@ -23,18 +23,6 @@ Score: TypeAlias = Callable[[int, Positions], tuple[Scores, float]]
 spent gathering their sides, summed over threads."""
 
 
-class Weights:
-    """w_g and w_l of a bundle's model, which `Bundle.open` found finite and not negative.
-
-    w_l is 0 without a local part.
-    """
-
-    def __init__(self, bundle: Bundle) -> None:
-        config = bundle.model_config
-        self.global_ = float(config["global_weight"])
-        self.local = float(config["local_weight"]) if bundle.has_local else 0.0
-
-
 class Scorer(Protocol):
     """Scores queries against the items of one index, from any thread."""
 
@@ -60,14 +48,10 @@ class HostScorer:
     """
 
     def __init__(self, index: Index, bundle: Bundle, pool: Executor) -> None:
-        weights = Weights(bundle)
         self._index = index
         self._bundle = bundle
         self._facts = bundle.facts
-        self._reranker = Reranker(
-            bundle, index.facts.role, pool,
-            global_weight=weights.global_, local_weight=weights.local,
-        )  # fmt: skip
+        self._reranker = Reranker(bundle, index.facts.role, pool, bundle.score_weights)
 
     def close(self) -> None:
         """Close the bundle."""

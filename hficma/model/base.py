@@ -175,8 +175,7 @@ class Model(nn.Module):
 
     def total(self, global_: Tensor, local: Tensor | None) -> Tensor:
         """S = w_g S_global + w_l S_local, all (B, M); None for a model without a local part."""
-        score = self.config.global_weight * global_
-        return score if local is None else score + self.config.local_weight * local
+        return self.config.score_weights.total(global_, local)
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..artifacts.json_fields import LARGEST_SIZE, dataclass_fields
+from ..scores import ScoreWeights
 from ..text.vocabulary import TextConfig
 
 REGION_GRID = 7
@@ -55,6 +56,13 @@ class ModelConfig:
             raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
         if self.global_weight <= 0 or self.local_weight < 0:
             raise ValueError("global_weight must be positive and local_weight not negative")
+
+    @property
+    def score_weights(self) -> ScoreWeights:
+        """w_g and w_l; w_l is 0 for AdaMine, which has no local part."""
+        return ScoreWeights(
+            self.global_weight, self.local_weight if self.kind == "hf-icma" else 0.0
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values."""

@@ -192,8 +192,7 @@ class CrossBranch(Branch):
         scores = _floats("G", "B", "M")
         super().__init__(inputs, {"score": scores, "global": scores, "local": scores}, dtype)
         self.weights = _FoldedSpine(weights, dtype)
-        self.global_weight = model.config.global_weight
-        self.local_weight = model.config.local_weight
+        self.score_weights = model.config.score_weights
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See the base."""
@@ -202,7 +201,7 @@ class CrossBranch(Branch):
         recipe = self._side("recipe", arrays, weights.recipe)
         local = pair_block(image, recipe, weights).float()
         global_ = arrays["image_global"] @ arrays["recipe_global"].mT
-        return self.global_weight * global_ + self.local_weight * local, global_, local
+        return self.score_weights.total(global_, local), global_, local
 
     def _side(
         self, side: str, arrays: dict[str, Tensor], weights: FoldedItemWeights

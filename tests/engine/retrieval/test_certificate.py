@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hficma.engine.index.candidates import CandidateBatch, dot_error
 from hficma.engine.retrieval.certificate import EPSILON, Positions, Scores, rank
+from hficma.scores import ScoreWeights
 
 WEIGHTS = st.sampled_from([(0.2, 0.8), (1.0, 0.0), (0.01, 5.0), (3.0, 0.5)])
 
@@ -23,12 +24,12 @@ class Items:
         self, global_: np.ndarray, seen: np.ndarray, local: np.ndarray, weights: tuple[float, float]
     ) -> None:
         self.global_, self.seen, self.local = global_, seen, local
-        self.global_weight, self.local_weight = weights
+        self.weights = ScoreWeights(*weights)
         self.delta = float(np.abs(global_ - seen).max(initial=0.0))
 
     def score(self, items: Positions) -> Scores:
         global_, local = self.global_[items], self.local[items]
-        return Scores(self.global_weight * global_ + self.local_weight * local, global_, local)
+        return Scores(self.weights.total(global_, local), global_, local)
 
     def visits(self, step: int, allowed: np.ndarray) -> Iterator[CandidateBatch]:
         order = allowed[np.argsort(-self.seen[allowed], kind="stable")]
@@ -77,8 +78,7 @@ def test_certified_ranks_equal_scoring_everything(
         items.score,
         k=k,
         exact=exact,
-        global_weight=items.global_weight,
-        local_weight=items.local_weight,
+        weights=items.weights,
     )
     best = items.everything(allowed)[:k]
     certified = ranking.certified
@@ -96,7 +96,7 @@ def test_without_exact_only_the_first_visit_is_scored(
     items, allowed = made
     ranking = rank(
         items.visits(7, allowed), items.score, k=k, exact=False,
-        global_weight=items.global_weight, local_weight=items.local_weight,
+        weights=items.weights,
     )  # fmt: skip
     assert ranking.scored == min(7, len(allowed))
 
@@ -107,7 +107,7 @@ def test_exact_stops_as_soon_as_nothing_unseen_can_enter() -> None:
     items = Items(global_, global_, np.full(1000, 0.5), (0.2, 0.8))
     ranking = rank(
         items.visits(10, np.arange(1000)), items.score, k=10, exact=True,
-        global_weight=0.2, local_weight=0.8,
+        weights=ScoreWeights(0.2, 0.8),
     )  # fmt: skip
     assert ranking.certified == 10
     assert ranking.scored == 20
@@ -117,7 +117,7 @@ def test_an_unknown_ceiling_certifies_nothing_until_all_are_scored() -> None:
     """IVF and HNSW skip items: no score found can be proved."""
     items = Items(np.array([9.0, 1.0]), np.array([9.0, 1.0]), np.zeros(2), (1.0, 0.0))
     first = CandidateBatch(np.array([0]), math.inf)
-    kept = {"k": 1, "global_weight": 1.0, "local_weight": 0.0}
+    kept = {"k": 1, "weights": ScoreWeights(1.0, 0.0)}
     assert rank([first], items.score, exact=False, **kept).certified == 0
     rest = CandidateBatch(np.array([1]), -math.inf)
     assert rank([first, rest], items.score, exact=True, **kept).certified == 1
@@ -127,7 +127,7 @@ def test_a_score_equal_to_the_ceiling_is_not_proved() -> None:
     """An unseen item with an equal score and a lower position would stand before it."""
     items = Items(np.array([1.0, 1.0]), np.array([1.0, 1.0]), np.zeros(2), (1.0, 0.0))
     visit = CandidateBatch(np.array([1]), 1.0)
-    ranking = rank([visit], items.score, k=1, exact=False, global_weight=1.0, local_weight=0.0)
+    ranking = rank([visit], items.score, k=1, exact=False, weights=ScoreWeights(1.0, 0.0))
     assert ranking.certified == 0
     assert EPSILON > 0
 
@@ -149,7 +149,7 @@ def test_ranking_of_nothing_is_empty() -> None:
     """A filter may leave no item."""
     items = Items(np.empty(0), np.empty(0), np.empty(0), (0.2, 0.8))
     visit = CandidateBatch(np.empty(0, dtype=np.int64), -math.inf)
-    ranking = rank([visit], items.score, k=5, exact=True, global_weight=0.2, local_weight=0.8)
+    ranking = rank([visit], items.score, k=5, exact=True, weights=ScoreWeights(0.2, 0.8))
     assert (len(ranking.items), ranking.certified) == (0, 0)
     assert ranking.scores.total.shape == (0,)
 
@@ -160,6 +160,6 @@ def test_infinite_bounds_pass_through(upper_bound: float) -> None:
     items = Items(np.array([1.0]), np.array([1.0]), np.ones(1), (0.2, 0.8))
     ranking = rank(
         [CandidateBatch(np.array([0]), upper_bound)], items.score, k=1, exact=False,
-        global_weight=0.2, local_weight=0.8,
+        weights=ScoreWeights(0.2, 0.8),
     )  # fmt: skip
     assert ranking.certified == (1 if upper_bound < 0 else 0)
