@@ -95,7 +95,7 @@ def write_page(
     """
     hits = answer.hits[:shown]
     weights = bundle.score_weights
-    sections = [_section(hit, explain_pair(bundle, photo, _recipe(hit)), weights) for hit in hits]
+    sections = [_section(hit, explain_pair(bundle, photo, hit.recipe), weights) for hit in hits]
     page = _PAGE.format(
         photo=_data_url(photo),
         style=_STYLE,
@@ -137,12 +137,6 @@ def _gate(attention: Floats, gate: Floats, value: Floats, bias: Floats) -> Float
     products = _split(gate, heads) @ _split(value, heads).transpose(0, 2, 1)
     opened: Floats = 1.0 / (1.0 + np.exp(-((attention * products).sum(axis=(0, 2)) + bias)))
     return opened
-
-
-def _recipe(hit: Hit) -> Recipe:
-    return Recipe(
-        id=hit.id, title=hit.title, ingredients=hit.ingredients, instructions=hit.instructions
-    )
 
 
 def _data_url(photo: Image) -> str:

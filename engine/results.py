@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hficma.recipe import Recipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
@@ -13,32 +15,72 @@ class Hit:
 
     rank: int
     """From 1."""
-    id: str
-    """Of the recipe, or of the recipe whose photo this is."""
-    title: str
-    """May be empty."""
+    recipe: Recipe
+    """The recipe, or the recipe whose photo this is, as its author wrote it."""
     score: float
     """S = w_g S_global + w_l S_local."""
     global_score: float
     """S_global."""
     local_score: float | None
     """S_local in [0, 1]; None for a model without a local part."""
-    ingredients: tuple[str, ...]
-    """Lines as written."""
-    instructions: tuple[str, ...]
-    """Steps as written."""
-    url: str | None
-    """Where it was published."""
-    image: str | None
-    """Photo path as written in the dataset."""
-    category: str | None
-    """The dish's class."""
-    partition: str | None
-    """`train`, `val` or `test`."""
+
+    @property
+    def id(self) -> str:
+        """Of the recipe."""
+        return self.recipe.id
+
+    @property
+    def title(self) -> str:
+        """Of the recipe; may be empty."""
+        return self.recipe.title
+
+    @property
+    def ingredients(self) -> tuple[str, ...]:
+        """Lines of the recipe, as written."""
+        return self.recipe.ingredients
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """Steps of the recipe, as written."""
+        return self.recipe.instructions
+
+    @property
+    def url(self) -> str | None:
+        """Where the recipe was published."""
+        return self.recipe.url
+
+    @property
+    def image(self) -> str | None:
+        """The recipe's photo: its path as written in the dataset."""
+        return self.recipe.image
+
+    @property
+    def category(self) -> str | None:
+        """The dish's class."""
+        return self.recipe.category
+
+    @property
+    def partition(self) -> str | None:
+        """`train`, `val` or `test`."""
+        return self.recipe.partition
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """Return the hit as JSON values; the recipe's fields stand beside the scores."""
+        # Scripts read this: the names, and their order, stay as they are.
+        return {
+            "rank": self.rank,
+            "id": self.id,
+            "title": self.title,
+            "score": self.score,
+            "global_score": self.global_score,
+            "local_score": self.local_score,
+            "ingredients": list(self.ingredients),
+            "instructions": list(self.instructions),
+            "url": self.url,
+            "image": self.image,
+            "category": self.category,
+            "partition": self.partition,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

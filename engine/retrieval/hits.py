@@ -34,15 +34,8 @@ def hits_of(index: Index, rankings: Sequence[Ranking], *, has_local: bool) -> li
 def _hit(place: int, recipe: Recipe, scores: Scores, has_local: bool) -> Hit:
     return Hit(
         rank=place + 1,
-        id=recipe.id,
-        title=recipe.title,
+        recipe=recipe,
         score=float(scores.total[place]),
         global_score=float(scores.global_[place]),
         local_score=float(scores.local[place]) if has_local else None,
-        ingredients=recipe.ingredients,
-        instructions=recipe.instructions,
-        url=recipe.url,
-        image=recipe.image,
-        category=recipe.category,
-        partition=recipe.partition,
     )
