@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .checkout import find_siblings, is_checkout
 from .lazy_names import on_demand
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Engine", "Recipe", "__version__", "load_model"]
+
+if is_checkout(__path__[0]):
+    find_siblings(__name__, __path__[0])
 
 __getattr__ = on_demand(
     __name__,
