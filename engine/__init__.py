@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .engine import Engine as Engine
     from .explain import write_page as write_page
     from .index.filters import Filter as Filter
+    from .index.info import index_info as index_info
     from .results import Answer as Answer
     from .results import Failure as Failure
     from .results import Hit as Hit
     from .writing.build import build_index as build_index
     from .writing.index_writer import IndexWriter as IndexWriter
-    from .writing.verify import index_info as index_info
     from .writing.verify import verify_index as verify_index
 
 __getattr__ = on_demand(
@@ -39,7 +39,7 @@ __getattr__ = on_demand(
         "Hit": ".results",
         "IndexWriter": ".writing.index_writer",
         "build_index": ".writing.build",
-        "index_info": ".writing.verify",
+        "index_info": ".index.info",
         "verify_index": ".writing.verify",
         "write_page": ".explain",
     },

@@ -20,7 +20,8 @@ from .bundle.bundle import Bundle
 from .encoder import encode
 from .index.candidates import CandidateBatch
 from .index.filters import Filter
-from .index.index import Index, model_mismatch
+from .index.index import Index
+from .index.index_facts import model_mismatch
 from .index.item_encoding import Role
 from .index.vector_index import Mask
 from .query import Asked, notes_on, query_name, read_query, the_one

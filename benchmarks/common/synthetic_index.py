@@ -10,9 +10,9 @@ import numpy.typing as npt
 from hficma.artifacts.workspace import Workspace
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
-from hficma.engine.index.index import IndexFacts, write_index_manifest
+from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
 from hficma.engine.index.item_encoding import LEVELS, Level, Precision, RaggedEncodings
-from hficma.engine.index.shard import ShardWriter
+from hficma.engine.writing.shard_writer import ShardWriter
 from hficma.engine.writing.transaction import files_of, new_shard, shard_name
 from hficma.recipe import Recipe
 

@@ -18,7 +18,7 @@ from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.photo_origin import photo_origin, photos_digest, recipes_digest
 from hficma.data.sample import SampleDataset
 from hficma.engine import Bundle, build_index
-from hficma.engine.index.index import ItemKind
+from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import PRECISIONS, Precision
 from hficma.errors import InputError
 from hficma.progress import Progress

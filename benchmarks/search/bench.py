@@ -10,7 +10,7 @@ from pathlib import Path
 from hficma.artifacts.manifest import new_directory
 from hficma.artifacts.workspace import Workspace
 from hficma.engine import Bundle
-from hficma.engine.index.index import IndexFacts
+from hficma.engine.index.index_facts import IndexFacts
 from hficma.errors import InputError
 from hficma.progress import Progress
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from hficma.artifacts.workspace import Workspace
 from hficma.engine import Bundle, Engine
-from hficma.engine.index.index import Index, ItemKind
+from hficma.engine.index.index import Index
+from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.writing.transaction import processors
 from hficma.errors import InputError
 from hficma.metrics import figure_text, recall_interval

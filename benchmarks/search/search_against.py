@@ -21,7 +21,7 @@ import numpy as np
 import typer
 
 from hficma.artifacts.workspace import Workspace
-from hficma.engine.index.index import IndexFacts
+from hficma.engine.index.index_facts import IndexFacts
 from hficma.errors import ArtifactError, InputError
 from hficma.terminal import TextConsole
 

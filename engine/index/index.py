@@ -8,149 +8,30 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from hficma.artifacts.closing import Closing
-from hficma.artifacts.json_fields import Fields, integer, text
-from hficma.artifacts.manifest import MANIFEST, Manifest, inside, read_manifest, write_manifest
-from hficma.artifacts.workspace import find_bundle
+from hficma.artifacts.manifest import MANIFEST, inside, read_manifest
 from hficma.errors import ArtifactError
 
 from ..files.checksums import Verified
 from .candidates import CandidateBatch
 from .filters import Filter
-from .item_encoding import LEVELS, PRECISIONS, ItemArrays, Level, Precision, Role
+from .index_facts import KIND, SHARDS, IndexFacts, files_by_shard
+from .item_encoding import ItemArrays
 from .shard import Shard
 from .vector_index import Mask, ShardCandidates, Vectors
 
-if TYPE_CHECKING:
-    from ..bundle.bundle import Bundle
-
-KIND = "index"
-SHARDS = "shards"
-MADE_BY = "hficma index"
 OPENING_TRIES = 5
-SHARD_NAME = re.compile(r"\d{6,12}")
-"""What a shard's folder may be called: names become paths."""
 
-ItemKind = Literal["recipes", "images"]
 _log = logging.getLogger("hficma")
 
 Positions = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexFacts:
-    """What an index's manifest records."""
-
-    of: ItemKind
-    """What its items are: recipes answer photos, photos answer recipes."""
-    model_id: str
-    """Of the bundle that encoded it, and of every bundle that may search it."""
-    bundle: str
-    """Where that bundle was, relative to the index; absolute in those of older versions."""
-    dataset: str | None
-    """What was indexed first, as `open_dataset` takes it."""
-    keep: Level | None
-    """Level of the sides; None for a model without a local part."""
-    side_precision: Precision
-    """Of the sides' wide arrays."""
-    prefilter: str
-    """FAISS factory string of new shards."""
-    shard_items: int
-    """Items a shard is cut at."""
-    shards: tuple[str, ...] = ()
-    """Folders under `shards`, in the order of their items' numbers."""
-    removed: tuple[int, ...] = ()
-    """Numbers of items that are no longer there, rising."""
-    next_number: int = 0
-    """The number of the next item; numbers are never given twice."""
-    next_shard: int = 0
-    """The next shard's name; names are never given twice."""
-
-    @property
-    def role(self) -> Role:
-        """What its items are, as a side's role."""
-        return "recipe" if self.of == "recipes" else "image"
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    def find_bundle(self, path: Path) -> Path:
-        """Where the bundle of the index at `path` is now; see `workspace.find_bundle`."""
-        return find_bundle(path, recorded=self.bundle, model_id=self.model_id)
-
-    @classmethod
-    def read(cls, path: Path) -> IndexFacts:
-        """Read the facts of the index at `path`.
-
-        Raises:
-            ArtifactError: no index there, or a damaged one.
-        """
-        return cls.of_manifest(path, read_manifest(path, kind=KIND))
-
-    @classmethod
-    def of_manifest(cls, path: Path, manifest: Manifest) -> IndexFacts:
-        """Read the facts out of the manifest of the index at `path`.
-
-        Raises:
-            ArtifactError: they are not what an index records.
-        """
-        try:
-            return cls._parsed(
-                Fields(manifest.facts, "facts", {field.name for field in fields(cls)})
-            )
-        except ValueError as error:
-            raise ArtifactError(f"{path}: its {MANIFEST} is damaged ({error})") from error
-
-    @classmethod
-    def _parsed(cls, record: Fields) -> IndexFacts:
-        facts = cls(
-            of=cast(ItemKind, record.text("of", ("recipes", "images"))),
-            model_id=record.text("model_id"),
-            bundle=record.text("bundle"),
-            dataset=record.optional_text("dataset"),
-            keep=cast("Level | None", record.optional_text("keep", LEVELS)),
-            side_precision=cast(Precision, record.text("side_precision", PRECISIONS)),
-            prefilter=record.text("prefilter"),
-            shard_items=record.integer("shard_items", 1),
-            shards=tuple(text(name, "a shard") for name in record.sequence("shards")),
-            removed=tuple(integer(one, "removed") for one in record.sequence("removed")),
-            next_number=record.integer("next_number"),
-            next_shard=record.integer("next_shard"),
-        )
-        for name in facts.shards:
-            if not SHARD_NAME.fullmatch(name):
-                raise ValueError(f"{name[:40]!r} is no shard's name")
-        if len(set(facts.shards)) < len(facts.shards):
-            raise ValueError("a shard stands in it twice")
-        if any(a >= b for a, b in pairwise((-1, *facts.removed, facts.next_number))):
-            raise ValueError("the numbers of removed items do not rise below next_number")
-        return facts
-
-
-def write_index_manifest(path: Path, facts: IndexFacts, files: dict[str, str]) -> None:
-    """Make `facts` what the directory at `path` is, by one rename."""
-    write_manifest(path, Manifest(kind=KIND, made_by=MADE_BY, files=files, facts=facts.to_json()))
-
-
-def model_mismatch(path: Path, facts: IndexFacts, bundle: Bundle) -> ArtifactError:
-    """What is raised where a bundle is not of the index's model."""
-    return ArtifactError(
-        f"{path}: was made with model {facts.model_id[:12]} "
-        f"({(path / facts.bundle).resolve()}), and the bundle {bundle.path} is of another model, "
-        f"{bundle.model_id[:12]}; give a bundle of the first, or index again with this one"
-    )
 
 
 class Index(Closing):
@@ -311,17 +192,6 @@ def open_shards(path: Path, facts: IndexFacts, files: Mapping[str, str]) -> list
         Shard(inside(path, f"{SHARDS}/{name}"), listed.get(name, {}), verified)
         for name in facts.shards
     ]
-
-
-def files_by_shard(files: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return what a manifest lists of each shard: name to file to SHA-256."""
-    listed: dict[str, dict[str, str]] = {}
-    for file, digest in files.items():
-        folder, _, rest = file.partition("/")
-        name, _, within = rest.partition("/")
-        if folder == SHARDS:
-            listed.setdefault(name, {})[within] = digest
-    return listed
 
 
 def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> None:

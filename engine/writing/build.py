@@ -19,10 +19,10 @@ from hficma.errors import ArtifactError, InputError
 
 from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory, default_factory
-from ..index.index import SHARDS, IndexFacts, ItemKind, write_index_manifest
+from ..index.index_facts import SHARDS, IndexFacts, ItemKind, write_index_manifest
 from ..index.item_encoding import LEVELS, PRECISIONS, Level, Precision
-from .chunks import Indexed, Source
-from .pipeline import OnBad, Progress, average_tokens, encoded_batches, fingerprint
+from .chunks import Indexed, Source, average_tokens, fingerprint
+from .encoding_pipeline import OnBad, Progress, encoded_batches
 from .storage_policy import default_level
 from .transaction import (
     PLAN,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
 
 from hficma.data.stream import RecipeStream
 from hficma.errors import InputError
 
+from ..index.item_encoding import Role
 from ..index.shard import Shard
 from ..index.shard_facts import ShardFacts
-from .pipeline import Progress
+from .encoding_pipeline import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +24,12 @@ if TYPE_CHECKING:
     from hficma.data.dataset import Dataset
     from hficma.recipe import Recipe
 
+    from ..bundle.bundle import Bundle
+
 Indexed: TypeAlias = "Dataset | RecipeStream"
 COMPARED_TOGETHER = 1024
+SAMPLED = 256
+"""Recipes that stand for a dataset."""
 
 
 class Piece(NamedTuple):
@@ -121,3 +131,27 @@ class Source:
             first += count
             part = None
             part = next(self._parts, None)
+
+
+def average_tokens(bundle: Bundle, role: Role, dataset: Dataset) -> float:
+    """Tokens an item has on average, from items spread over the dataset."""
+    if role == "image":
+        return float(bundle.facts["regions"])
+    lengths = [len(bundle.tokenizer(recipe).ingredients) for recipe in _spread(dataset)]
+    return float(np.mean(lengths)) if lengths else 0.0
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """What tells a dataset from another of its name: its size, and items spread over it."""
+    digest = hashlib.sha256(str(len(dataset)).encode())
+    for recipe in _spread(dataset):
+        digest.update(json.dumps(recipe.to_json(), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _spread(dataset: Dataset) -> Iterator[Recipe]:
+    """Up to some hundred recipes of all its parts."""
+    for position in range(0, len(dataset), max(1, len(dataset) // SAMPLED)):
+        # What cannot be read is told when it is its turn.
+        with contextlib.suppress(InputError):
+            yield dataset.recipe(position)

@@ -21,7 +21,7 @@ from hficma.errors import InputError
 
 from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory
-from ..index.index import (
+from ..index.index_facts import (
     KIND,
     SHARDS,
     IndexFacts,
@@ -31,12 +31,11 @@ from ..index.index import (
 )
 from ..index.shard import Shard
 from .chunks import Indexed, Source
-from .merging import runs_to_merge, tail_to_merge
-from .pipeline import OnBad, Progress, encoded_batches
+from .compaction import copy_items, runs_to_merge, tail_to_merge
+from .encoding_pipeline import OnBad, Progress, encoded_batches
 from .transaction import (
     PLAN,
     building_lock,
-    copy_items,
     files_of,
     filled,
     new_shard,

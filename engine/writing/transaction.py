@@ -10,22 +10,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.artifacts.manifest import MANIFEST, disk_reason, inside, sha256, sync
 from hficma.artifacts.unfinished import remove_tree
 from hficma.errors import ArtifactError
 
-from ..index.index import SHARDS, IndexFacts
-from ..index.shard import Shard, ShardWriter
+from ..index.index_facts import SHARDS, IndexFacts
 from ..index.shard_facts import FACTS, ShardFacts
-from .pipeline import Batch
+from .encoding_pipeline import Batch
+from .shard_writer import ShardWriter
 from .unique_ids import UniqueIds
 
 PLAN = "plan.json"
 """In an unfinished index: what it is being made of. One that was killed in its last step has it
 still, though it is whole."""
-COPIED_TOGETHER = 1024
 
 _OURS = re.compile(r"\.?\d{6,}(\.part)?")
 """Names of shards and of those in the making."""
@@ -108,31 +106,6 @@ def write_batches(
         part = batch if kept.all() else batch.selected(np.flatnonzero(kept))
         writer.append(part.positions + first_number, part.recipes, part.vectors, part.encodings)
         advance(int(batch.positions[-1]) + 1)
-
-
-def copy_items(shard: Shard, kept: npt.NDArray[np.bool_], writer: ShardWriter) -> None:
-    """Write a shard's kept items as they are stored.
-
-    Args:
-        shard: where they are.
-        kept: (N,) which of its items.
-        writer: of the new shard.
-    """
-    positions = np.flatnonzero(kept)
-    encodings = shard.encodings
-    for start in range(0, len(positions), COPIED_TOGETHER):
-        part = positions[start : start + COPIED_TOGETHER]
-        recipes = shard.records.recipes(part.tolist())
-        writer.append_stored(
-            shard.numbers[part],
-            [recipes[position] for position in part.tolist()],
-            shard.vectors[part],
-            encodings.lengths[part] if encodings else np.zeros(len(part), np.int64),
-            {name: rows[encodings.rows(name, part)] for name, rows in encodings.arrays.items()}
-            if encodings
-            else {},
-        )
-    writer.add_errors(shard.facts.errors)
 
 
 def files_of(folder: Path, names: Iterable[str]) -> dict[str, str]:

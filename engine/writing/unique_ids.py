@@ -20,7 +20,7 @@ from hficma.recipe import Recipe
 
 from ..index.shard import Shard
 from ..index.shard_facts import ShardFacts
-from .pipeline import OnBad
+from .encoding_pipeline import OnBad
 
 ASKING = 8
 """Asking a shard for one id costs about as much as reading so many ids of it."""

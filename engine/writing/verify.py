@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from ..bundle.bundle import Bundle
 from ..encoder import Encoded, encode_photos, encode_recipes, raise_level
 from ..files.checksums import Verified
 from ..files.file_bytes import unreadable
-from ..index.index import KIND, Index
-from ..index.item_encoding import NO_ERROR, SCALE, dequantise, rows_of
+from ..index.index import Index
+from ..index.index_facts import KIND
+from ..index.item_encoding import SCALE, dequantise, rows_of
 from ..index.shard import Shard
-from .pipeline import Progress
+from .encoding_pipeline import Progress
 
 if TYPE_CHECKING:
     from hficma.data.dataset import Dataset
@@ -45,50 +46,6 @@ class Verification:
     """Largest distance of a vector encoded again from the stored one, over its norm."""
     problems: tuple[str, ...]
     """What is wrong, a line each; empty for a good index."""
-
-
-def index_info(path: Path) -> dict[str, Any]:
-    """What an index records of itself, as JSON values.
-
-    Raises:
-        ArtifactError: no index there, or a damaged one.
-    """
-    with Index.open(path) as index:
-        return _info(index)
-
-
-def _info(index: Index) -> dict[str, Any]:
-    facts = index.facts
-    errors: dict[str, Any] = {}
-    for shard in index.shards:
-        for name, error in shard.facts.errors.items():
-            errors[name] = errors.get(name, NO_ERROR).joined(error)
-    return {
-        "of": facts.of,
-        "items": index.item_count,
-        "removed": len(facts.removed),
-        "keep": facts.keep,
-        "side_precision": facts.side_precision,
-        "side_errors": {
-            name: {"relative_rms": error.relative, "largest": error.largest}
-            for name, error in errors.items()
-        },
-        "prefilter": facts.prefilter,
-        "certifies": all(
-            shard.facts.prefilter is not None and shard.facts.prefilter.bounded
-            for shard in index.shards
-        ),
-        "checksums": index.verified,
-        "tokens": sum(shard.facts.tokens for shard in index.shards),
-        "bytes": sum(shard.bytes for shard in index.shards),
-        "shards": [
-            {"name": shard.folder.name, "items": shard.count, "bytes": shard.bytes}
-            for shard in index.shards
-        ],
-        "model_id": facts.model_id,
-        "bundle": facts.bundle,
-        "dataset": facts.dataset,
-    }
 
 
 def verify_index(

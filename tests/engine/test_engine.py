@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hficma.engine import Answer, Engine, Failure, Filter, IndexWriter, build_index
-from hficma.engine.index.index import ItemKind
+from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
 from hficma.errors import ArtifactError, InputError
 from hficma.model import load_model

@@ -203,7 +203,7 @@ def _info(path: Path) -> dict[str, Any]:
 def _bundle(path: Path, given: Path | None) -> str:
     """Where an index's bundle is now, or that it was not found."""
     from hficma.engine import Bundle
-    from hficma.engine.index.index import IndexFacts, model_mismatch
+    from hficma.engine.index.index_facts import IndexFacts, model_mismatch
 
     facts = IndexFacts.read(path)
     if given is None:

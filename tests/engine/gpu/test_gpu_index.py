@@ -25,7 +25,8 @@ from hficma.engine.gpu.gpu_index import (
     on_device,
 )
 from hficma.engine.gpu.gpu_scorer import DeviceScorer
-from hficma.engine.index.index import Index, ItemKind
+from hficma.engine.index.index import Index
+from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
 from hficma.engine.index.vector_index import PrefilterFacts, build_prefilter
 from hficma.errors import InputError

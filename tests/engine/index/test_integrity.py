@@ -22,7 +22,7 @@ from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.files.checksums import BLOCK, BlockSums, CheckedFile, Verified, digest_file
 from hficma.engine.files.file_bytes import FileBytes, open_bytes
 from hficma.engine.index.index import Index
-from hficma.engine.index.shard import ShardWriter
+from hficma.engine.writing.shard_writer import ShardWriter
 from hficma.errors import ArtifactError, HficmaError, InputError
 from tests.engine.datasets import NoiseDataset
 from tests.torture.edits import NASTY

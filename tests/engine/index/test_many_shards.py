@@ -17,7 +17,7 @@ import pytest
 from hficma.engine import Engine, Filter, build_index
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import encode_recipes, raise_level
-from hficma.engine.index.index import IndexFacts, write_index_manifest
+from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
 from hficma.engine.writing.transaction import files_of, new_shard, shard_name
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -46,7 +46,7 @@ def many(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     names = [shard_name(number) for number in range(SHARDS)]
     with pytest.MonkeyPatch.context() as patch:
         # A dozen files a shard would wait for the disk a dozen thousand times.
-        patch.setattr("hficma.engine.index.shard.sync", lambda path: None)
+        patch.setattr("hficma.engine.writing.shard_writer.sync", lambda path: None)
         for number, name in enumerate(names):
             with new_shard(path, name, facts) as writer:
                 one = replace(recipe, id=f"r{number}")

@@ -14,7 +14,7 @@ import pytest
 from hficma.engine import Bundle, Engine, build_index, index_info, verify_index
 from hficma.engine.encoder import Encoded, encode
 from hficma.engine.index.index import Index
-from hficma.engine.index.shard import ShardWriter
+from hficma.engine.writing.shard_writer import ShardWriter
 from hficma.errors import ArtifactError, InputError
 from hficma.recipe import Recipe
 from tests.engine.datasets import NoiseDataset
@@ -172,7 +172,7 @@ def test_items_that_are_no_numbers_are_left_out(
             return encoded._replace(vectors=array)
         return encoded._replace(encodings=encoded.encodings._replace(arrays={"tokens": array}))
 
-    monkeypatch.setattr("hficma.engine.writing.pipeline.encode", overflowing)
+    monkeypatch.setattr("hficma.engine.writing.encoding_pipeline.encode", overflowing)
     told: list[str] = []
     data, out = NoiseDataset(6), tmp_path / "i"
     build_index(hf_icma_bundle, data, out, keep="projections", on_bad=told.append)

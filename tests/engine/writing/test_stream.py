@@ -9,7 +9,7 @@ import pytest
 
 from hficma.data.stream import RecipeStream
 from hficma.engine import IndexWriter, build_index, index_info, verify_index
-from hficma.engine.index.index import SHARDS
+from hficma.engine.index.index_facts import SHARDS
 from hficma.errors import ArtifactError, InputError
 from hficma.recipe import Recipe
 from tests.engine.datasets import NoiseDataset

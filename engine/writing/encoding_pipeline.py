@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
 CHUNK: dict[Role, int] = {"recipe": 256, "image": 16}
 """Items encoded together: enough recipes to share sentences, few photos to bound memory."""
 WRITTEN_TOGETHER = 64
-SAMPLED = 256
-"""Recipes that stand for a dataset."""
 DEPTH = 2
 """Chunks that wait between two steps."""
 
@@ -203,27 +198,3 @@ def selected(encodings: RaggedEncodings, part: slice) -> RaggedEncodings:
     lengths = encodings.lengths[part]
     tokens = encodings.arrays["tokens"][part, : int(lengths.max())]
     return RaggedEncodings(lengths, {"tokens": np.ascontiguousarray(tokens)})
-
-
-def average_tokens(bundle: Bundle, role: Role, dataset: Dataset) -> float:
-    """Tokens an item has on average, from items spread over the dataset."""
-    if role == "image":
-        return float(bundle.facts["regions"])
-    lengths = [len(bundle.tokenizer(recipe).ingredients) for recipe in _spread(dataset)]
-    return float(np.mean(lengths)) if lengths else 0.0
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """What tells a dataset from another of its name: its size, and items spread over it."""
-    digest = hashlib.sha256(str(len(dataset)).encode())
-    for recipe in _spread(dataset):
-        digest.update(json.dumps(recipe.to_json(), sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def _spread(dataset: Dataset) -> Iterator[Recipe]:
-    """Up to some hundred recipes of all its parts."""
-    for position in range(0, len(dataset), max(1, len(dataset) // SAMPLED)):
-        # What cannot be read is told when it is its turn.
-        with contextlib.suppress(InputError):
-            yield dataset.recipe(position)

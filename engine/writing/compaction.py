@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from ..index.shard import Shard
+from .shard_writer import ShardWriter
+
+COPIED_TOGETHER = 1024
+
 
 def tail_to_merge(sizes: Iterable[int], limit: int) -> int:
     """How many of an index's last shards an addition merges.
@@ -43,3 +51,28 @@ def runs_to_merge(sizes: Sequence[int], limit: int) -> list[range]:
             runs.append(range(place, place + 1))
             total = size
     return runs
+
+
+def copy_items(shard: Shard, kept: npt.NDArray[np.bool_], writer: ShardWriter) -> None:
+    """Write a shard's kept items as they are stored.
+
+    Args:
+        shard: where they are.
+        kept: (N,) which of its items.
+        writer: of the new shard.
+    """
+    positions = np.flatnonzero(kept)
+    encodings = shard.encodings
+    for start in range(0, len(positions), COPIED_TOGETHER):
+        part = positions[start : start + COPIED_TOGETHER]
+        recipes = shard.records.recipes(part.tolist())
+        writer.append_stored(
+            shard.numbers[part],
+            [recipes[position] for position in part.tolist()],
+            shard.vectors[part],
+            encodings.lengths[part] if encodings else np.zeros(len(part), np.int64),
+            {name: rows[encodings.rows(name, part)] for name, rows in encodings.arrays.items()}
+            if encodings
+            else {},
+        )
+    writer.add_errors(shard.facts.errors)

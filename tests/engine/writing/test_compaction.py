@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hficma.engine import IndexWriter, build_index, index_info, verify_index
-from hficma.engine.writing.merging import runs_to_merge, tail_to_merge
+from hficma.engine.writing.compaction import runs_to_merge, tail_to_merge
 from tests.engine.datasets import NoiseDataset
 from tests.engine.writing.test_build import ids
 from tests.engine.writing.test_changes import scores, shards

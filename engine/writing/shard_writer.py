@@ -1,0 +1,172 @@
+"""Writes one shard, item after item, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hficma.artifacts.manifest import sha256, sync
+from hficma.errors import InputError
+from hficma.recipe import Recipe
+
+from ..files.checksums import Digest, digest_file
+from ..files.ragged import Array, ArrayFile, map_array
+from ..index import records
+from ..index import vector_index as prefilter
+from ..index.item_encoding import (
+    LEVELS,
+    NARROW,
+    NO_ERROR,
+    SCALE,
+    Level,
+    Precision,
+    QuantisationError,
+    RaggedEncodings,
+    quantise,
+    rows_of,
+)
+from ..index.records import RecordWriter
+from ..index.shard_facts import BLOCKS, FACTS, ShardFacts
+from ..index.vector_index import Vectors
+
+Positions = npt.NDArray[np.int64]
+
+
+class ShardWriter:
+    """Writes one shard, item after item, in bounded memory.
+
+    Args:
+        folder: an empty one.
+        level: of the sides; None for a model without a local part.
+        precision: of the sides' wide arrays.
+    """
+
+    def __init__(self, folder: Path, *, level: Level | None, precision: Precision) -> None:
+        self._folder = folder
+        self._precision = precision
+        self._names = LEVELS[level] if level else ()
+        self._files: dict[str, ArrayFile] = {}
+        self._errors: dict[str, QuantisationError] = {}
+        self._stack = ExitStack()
+        self._records = RecordWriter(folder / records.FILE)
+        self._stack.callback(self._records.abandon)
+        self._last_number = -1
+        self.count = 0
+        self._tokens = 0
+
+    def append(
+        self,
+        numbers: Sequence[int] | Positions,
+        recipes: Sequence[Recipe],
+        vectors: Vectors,
+        encodings: RaggedEncodings | None,
+    ) -> None:
+        """Write items.
+
+        Args:
+            numbers: (N,) rising, above those written before.
+            recipes: their records.
+            vectors: (N, D_g) global vectors.
+            sides: at the shard's level; None without a local part.
+        """
+        rows: dict[str, Array] = {}
+        for name in self._names:
+            assert encodings is not None
+            exact = rows_of(encodings, name)
+            if not np.isfinite(exact).all():
+                raise InputError(
+                    f"{recipes[0].id} to {recipes[-1].id}: the model gives one of them {name} that "
+                    "are not finite; leave it out, or look at the model's weights"
+                )
+            if name in NARROW:
+                rows[name] = exact
+                continue
+            rows[name], scales, error = quantise(exact, self._precision)
+            self._errors[name] = self._errors.get(name, NO_ERROR).joined(error)
+            if scales is not None:
+                rows[name + SCALE] = scales
+        lengths = encodings.lengths if encodings else np.zeros(len(recipes), dtype=np.int64)
+        self.append_stored(numbers, recipes, vectors, lengths, rows)
+
+    def append_stored(
+        self,
+        numbers: Sequence[int] | Positions,
+        recipes: Sequence[Recipe],
+        vectors: Vectors,
+        lengths: Positions,
+        rows: Mapping[str, Array],
+    ) -> None:
+        """Write items whose rows are as another shard stored them."""
+        numbers = np.asarray(numbers, dtype=np.int64)
+        if not len(numbers):
+            return
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            # A vector without a place among the others would be in no answer, or in every one.
+            raise InputError(
+                f"{recipes[int(np.argmin(finite))].id}: the model gives it a vector that is not "
+                "finite; leave it out, or look at the model's weights"
+            )
+        assert numbers[0] > self._last_number
+        self._last_number = int(numbers[-1])
+        self._array("numbers").append(numbers)
+        self._array("lengths").append(np.asarray(lengths, dtype=np.int64))
+        self._array("global").append(np.asarray(vectors, dtype=np.float32))
+        for name, values in rows.items():
+            self._array(name).append(values)
+        self._records.append(recipes)
+        self.count += len(numbers)
+        self._tokens += int(lengths.sum())
+
+    def add_errors(self, errors: Mapping[str, QuantisationError]) -> None:
+        """Count the errors of rows that came by `append_stored`."""
+        for name, error in errors.items():
+            self._errors[name] = self._errors.get(name, NO_ERROR).joined(error)
+
+    def finish(self, factory: str) -> ShardFacts:
+        """Make the prefilter, close the files and write `shard.json`, all of it on the disk."""
+        for file in self._files.values():
+            file.close()
+        self._records.close()
+        arrays = {name: file.layout for name, file in self._files.items()}
+        digests = {
+            name: Digest(file.layout.nbytes, file.sha256, file.sums)
+            for name, file in self._files.items()
+        }
+        facts = None
+        if self.count:
+            vectors = map_array(self._folder / "global", arrays["global"])
+            facts = prefilter.build_prefilter(vectors, factory, self._folder)
+        for name in (records.FILE, prefilter.FILE):
+            if (self._folder / name).exists():
+                digests[name] = digest_file(self._folder / name)
+        sums = [digests[name].sums for name in sorted(digests)]
+        (self._folder / BLOCKS).write_bytes(np.concatenate(sums).tobytes())
+        files = {name: digest.sha256 for name, digest in digests.items()}
+        shard = ShardFacts(
+            count=self.count,
+            tokens=self._tokens,
+            arrays=arrays,
+            errors=self._errors,
+            prefilter=facts,
+            files={**files, BLOCKS: sha256(self._folder / BLOCKS)},
+            sizes={name: digest.size for name, digest in digests.items()},
+        )
+        (self._folder / FACTS).write_text(json.dumps(shard.to_json()), encoding="utf-8")
+        for path in (*self._folder.iterdir(), self._folder):
+            sync(path)
+        return shard
+
+    def _array(self, name: str) -> ArrayFile:
+        if name not in self._files:
+            self._files[name] = self._stack.enter_context(ArrayFile(self._folder / name))
+        return self._files[name]
+
+    def close(self) -> None:
+        """Let go of the files, finished or not."""
+        self._stack.close()
