@@ -67,13 +67,13 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
-    with _own_process():
+    with _process_settings():
         _run()
 
 
 @contextlib.contextmanager
-def _own_process() -> Iterator[None]:
-    """What a command may set for its whole process, which the package itself never does."""
+def _process_settings() -> Iterator[None]:
+    """Set what a command may set for its whole process, and the package itself never does."""
     for stream in (sys.stdout, sys.stderr):
         # A title that the terminal's encoding lacks is shown as escapes, not as a traceback.
         if isinstance(stream, io.TextIOWrapper):
@@ -99,9 +99,9 @@ def _run() -> NoReturn:
         _stop(str(error), error.exit_code)
     except UsageError as error:
         # Its text quotes what was typed, which a shell may have completed to any file's name.
-        shown = io.StringIO()
-        error.show(file=shown)
-        print(printable_lines(shown.getvalue()), end="", file=sys.stderr)
+        text = io.StringIO()
+        error.show(file=text)
+        print(printable_lines(text.getvalue()), end="", file=sys.stderr)
         sys.exit(_BAD_INPUT)
     except typer.Abort:
         _stop("not done: nothing was confirmed", 1)

@@ -32,23 +32,23 @@ MAX_BAD_SHOWN = 10
 
 
 def print_json(value: object) -> None:
-    """One JSON value on stdout."""
+    """Print one JSON value on stdout."""
     print(json_text(value, indent=1))
 
 
 def note(text: str) -> None:
-    """Something a user should know, on stderr."""
+    """Print a line that a user should know, on stderr."""
     stderr.print_line(text, style="dim")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table whose first column is text and whose others are figures."""
-    made = Table(title=printable(title), title_justify="left")
+    """Return a table whose first column is text and whose others are figures."""
+    grid = Table(title=printable(title), title_justify="left")
     for position, column in enumerate(columns):
-        made.add_column(column, justify="left" if position == 0 else "right")
+        grid.add_column(column, justify="left" if position == 0 else "right")
     for row in rows:
-        made.add_row(*map(printable, row))
-    return made
+        grid.add_row(*map(printable, row))
+    return grid
 
 
 class Bars(hficma.progress.Progress):
@@ -79,47 +79,47 @@ class Bars(hficma.progress.Progress):
             note(f"... and {self._bad - MAX_BAD_SHOWN} more lines like these")
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """A stage begins, of so many steps."""
+        """Begin a stage of so many steps."""
         self._finish()
         self._name, self._started = name, time.monotonic()
         self._task = self._progress.add_task(name, total=total)
 
     def advance(self, count: int = 1) -> None:
-        """So many steps of the stage are done."""
+        """Count so many steps of the stage as done."""
         if self._task is not None:
             self._progress.advance(self._task, count)
 
     def at(self, done: int, total: int) -> None:
-        """The stage stands at `done` of `total`."""
+        """Set the stage to `done` of `total`."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
 
     def counting(self, name: str) -> Callable[[int, int], None]:
-        """A stage begins whose worker reports (done, total) to what this returns."""
+        """Begin a stage, and return what its worker calls with (done, total)."""
         self.stage(name)
         return self.at
 
     def bad(self, message: str) -> None:
-        """A record that was left out; the first few are shown, all are counted."""
+        """Report a record that was left out; the first few are shown, all are counted."""
         self._bad += 1
         if self._bad <= MAX_BAD_SHOWN:
             note(f"left out: {message}")
 
     def note(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         note(text)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """A line for an epoch that ended."""
-        shown: dict[str, Any] = {key: record[key] for key in ("epoch", "seconds") if key in record}
+        """Print a line for an epoch that ended."""
+        cells: dict[str, Any] = {key: record[key] for key in ("epoch", "seconds") if key in record}
         for direction, figures in record.get("validation", {}).items():
             if isinstance(figures, dict) and "R@10" in figures:
-                shown[f"{direction.replace('_', ' ')} R@10"] = _recall(figures)
-        note("  ".join(f"{key} {_short(value)}" for key, value in shown.items()))
+                cells[f"{direction.replace('_', ' ')} R@10"] = _recall(figures)
+        note("  ".join(f"{key} {_short(value)}" for key, value in cells.items()))
 
     @property
     def left_out(self) -> int:
-        """Records left out so far."""
+        """Return records left out so far."""
         return self._bad
 
     def _finish(self) -> None:
@@ -132,16 +132,16 @@ class Bars(hficma.progress.Progress):
             note(f"{self._name}: {seconds:.0f} s")
 
 
-def print_answer(answer: Answer, *, asked: str) -> None:
-    """A table of hits, and in one line how they were found."""
-    found = Table(title=printable(asked), title_justify="left", expand=True)
-    found.add_column("#", justify="right", width=3)
-    found.add_column("title", ratio=1, overflow="ellipsis", no_wrap=True)
+def print_answer(answer: Answer, *, title: str) -> None:
+    """Print a table of hits, and in one line how the search went."""
+    hits = Table(title=printable(title), title_justify="left", expand=True)
+    hits.add_column("#", justify="right", width=3)
+    hits.add_column("title", ratio=1, overflow="ellipsis", no_wrap=True)
     for column in ("S", "global", "local"):
-        found.add_column(column, justify="right", no_wrap=True, width=6)
-    found.add_column("ingredients", ratio=1, overflow="ellipsis", no_wrap=True)
+        hits.add_column(column, justify="right", no_wrap=True, width=6)
+    hits.add_column("ingredients", ratio=1, overflow="ellipsis", no_wrap=True)
     for hit in answer.hits:
-        found.add_row(
+        hits.add_row(
             str(hit.rank),
             printable(hit.title or hit.id),
             f"{hit.score:.3f}",
@@ -149,7 +149,7 @@ def print_answer(answer: Answer, *, asked: str) -> None:
             "" if hit.local_score is None else f"{hit.local_score:.3f}",
             printable(", ".join(hit.ingredients)),
         )
-    stdout.print(found)
+    stdout.print(hits)
     more = " (--exact proves all)" if answer.certified < len(answer.hits) else ""
     stdout.print_line(
         f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}{more}; "

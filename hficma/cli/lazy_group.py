@@ -9,15 +9,17 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
+from .option_groups import GroupedCommand
+
 
 class LazyGroup(TyperGroup):
-    """Finds its commands by name in other modules."""
+    """Find the commands of a group by name in other modules."""
 
     homes: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """Command to module and name in it: a function, or a Typer app of more commands."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names in the order of `homes`."""
+        """Return the names in the order of `homes`."""
         return list(self.homes)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -26,11 +28,11 @@ class LazyGroup(TyperGroup):
             return None
         module, name = self.homes[cmd_name]
         try:
-            found = getattr(import_module(module), name)
+            target = getattr(import_module(module), name)
         except ModuleNotFoundError as missing:
             return _unavailable(cmd_name, missing)
         command = typer.main.get_command(
-            found if isinstance(found, typer.Typer) else _alone(cmd_name, found)
+            target if isinstance(target, typer.Typer) else _alone(cmd_name, target)
         )
         command.name = cmd_name
         return command
@@ -38,12 +40,12 @@ class LazyGroup(TyperGroup):
 
 def _alone(name: str, function: Callable[..., object]) -> typer.Typer:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name)(function)
+    app.command(name, cls=GroupedCommand)(function)
     return app
 
 
 def _unavailable(name: str, missing: ModuleNotFoundError) -> Any:
-    """Stands in the list for a command whose packages are not installed, and says so if called."""
+    """Return a stand-in for a command whose packages are not installed, which says so if called."""
 
     def complain() -> None:
         raise missing

@@ -29,16 +29,16 @@ class Dataset(Protocol):
 
     @property
     def name(self) -> str:
-        """What `open_dataset` takes to find the same dataset again."""
+        """Return what `open_dataset` takes to find the same dataset again."""
 
     def __len__(self) -> int:
-        """Number of recipes."""
+        """Count the recipes."""
 
     def recipe(self, index: int) -> Recipe:
-        """The recipe at a position."""
+        """Return the recipe at a position."""
 
     def photo(self, index: int) -> Image:
-        """The first photo of the recipe at a position, upright RGB.
+        """Return the first photo of the recipe at a position, upright RGB.
 
         Raises:
             InputError: the recipe has no photo, or the file is no image.
@@ -50,10 +50,10 @@ class Columns(Protocol):
     """A dataset that can answer for all recipes at once."""
 
     def partitions(self) -> npt.NDArray[np.str_]:
-        """Every recipe's partition, (M,)."""
+        """Return every recipe's partition, (M,)."""
 
     def has_photo(self) -> npt.NDArray[np.bool_]:
-        """Whether each recipe has a photo, (M,)."""
+        """Return whether each recipe has a photo, (M,)."""
 
 
 class RecipeList:
@@ -72,19 +72,19 @@ class RecipeList:
 
     @property
     def name(self) -> str:
-        """As given."""
+        """Return the name that it was opened by."""
         return self._name
 
     def __len__(self) -> int:
-        """Number of recipes."""
+        """Count the recipes."""
         return len(self._recipes)
 
     def recipe(self, index: int) -> Recipe:
-        """The recipe at a position."""
+        """Return the recipe at a position."""
         return self._recipes[index]
 
     def photo(self, index: int) -> Image:
-        """The recipe's photo, decoded."""
+        """Return the recipe's photo, decoded."""
         from ..images import read_photo
 
         recipe = self._recipes[index]
@@ -93,7 +93,7 @@ class RecipeList:
         return read_photo(self._folder / recipe.image)
 
     def photo_origin(self, index: int) -> Path | str:
-        """The recipe's photo file."""
+        """Return the recipe's photo file."""
         recipe = self._recipes[index]
         return "" if recipe.image is None else self._folder / recipe.image
 
@@ -163,7 +163,7 @@ def open_dataset(
 def positions(
     dataset: Dataset, partitions: Sequence[str] | None = None, *, with_photo: bool = False
 ) -> npt.NDArray[np.int64]:
-    """Positions of the recipes in the given partitions, in the dataset's order.
+    """Return the positions of the recipes in some partitions, in the dataset's order.
 
     Args:
         dataset: where to look.

@@ -67,16 +67,16 @@ class DatasetDirectory:
 
     @property
     def name(self) -> str:
-        """The directory's absolute path."""
+        """Return the directory's absolute path."""
         return str(self._path)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the manifest records: counts, the source, what was left out."""
+        """Return what the manifest records: counts, the source, what was left out."""
         return self._manifest.facts
 
     def __len__(self) -> int:
-        """Number of recipes."""
+        """Count the recipes."""
         return self._starts[-1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class DatasetDirectory:
         self._files = _Files(self._path, self._manifest, len(self))
 
     def recipe(self, index: int) -> Recipe:
-        """The recipe at a position."""
+        """Return the recipe at a position."""
         row = self._row(index)
         has_photo = row["images"] and self._files.photo_counts()[index]
         return Recipe(
@@ -114,11 +114,11 @@ class DatasetDirectory:
         return tuple(self._row(index)["names"])
 
     def photo_count(self, index: int) -> int:
-        """How many photos the recipe at a position has."""
+        """Return how many photos the recipe at a position has."""
         return int(self._files.photo_counts()[self._checked(index)])
 
     def jpeg(self, index: int, number: int = 0) -> bytes:
-        """A photo's JPEG bytes; the shorter side is 256 pixels at most.
+        """Return a photo's JPEG bytes; the shorter side is 256 pixels at most.
 
         Args:
             index: the recipe's position.
@@ -133,17 +133,17 @@ class DatasetDirectory:
         return content
 
     def photo(self, index: int) -> Image:
-        """The recipe's first photo, decoded."""
+        """Return the recipe's first photo, decoded."""
         from ..images import decode_photo
 
         return decode_photo(self.jpeg(index), name=f"{self._path} recipe {index}")
 
     def photo_origin(self, index: int) -> Path | str:
-        """The file of all photos."""
+        """Return the file of all photos."""
         return self._path / PHOTOS / "data.mdb"
 
     def sentence_vectors(self, index: int) -> npt.NDArray[np.float32] | None:
-        """Vectors (n, D) of the recipe's instructions that came with the source, or None."""
+        """Return vectors (n, D) of the recipe's instructions that came with the source, or None."""
         if not self._sentence_dim:
             return None
         offsets, rows = self._files.sentences(self._sentence_dim)
@@ -159,12 +159,12 @@ class DatasetDirectory:
         return WordVectors(vocabulary, table)
 
     def partitions(self) -> npt.NDArray[np.str_]:
-        """Every recipe's partition, `train` where the source says nothing, (M,)."""
+        """Return every recipe's partition, `train` where the source says nothing, (M,)."""
         column = self._column("partition")
         return np.array([part or "train" for part in column], dtype=np.str_)
 
     def has_photo(self) -> npt.NDArray[np.bool_]:
-        """Whether each recipe has a photo, (M,)."""
+        """Return whether each recipe has a photo, (M,)."""
         return np.asarray(self._files.photo_counts()) > 0
 
     def _checked(self, index: int) -> int:
@@ -213,7 +213,7 @@ class _Files:
             self._forget()
 
     def row(self, shard: int, offset: int) -> dict[str, Any]:
-        """A row of a shard; the rows around it are kept for those who read in order."""
+        """Return a row of a shard; the rows around it are kept for those who read in order."""
         self._own()
         with self._lock:
             group, position = divmod(offset, self._group_size(shard))
@@ -229,7 +229,7 @@ class _Files:
         return row
 
     def column(self, shard: int, name: str) -> list[Any]:
-        """One column of a shard."""
+        """Return one column of a shard."""
         self._own()
         with self._lock:
             file = self._shard(shard)
@@ -260,7 +260,7 @@ class _Files:
         return self._shards[number]
 
     def photo(self, key: bytes) -> bytes | None:
-        """The bytes under a key of the photo store."""
+        """Return the bytes under a key of the photo store."""
         self._own()
         file = self._path / PHOTOS / "data.mdb"
         if self._store is None:
@@ -281,14 +281,14 @@ class _Files:
         return content
 
     def photo_counts(self) -> npt.NDArray[np.uint8]:
-        """How many photos each recipe has."""
+        """Return how many photos each recipe has."""
         self._own()
         if self._counts is None:
             self._counts = self._array(PHOTO_COUNTS, np.uint8, self._recipes)
         return self._counts
 
     def title_classes(self) -> tuple[npt.NDArray[np.int32], list[str | None]]:
-        """Class numbers (M,), and the classes' names."""
+        """Return class numbers (M,), and the classes' names."""
         self._own()
         if self._classes is None:
             path = verified_file(self._path, self._manifest, CLASS_NAMES)
@@ -297,7 +297,7 @@ class _Files:
         return self._classes
 
     def sentences(self, dim: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Offsets (M + 1,) and rows (S, dim) of the sentence vectors."""
+        """Return offsets (M + 1,) and rows (S, dim) of the sentence vectors."""
         self._own()
         if self._vectors is None:
             offsets = self._array(SENTENCE_OFFSETS, np.int64, self._recipes + 1)
@@ -313,7 +313,7 @@ class _Files:
         return self._vectors
 
     def _compared(self, name: str) -> Path:
-        """The path of a large file whose content is as it was written.
+        """Return the path of a large file whose content is as it was written.
 
         Its SHA-256 is taken once on this machine and remembered beside its times: 40 GB of photos
         take a minute then, and a look at the file later.

@@ -33,19 +33,19 @@ class DatasetView:
 
     @property
     def name(self) -> str:
-        """The dataset's own name."""
+        """Return the dataset's own name."""
         return self._dataset.name
 
     def __len__(self) -> int:
-        """Number of recipes."""
+        """Count the recipes."""
         return len(self._dataset)
 
     def photo(self, index: int) -> Image:
-        """The recipe's photo."""
+        """Return the recipe's photo."""
         return self._dataset.photo(index)
 
     def photo_origin(self, index: int) -> Path | str:
-        """Where its bytes are."""
+        """Return where the photo's bytes are."""
         return photo_origin(self._dataset, index)
 
 
@@ -62,7 +62,7 @@ class Partitioned(DatasetView):
         self._partitions = partitions
 
     def recipe(self, index: int) -> Recipe:
-        """The recipe, in its partition."""
+        """Return the recipe, in its partition."""
         recipe = self._dataset.recipe(index)
         partition = self._partitions.get(recipe.id)
         return recipe if partition is None else dataclasses.replace(recipe, partition=partition)

@@ -17,11 +17,11 @@ class PhotoOrigin(Protocol):
     """A dataset that knows where its photos' bytes are."""
 
     def photo_origin(self, index: int) -> Path | str:
-        """The file that holds a photo, alone or beside others, or else what it is made from."""
+        """Return the file that holds a photo, alone or beside others, or what it is made from."""
 
 
 def photo_origin(dataset: Dataset, index: int) -> Path | str:
-    """Where a photo's bytes are; of a dataset that cannot tell, its pixels."""
+    """Return where a photo's bytes are; of a dataset that cannot tell, its pixels."""
     if isinstance(dataset, PhotoOrigin):
         return dataset.photo_origin(index)
     try:
@@ -32,7 +32,7 @@ def photo_origin(dataset: Dataset, index: int) -> Path | str:
 
 
 def photos_digest(dataset: Dataset, positions: Iterable[int], cache: Path) -> str:
-    """Changes where a photo at one of the positions does, or another stands there.
+    """Return a digest that changes where a photo at one of the positions does.
 
     Args:
         dataset: holds the photos.
@@ -47,7 +47,7 @@ def photos_digest(dataset: Dataset, positions: Iterable[int], cache: Path) -> st
 
 
 def photo_origins(dataset: Dataset, positions: Iterable[int], cache: Path) -> list[str]:
-    """The digest of the file that holds each photo, or else what it is made from."""
+    """Return the digest of the file that holds each photo, or else what it is made from."""
     origins = [photo_origin(dataset, int(position)) for position in positions]
     files = [origin for origin in origins if isinstance(origin, Path)]
     digests = iter(FileDigests(cache).of(files))
@@ -55,7 +55,7 @@ def photo_origins(dataset: Dataset, positions: Iterable[int], cache: Path) -> li
 
 
 def recipes_digest(dataset: Dataset, positions: Iterable[int]) -> str:
-    """Changes where a recipe at one of the positions does; the photos' bytes are not looked at."""
+    """Return a digest that changes where a recipe at one of the positions does, photos apart."""
     whole = hashlib.sha256()
     for position in positions:
         whole.update(repr(dataset.recipe(int(position))).encode(errors="surrogatepass"))

@@ -50,6 +50,6 @@ class RecipeStream:
         return cls(recipes)
 
     def parts(self, size: int) -> Iterator[RecipeList]:
-        """Datasets of `size` recipes, the last of fewer; each is read when it is asked for."""
+        """Yield datasets of `size` recipes, the last of fewer, each read when it is its turn."""
         while recipes := list(islice(self._recipes, size)):
             yield RecipeList(recipes, name=self.name, folder=self._folder)

@@ -34,21 +34,21 @@ class Subset:
 
     @property
     def name(self) -> str:
-        """The whole dataset's name."""
+        """Return the whole dataset's name."""
         return self._dataset.name
 
     def __len__(self) -> int:
-        """Recipes in the partitions."""
+        """Return recipes in the partitions."""
         return len(self._positions)
 
     def recipe(self, index: int) -> Recipe:
-        """The recipe at a position of the part."""
+        """Return the recipe at a position of the part."""
         return self._dataset.recipe(int(self._positions[index]))
 
     def photo(self, index: int) -> Image:
-        """Its photo."""
+        """Return the recipe's photo."""
         return self._dataset.photo(int(self._positions[index]))
 
     def photo_origin(self, index: int) -> Path | str:
-        """Where its bytes are."""
+        """Return where the photo's bytes are."""
         return photo_origin(self._dataset, int(self._positions[index]))

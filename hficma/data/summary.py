@@ -137,7 +137,7 @@ def _spread(values: Iterable[int]) -> dict[str, float]:
 
 
 def _wrapped(title: str, draw: object, font: object) -> list[str]:
-    """The title in two lines of a tile's width."""
+    """Return the title in two lines of a tile's width."""
     lines = [""]
     for word in title.split():
         longer = f"{lines[-1]} {word}".strip()

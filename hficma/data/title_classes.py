@@ -38,7 +38,7 @@ def title_classes(
     names: Iterable[str] = (),
     options: TitleClassOptions | None = None,
 ) -> list[str | None]:
-    """The class of each title, or None for the background.
+    """Return the class of each title, or None for the background.
 
     A title with several frequent bigrams gets the most common one.
 

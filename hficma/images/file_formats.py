@@ -250,7 +250,7 @@ def essential_png(content: bytes) -> bytes:
 
 
 def _brands(content: bytes) -> set[bytes]:
-    """The brands of an ISO media file: its own, and those that it says it can be read as."""
+    """Return the brands of an ISO media file: its own, and those that it says it can be read as."""
     if content[4:8] != b"ftyp":
         return set()
     length = min(int.from_bytes(content[:4], "big"), 256, len(content))

@@ -83,7 +83,7 @@ def centre_cut(image: Image.Image) -> Image.Image:
 
 
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """What makes RGB of an image, or of any part of it."""
+    """Return what makes RGB of an image, or of any part of it."""
     if image.mode.startswith(("I", "F")):
         # 16-bit scans use the whole range; Pillow's own conversion would clip them to white.
         bright = max(float(_values(band).max()) for band in _bands(image))

@@ -54,15 +54,15 @@ def import_command(
     from ...data.store.importing import import_dataset
 
     names = _class_names(class_names)
-    told = 0
+    reported = 0
     console = TextConsole(stderr=True)
     with progress_bars(console) as bar:
         tasks = {stage: bar.add_task(stage, total=None) for stage in ("recipes", "photos")}
 
         def on_bad(note: str) -> None:
-            nonlocal told
-            told += 1
-            if told <= MAX_TOLD:
+            nonlocal reported
+            reported += 1
+            if reported <= MAX_TOLD:
                 console.print_line(note)
 
         result = import_dataset(
@@ -83,8 +83,8 @@ def import_command(
         return
     typer.echo(printable(f"{out}: {result.recipes} recipes, {result.photos} photos"))
     if result.left_out:
-        named = printable(str(out / "left_out.txt"))
-        typer.echo(f"{result.left_out} bad records and photos left out, see {named}")
+        list_file = printable(str(out / "left_out.txt"))
+        typer.echo(f"{result.left_out} bad records and photos left out, see {list_file}")
 
 
 @app.command("show")
@@ -104,12 +104,12 @@ def show_command(
     from ...data.summary import contact_sheet, summarise
 
     console = TextConsole(stderr=True)
-    opened = open_dataset(dataset, on_bad=console.print_line)
+    recipes = open_dataset(dataset, on_bad=console.print_line)
     with console.status("counting"):
-        summary = summarise(opened, seed=seed)
+        summary = summarise(recipes, seed=seed)
     if sheet is not None:
         with console.status("drawing"):
-            contact_sheet(opened, seed=seed).save(sheet)
+            contact_sheet(recipes, seed=seed).save(sheet)
     typer.echo(json_text(asdict(summary)) if as_json else printable_lines(_text(summary)))
 
 

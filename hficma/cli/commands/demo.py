@@ -47,13 +47,13 @@ def demo(
         )
     photo = space.home / "demo-photo.png"
     shelf.photo(PHOTO).save(photo)
-    asked = shelf.recipe(PHOTO)
+    recipe = shelf.recipe(PHOTO)
     with Engine.open(index) as engine:
         answer = engine.search(image=photo, k=10)
-    print_answer(answer, asked=f"{photo} among {len(shelf)} recipes it never saw in training")
-    place = next((hit.rank for hit in answer.hits if hit.id == asked.id), None)
-    own = f"rank {place}" if place is not None else "not among the first 10"
-    stdout.print_line(f'the dish in the photo is "{asked.title}": {own}')
+    print_answer(answer, title=f"{photo} among {len(shelf)} recipes it never saw in training")
+    rank = next((hit.rank for hit in answer.hits if hit.id == recipe.id), None)
+    standing = f"rank {rank}" if rank is not None else "not among the first 10"
+    stdout.print_line(f'the dish in the photo is "{recipe.title}": {standing}')
     stdout.print_line(f"again:    hficma search --image {photo}")
     stdout.print_line("figures:  hficma eval")
     stdout.print_line(

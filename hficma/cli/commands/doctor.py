@@ -63,22 +63,22 @@ def doctor(
 
 
 def _runtimes() -> dict[str, str]:
-    """What really runs, by asking a session rather than a list of what might."""
-    found = {"python": f"{platform.python_version()} on {platform.system()}"}
+    """Return what really runs, by asking a session rather than a list of what might."""
+    states = {"python": f"{platform.python_version()} on {platform.system()}"}
     if _version("onnxruntime"):
         ort = importlib.import_module("onnxruntime")
-        found["onnxruntime"] = (
+        states["onnxruntime"] = (
             f"CPU; {'GPU build' if 'gpu' in ort.get_device().lower() else 'CPU build'}"
         )
     if _version("torch"):
         torch = importlib.import_module("torch")
         cuda = torch.cuda.is_available()
-        found["torch"] = f"{torch.cuda.get_device_name()}" if cuda else "CPU; no CUDA device"
+        states["torch"] = f"{torch.cuda.get_device_name()}" if cuda else "CPU; no CUDA device"
     if _version("faiss"):
         faiss = importlib.import_module("faiss")
         count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-        found["faiss"] = f"{count} GPUs" if count else "CPU"
-    return found
+        states["faiss"] = f"{count} GPUs" if count else "CPU"
+    return states
 
 
 def _all_installed(names: tuple[str, ...]) -> bool:

@@ -79,7 +79,7 @@ def make(
         if data is None:
             raise InputError(f"{bundle}: names no dataset; give --data")
     with Bars() as bars:
-        dataset = _opened(data, partition, strict=strict, on_bad=bars.bad)
+        dataset = _open_data(data, partition, strict=strict, on_bad=bars.bad)
         new = workspace.new("index", of)
         path = build_index(
             bundle, dataset, out or unfinished_index(new.parent, of) or new, of=of, keep=keep,
@@ -106,7 +106,7 @@ def add(
 
     path = _path(index)
     with Bars() as bars, IndexWriter(path) as writer:
-        dataset = _opened(data, None, strict=strict, on_bad=bars.bad)
+        dataset = _open_data(data, None, strict=strict, on_bad=bars.bad)
         progress = bars.counting("adding")
         added = writer.add(
             dataset, bundle=bundle, strict=strict, on_bad=bars.bad, progress=progress
@@ -165,21 +165,21 @@ def verify(index: Index = None, bundle: Own = None, data: Data = None) -> None:
     path = _path(index)
     with Bars() as bars:
         dataset = open_dataset(data) if data else None
-        found = verify_index(
+        report = verify_index(
             path, bundle=bundle, dataset=dataset, progress=bars.counting("verifying")
         )
     stdout.print_line(
-        f"{path}: {found.files} files, {found.items} items, {found.encoded_again} encoded again "
-        f"(largest difference {found.largest_difference:.1e})"
+        f"{path}: {report.files} files, {report.items} items, {report.encoded_again} encoded again "
+        f"(largest difference {report.largest_difference:.1e})"
     )
-    if found.problems:
-        raise ArtifactError("; ".join(found.problems))
+    if report.problems:
+        raise ArtifactError("; ".join(report.problems))
 
 
-def _opened(
+def _open_data(
     data: str, partitions: list[str] | None, *, strict: bool, on_bad: Callable[[str], None]
 ) -> Indexed:
-    """What `--data` names; standard input is read as it is indexed."""
+    """Open what `--data` names; standard input is read as it is indexed."""
     from ...data.dataset import open_dataset
     from ...data.stream import STDIN, RecipeStream
     from ...data.subset import Subset
@@ -200,17 +200,17 @@ def _info(path: Path) -> dict[str, Any]:
     return index_info(path)
 
 
-def _bundle(path: Path, given: Path | None) -> str:
-    """Where an index's bundle is now, or that it was not found."""
+def _bundle(path: Path, bundle: Path | None) -> str:
+    """Return where an index's bundle is now, or that it is not there."""
     from hficma.engine import Bundle
     from hficma.engine.index.index_facts import IndexFacts, model_mismatch
 
     facts = IndexFacts.read(path)
-    if given is None:
+    if bundle is None:
         try:
             return str(facts.find_bundle(path))
         except ArtifactError:
             return f"{(path / facts.bundle).resolve()} (not there; give --bundle)"
-    if (opened := Bundle.open(given)).model_id != facts.model_id:
-        raise model_mismatch(path, facts, opened)
-    return str(given)
+    if (other := Bundle.open(bundle)).model_id != facts.model_id:
+        raise model_mismatch(path, facts, other)
+    return str(bundle)

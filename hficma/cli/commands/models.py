@@ -69,24 +69,25 @@ def evaluate(
     from hficma.training import evaluate as measure
 
     with Bars() as bars:
-        found = measure(
+        evaluation = measure(
             run or Workspace.default().newest("run"), data, split, setup,
             prefilter=prefilter, progress=bars,
         )  # fmt: skip
     if json_file is not None and str(json_file) == "-":
-        print_json(found.to_json())
+        print_json(evaluation.to_json())
         return
     if json_file is not None:
-        json_file.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
-    title = f"{found.dataset} {found.split}: {found.bag_count} x {found.bag_size} of {found.items}"
+        json_file.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+    bags = f"{evaluation.bag_count} x {evaluation.bag_size} of {evaluation.items}"
+    title = f"{evaluation.dataset} {evaluation.split}: {bags}"
     columns = ("direction", "scored by", "medR", "R@1", "R@5", "R@10")
-    stdout.print(table(title, columns, [line for row in found.rows() for line in _lines(row)]))
-    for line in found.notes:
+    stdout.print(table(title, columns, [line for row in evaluation.rows() for line in _lines(row)]))
+    for line in evaluation.notes:
         note(line)
 
 
 def _lines(row: list[str]) -> list[list[str]]:
-    """A row of figures, and below it their intervals: beside them, 80 characters break a line."""
+    """Return a row of figures, their intervals in a line below: 80 columns hold no more."""
     parts = [cell.partition(" [") for cell in row]
     figures, ends = [part[0] for part in parts], [part[2].rstrip("]") for part in parts]
     below = ["", "95 % from, to", *ends[2:]]
@@ -106,14 +107,14 @@ def compare(
 
     from ...metrics import figure_text
 
-    found = rank(runs, metric, page=page)
+    comparison = rank(runs, metric, page=page)
     rows = [
         [
             str(r.place), r.run,
             f"{r.score:.4g}" if r.interval is None else figure_text(r.score, r.interval),
             "" if r.queries is None else str(r.queries), f"{r.epoch}, best of {r.validations}",
         ]
-        for r in found.rows
+        for r in comparison.rows
     ]  # fmt: skip
     columns = ("place", "run", "score [95 %]", "n", "epoch")
     stdout.print(table(metric, columns, rows))
@@ -121,15 +122,15 @@ def compare(
         "each the best of its validated epochs, so on the high side; n: validation pairs; runs "
         "within each other's intervals are not told apart; `hficma eval` measures on test pairs"
     )
-    names = [row.run for row in found.rows]
+    names = [row.run for row in comparison.rows]
     differing = [
         [option, *(str(values.get(name, "")) for name in names)]
-        for option, values in found.differences.items()
+        for option, values in comparison.differences.items()
     ]
     if differing:
         stdout.print(table("options that differ", ("option", *names), differing))
-    if found.curves:
-        stdout.print_line(f"curves: {found.curves}")
+    if comparison.curves:
+        stdout.print_line(f"curves: {comparison.curves}")
 
 
 def extract(
@@ -169,12 +170,13 @@ def convert(
     """
     from hficma.training.convert import convert as read
 
-    made = read(
+    conversion = read(
         checkpoint, out, vocabulary=vocabulary, keep_off_by_two=keep_off_by_two,
         sentences=sentences, backbone=backbone,
     )  # fmt: skip
     stdout.print_line(
-        f"run: {out} ({made.kind}, {made.words} words, sentence encoder {made.sentence_encoder})"
+        f"run: {out} ({conversion.kind}, {conversion.words} words, "
+        f"sentence encoder {conversion.sentence_encoder})"
     )
 
 
@@ -202,10 +204,10 @@ def export(
     if check is not None:
         from hficma.export import check_bundle
 
-        found = check_bundle(check)
+        differences = check_bundle(check)
         rows = [
             [f"{d.graph} {d.output}", d.runtime, d.precision, f"{d.max:.1e}", f"{d.mean:.1e}"]
-            for d in found
+            for d in differences
         ]
         columns = ("output", "runtime", "precision", "largest difference", "mean")
         stdout.print(table(f"{check}: every file and graph is as it was made", columns, rows))
@@ -224,6 +226,6 @@ def export(
     if trt:
         from hficma.export import build_plans
 
-        for made in precision or ("fp32",):
-            build_plans(path, precision=made, tell=note)
+        for name in precision or ("fp32",):
+            build_plans(path, precision=name, tell=note)
     stdout.print_line("next: hficma index")

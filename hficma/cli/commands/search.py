@@ -20,50 +20,100 @@ if TYPE_CHECKING:
     from hficma.engine import Answer, Engine, Failure, Filter
 
 
+QUERY, FILTER, ANSWER, ENGINE = "Query (one of)", "Filter", "Answer", "Engine"
+"""Headings of the options in `--help`."""
+
+
 def search(
-    image: Annotated[Path | None, typer.Option(help="A photo of a dish.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A recipe as a JSON file.")] = None,
-    ingredients: Annotated[
-        str | None, typer.Option(help='Ingredients, such as "tomato, basil".')
+    image: Annotated[
+        Path | None, typer.Option(help="A photo of a dish.", rich_help_panel=QUERY)
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="A folder of photos; answers JSONL.")] = None,
-    recipes: Annotated[Path | None, typer.Option(help="A JSONL of recipes; answers JSONL.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="A recipe as a JSON file.", rich_help_panel=QUERY)
+    ] = None,
+    ingredients: Annotated[
+        str | None,
+        typer.Option(help='Ingredients, such as "tomato, basil".', rich_help_panel=QUERY),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="A folder of photos; answers JSONL.", rich_help_panel=QUERY),
+    ] = None,
+    recipes: Annotated[
+        Path | None,
+        typer.Option(help="A JSONL of recipes; answers JSONL.", rich_help_panel=QUERY),
+    ] = None,
+    having: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="Ingredient it must have.", rich_help_panel=FILTER),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Ingredient it must not have.", rich_help_panel=FILTER),
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Kind of dish.", rich_help_panel=FILTER)
+    ] = None,
+    partition: Annotated[
+        list[str] | None, typer.Option(help="train, val or test.", rich_help_panel=FILTER)
+    ] = None,
+    k: Annotated[
+        int, typer.Option("-k", min=1, help="Answers wanted.", rich_help_panel=ANSWER)
+    ] = 10,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Items to re-rank.", rich_help_panel=ANSWER)
+    ] = 200,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Go on until the answer is proved.", rich_help_panel=ANSWER),
+    ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page that shows why the best answer is.", rich_help_panel=ANSWER
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer as JSON.", rich_help_panel=ANSWER)
+    ] = False,
     index: Annotated[
-        Path | None, typer.Option(help="An index.", show_default="the newest that can answer")
+        Path | None,
+        typer.Option(
+            help="An index.", show_default="the newest that can answer", rich_help_panel=ENGINE
+        ),
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="A bundle.", show_default="the index's own")
+        Path | None,
+        typer.Option(help="A bundle.", show_default="the index's own", rich_help_panel=ENGINE),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Answers wanted.")] = 10,
-    candidates: Annotated[int, typer.Option(min=1, help="Items to re-rank.")] = 200,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Go on until the answer is proved.")
-    ] = False,
-    having: Annotated[
-        list[str] | None, typer.Option("--with", help="Ingredient it must have.")
-    ] = None,
-    without: Annotated[list[str] | None, typer.Option(help="Ingredient it must not have.")] = None,
-    category: Annotated[list[str] | None, typer.Option(help="Kind of dish.")] = None,
-    partition: Annotated[list[str] | None, typer.Option(help="train, val or test.")] = None,
-    runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the branches that read queries.")] = "fp32",
-    device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    runtime: Annotated[
+        str, typer.Option(help="What runs the branches.", rich_help_panel=ENGINE)
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of the branches that read queries.", rich_help_panel=ENGINE)
+    ] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu or cuda[:N].", rich_help_panel=ENGINE)] = "cpu",
     gpu_memory: Annotated[
         float | None,
-        typer.Option(min=0, help="GiB of the GPU for the index.", show_default="half of the free"),
+        typer.Option(
+            min=0,
+            help="GiB of the GPU for the index.",
+            show_default="half of the free",
+            rich_help_panel=ENGINE,
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Queries worked on together.")] = 32,
-    explain: Annotated[
-        Path | None, typer.Option(help="Write a page that shows why the best answer is.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Queries worked on together.", rich_help_panel=ENGINE)
+    ] = 32,
 ) -> None:
     """Find the recipe for a photo, or the photo for a recipe.
 
     Example: hficma search --image photo.jpg
     """
-    given = [value for value in (image, recipe, ingredients, images, recipes) if value is not None]
-    if len(given) != 1:
+    queries = [
+        value for value in (image, recipe, ingredients, images, recipes) if value is not None
+    ]
+    if len(queries) != 1:
         raise InputError(
             "search takes one of --image, --recipe, --ingredients, --images, --recipes"
         )
@@ -77,7 +127,7 @@ def search(
         query = _from_ingredients(ingredients)
     from hficma.engine import Engine, Filter
 
-    wanted = Filter(
+    filter_ = Filter(
         having=_filter_names(having),
         without=_filter_names(without),
         categories=tuple(category or ()),
@@ -88,12 +138,12 @@ def search(
         device=device, gpu_memory=gpu_memory,
     ) as engine:  # fmt: skip
         if query is None:
-            _search_many(engine, images, recipes, k, candidates, exact, wanted, batch)
+            _search_many(engine, images, recipes, k, candidates, exact, filter_, batch)
             return
         answer = engine.search(
             image=query if isinstance(query, Path) else None,
             recipe=query if isinstance(query, Recipe) else None,
-            k=k, candidates=candidates, exact=exact, filter=wanted,
+            k=k, candidates=candidates, exact=exact, filter=filter_,
         )  # fmt: skip
         if explain is not None:
             from hficma.engine import write_page
@@ -109,12 +159,12 @@ def search(
     if not answer.hits:
         # An empty table would leave "certified" to be read of it.
         stdout.print_line(
-            "nothing passes the filter" if wanted else "the index holds nothing to find"
+            "nothing passes the filter" if filter_ else "the index holds nothing to find"
         )
         for line in answer.notes:
             note(line)
         return
-    print_answer(answer, asked=str(image or recipe or ingredients))
+    print_answer(answer, title=str(image or recipe or ingredients))
     note("more: --json gives instructions and links of every answer, --explain a page")
 
 
@@ -125,50 +175,52 @@ def _search_many(
     k: int,
     candidates: int,
     exact: bool,
-    wanted: Filter,
+    filter_: Filter,
     batch: int,
 ) -> None:
-    """Answers as JSONL in the order of the queries; a bad one is reported among them."""
+    """Print answers as JSONL in the order of the queries; a bad query is a line among them."""
     from hficma.engine import Answer, Failure
 
     folder = None if images is None else photo_folder(images)
-    asked: list[str | BadRecord] = []
+    # The queries in their order, with the bad lines that stand between them.
+    names: list[str | BadRecord] = []
     failed = 0
 
     def queries() -> Iterator[Path | Recipe]:
         for query in folder.files if folder is not None else read_jsonl_lines(recipes or Path("-")):
             if isinstance(query, BadRecord):
-                asked.append(query)
+                names.append(query)
                 continue
-            asked.append(query.id if isinstance(query, Recipe) else str(query))
+            names.append(query.id if isinstance(query, Recipe) else str(query))
             yield query
 
-    def printed(name: str, answer: Answer | Failure) -> None:
+    def report(name: str, answer: Answer | Failure) -> None:
         print(json_text({"query": name, **answer.to_json()}))
 
     def bad_lines(place: int) -> int:
         """Name the bad lines that stand before the next query; return how many."""
         nonlocal failed
         start = place
-        while place < len(asked) and isinstance(bad := asked[place], BadRecord):
-            printed(bad.where, Failure(name=bad.where, error=str(bad)))
+        while place < len(names) and isinstance(bad := names[place], BadRecord):
+            report(bad.where, Failure(name=bad.where, error=str(bad)))
             failed += 1
             place += 1
         return place - start
 
     answers = engine.search_many(
-        queries(), k=k, candidates=candidates, exact=exact, filter=wanted, batch=batch
+        queries(), k=k, candidates=candidates, exact=exact, filter=filter_, batch=batch
     )
     place = 0
     for answer in answers:
         place += bad_lines(place)
         failed += not isinstance(answer, Answer)
-        printed(str(asked[place]), answer)
+        report(str(names[place]), answer)
         place += 1
     bad_lines(place)
-    passed = f", {folder.hidden} hidden passed over" if folder is not None and folder.hidden else ""
-    note(f"{len(asked) - failed} answered, {failed} could not be read{passed}")
-    if failed == len(asked):
+    hidden_count = folder.hidden if folder is not None else 0
+    hidden = f", {hidden_count} hidden passed over" if hidden_count else ""
+    note(f"{len(names) - failed} answered, {failed} could not be read{hidden}")
+    if failed == len(names):
         raise InputError(
             f"{images or recipes}: holds no {'photo' if images else 'recipe'} that can be read"
         )
@@ -193,7 +245,7 @@ def _from_ingredients(text: str) -> Recipe:
 
 
 def _newest(of: Literal["recipes", "images"]) -> Path:
-    """The newest index that answers this kind of query."""
+    """Return the newest index that answers this kind of query."""
     from hficma.engine import index_info
 
     workspace = Workspace.default()

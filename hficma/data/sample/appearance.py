@@ -56,7 +56,7 @@ class Appearance:
 
 
 def appearance(shuffle_seed: int | None = None) -> Appearance:
-    """The true table, or one in which nothing keeps its place.
+    """Return the true table, or one in which nothing keeps its place.
 
     Args:
         shuffle_seed: None for the true table. A number deals the looks out anew among all visible
@@ -74,6 +74,6 @@ _T = TypeVar("_T")
 
 
 def _dealt_anew(table: Mapping[str, _T], rng: Random) -> dict[str, _T]:
-    """A random cyclic permutation of the values: no key keeps its own."""
+    """Return a random cyclic permutation of the values: no key keeps its own."""
     order = rng.sample(sorted(table), len(table))
     return {name: table[after] for name, after in zip(order, order[1:] + order[:1], strict=True)}

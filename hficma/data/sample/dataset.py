@@ -50,7 +50,7 @@ class SampleDataset:
 
     @classmethod
     def from_spec(cls, spec: str) -> SampleDataset:
-        """The sample that "sample:SIZE" or "sample:SIZE:SEED" names.
+        """Return the sample that "sample:SIZE" or "sample:SIZE:SEED" names.
 
         Raises:
             InputError: the text does not name one.
@@ -65,14 +65,14 @@ class SampleDataset:
 
     @property
     def name(self) -> str:
-        """The spec that gives this sample again."""
+        """Return the spec that gives this sample again."""
         return f"sample:{self.size}" + (f":{self.seed}" if self.seed else "")
 
     def __len__(self) -> int:
         return self.size
 
     def recipe(self, index: int) -> Recipe:
-        """The recipe at `index`; its category is the kind of dish."""
+        """Return the recipe at `index`; its category is the kind of dish."""
         made = self._draft(index)
         return Recipe(
             id=f"{index:06d}",
@@ -85,11 +85,11 @@ class SampleDataset:
         )
 
     def photo(self, index: int) -> Image.Image:
-        """The photo at `index`, RGB, 256 x 256, rendered now."""
+        """Return the photo at `index`, RGB, 256 x 256, rendered now."""
         return render(self._draft(index), self._appearance, self._stream(index, "photo"))
 
     def photo_origin(self, index: int) -> str:
-        """What a photo is drawn from: the sample, its looks and the code that draws."""
+        """Return what a photo is drawn from: the sample, its looks and the code that draws."""
         return f"sample/{self.seed}/{index} {self._looks} {_drawing()}"
 
     def partition(self, index: int) -> str:
@@ -98,11 +98,11 @@ class SampleDataset:
         return {0: "test", 1: "val"}.get(tenth, "train")
 
     def ingredients(self, index: int) -> tuple[str, ...]:
-        """Names of all that is in the dish, in the order of the recipe's lines."""
+        """Return the names of all that is in the dish, in the order of the recipe's lines."""
         return tuple(item.name for item in self._draft(index).contents)
 
     def visible_ingredients(self, index: int) -> tuple[str, ...]:
-        """Names of what the photo shows as pieces."""
+        """Return the names of what the photo shows as pieces."""
         return tuple(item.name for item in self._draft(index).visible)
 
     def _draft(self, index: int) -> Draft:

@@ -65,7 +65,7 @@ class Draft:
 
     @property
     def visible(self) -> tuple[Ingredient, ...]:
-        """What a photo of the dish shows as pieces."""
+        """Return the ingredients that a photo of the dish shows as pieces."""
         return tuple(
             item for item in self.contents if item.look and not (self.dish.simmers and item.soft)
         )
@@ -116,7 +116,7 @@ def _title(dish: Dish, contents: Sequence[Ingredient], rng: Random) -> str:
 
 
 def _singular(name: str) -> str:
-    """As it stands before a noun: a fig tart has figs."""
+    """Return a name as it stands before a noun: a fig tart has figs."""
     for plural, singular in _SINGULARS:
         if name.endswith(plural):
             return name.removesuffix(plural) + singular
@@ -154,7 +154,7 @@ def _instructions(
 
 
 def _preparation(preparations: dict[str, str], rng: Random) -> list[str]:
-    """What is cut how, in one step or up to four; cooks do not write down all of it."""
+    """Return what is cut how, in one step or up to four; cooks do not write down all of it."""
     told = {name: done for name, done in preparations.items() if rng.random() < 0.7}
     clauses = [
         f"{_VERBS[done]} {_listed([name for name, how in told.items() if how == done], 'the ')}"

@@ -11,7 +11,7 @@ Place = tuple[int, float, float]
 
 
 def scatter(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Everything mixed, as tossed."""
+    """Place pieces mixed, as tossed."""
     owners = [owner for owner, count in enumerate(counts) for _ in range(count)]
     rng.shuffle(owners)
     return [
@@ -21,7 +21,7 @@ def scatter(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
 
 
 def heaps(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Every ingredient in its own sector."""
+    """Place every ingredient in a sector of its own."""
     turn, share = rng.uniform(0, 2 * math.pi), 2 * math.pi / max(1, len(counts))
     return [
         (owner, radius * math.cos(angle), radius * math.sin(angle))
@@ -65,7 +65,7 @@ def rows(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
 
 
 def _spread(count: int, square: bool, rng: Random) -> list[tuple[float, float]]:
-    """Points that fill a disc or a square about evenly, in random order."""
+    """Return points that fill a disc or a square about evenly, in random order."""
     if square:
         side = math.ceil(math.sqrt(count))
         grid = [((i % side + 0.5) / side * 2 - 1, (i // side + 0.5) / side * 2 - 1)

@@ -46,7 +46,7 @@ class _Canvas:
 
 
 def _arc(radius: float, start: float, stop: float, x: float = 0, y: float = 0) -> list[_Point]:
-    """Points on a circle, angles in degrees."""
+    """Return points on a circle, angles in degrees."""
     angles = [math.radians(start + (stop - start) * i / 24) for i in range(25)]
     return [(x + radius * math.cos(a), y + radius * math.sin(a)) for a in angles]
 
@@ -229,7 +229,7 @@ TEXTURES: dict[str, Callable[[_Canvas, _Ink], None]] = {
 
 @cache
 def sprite(look: Look) -> NDArray[np.float32]:
-    """A piece of that look, with a soft shadow around it.
+    """Draw a piece of a look, with a soft shadow around it.
 
     Returns:
         (SPRITE, SPRITE, 4), red, green and blue multiplied by opacity, and opacity; 0 to 255.

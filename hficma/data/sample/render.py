@@ -58,7 +58,7 @@ class _Camera:
         return self.x + self.xu * u + self.xv * v, self.y + self.yu * u + self.yv * v
 
     def plane(self) -> tuple[Floats, Floats]:
-        """Every pixel's place on the dish, (SIDE, SIDE) each."""
+        """Return every pixel's place on the dish, (SIDE, SIDE) each."""
         size = self.xu * self.yv - self.xv * self.yu
         x = _X * (SIDE / 2) + np.float32(SIDE / 2 - self.x)
         y = _Y * (SIDE / 2) + np.float32(SIDE / 2 - self.y)
@@ -68,7 +68,7 @@ class _Camera:
 
 
 def render(draft: Draft, appearance: Appearance, rng: Random) -> Image.Image:
-    """The photo of a recipe.
+    """Render the photo of a recipe.
 
     Args:
         draft: the recipe.
@@ -102,7 +102,7 @@ def render(draft: Draft, appearance: Appearance, rng: Random) -> Image.Image:
 
 
 def _sauce(draft: Draft, rng: Random) -> Colour:
-    """The colour of the liquid: what dissolved in it, mixed."""
+    """Return the colour of the liquid: what dissolved in it, mixed."""
     tints = [
         np.array(COLOURS[item.tint])
         for item in draft.contents
@@ -118,7 +118,7 @@ def _abundance(item: Ingredient, rng: Random) -> int:
 
 
 def _garnish(draft: Draft, rng: Random) -> tuple[list[Ingredient], list[int]]:
-    """Something from the kitchen that the recipe does not name, on some photos."""
+    """Return something from the kitchen that the recipe does not name, on some photos."""
     if rng.random() < 0.6:
         return [], []
     present = {item.name for item in draft.contents}
@@ -163,7 +163,7 @@ def _views(
     camera: _Camera,
     rng: Random,
 ) -> list[Image.Image]:
-    """The ingredient's pieces as they look today and in this dish, turned in several ways."""
+    """Draw the ingredient's pieces as they look today and in this dish, turned in several ways."""
     browned, coat = staging.browned * rng.uniform(0, 2), staging.coat * rng.uniform(0.6, 1.4)
     ripe = np.array([rng.uniform(0.8, 1.15) for _ in range(3)])
     # Colours are multiplied by opacity (Pillow's "RGBa"): a colour is added in its proportion.

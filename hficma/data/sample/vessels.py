@@ -72,7 +72,7 @@ BEDS: dict[str, tuple[tuple[float, float, Colour | None], ...]] = {
 
 @cache
 def noise(name: str) -> Floats:
-    """A tile of noise, (512, 512), about -1 to 1: the same on every machine.
+    """Return a tile of noise, (512, 512), about -1 to 1: the same on every machine.
 
     Args:
         name: "grain" (pixel by pixel), "mottle" (patches of some 12 pixels), "wood", "cloth" or
@@ -109,7 +109,7 @@ def _smooth(tile: Floats, width: int) -> Floats:
 
 
 def table(crop: Floats, colour: Colour, contrast: float) -> Image.Image:
-    """A table of one colour.
+    """Draw a table of one colour.
 
     Args:
         crop: what a tile of noise shows in the frame, (side, side).

@@ -37,7 +37,7 @@ class DatasetSource(Source):
         self._dataset = dataset
 
     def __len__(self) -> int:
-        """Number of its recipes."""
+        """Count its recipes."""
         return len(self._dataset)
 
     def recipes(

@@ -53,7 +53,7 @@ class Source(ABC):
         """
 
     def photo(self, image: str) -> bytes:
-        """The bytes of a photo file; here of a path relative to `path`.
+        """Return the bytes of a photo file; here of a path relative to `path`.
 
         Raises:
             InputError: there is no such photo.
@@ -69,11 +69,11 @@ class Source(ABC):
         return
 
     def __len__(self) -> int:
-        """Number of recipes where it is known beforehand, else 0."""
+        """Count the recipes where that is known beforehand, else 0."""
         return 0
 
     def signature(self) -> dict[str, Any]:
-        """What must be equal for a killed import to go on: the source's kind, place and state."""
+        """Return what must be equal for a killed import to go on: kind, place and state."""
         return {
             "source": type(self).__name__,
             "path": str(self.path.resolve()),
@@ -82,7 +82,7 @@ class Source(ABC):
 
 
 def read_bytes(path: Path) -> bytes:
-    """A photo file's bytes.
+    """Return a photo file's bytes.
 
     Raises:
         InputError: it cannot be read.

@@ -49,7 +49,7 @@ class PhotoStore(Closing):
 
     @property
     def done(self) -> int:
-        """Recipes whose photos are stored."""
+        """Return recipes whose photos are stored."""
         with self._store.begin() as transaction:
             return int.from_bytes(transaction.get(DONE, b"\0"), "big")
 
@@ -95,7 +95,7 @@ class PhotoStore(Closing):
             transaction.put(DONE, done.to_bytes(8, "big"))
 
     def counts_and_notes(self, recipes: int) -> tuple[npt.NDArray[np.uint8], list[str]]:
-        """Photos of each recipe, (recipes,), and why others are missing."""
+        """Return photos of each recipe, (recipes,), and why others are missing."""
         counts = np.zeros(recipes, dtype=np.uint8)
         notes: list[str] = []
         with self._store.begin() as transaction:

@@ -50,7 +50,7 @@ class RecipeShards:
 
     @property
     def recipes(self) -> int:
-        """Recipes in finished shards."""
+        """Return recipes in finished shards."""
         return sum(self.state.shards)
 
     def write(self, shard: list[SourceRecipe], left_out: int) -> None:
@@ -81,7 +81,7 @@ class RecipeShards:
         write_atomically(self._building / STATE, json.dumps(asdict(self.state)).encode())
 
     def column(self, name: str, shard: int | None = None) -> list[Any]:
-        """A column of one shard, or of all."""
+        """Return a column of one shard, or of all."""
         import pyarrow.parquet as pq
 
         shards = range(len(self.state.shards)) if shard is None else [shard]
@@ -119,7 +119,7 @@ class RecipeShards:
 
 
 def recipe_schema() -> Any:
-    """Columns of a shard of recipes (a pyarrow schema)."""
+    """Return columns of a shard of recipes (a pyarrow schema)."""
     import pyarrow as pa
 
     text, texts = pa.string(), pa.list_(pa.string())

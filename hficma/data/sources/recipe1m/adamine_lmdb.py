@@ -27,7 +27,7 @@ class AdaMineSource(Source):
 
     @classmethod
     def fits(cls, path: Path) -> bool:
-        """Whether a split's ids are there."""
+        """Return whether a split's ids are there."""
         return any(
             (path / folder / part / "ids.lmdb").exists()
             for folder in ("data_lmdb", "")

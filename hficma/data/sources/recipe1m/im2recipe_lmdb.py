@@ -32,7 +32,7 @@ class Im2RecipeSource(Source):
 
     @classmethod
     def fits(cls, path: Path) -> bool:
-        """Whether a split's LMDB and keys are there."""
+        """Return whether a split's LMDB and keys are there."""
         return any(all(cls._places(path, part)) for part in PARTITIONS)
 
     @staticmethod

@@ -38,7 +38,7 @@ class Recipe1MSource(Source):
 
     @classmethod
     def fits(cls, path: Path) -> bool:
-        """Whether there is a first layer."""
+        """Return whether there is a first layer."""
         return path.is_dir() and find(path, "layer1.json") is not None
 
     def recipes(
@@ -114,12 +114,12 @@ class EncodedSentences:
 
     @classmethod
     def beside(cls, root: Path) -> EncodedSentences:
-        """The files in a folder; none is fine."""
+        """Return the files in a folder; none is fine."""
         found = (find(root, f"encs_{part}_1024.t7") for part in PARTITIONS)
         return cls([path for path in found if path is not None])
 
     def of(self, identity: str) -> Sentences | None:
-        """A recipe's vectors (n, D), or None where it was not encoded."""
+        """Return a recipe's vectors (n, D), or None where it was not encoded."""
         if identity not in self._rows:
             return None
         vectors, start, count = self._rows[identity]
@@ -127,7 +127,7 @@ class EncodedSentences:
 
 
 def with_category(recipe: Any, category: str | None) -> Any:
-    """The recipe with its class."""
+    """Return the recipe with its class."""
     import dataclasses
 
     return dataclasses.replace(recipe, category=category) if category else recipe

@@ -84,7 +84,7 @@ class PublishedText:
         )
 
     def _text(self, identity: str, partition: str, names: tuple[str, ...], where: str) -> Recipe:
-        """The recipe's text from the layers where they lie beside, else what its ids say."""
+        """Return the recipe's text from the layers where they lie beside, else what its ids say."""
         entry = self._texts.get(identity) if self._texts else None
         if entry is not None:
             return layer1_recipe(entry, where)

@@ -27,7 +27,7 @@ FOLDERS = ("", "text", "data", "recipe1M", "Recipe1M", "recipe1M/text")
 
 
 def find(root: Path, *names: str) -> Path | None:
-    """The first of these files, looked for where the published archives put them."""
+    """Find the first of these files where the published archives put them."""
     places = (root / folder / name for name in names for folder in FOLDERS)
     return next((place for place in places if place.exists()), None)
 
@@ -52,7 +52,7 @@ class SideTable:
         return self
 
     def get(self, key: str) -> Any:
-        """The value of an id, or None."""
+        """Return the value of an id, or None."""
         row = self._database.execute(
             "SELECT value FROM side WHERE id = ?", (_stored(key),)
         ).fetchone()
@@ -69,7 +69,7 @@ def _stored(text: str) -> bytes:
 
 
 def layer1_recipe(entry: Mapping[str, Any], where: str) -> Recipe:
-    """A recipe of `layer1.json`."""
+    """Return a recipe of `layer1.json`."""
     record = {
         **{key: entry.get(key) for key in ("id", "title", "partition", "url")},
         "ingredients": texts(entry, "ingredients", where),
@@ -79,7 +79,7 @@ def layer1_recipe(entry: Mapping[str, Any], where: str) -> Recipe:
 
 
 def texts(entry: Mapping[str, Any], field: str, where: str) -> list[str]:
-    """The texts of a layer's list of `{"text": ...}`."""
+    """Return the texts of a layer's list of `{"text": ...}`."""
     parts = entry.get(field) or []
     if not isinstance(parts, list) or not all(
         isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts
@@ -89,7 +89,7 @@ def texts(entry: Mapping[str, Any], field: str, where: str) -> list[str]:
 
 
 def detected_names(entry: Mapping[str, Any], where: str) -> list[str]:
-    """Names that Recipe1M's detector was sure of, from an entry of `det_ingrs.json`."""
+    """Return names that Recipe1M's detector was sure of, from an entry of `det_ingrs.json`."""
     names = texts(entry, "ingredients", where)
     valid = entry.get("valid")
     sure = valid if isinstance(valid, list) and len(valid) == len(names) else [True] * len(names)
@@ -109,7 +109,7 @@ def image_table(path: Path | None, scratch: Path) -> SideTable | None:
 
 
 def name_table(path: Path | None, scratch: Path) -> SideTable | None:
-    """Detected ingredient names by recipe id, from `det_ingrs.json`."""
+    """Return detected ingredient names by recipe id, from `det_ingrs.json`."""
     if path is None:
         return None
     return SideTable(scratch, "names").fill(
@@ -129,7 +129,7 @@ def text_table(path: Path | None, scratch: Path) -> SideTable | None:
 
 
 def removed_ids(path: Path | None) -> frozenset[str]:
-    """Ids in `remove1M.txt`; the published reader keeps the first line's by mistake."""
+    """Return ids in `remove1M.txt`; the published reader keeps the first line's by mistake."""
     if path is None:
         return frozenset()
     try:
@@ -148,11 +148,11 @@ class Classes:
         self._names: Mapping[int, str] = dict(names)
 
     def of(self, identity: str) -> str | None:
-        """The class of a recipe, or None where it is the background or unknown."""
+        """Return the class of a recipe, or None where it is the background or unknown."""
         return self.name(self._of.get(identity, 0))
 
     def name(self, number: Any) -> str | None:
-        """The name of a class from 0, the background, on."""
+        """Return the name of a class from 0, the background, on."""
         name = self._names.get(number)
         return name if isinstance(name, str) and name != BACKGROUND else None
 
@@ -173,11 +173,11 @@ class ImageTree:
         ]
 
     def __bool__(self) -> bool:
-        """Whether there are photos at all."""
+        """Return whether there are photos at all."""
         return bool(self._places)
 
     def find(self, name: str) -> Path:
-        """The file of a photo called `name`.
+        """Return the file of a photo called `name`.
 
         Raises:
             InputError: there is none.
@@ -204,7 +204,7 @@ class UnusedPhotos:
         self._named = 0
 
     def of(self, images: Sequence[str]) -> tuple[str, ...]:
-        """A recipe's images, as `Source.photo` takes them; none where there are no folders."""
+        """Return a recipe's images, as `Source.photo` takes them; none without folders."""
         if self._photos:
             return tuple(images)
         self._named += len(images)
@@ -232,7 +232,7 @@ class PublishedWords:
     words: tuple[str, ...]
 
     def names(self, ids: Iterable[int], where: str) -> tuple[str, ...]:
-        """Names of ingredient ids; 0 pads and 1 ends the list.
+        """Return names of ingredient ids; 0 pads and 1 ends the list.
 
         Raises:
             VocabularyError: an id has no word.
@@ -261,7 +261,7 @@ def published_vectors(root: Path) -> WordVectors | None:
 
 
 def published_words(root: Path) -> PublishedWords:
-    """The vocabulary of `vocab.txt`, else of the word vectors.
+    """Return the vocabulary of `vocab.txt`, else of the word vectors.
 
     Raises:
         VocabularyError: vocabulary files of the folder disagree.

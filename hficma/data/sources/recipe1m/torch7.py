@@ -139,7 +139,7 @@ class _Reader:
         return self._view[at : at + size].decode("utf-8", errors="replace")
 
     def _count(self, count: int, least: int) -> int:
-        """A number of things of at least so many bytes each: they must fit into the file."""
+        """Read a number of things of at least so many bytes each: they must fit into the file."""
         if not 0 <= count <= (len(self._view) - self._at) // least:
             raise InputError(f"{self._path}: ends early (a length of {count} at {self._at})")
         return count

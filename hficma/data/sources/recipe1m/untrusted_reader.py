@@ -124,11 +124,11 @@ class Field:
         self._protocol = next(known, KEY_PROTOCOLS[0])
 
     def __len__(self) -> int:
-        """Number of values."""
+        """Count the values."""
         return int(self._environment.stat()["entries"])
 
     def __getitem__(self, position: int) -> Any:
-        """The value at a position.
+        """Return the value at a position.
 
         Raises:
             InputError: there is none, or it is no pickle that may be read.
