@@ -23,7 +23,7 @@ RECIPE_BATCH = 64
 SENTENCE_BATCH = 256
 
 
-class Encoded(NamedTuple):
+class EncodedItems(NamedTuple):
     """N photos or recipes as the branches give them."""
 
     vectors: npt.NDArray[np.float32]
@@ -32,7 +32,7 @@ class Encoded(NamedTuple):
     """At level `tokens`; None for a model without a local part."""
 
 
-def encode(bundle: Bundle, contents: Sequence[RecipeIds | Pixels]) -> Encoded:
+def encode(bundle: Bundle, contents: Sequence[RecipeIds | Pixels]) -> EncodedItems:
     """Photos or recipes, all of one kind, at least one."""
     photos = [content for content in contents if isinstance(content, np.ndarray)]
     if photos:
@@ -40,7 +40,7 @@ def encode(bundle: Bundle, contents: Sequence[RecipeIds | Pixels]) -> Encoded:
     return encode_recipes(bundle, [c for c in contents if isinstance(c, RecipeIds)])
 
 
-def encode_photos(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> Encoded:
+def encode_photos(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> EncodedItems:
     """Photos (N, 224, 224, 3), as `hficma.images.preprocess` gives them, N at least 1."""
     parts = [
         bundle.run("image", {"photos": pixels[start : start + PHOTO_BATCH]})
@@ -48,13 +48,13 @@ def encode_photos(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> Encoded:
     ]
     vectors = np.concatenate([part["global"] for part in parts])
     if not bundle.has_local:
-        return Encoded(vectors, None)
+        return EncodedItems(vectors, None)
     tokens = np.concatenate([part["tokens"] for part in parts])
     lengths = np.full(len(tokens), tokens.shape[1], dtype=np.int64)
-    return Encoded(vectors, RaggedEncodings(lengths, {"tokens": tokens}))
+    return EncodedItems(vectors, RaggedEncodings(lengths, {"tokens": tokens}))
 
 
-def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> Encoded:
+def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems:
     """Recipes as the bundle's tokenizer gives them, at least one; equal sentences once."""
     sentences, rows = _sentence_vectors(bundle, recipes)
     # Neighbours of like sizes are padded little.
@@ -84,7 +84,7 @@ def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> Encoded:
                 tokens = np.zeros(shape, np.float32)
             tokens[batch, : ingredients.shape[1]] = made["tokens"]
     assert vectors is not None
-    return Encoded(
+    return EncodedItems(
         vectors, None if tokens is None else RaggedEncodings(lengths, {"tokens": tokens})
     )
 

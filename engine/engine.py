@@ -24,13 +24,13 @@ from .index.index import Index
 from .index.index_facts import model_mismatch
 from .index.item_encoding import Role
 from .index.vector_index import Mask
-from .query import Asked, notes_on, query_name, read_query, the_one
+from .query import QuerySource, only_query, query_name, query_notes, read_query
 from .results import Answer, Failure
-from .retrieval.certificate import Positions, Ranking, Scores, rank
+from .retrieval.certificate import ItemScores, Positions, Ranking, rank_with_certificate
 from .retrieval.filter_notes import filter_notes
-from .retrieval.hits import hits_of
-from .retrieval.reranking import Query
-from .retrieval.scoring import HostScorer, Score, Scorer
+from .retrieval.hits import build_hits
+from .retrieval.reranking import EncodedQuery
+from .retrieval.scoring import CpuScorer, Score, Scorer
 from .retrieval.timing import Clock
 from .writing.transaction import processors
 
@@ -41,11 +41,11 @@ CANDIDATES = 200
 BATCH = 32
 """Queries of `search_many` that are worked on together."""
 
-KEPT_FILTERS = 16
+CACHED_FILTERS = 16
 """Filters whose outcome is remembered."""
 
 
-class _Wanted(NamedTuple):
+class _SearchOptions(NamedTuple):
     """What is asked of every query of a batch."""
 
     k: int
@@ -122,16 +122,16 @@ class Engine(Closing):
             stack.callback(pool.shutdown)
             scorer: Scorer
             if device != "cpu":
-                from .gpu.gpu_index import DeviceIndex, cuda_device, memory_of
-                from .gpu.gpu_scorer import DeviceScorer
+                from .gpu.gpu_index import GpuIndex, cuda_device, memory_of
+                from .gpu.gpu_scorer import GpuScorer
 
                 gpu = cuda_device(device)
-                placed = DeviceIndex(opened, gpu, memory_of(gpu, gpu_memory))
-                scorer = DeviceScorer(placed, encoder)
+                placed = GpuIndex(opened, gpu, memory_of(gpu, gpu_memory))
+                scorer = GpuScorer(placed, encoder)
             else:
                 # Tiles run side by side, so each of their sessions takes one thread.
                 one = Bundle.open(path, runtime=runtime, precision="fp32", threads=1)
-                scorer = HostScorer(opened, one, pool)
+                scorer = CpuScorer(opened, one, pool)
             engine = cls(opened, encoder, scorer, pool)
             stack.pop_all()
         return engine
@@ -174,8 +174,8 @@ class Engine(Closing):
         Raises:
             InputError: a query that cannot be read, or of the wrong kind for this index.
         """
-        wanted = _wanted(k, candidates, exact, filter)
-        answers = self._answers([the_one(image, recipe)], wanted)
+        wanted = _search_options(k, candidates, exact, filter)
+        answers = self._answers([only_query(image, recipe)], wanted)
         if isinstance(answers[0], InputError):
             raise answers[0]
         return answers[0]
@@ -200,7 +200,7 @@ class Engine(Closing):
             filter: which items may answer.
             batch: queries that are worked on together, sharing the loads of candidates.
         """
-        wanted = _wanted(k, candidates, exact, filter)
+        wanted = _search_options(k, candidates, exact, filter)
         remaining = enumerate(queries)
         while chunk := list(islice(remaining, batch)):
             answers = self._answers([query for _, query in chunk], wanted)
@@ -210,13 +210,17 @@ class Engine(Closing):
                 else:
                     yield answer
 
-    def _answers(self, asked: Sequence[Asked], wanted: _Wanted) -> list[Answer | InputError]:
+    def _answers(
+        self, asked: Sequence[QuerySource], wanted: _SearchOptions
+    ) -> list[Answer | InputError]:
         with self._gate.entered() as inside:
             if not inside:
                 raise InputError(f"{self.index.path}: this engine was closed; open it again")
             return self._answers_inside(asked, wanted)
 
-    def _answers_inside(self, asked: Sequence[Asked], wanted: _Wanted) -> list[Answer | InputError]:
+    def _answers_inside(
+        self, asked: Sequence[QuerySource], wanted: _SearchOptions
+    ) -> list[Answer | InputError]:
         clock = Clock(len(asked))
         read = list(self._pool.map(lambda one: read_query(one, self.index, self.bundle), asked))
         good = {place: c for place, c in enumerate(read) if not isinstance(c, InputError)}
@@ -225,7 +229,7 @@ class Engine(Closing):
         if not good:
             return outcomes
         encoded = encode(self.bundle, list(good.values()))
-        queries = Query.prepared(self.bundle, self.query_role, *encoded)
+        queries = EncodedQuery.prepared(self.bundle, self.query_role, *encoded)
         for query in queries:
             query.refuse_not_finite()
         clock.stage("encode")
@@ -244,7 +248,7 @@ class Engine(Closing):
             for number, first in enumerate(firsts)
         ]
         clock.stage("rerank")
-        hits = hits_of(self.index, rankings, has_local=self.bundle.has_local)
+        hits = build_hits(self.index, rankings, has_local=self.bundle.has_local)
         clock.stage("records")
         milliseconds = clock.milliseconds()
         for place, ranking, found in zip(good, rankings, hits, strict=True):
@@ -257,7 +261,7 @@ class Engine(Closing):
                     searched=searched,
                     milliseconds=milliseconds,
                     verified=self.index.verified,
-                    notes=(*notes_on(good[place]), *notes),
+                    notes=(*query_notes(good[place]), *notes),
                 ),
             )
         return outcomes
@@ -268,7 +272,7 @@ class Engine(Closing):
         if known is None:
             notes = filter_notes(filter, self.index) if filter else ()
             known = self.index.filter_masks(filter), notes
-            if len(self._masks) >= KEPT_FILTERS:
+            if len(self._masks) >= CACHED_FILTERS:
                 self._masks.clear()
             self._masks[filter] = known
         return known
@@ -276,11 +280,11 @@ class Engine(Closing):
     def _ranked(
         self,
         number: int,
-        query: Query,
+        query: EncodedQuery,
         first: CandidateBatch,
         score: Score,
         allowed: Sequence[Mask | None],
-        wanted: _Wanted,
+        wanted: _SearchOptions,
         clock: Clock,
     ) -> Ranking:
         def visits() -> Iterator[CandidateBatch]:
@@ -290,20 +294,20 @@ class Engine(Closing):
                     query.vector, first.items, wanted.first, allowed
                 )
 
-        def scores(items: Positions) -> Scores:
+        def scores(items: Positions) -> ItemScores:
             found, gathering = score(number, items)
             clock.add("gather", gathering)
             return found
 
-        return rank(
+        return rank_with_certificate(
             visits(), scores, k=wanted.k, exact=wanted.exact, weights=self.bundle.score_weights
         )
 
 
-def _wanted(k: int, candidates: int, exact: bool, filter: Filter | None) -> _Wanted:
+def _search_options(k: int, candidates: int, exact: bool, filter: Filter | None) -> _SearchOptions:
     if k < 1 or candidates < 1:
         raise InputError(f"k is {k} and candidates {candidates}: both must be at least 1")
-    return _Wanted(k, candidates, exact, filter)
+    return _SearchOptions(k, candidates, exact, filter)
 
 
 def _refuse_another_model(index: Index, bundle: Bundle) -> None:

@@ -23,7 +23,7 @@ from hficma.recipe import Recipe
 from hficma.scores import ScoreWeights
 
 from .bundle.bundle import Bundle
-from .encoder import Encoded, encode_photos, encode_recipes, raise_level
+from .encoder import EncodedItems, encode_photos, encode_recipes, raise_level
 from .index.item_encoding import Role
 from .results import Answer, Hit
 
@@ -38,7 +38,7 @@ SHOWN = 5
 Floats = npt.NDArray[np.float32]
 
 
-class Explanation(NamedTuple):
+class PairExplanation(NamedTuple):
     """Attention and gates of one pair; R regions are the 7 x 7 grid row by row."""
 
     ingredients: tuple[str, ...]
@@ -51,7 +51,7 @@ class Explanation(NamedTuple):
     """(R,) in (0, 1)."""
 
 
-def explain_pair(bundle: Bundle, photo: Image, recipe: Recipe) -> Explanation:
+def explain_pair(bundle: Bundle, photo: Image, recipe: Recipe) -> PairExplanation:
     """Attention A21 and the gates g1, g2 of one pair (`hficma.model.similarity`), in numpy.
 
     Args:
@@ -73,7 +73,7 @@ def explain_pair(bundle: Bundle, photo: Image, recipe: Recipe) -> Explanation:
     heads = bundle.facts["heads"]
     on_ingredients = _attention(image["query"], text["key"], heads)
     on_regions = _attention(text["query"], image["key"], heads)
-    return Explanation(
+    return PairExplanation(
         tuple(read),
         on_regions.mean(axis=0),
         _gate(on_regions, text["gate"], image["value"], text["gate_bias"]),
@@ -110,7 +110,7 @@ def write_page(
     return path
 
 
-def _projected(bundle: Bundle, role: Role, encoded: Encoded) -> dict[str, Floats]:
+def _projected(bundle: Bundle, role: Role, encoded: EncodedItems) -> dict[str, Floats]:
     """One item's projections, without the leading dimension."""
     assert encoded.encodings is not None
     side = raise_level(bundle, role, encoded.encodings, "projections")
@@ -150,7 +150,7 @@ def _summary(answer: Answer) -> str:
     return f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}."
 
 
-def _section(hit: Hit, explanation: Explanation, weights: ScoreWeights) -> str:
+def _section(hit: Hit, explanation: PairExplanation, weights: ScoreWeights) -> str:
     local = hit.local_score or 0.0
     parts = (
         f"S {hit.score:.3f} = {weights.global_:g} x {hit.global_score:.3f} (global) "

@@ -16,12 +16,12 @@ from .index.index import Index
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle
 
-Asked: TypeAlias = PhotoSource | Recipe
+QuerySource: TypeAlias = PhotoSource | Recipe
 """A photo, as `hficma.images.preprocessing.load_photo` takes it, or a recipe."""
 Content: TypeAlias = Pixels | RecipeIds
 
 
-def read_query(asked: Asked, index: Index, bundle: Bundle) -> Content | InputError:
+def read_query(asked: QuerySource, index: Index, bundle: Bundle) -> Content | InputError:
     """A query's pixels or ids, or what is wrong with it."""
     try:
         if isinstance(asked, Recipe):
@@ -41,7 +41,7 @@ def read_query(asked: Asked, index: Index, bundle: Bundle) -> Content | InputErr
         return error
 
 
-def the_one(image: PhotoSource | None, recipe: Recipe | None) -> Asked:
+def only_query(image: PhotoSource | None, recipe: Recipe | None) -> QuerySource:
     """The query that was given, of the two that may be."""
     if image is None and recipe is not None:
         return recipe
@@ -50,14 +50,14 @@ def the_one(image: PhotoSource | None, recipe: Recipe | None) -> Asked:
     raise InputError("search takes a photo or a recipe, one of them")
 
 
-def query_name(query: Asked, number: int) -> str:
+def query_name(query: QuerySource, number: int) -> str:
     """How a failure names the query; `number` counts from 0."""
     if isinstance(query, Recipe):
         return query.id
     return printable_path(query) if isinstance(query, (str, os.PathLike)) else f"query {number + 1}"
 
 
-def notes_on(content: Content) -> tuple[str, ...]:
+def query_notes(content: Content) -> tuple[str, ...]:
     """What of a query was not read."""
     if not isinstance(content, RecipeIds):
         return ()

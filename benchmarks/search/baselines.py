@@ -12,7 +12,7 @@ import torch
 
 from hficma.engine import Bundle, Engine
 from hficma.engine.encoder import encode_photos
-from hficma.engine.retrieval.reranking import Query, Reranker
+from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
 from hficma.images import decode_photo, preprocess
 from hficma.metrics import RECALLS, Figures
 from hficma.model import HFICMA, Model, Tokens
@@ -151,7 +151,7 @@ class Others:
             encoded = encode_photos(self._engine.bundle, _pixels(photo))
             items = first(self._engine, encoded.vectors, self._count, self._pool)
             with recorder.timed(f"{ENGINE} re-rank"):
-                query = Query.prepared(self._engine.bundle, "image", *encoded)[0]
+                query = EncodedQuery.prepared(self._engine.bundle, "image", *encoded)[0]
                 scores, _ = self._reranker.score(query, index.item_arrays, *index.locate(items))
         return scores.local
 

@@ -15,7 +15,7 @@ from hficma.engine import Answer, Engine
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
 from hficma.engine.index.item_encoding import LEVELS, ItemArrays, Level, StoredEncodings, rows_of
-from hficma.engine.retrieval.reranking import Query, Reranker
+from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
 
 from ..common.costs import photo_work, search_work
 from ..common.hardware import Limits
@@ -50,7 +50,7 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
     square = torch.rand(GEMM_SIZE, GEMM_SIZE)
     photo = drawn_photo(width, seed=1)
     vectors = np.zeros((CANDIDATES, opened.facts["global_dim"]), np.float32)
-    query = Query.prepared(opened, "image", vectors[:1], photo)[0]
+    query = EncodedQuery.prepared(opened, "image", vectors[:1], photo)[0]
     items = np.random.default_rng(0).permutation(CANDIDATES)
     with ThreadPoolExecutor(threads) as pool:
         reranker = Reranker(opened, "recipe", pool, opened.score_weights)

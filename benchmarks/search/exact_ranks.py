@@ -23,8 +23,8 @@ from hficma.engine.encoder import raise_level
 from hficma.engine.index.candidates import dot_error
 from hficma.engine.index.index import Index
 from hficma.engine.index.item_encoding import LEVELS, RaggedEncodings, Role
-from hficma.engine.retrieval.certificate import EPSILON, Scores
-from hficma.engine.retrieval.reranking import Query, Reranker
+from hficma.engine.retrieval.certificate import EPSILON, ItemScores
+from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
 from hficma.metrics import Figures, figures
 
 Floats = npt.NDArray[np.float64]
@@ -118,13 +118,13 @@ class PairScorer:
         self._reranker = Reranker(bundle, items.facts.role, pool, self._weights)
         self.vectors = np.concatenate([part.vectors for part in items.item_arrays])
 
-    def query(self, position: int) -> Query:
+    def query(self, position: int) -> EncodedQuery:
         """An item of `queries` as a query, from the sides that its index keeps."""
         number, place = self._queries.locate(np.array([position]))
         part = self._queries.item_arrays[int(number[0])]
         vector = np.array(part.vectors[place[0]])
         if part.encodings is None:
-            return Query(vector, None)
+            return EncodedQuery(vector, None)
         length = int(part.encodings.lengths[place[0]])
         arrays = {}
         for name in LEVELS[part.encodings.level]:
@@ -134,13 +134,13 @@ class PairScorer:
         part.encodings.gather(place, length, arrays)
         role: Role = self._queries.facts.role
         encodings = RaggedEncodings(np.array([length]), arrays)
-        return Query(vector, raise_level(self._bundle, role, encodings, "tables"))
+        return EncodedQuery(vector, raise_level(self._bundle, role, encodings, "tables"))
 
-    def score(self, query: Query, items: Positions) -> Scores:
+    def score(self, query: EncodedQuery, items: Positions) -> ItemScores:
         """S of a query and some items."""
         return self._reranker.score(query, self._items.item_arrays, *self._items.locate(items))[0]
 
-    def ceilings(self, query: Query) -> Floats:
+    def ceilings(self, query: EncodedQuery) -> Floats:
         """The most that each item (N,) can score, rounding included."""
         global_: Floats = (self.vectors @ query.vector).astype(np.float64)
         norms = float(np.linalg.norm(query.vector)), self._largest_norm
@@ -225,7 +225,9 @@ def direction_ranks(
         ceilings = scorer.ceilings(query)
         others = np.delete(np.arange(len(ceilings)), partner)
 
-        def score(chosen: Positions, query: Query = query, others: Positions = others) -> Floats:
+        def score(
+            chosen: Positions, query: EncodedQuery = query, others: Positions = others
+        ) -> Floats:
             return scorer.score(query, others[chosen]).total
 
         found.append(search_rank(own, ceilings[partner], ceilings[others], score, budget))
@@ -261,7 +263,7 @@ def table_ranks(
         on_done(1)
     photos = np.array([photo for photo, _ in true])
     for row, (_, recipe) in enumerate(true):
-        ceilings = by_recipe.ceilings(Query(by_photo.vectors[recipe], None))[photos]
+        ceilings = by_recipe.ceilings(EncodedQuery(by_photo.vectors[recipe], None))[photos]
         to_photo.append(_whole(table[:, recipe], ceilings, row))
     count = len(everything)
     return (

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from hficma.engine import Answer, Bundle, Engine
-from hficma.engine.encoder import Encoded, encode_photos
+from hficma.engine.encoder import EncodedItems, encode_photos
 from hficma.engine.index.item_encoding import RaggedEncodings, Role
-from hficma.engine.retrieval.reranking import Query, Reranker
+from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
 from hficma.images import decode_photo, preprocess
 from hficma.recipe import Recipe
 from hficma.text.batching import pad_ids
@@ -63,7 +63,9 @@ class Stages:
         else:
             encoded = self._photo(query, recorder)
         with recorder.timed("project"):
-            prepared = Query.prepared(self.engine.bundle, self.engine.query_role, *encoded)[0]
+            prepared = EncodedQuery.prepared(self.engine.bundle, self.engine.query_role, *encoded)[
+                0
+            ]
         index = self.engine.index
         with recorder.timed("prefilter"):
             visit = index.first_candidates(
@@ -81,7 +83,7 @@ class Stages:
         recorder.add(TOTAL, time.perf_counter() - began)
         recorder.add("records", answer.milliseconds["records"] / 1000)
 
-    def _photo(self, content: bytes, recorder: Recorder) -> Encoded:
+    def _photo(self, content: bytes, recorder: Recorder) -> EncodedItems:
         with recorder.timed("decode"):
             photo = decode_photo(content, name="query")
         with recorder.timed("preprocess"):
@@ -89,7 +91,7 @@ class Stages:
         with recorder.timed("image branch"):
             return encode_photos(self.engine.bundle, pixels[None])
 
-    def _recipe(self, recipe: Recipe, recorder: Recorder) -> Encoded:
+    def _recipe(self, recipe: Recipe, recorder: Recorder) -> EncodedItems:
         bundle = self.engine.bundle
         with recorder.timed("tokenise"):
             ids = bundle.tokenizer.query(recipe)
@@ -108,7 +110,7 @@ class Stages:
         encodings = (
             RaggedEncodings(counts, {"tokens": outputs["tokens"]}) if bundle.has_local else None
         )
-        return Encoded(outputs["global"], encodings)
+        return EncodedItems(outputs["global"], encodings)
 
 
 def search(

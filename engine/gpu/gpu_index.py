@@ -77,7 +77,7 @@ def require_whole_products() -> None:
         )
 
 
-class DevicePrefilter(Prefilter):
+class GpuPrefilter(Prefilter):
     """An exact scan of a shard's vectors on the device, whatever kind its own prefilter is.
 
     Its scores are within the float32 rounding of g, in any order of summation: kinds that skip
@@ -136,7 +136,9 @@ class GpuEncodings:
 
     def __init__(self, encodings: StoredEncodings, device: torch.device) -> None:
         self._sides = encodings
-        self._arrays = {name: on_device(array, device) for name, array in encodings.arrays.items()}
+        self._arrays = {
+            name: copy_to_gpu(array, device) for name, array in encodings.arrays.items()
+        }
 
     def gather(self, positions: Positions, size: int, out: Mapping[str, Tensor]) -> None:
         """As `StoredEncodings.gather`, without leaving the device."""
@@ -148,7 +150,7 @@ class GpuEncodings:
             place.copy_(values.view(place.shape))
 
 
-class DeviceIndex:
+class GpuIndex:
     """An index whose arrays are in a device's memory, as far as they fit.
 
     The vectors of all shards are brought there first, for every search reads all of them, then
@@ -169,7 +171,7 @@ class DeviceIndex:
         self._memory = memory
         for shard in index.shards:
             if self._takes(shard.vectors):
-                shard.prefilter = DevicePrefilter(shard, on_device(shard.vectors, device))
+                shard.prefilter = GpuPrefilter(shard, copy_to_gpu(shard.vectors, device))
         self._sides = [
             GpuEncodings(shard.encodings, device)
             if shard.encodings and self._takes(*shard.encodings.arrays.values())
@@ -238,7 +240,7 @@ def _gather_from_host(
         place.copy_(torch.from_numpy(read[name]))
 
 
-def on_device(array: Rows, device: torch.device) -> Tensor:
+def copy_to_gpu(array: Rows, device: torch.device) -> Tensor:
     """A stored array on the device, copied in pieces and compared on the way."""
     kind: Any = torch.from_numpy(np.empty(0, array.dtype)).dtype
     copied = torch.empty(array.shape, dtype=kind, device=device)

@@ -18,10 +18,10 @@ import torch
 from ..bundle.bundle import Bundle
 from ..index.candidates import CandidateBatch
 from ..index.item_encoding import LEVELS
-from ..retrieval.certificate import Positions, Scores
-from ..retrieval.reranking import Query, exact_products
+from ..retrieval.certificate import ItemScores, Positions
+from ..retrieval.reranking import EncodedQuery, exact_products
 from ..retrieval.scoring import Score
-from .gpu_index import DeviceIndex, require_whole_products
+from .gpu_index import GpuIndex, require_whole_products
 
 if TYPE_CHECKING:
     from hficma.model.similarity import FoldedWeights, PaddedEncodings
@@ -32,7 +32,7 @@ PAIRS = 512
 Floats = npt.NDArray[np.float32]
 
 
-class DeviceScorer:
+class GpuScorer:
     """Scores queries against items on a device.
 
     Args:
@@ -40,7 +40,7 @@ class DeviceScorer:
         bundle: of the model; carries its weights.
     """
 
-    def __init__(self, placed: DeviceIndex, bundle: Bundle) -> None:
+    def __init__(self, placed: GpuIndex, bundle: Bundle) -> None:
         require_whole_products()
         self._placed = placed
         self._weights = bundle.score_weights
@@ -57,12 +57,12 @@ class DeviceScorer:
         self._placed.close()
         self._spine = None
 
-    def batch(self, queries: Sequence[Query], firsts: Sequence[CandidateBatch]) -> Score:
+    def batch(self, queries: Sequence[EncodedQuery], firsts: Sequence[CandidateBatch]) -> Score:
         """See `Scorer`: first visits are scored together, what follows query by query."""
         items = np.stack([first.items for first in firsts])
         together, seconds = self._scores(queries, items)
 
-        def score(number: int, items: Positions) -> tuple[Scores, float]:
+        def score(number: int, items: Positions) -> tuple[ItemScores, float]:
             if items is firsts[number].items:
                 return together[number], seconds / len(queries)
             found, gathering = self._scores([queries[number]], items[None])
@@ -70,7 +70,9 @@ class DeviceScorer:
 
         return score
 
-    def _scores(self, queries: Sequence[Query], items: Positions) -> tuple[list[Scores], float]:
+    def _scores(
+        self, queries: Sequence[EncodedQuery], items: Positions
+    ) -> tuple[list[ItemScores], float]:
         """Scores of Q queries with items (Q, K), and the seconds that gathering took."""
         index = self._placed.index
         exact = [
@@ -89,7 +91,7 @@ class DeviceScorer:
                     seconds += gathering
         weights = self._weights
         scores = [
-            Scores(weights.total(whole, part), whole, part)
+            ItemScores(weights.total(whole, part), whole, part)
             for whole, part in zip(exact, local, strict=True)
         ]
         return scores, seconds
@@ -116,7 +118,7 @@ class DeviceScorer:
         pair = (asked, side) if role == "recipe" else (side, asked)
         return pair_block(*pair, spine).flatten(1).cpu().numpy(), seconds
 
-    def _asked(self, queries: Sequence[Query]) -> PaddedEncodings:
+    def _asked(self, queries: Sequence[EncodedQuery]) -> PaddedEncodings:
         """Queries at `tables`, as Q groups of one."""
         from hficma.model.similarity import PaddedEncodings
 
@@ -130,7 +132,7 @@ class DeviceScorer:
         return PaddedEncodings(**arrays, lengths=torch.tensor(np.stack(lengths), device=device))
 
 
-def _padded(name: str, query: Query, size: int) -> Floats:
+def _padded(name: str, query: EncodedQuery, size: int) -> Floats:
     """A query's array, (1, ...) with its tokens padded to `size`; padding is masked later."""
     assert query.encodings is not None
     array: Floats = query.encodings.arrays[name]

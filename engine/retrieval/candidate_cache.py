@@ -54,7 +54,7 @@ class CandidateCache:
         return part_of, places
 
 
-def shared_candidates(
+def cache_shared_candidates(
     index: Index, reranker: Reranker, visits: Sequence[CandidateBatch], *, width: int, heads: int
 ) -> CandidateCache:
     """Bring what several queries of a batch will score to `tables`, once for all of them.
@@ -77,7 +77,9 @@ def shared_candidates(
     size = _tokens(index, items) * bytes_a_token("tables", "fp32", width, heads)
     if not len(items) or size > SHARED_BYTES:
         return CandidateCache(index)
-    return CandidateCache(index, items, *reranker.shared(index.item_arrays, *index.locate(items)))
+    return CandidateCache(
+        index, items, *reranker.tabulated(index.item_arrays, *index.locate(items))
+    )
 
 
 def _tokens(index: Index, items: Positions) -> int:

@@ -30,7 +30,7 @@ runtime's kernels; float32 leaves 6e-8 a rounding, and the softmaxes and means a
 """
 
 
-class Scores(NamedTuple):
+class ItemScores(NamedTuple):
     """Scores of N items for one query, each (N,) float64."""
 
     total: Floats
@@ -46,7 +46,7 @@ class Ranking(NamedTuple):
 
     items: Positions
     """(min(k, N),) positions."""
-    scores: Scores
+    scores: ItemScores
     """Of `items`."""
     certified: int
     """The first ranks that are proved: what scoring every item would give."""
@@ -54,9 +54,9 @@ class Ranking(NamedTuple):
     """Items scored on the way."""
 
 
-def rank(
+def rank_with_certificate(
     visits: Iterable[CandidateBatch],
-    score: Callable[[Positions], Scores],
+    score: Callable[[Positions], ItemScores],
     *,
     k: int,
     exact: bool,
@@ -78,16 +78,16 @@ def rank(
         ArtifactError: a score is not finite, or an l not in [0, 1]: no proof holds then.
     """
     items = np.empty(0, dtype=np.int64)
-    scores = Scores(*(np.empty(0) for _ in Scores._fields))
+    scores = ItemScores(*(np.empty(0) for _ in ItemScores._fields))
     scored = certified = 0
     for visit in visits:
         fresh = score(visit.items)
         _refuse_impossible(fresh)
         scored += len(visit.items)
         items = np.concatenate([items, visit.items])
-        scores = Scores(*(np.concatenate(pair) for pair in zip(scores, fresh, strict=True)))
+        scores = ItemScores(*(np.concatenate(pair) for pair in zip(scores, fresh, strict=True)))
         best = np.lexsort((items, -scores.total))[:k]
-        items, scores = items[best], Scores(*(part[best] for part in scores))
+        items, scores = items[best], ItemScores(*(part[best] for part in scores))
         reach = score_upper_bound(visit.upper_bound, weights)
         certified = int(np.argmax(np.append(scores.total < reach, True)))
         if certified == k or not exact:
@@ -95,7 +95,7 @@ def rank(
     return Ranking(items, scores, certified, scored)
 
 
-def _refuse_impossible(scores: Scores) -> None:
+def _refuse_impossible(scores: ItemScores) -> None:
     """Raise an ArtifactError for scores that damaged vectors or weights give.
 
     A NaN sorts anywhere, and compares as no bound says.

@@ -10,10 +10,12 @@ from hficma.recipe import Recipe
 
 from ..index.index import Index
 from ..results import Hit
-from .certificate import Ranking, Scores
+from .certificate import ItemScores, Ranking
 
 
-def hits_of(index: Index, rankings: Sequence[Ranking], *, has_local: bool) -> list[tuple[Hit, ...]]:
+def build_hits(
+    index: Index, rankings: Sequence[Ranking], *, has_local: bool
+) -> list[tuple[Hit, ...]]:
     """Each ranking's items with their records, which are looked up once a shard."""
     positions = np.unique(np.concatenate([ranking.items for ranking in rankings]))
     shard_of, places = index.locate(positions)
@@ -31,7 +33,7 @@ def hits_of(index: Index, rankings: Sequence[Ranking], *, has_local: bool) -> li
     ]
 
 
-def _hit(place: int, recipe: Recipe, scores: Scores, has_local: bool) -> Hit:
+def _hit(place: int, recipe: Recipe, scores: ItemScores, has_local: bool) -> Hit:
     return Hit(
         rank=place + 1,
         recipe=recipe,

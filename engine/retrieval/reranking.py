@@ -31,7 +31,7 @@ from ..index.item_encoding import (
     rows_of,
     shape_of,
 )
-from .certificate import Scores
+from .certificate import ItemScores
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -45,7 +45,7 @@ Positions = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 
-class Query(NamedTuple):
+class EncodedQuery(NamedTuple):
     """One photo or recipe, ready for scoring."""
 
     vector: Floats
@@ -65,7 +65,7 @@ class Query(NamedTuple):
     @classmethod
     def prepared(
         cls, bundle: Bundle, role: Role, vectors: Floats, encodings: RaggedEncodings | None
-    ) -> list[Query]:
+    ) -> list[EncodedQuery]:
         """Queries from what the branches give: (N, D_g) and sides at level `tokens`."""
         if encodings is None:
             return [cls(vector, None) for vector in vectors]
@@ -105,8 +105,12 @@ class Reranker:
         self._local = threading.local()
 
     def score(
-        self, query: Query, parts: Sequence[ItemArrays], part_of: Positions, positions: Positions
-    ) -> tuple[Scores, float]:
+        self,
+        query: EncodedQuery,
+        parts: Sequence[ItemArrays],
+        part_of: Positions,
+        positions: Positions,
+    ) -> tuple[ItemScores, float]:
         """Score items for a query.
 
         Args:
@@ -132,9 +136,9 @@ class Reranker:
             for tile, (values, seconds) in zip(tiles, runs, strict=True):
                 local[tile.places] = values
                 gathering += seconds
-        return Scores(self._weights.total(global_, local), global_, local), gathering
+        return ItemScores(self._weights.total(global_, local), global_, local), gathering
 
-    def shared(
+    def tabulated(
         self, parts: Sequence[ItemArrays], part_of: Positions, positions: Positions
     ) -> tuple[ItemArrays, Positions]:
         """Items that several queries will read, brought to `tables` in memory once for all.
@@ -146,7 +150,7 @@ class Reranker:
 
         def raised(tile: Tile) -> tuple[Positions, dict[str, Floats]]:
             count = len(tile.places)
-            mine = _accompanied(part_of[tile.places]), _accompanied(positions[tile.places])
+            mine = _at_least_two(part_of[tile.places]), _at_least_two(positions[tile.places])
             encodings = self._gathered(parts, *mine, tile.size)
             encodings = raise_level(self._bundle, self._role, encodings, "tables")
             alone = RaggedEncodings(
@@ -184,12 +188,12 @@ class Reranker:
             Tile(places[tile.places], tile.size)
             for level in np.unique(levels)
             for places in [np.flatnonzero(levels == level)]
-            for tile in plan(lengths[places], part_of[places], positions[places], multiple)
+            for tile in cut_tiles(lengths[places], part_of[places], positions[places], multiple)
         ]
 
     def _run(
         self,
-        query: Query,
+        query: EncodedQuery,
         parts: Sequence[ItemArrays],
         part_of: Positions,
         positions: Positions,
@@ -197,7 +201,7 @@ class Reranker:
     ) -> tuple[Floats, float]:
         began = time.perf_counter()
         count = len(positions)
-        part_of, positions = _accompanied(part_of), _accompanied(positions)
+        part_of, positions = _at_least_two(part_of), _at_least_two(positions)
         encodings = self._gathered(parts, part_of, positions, size)
         vectors = np.concatenate(
             [parts[part].vectors[positions[run]] for part, run in _runs(part_of)]
@@ -223,7 +227,8 @@ class Reranker:
         assert first is not None
         count = len(positions)
         out = {
-            name: self._buffer(name, shape) for name, shape in _shapes(first, count, size).items()
+            name: self._buffer(name, shape)
+            for name, shape in _gathered_shapes(first, count, size).items()
         }
         lengths = np.empty(count, dtype=np.int64)
         for number, run in _runs(part_of):
@@ -247,7 +252,9 @@ class Reranker:
         return buffers[name][:wanted].reshape(shape)
 
 
-def plan(lengths: Positions, part_of: Positions, positions: Positions, multiple: int) -> list[Tile]:
+def cut_tiles(
+    lengths: Positions, part_of: Positions, positions: Positions, multiple: int
+) -> list[Tile]:
     """Cut N items into tiles of one padded length each, in the order in which they are stored."""
     padded = -(-lengths // multiple) * multiple
     order = np.lexsort((positions, part_of, padded))
@@ -261,7 +268,7 @@ def plan(lengths: Positions, part_of: Positions, positions: Positions, multiple:
     return tiles[::-1]
 
 
-def _accompanied(one_or_more: Positions) -> Positions:
+def _at_least_two(one_or_more: Positions) -> Positions:
     """Return a tile's (m,) array, twice where m is 1.
 
     ONNX Runtime sums along an axis in another order where the axis before it has length 1. An item
@@ -291,7 +298,9 @@ def exact_products(
     return products
 
 
-def _shapes(encodings: StoredEncodings, count: int, size: int) -> Mapping[str, tuple[int, ...]]:
+def _gathered_shapes(
+    encodings: StoredEncodings, count: int, size: int
+) -> Mapping[str, tuple[int, ...]]:
     return {name: shape_of(name, encodings, count, size) for name in LEVELS[encodings.level]}
 
 

@@ -1,6 +1,6 @@
 """Who scores a batch's candidates: the processors, through the bundle's cross branch.
 
-`device.DeviceScorer` does the same on a GPU.
+`GpuScorer` does the same on a GPU.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
-from .candidate_cache import CandidateCache, shared_candidates
-from .certificate import Positions, Scores
-from .reranking import Query, Reranker
+from .candidate_cache import CandidateCache, cache_shared_candidates
+from .certificate import ItemScores, Positions
+from .reranking import EncodedQuery, Reranker
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
 
-Score: TypeAlias = Callable[[int, Positions], tuple[Scores, float]]
+Score: TypeAlias = Callable[[int, Positions], tuple[ItemScores, float]]
 """A query's number in its batch and items (N,) of the index to their scores, and the seconds
 spent gathering their sides, summed over threads."""
 
@@ -26,7 +26,7 @@ spent gathering their sides, summed over threads."""
 class Scorer(Protocol):
     """Scores queries against the items of one index, from any thread."""
 
-    def batch(self, queries: Sequence[Query], firsts: Sequence[CandidateBatch]) -> Score:
+    def batch(self, queries: Sequence[EncodedQuery], firsts: Sequence[CandidateBatch]) -> Score:
         """What scores the queries of one batch.
 
         Args:
@@ -38,7 +38,7 @@ class Scorer(Protocol):
         """Let go of sessions and memory; no batch may be asked for afterwards."""
 
 
-class HostScorer:
+class CpuScorer:
     """Scores on the processors.
 
     Args:
@@ -57,14 +57,16 @@ class HostScorer:
         """Close the bundle."""
         self._bundle.close()
 
-    def batch(self, queries: Sequence[Query], firsts: Sequence[CandidateBatch]) -> Score:
+    def batch(self, queries: Sequence[EncodedQuery], firsts: Sequence[CandidateBatch]) -> Score:
         """See `Scorer`; what several queries visit is brought to memory once."""
         loads = CandidateCache(self._index)
         if len(firsts) > 1:
             width, heads = self._facts["width"], self._facts["heads"]
-            loads = shared_candidates(self._index, self._reranker, firsts, width=width, heads=heads)
+            loads = cache_shared_candidates(
+                self._index, self._reranker, firsts, width=width, heads=heads
+            )
 
-        def score(number: int, items: Positions) -> tuple[Scores, float]:
+        def score(number: int, items: Positions) -> tuple[ItemScores, float]:
             return self._reranker.score(queries[number], loads.parts, *loads.locate(items))
 
         return score

@@ -15,7 +15,7 @@ from hficma.images import preprocess
 from hficma.recipe import Recipe
 
 from ..bundle.bundle import Bundle
-from ..encoder import Encoded, encode_photos, encode_recipes, raise_level
+from ..encoder import EncodedItems, encode_photos, encode_recipes, raise_level
 from ..files.checksums import Verified
 from ..files.file_bytes import unreadable
 from ..index.index import Index
@@ -157,7 +157,7 @@ def _encoded_again(
     recipe: Recipe,
     dataset: Dataset | None,
     positions: Mapping[str, int],
-) -> Encoded | None:
+) -> EncodedItems | None:
     if of == "recipes":
         return encode_recipes(bundle, [bundle.tokenizer(recipe)])
     if dataset is None or recipe.id not in positions:
@@ -168,7 +168,9 @@ def _encoded_again(
         return None  # the photo is gone since; its hash was compared all the same
 
 
-def _difference(bundle: Bundle, index: Index, shard: Shard, place: int, fresh: Encoded) -> float:
+def _difference(
+    bundle: Bundle, index: Index, shard: Shard, place: int, fresh: EncodedItems
+) -> float:
     """Largest distance of the item's rows from fresh ones, over their norm."""
     pairs = [(shard.vectors[place : place + 1], fresh.vectors)]
     if shard.encodings is not None and fresh.encodings is not None:

@@ -18,13 +18,13 @@ import torch
 
 from hficma.engine import Answer, Bundle, Engine, Failure, Filter, IndexWriter, build_index
 from hficma.engine.gpu.gpu_index import (
-    DeviceIndex,
-    DevicePrefilter,
+    GpuIndex,
+    GpuPrefilter,
+    copy_to_gpu,
     cuda_device,
     memory_of,
-    on_device,
 )
-from hficma.engine.gpu.gpu_scorer import DeviceScorer
+from hficma.engine.gpu.gpu_scorer import GpuScorer
 from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
@@ -50,8 +50,8 @@ def opened(path: Path, device: str, memory: int = EVERYTHING) -> Engine:
     """An engine whose index is on a device; queries are encoded on the processors."""
     index = Index.open(path)
     bundle = Bundle.open(index.facts.find_bundle(path), threads=1)
-    placed = DeviceIndex(index, torch.device(device), memory)
-    return Engine(index, bundle, DeviceScorer(placed, bundle), ThreadPoolExecutor(2))
+    placed = GpuIndex(index, torch.device(device), memory)
+    return Engine(index, bundle, GpuScorer(placed, bundle), ThreadPoolExecutor(2))
 
 
 def ask(engine: Engine, query: int, **options: object) -> Answer:
@@ -156,10 +156,9 @@ def test_shards_may_lie_on_both_sides(hf_icma_bundle: Path, tmp_path: Path, devi
             assert_same(ask(there, 2, k=30, candidates=5, exact=True), wanted)
     index = Index.open(path)
     assert (
-        DeviceIndex(index, torch.device(device), vectors + encodings).resident
-        <= vectors + encodings
+        GpuIndex(index, torch.device(device), vectors + encodings).resident <= vectors + encodings
     )
-    assert all(isinstance(shard.prefilter, DevicePrefilter) for shard in index.shards)
+    assert all(isinstance(shard.prefilter, GpuPrefilter) for shard in index.shards)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -197,7 +196,7 @@ def test_the_scan_certifies_what_the_kind_could_not(
     """On a device every kind is searched by its exact vectors."""
     path = build_index(hf_icma_bundle, DATA, tmp_path / "i", prefilter=prefilter)
     index = Index.open(path)
-    DeviceIndex(index, torch.device(device), EVERYTHING)
+    GpuIndex(index, torch.device(device), EVERYTHING)
     facts = index.shards[0].prefilter.facts
     assert facts.bounded
     assert facts.error_norm == facts.error_entry == 0.0
@@ -227,7 +226,7 @@ def test_scores_there_are_within_their_error(
         assert np.abs(prefilter.scores(query) - wanted).max() <= prefilter.rounding_error(query)
 
 
-def device_prefilter(vectors: np.ndarray, folder: Path, device: str) -> DevicePrefilter:
+def device_prefilter(vectors: np.ndarray, folder: Path, device: str) -> GpuPrefilter:
     """As for a shard of these vectors."""
 
     class Bare:
@@ -236,7 +235,7 @@ def device_prefilter(vectors: np.ndarray, folder: Path, device: str) -> DevicePr
             self.prefilter, self.vectors, self.folder = self, vectors, folder
 
     bare = Bare(build_prefilter(vectors, "Flat", folder))
-    return DevicePrefilter(bare, on_device(vectors, torch.device(device)))
+    return GpuPrefilter(bare, copy_to_gpu(vectors, torch.device(device)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
@@ -244,8 +243,8 @@ def test_copies_in_pieces_are_whole(dtype: type, monkeypatch: pytest.MonkeyPatch
     """The last piece is shorter than the others."""
     monkeypatch.setattr("hficma.engine.gpu.gpu_index.COPIED", 100)
     array = np.arange(7 * 11).reshape(11, 7).astype(dtype)
-    np.testing.assert_array_equal(on_device(array, torch.device("cpu")).numpy(), array)
-    assert on_device(array[:0], torch.device("cpu")).shape == (0, 7)
+    np.testing.assert_array_equal(copy_to_gpu(array, torch.device("cpu")).numpy(), array)
+    assert copy_to_gpu(array[:0], torch.device("cpu")).shape == (0, 7)
 
 
 def test_devices_that_are_not_there_are_named() -> None:

@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hficma.engine.index.candidates import CandidateBatch, dot_error
-from hficma.engine.retrieval.certificate import EPSILON, Positions, Scores, rank
+from hficma.engine.retrieval.certificate import (
+    EPSILON,
+    ItemScores,
+    Positions,
+    rank_with_certificate,
+)
 from hficma.scores import ScoreWeights
 
 WEIGHTS = st.sampled_from([(0.2, 0.8), (1.0, 0.0), (0.01, 5.0), (3.0, 0.5)])
@@ -27,9 +32,9 @@ class Items:
         self.weights = ScoreWeights(*weights)
         self.delta = float(np.abs(global_ - seen).max(initial=0.0))
 
-    def score(self, items: Positions) -> Scores:
+    def score(self, items: Positions) -> ItemScores:
         global_, local = self.global_[items], self.local[items]
-        return Scores(self.weights.total(global_, local), global_, local)
+        return ItemScores(self.weights.total(global_, local), global_, local)
 
     def visits(self, step: int, allowed: np.ndarray) -> Iterator[CandidateBatch]:
         order = allowed[np.argsort(-self.seen[allowed], kind="stable")]
@@ -73,7 +78,7 @@ def test_certified_ranks_equal_scoring_everything(
 ) -> None:
     """A certificate that lies here would lie to users."""
     items, allowed = made
-    ranking = rank(
+    ranking = rank_with_certificate(
         items.visits(step, allowed),
         items.score,
         k=k,
@@ -94,7 +99,7 @@ def test_without_exact_only_the_first_visit_is_scored(
 ) -> None:
     """A plain search must not become a scan."""
     items, allowed = made
-    ranking = rank(
+    ranking = rank_with_certificate(
         items.visits(7, allowed), items.score, k=k, exact=False,
         weights=items.weights,
     )  # fmt: skip
@@ -105,7 +110,7 @@ def test_exact_stops_as_soon_as_nothing_unseen_can_enter() -> None:
     """Scoring on after the proof would waste the certificate."""
     global_ = -np.arange(1000.0)
     items = Items(global_, global_, np.full(1000, 0.5), (0.2, 0.8))
-    ranking = rank(
+    ranking = rank_with_certificate(
         items.visits(10, np.arange(1000)), items.score, k=10, exact=True,
         weights=ScoreWeights(0.2, 0.8),
     )  # fmt: skip
@@ -118,16 +123,18 @@ def test_an_unknown_ceiling_certifies_nothing_until_all_are_scored() -> None:
     items = Items(np.array([9.0, 1.0]), np.array([9.0, 1.0]), np.zeros(2), (1.0, 0.0))
     first = CandidateBatch(np.array([0]), math.inf)
     kept = {"k": 1, "weights": ScoreWeights(1.0, 0.0)}
-    assert rank([first], items.score, exact=False, **kept).certified == 0
+    assert rank_with_certificate([first], items.score, exact=False, **kept).certified == 0
     rest = CandidateBatch(np.array([1]), -math.inf)
-    assert rank([first, rest], items.score, exact=True, **kept).certified == 1
+    assert rank_with_certificate([first, rest], items.score, exact=True, **kept).certified == 1
 
 
 def test_a_score_equal_to_the_ceiling_is_not_proved() -> None:
     """An unseen item with an equal score and a lower position would stand before it."""
     items = Items(np.array([1.0, 1.0]), np.array([1.0, 1.0]), np.zeros(2), (1.0, 0.0))
     visit = CandidateBatch(np.array([1]), 1.0)
-    ranking = rank([visit], items.score, k=1, exact=False, weights=ScoreWeights(1.0, 0.0))
+    ranking = rank_with_certificate(
+        [visit], items.score, k=1, exact=False, weights=ScoreWeights(1.0, 0.0)
+    )
     assert ranking.certified == 0
     assert EPSILON > 0
 
@@ -149,7 +156,9 @@ def test_ranking_of_nothing_is_empty() -> None:
     """A filter may leave no item."""
     items = Items(np.empty(0), np.empty(0), np.empty(0), (0.2, 0.8))
     visit = CandidateBatch(np.empty(0, dtype=np.int64), -math.inf)
-    ranking = rank([visit], items.score, k=5, exact=True, weights=ScoreWeights(0.2, 0.8))
+    ranking = rank_with_certificate(
+        [visit], items.score, k=5, exact=True, weights=ScoreWeights(0.2, 0.8)
+    )
     assert (len(ranking.items), ranking.certified) == (0, 0)
     assert ranking.scores.total.shape == (0,)
 
@@ -158,7 +167,7 @@ def test_ranking_of_nothing_is_empty() -> None:
 def test_infinite_bounds_pass_through(upper_bound: float) -> None:
     """inf minus inf would be NaN, which compares as proved."""
     items = Items(np.array([1.0]), np.array([1.0]), np.ones(1), (0.2, 0.8))
-    ranking = rank(
+    ranking = rank_with_certificate(
         [CandidateBatch(np.array([0]), upper_bound)], items.score, k=1, exact=False,
         weights=ScoreWeights(0.2, 0.8),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hficma.engine import Bundle, Engine, build_index, index_info, verify_index
-from hficma.engine.encoder import Encoded, encode
+from hficma.engine.encoder import EncodedItems, encode
 from hficma.engine.index.index import Index
 from hficma.engine.writing.shard_writer import ShardWriter
 from hficma.errors import ArtifactError, InputError
@@ -162,7 +162,7 @@ def test_items_that_are_no_numbers_are_left_out(
     """A NaN is neither below nor above any score: one such item would spoil every answer. An
     encoder in a narrow precision can overflow for one recipe among thousands."""
 
-    def overflowing(bundle: Bundle, contents: list[object]) -> Encoded:
+    def overflowing(bundle: Bundle, contents: list[object]) -> EncodedItems:
         encoded = encode(bundle, contents)  # type: ignore[arg-type]
         assert encoded.encodings is not None
         array = encoded.vectors if where == "vectors" else encoded.encodings.arrays["tokens"]
