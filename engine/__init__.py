@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .results import Answer as Answer
     from .results import Failure as Failure
     from .results import Hit as Hit
+    from .runtimes.options import ExecutionOptions as ExecutionOptions
     from .writing.build import build_index as build_index
     from .writing.index_writer import IndexWriter as IndexWriter
     from .writing.verify import verify_index as verify_index
@@ -34,6 +35,7 @@ __getattr__ = on_demand(
         "Answer": ".results",
         "Bundle": ".bundle.bundle",
         "Engine": ".engine",
+        "ExecutionOptions": ".runtimes.options",
         "Failure": ".results",
         "Filter": ".index.filters",
         "Hit": ".results",

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from .retrieval.hits import build_hits
 from .retrieval.reranking import EncodedQuery
 from .retrieval.scoring import CpuScorer, Score, Scorer
 from .retrieval.timing import Clock
-from .writing.transaction import processors
+from .runtimes.options import ExecutionKeywords, ExecutionOptions
 
 if TYPE_CHECKING:
     from hficma.images import PhotoSource
@@ -87,50 +87,42 @@ class Engine(Closing):
         index: Path,
         *,
         bundle: Path | None = None,
-        runtime: str = "auto",
-        precision: str = "fp32",
-        device: str = "cpu",
         gpu_memory: float | None = None,
-        threads: int | None = None,
+        **execution: Unpack[ExecutionKeywords],
     ) -> Engine:
         """Open an index for searching.
 
         Args:
             index: its folder.
             bundle: None takes the one that made it.
-            runtime: see `Bundle.open`.
-            precision: of the branches that encode queries; pairs are scored in fp32.
-            device: `cpu`, or `cuda[:N]` for branches, prefilter and scores on a GPU.
-            gpu_memory: GiB of it for the index; None takes half of what is free.
-            threads: None takes all processors.
+            gpu_memory: GiB of a GPU for the index; None takes half of what is free.
+            **execution: `runtime`, `precision`, `device`, `threads` as in `ExecutionOptions`. The
+                precision is of the branches that encode queries, pairs are scored in fp32; a device
+                `cuda[:N]` runs branches, prefilter and scores on a GPU.
 
         Raises:
             ArtifactError: one of them is missing or damaged, or they are of different models.
         """
-        threads = threads or processors()
+        options = ExecutionOptions(**execution).with_thread_count()
         # What was opened is closed again where the rest cannot be.
         with ExitStack() as stack:
             opened = stack.enter_context(Index.open(index))
             path = bundle or opened.facts.find_bundle(index)
-            encoder = stack.enter_context(
-                Bundle.open(
-                    path, runtime=runtime, precision=precision, device=device, threads=threads
-                )
-            )
+            encoder = stack.enter_context(Bundle.open(path, options))
             _refuse_another_model(opened, encoder)
-            pool = ThreadPoolExecutor(threads, initializer=_one_thread)
+            pool = ThreadPoolExecutor(options.thread_count, initializer=_one_thread)
             stack.callback(pool.shutdown)
             scorer: Scorer
-            if device != "cpu":
+            if options.device != "cpu":
                 from .gpu.gpu_index import GpuIndex, cuda_device, memory_of
                 from .gpu.gpu_scorer import GpuScorer
 
-                gpu = cuda_device(device)
+                gpu = cuda_device(options.device)
                 placed = GpuIndex(opened, gpu, memory_of(gpu, gpu_memory))
                 scorer = GpuScorer(placed, encoder)
             else:
                 # Tiles run side by side, so each of their sessions takes one thread.
-                one = Bundle.open(path, runtime=runtime, precision="fp32", threads=1)
+                one = Bundle.open(path, options.changed(precision="fp32", threads=1))
                 scorer = CpuScorer(opened, one, pool)
             engine = cls(opened, encoder, scorer, pool)
             stack.pop_all()

@@ -23,6 +23,7 @@ from hficma.artifacts.manifest import (
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.data.partitions import open_runs_dataset
 from hficma.engine.bundle.bundle import VOCABULARY, Bundle
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, Difference
 from hficma.engine.runtimes.selection import installed
 from hficma.errors import InputError
@@ -217,7 +218,7 @@ def _prove(
         building, Manifest(kind="bundle", made_by="hficma export", files=files, facts=facts)
     )
     try:
-        torch_bundle = Bundle.open(building, runtime="torch")
+        torch_bundle = Bundle.open(building, ExecutionOptions(runtime="torch"))
         pairs = _items(model, data, ("test", "val"), REFERENCE_PAIRS)
         items = arrays(joined(adversarial_items(model.tokenizer), pairs))
         reference = run_through(torch_bundle, items)
@@ -230,7 +231,8 @@ def _prove(
             asked = _items(model, data, ("test", "val"), queries)
             for name in runtimes:
                 for precision in parity.bundle_precisions(building, name):
-                    bundle = Bundle.open(building, runtime=name, precision=precision)
+                    execution = ExecutionOptions(runtime=name, precision=precision)
+                    bundle = Bundle.open(building, execution)
                     changes.append(parity.rank_change(bundle, torch_bundle, asked))
         parity.require(found, changes)
         return found, changes

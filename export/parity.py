@@ -13,6 +13,7 @@ import numpy as np
 from hficma.artifacts.manifest import read_manifest, verified_file
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.runtimes import Array, Arrays, runtime
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import (
     REFERENCE,
     TOLERANCES,
@@ -109,7 +110,8 @@ def differences(
     found: list[Difference] = []
     for name in runtimes:
         for precision in bundle_precisions(path, name):
-            bundle = Bundle.open(path, runtime=name, precision=precision, device=device)
+            execution = ExecutionOptions(runtime=name, precision=precision, device=device)
+            bundle = Bundle.open(path, execution)
             found += bundle_differences(bundle, reference)
     return found
 
@@ -153,7 +155,7 @@ def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChang
         [rank for rank, one in zip(some, test, strict=True) if one] for some in (found, expected)
     ]
     return RankChange(
-        precision=bundle.precision,
+        precision=bundle.execution.precision,
         runtime=bundle.runtime("image").describe().runtime,
         queries=count,
         overlap=float(np.mean(overlaps)),

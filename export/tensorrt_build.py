@@ -10,6 +10,7 @@ from typing import Any
 from hficma.artifacts.workspace import Workspace
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.runtimes import Graph
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.tensorrt_backend import TensorRTRuntime
 from hficma.engine.runtimes.tensorrt_plans import (
     library,
@@ -62,7 +63,7 @@ def build_plans(
             f"--trt: TensorRT does not read the {precision} graphs (their activations are "
             "unsigned); take --precision fp16"
         )
-    bundle = Bundle.open(bundle_path, precision=precision)
+    bundle = Bundle.open(bundle_path, ExecutionOptions(precision=precision))
     timing = (Workspace.default().cache if cache is None else cache) / "tensorrt" / "timing.cache"
     plans = []
     for name in bundle.facts["graphs"]:

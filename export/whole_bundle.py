@@ -36,10 +36,9 @@ def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
     through = run_through(bundle, {name: reference[name] for name in GIVEN})
     for output in ("global", "local"):
         if output in reference:
+            precision = bundle.execution.precision
             found.append(
-                difference(
-                    through[output], reference[output], "scores", output, bundle.precision, runtime
-                )
+                difference(through[output], reference[output], "scores", output, precision, runtime)
             )
     return found
 

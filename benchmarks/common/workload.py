@@ -20,6 +20,7 @@ from hficma.data.sample import SampleDataset
 from hficma.engine import Bundle, build_index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import PRECISIONS, Precision
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from hficma.progress import Progress
 from hficma.recipe import Recipe
@@ -201,14 +202,13 @@ def index_of(
     of: ItemKind,
     workspace: Workspace,
     progress: Progress,
-    *,
-    device: str,
-    threads: int,
-    runtime: str = "auto",
+    execution: ExecutionOptions,
 ) -> Path:
     """An index of a bag, kept in the workspace's cache for the next run."""
     content = content_of(bag, of, workspace.cache)
-    key = "\n".join((Bundle.open(bundle).model_id, content, kind.name, runtime, device))
+    key = "\n".join(
+        (Bundle.open(bundle).model_id, content, kind.name, execution.runtime, execution.device)
+    )
     name = f"{of}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     path = workspace.cache / "bench" / name
     if not path.exists():
@@ -223,7 +223,7 @@ def index_of(
         build_index(
             bundle, bag, path, of=of, side_precision=kind.side_precision,
             prefilter=kind.prefilter, on_bad=progress.bad, progress=advance,
-            runtime=runtime, device=device, threads=threads,
+            **execution.keywords(),
         )  # fmt: skip
     return path
 

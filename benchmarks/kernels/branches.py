@@ -18,6 +18,7 @@ from rich.table import Table
 
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.runtimes import runtime
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import arrays_of
 from hficma.engine.runtimes.selection import installed
 from hficma.export import export_model
@@ -71,12 +72,13 @@ def random_model(config: ModelConfig, seed: int = 0) -> Model:
 
 def opened(path: Path, threads: int) -> list[Bundle]:
     """The bundle in every runtime and precision that is here, eager torch first."""
-    found = [Bundle.open(path, runtime="torch", threads=threads)]
+    found = [Bundle.open(path, ExecutionOptions(runtime="torch", threads=threads))]
     made = {p for g in found[0].facts["graphs"].values() for p in g["precisions"]}
     for name in installed("cpu"):
         for precision in runtime(name).precisions:
             if precision in made:
-                found.append(Bundle.open(path, runtime=name, precision=precision, threads=threads))
+                execution = ExecutionOptions(runtime=name, precision=precision, threads=threads)
+                found.append(Bundle.open(path, execution))
     return found
 
 
@@ -174,10 +176,10 @@ def measure(path: Path, *, repeats: int, threads: int) -> tuple[list[Row], list[
     for title, (graph, make) in cases.items():
         tasks: dict[str, Callable[[], Any]] = {}
         for bundle in bundles:
-            if bundle.graph(graph).precision != bundle.precision:
+            if bundle.graph(graph).precision != bundle.execution.precision:
                 continue  # would be the fp32 graph again
             says = bundle.runtime(graph).describe()
-            tasks[f"{says.runtime} {bundle.precision}"] = make(bundle)
+            tasks[f"{says.runtime} {bundle.execution.precision}"] = make(bundle)
         if graph.startswith("cross"):
             # The model's own form, in its own tiles, not the graph run eagerly.
             tasks["torch fp32"] = torch.inference_mode()(

@@ -18,7 +18,7 @@ from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.sample import SampleDataset
 from hficma.engine import Bundle, build_index
-from hficma.engine.writing.transaction import processors
+from hficma.engine.runtimes.options import processors
 from hficma.errors import InputError
 from hficma.progress import Progress
 from hficma.terminal import TextConsole

@@ -16,6 +16,7 @@ from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
 from hficma.engine.index.item_encoding import LEVELS, ItemArrays, Level, StoredEncodings, rows_of
 from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
+from hficma.engine.runtimes.options import ExecutionOptions
 
 from ..common.costs import photo_work, search_work
 from ..common.hardware import Limits
@@ -42,7 +43,7 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
     """
     from hficma.model import HFICMA, load_model
 
-    opened = Bundle.open(bundle, threads=1)
+    opened = Bundle.open(bundle, ExecutionOptions(threads=1))
     width, heads = opened.facts["width"], opened.facts["heads"]
     model = load_model(bundle)
     assert isinstance(model, HFICMA)

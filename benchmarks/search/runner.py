@@ -12,7 +12,7 @@ from hficma.artifacts.workspace import Workspace
 from hficma.engine import Bundle, Engine
 from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
-from hficma.engine.writing.transaction import processors
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from hficma.metrics import figure_text, recall_interval
 from hficma.model import Model, load_model
@@ -70,13 +70,14 @@ class Session:
     ) -> None:
         self._options, self._bundle, self._kinds, self._bags = options, bundle, kinds, bags
         self._workspace, self._progress, self._stack = workspace, progress, stack
-        self.threads = options.threads or processors()
+        self._execution = ExecutionOptions(
+            runtime=options.runtime, device=options.device, threads=options.threads
+        ).with_thread_count()
+        self.threads = self._execution.thread_count
         stack.enter_context(torch_threads(self.threads))
         self._limits = Limits(options.device)
         self._pool = stack.enter_context(engine_pool(self.threads))
-        self._scorer = Bundle.open(
-            bundle, runtime=options.runtime, device=options.device, threads=1
-        )
+        self._scorer = Bundle.open(bundle, self._execution.changed(threads=1))
         self._model: Model = load_model(bundle).to(options.device)
         items = len(bags[0]) if options.index is None else Index.open(options.index).item_count
         self._candidates = sorted({min(count, items) for count in options.candidates})
@@ -169,15 +170,12 @@ class Session:
 
     def _index(self, bag: Bag, kind: IndexKind, of: ItemKind) -> Path:
         return index_of(
-            self._bundle, bag, kind, of, self._workspace, self._progress,
-            device=self._options.device, threads=self.threads, runtime=self._options.runtime,
-        )  # fmt: skip
+            self._bundle, bag, kind, of, self._workspace, self._progress, self._execution
+        )
 
     def _open(self, index: Path, precision: str) -> Engine:
-        engine = Engine.open(
-            index, bundle=self._bundle, runtime=self._options.runtime, precision=precision,
-            device=self._options.device, threads=self.threads,
-        )  # fmt: skip
+        execution = self._execution.changed(precision=precision)
+        engine = Engine.open(index, bundle=self._bundle, **execution.keywords())
         return self._stack.enter_context(engine)
 
     def _engine_name(self, precision: str, kind: IndexKind) -> str:
@@ -267,12 +265,11 @@ class Session:
         paths = [
             index_of(
                 bundle, self._bags[0], IndexKind("Flat", "fp32"), of, self._workspace,
-                self._progress, device=self._options.device, threads=self.threads,
-                runtime=self._options.runtime,
+                self._progress, self._execution,
             )
             for of in ("recipes", "images")
         ]  # fmt: skip
-        scorer = Bundle.open(bundle, runtime=self._options.runtime, threads=1)
+        scorer = Bundle.open(bundle, self._execution.changed(device="cpu", threads=1))
         ranks = BagRanks(scorer, paths[0], paths[1], self._pool)
         engine = Engine.open(paths[0], bundle=bundle, threads=self.threads)
         found = ranks.ranks(1)

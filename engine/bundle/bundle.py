@@ -15,13 +15,17 @@ from hficma.errors import ArtifactError, InputError
 from hficma.scores import ScoreWeights
 from hficma.text.vocabulary import TextConfig, Tokenizer, Vocabulary
 
-from ..runtimes import RUNTIMES, Array, Arrays, Execution, Graph, Port, Runtime, runtime
+from ..runtimes import Array, Arrays, Execution, Graph, Port, Runtime, runtime
 from ..runtimes.onnx_check.graph_costs import check_graph
+from ..runtimes.options import AUTO, ExecutionOptions
 from ..runtimes.reference import REFERENCE, read_reference
 from ..runtimes.selection import Choice, choose
 from .bundle_facts import check_bundle_facts
 
 VOCABULARY = "vocabulary.json"
+
+DEFAULT_EXECUTION = ExecutionOptions()
+"""The fastest runtime here, in fp32, on all CPU cores."""
 
 _log = logging.getLogger("hficma")
 
@@ -34,28 +38,13 @@ class Bundle(Closing):
     Args:
         path: the bundle's directory.
         manifest: of the directory.
-        runtime_name: which runtime executes the graphs.
-        precision: wanted; a graph that lacks it runs in `fp32`.
-        device: `cpu` or `cuda[:N]`.
-        threads: cores to use; None takes all.
+        execution: how the graphs are executed.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        manifest: Manifest,
-        *,
-        runtime_name: str,
-        precision: str,
-        device: str,
-        threads: int | None,
-    ) -> None:
+    def __init__(self, path: Path, manifest: Manifest, execution: ExecutionOptions) -> None:
         self.path = path
         self.manifest = manifest
-        self.precision = precision
-        self.device = device
-        self._runtime_name = runtime_name
-        self._threads = threads
+        self.execution = execution
         self.choices: dict[str, Choice] = {}
         """What `auto` took for each graph that was loaded, and why."""
         self._loaded: dict[str, Runtime] = {}
@@ -64,40 +53,21 @@ class Bundle(Closing):
         self._closed = False
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        runtime: str = "auto",
-        precision: str = "fp32",
-        device: str = "cpu",
-        threads: int | None = None,
-    ) -> Self:
+    def open(cls, path: str | Path, execution: ExecutionOptions = DEFAULT_EXECUTION) -> Self:
         """Open a bundle directory; no graph is loaded yet.
 
         Args:
             path: the directory.
-            runtime: `auto`, `onnxruntime`, `openvino`, `tensorrt` or `torch`.
-            precision: `fp32`, `fp16`, `bf16` or `int8`.
-            device: `cpu` or `cuda[:N]`.
-            threads: cores to use; None takes all.
+            execution: runtime, precision, device and threads.
 
         Raises:
-            ArtifactError: no bundle there, of another format, or damaged.
+            ArtifactError: no bundle there, of another format, damaged, or without the precision.
         """
         directory = Path(path)
         manifest = read_manifest(directory, kind="bundle")
         check_bundle_facts(directory, manifest.facts)
-        if runtime != "auto" and runtime not in RUNTIMES:
-            raise InputError(f"runtime {runtime}: there is none; take auto, {', '.join(RUNTIMES)}")
-        bundle = cls(
-            directory,
-            manifest,
-            runtime_name=runtime,
-            precision=precision,
-            device=device,
-            threads=threads,
-        )
+        bundle = cls(directory, manifest, execution)
+        precision = execution.precision
         if not any(precision in graph["precisions"] for graph in bundle.facts["graphs"].values()):
             raise ArtifactError(
                 f"{directory}: has no {precision} graphs; export it with --precision {precision}"
@@ -160,9 +130,10 @@ class Bundle(Closing):
             )
         files = record["precisions"]
         if precision is None:
-            precision = self.precision if self.precision in files else "fp32"
-            if precision != self.precision and (name, precision) not in self._graphs:
-                _log.info("graph %s has no %s: it runs in fp32", name, self.precision)
+            wanted = self.execution.precision
+            precision = wanted if wanted in files else "fp32"
+            if precision != wanted and (name, precision) not in self._graphs:
+                _log.info("graph %s has no %s: it runs in fp32", name, wanted)
         if (name, precision) in self._graphs:
             return self._graphs[name, precision]  # a file is hashed once, not at every use
         if precision not in files:
@@ -206,12 +177,14 @@ class Bundle(Closing):
             self._graphs.clear()
 
     def _load(self, graph: Graph) -> Runtime:
-        name = self._runtime_name
-        if name == "auto":
-            choice = choose(graph, self._reference, device=self.device, threads=self._threads)
+        name = self.execution.runtime
+        if name == AUTO:
+            choice = choose(graph, self._reference, self.execution)
             self.choices[graph.name] = choice
             name = choice.runtime
-        return runtime(name).load(graph, device=self.device, threads=self._threads)
+        return runtime(name).load(
+            graph, device=self.execution.device, threads=self.execution.threads
+        )
 
     @cached_property
     def _reference(self) -> dict[str, Array]:

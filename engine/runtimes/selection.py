@@ -23,8 +23,9 @@ from hficma.artifacts.manifest import write_atomically
 from hficma.artifacts.workspace import Workspace
 from hficma.errors import HficmaError
 
-from . import RUNTIMES, runtime
 from .base import Graph, Runtime, example
+from .options import ExecutionOptions
+from .registry import RUNTIMES, runtime
 
 if TYPE_CHECKING:
     from .base import Arrays
@@ -55,24 +56,22 @@ class Choice:
 def choose(
     graph: Graph,
     reference: Arrays,
+    execution: ExecutionOptions,
     *,
-    device: str = "cpu",
-    threads: int | None = None,
     cache: Path | None = None,
 ) -> Choice:
-    """The runtime for a graph on this machine, from an earlier measurement where there is one.
+    """Return the runtime for a graph on this machine, as measured earlier or now.
 
     Args:
         graph: to run.
         reference: of the bundle.
-        device: `cpu` or `cuda[:N]`.
-        threads: cores to use.
+        execution: the device and threads to measure with.
         cache: folder of measurements; None takes the workspace's.
     """
-    file = _file(graph, device, threads, cache)
+    file = _file(graph, execution, cache)
     if (kept := _kept(file)) is not None:
         return kept
-    choice = measure(graph, reference, device=device, threads=threads)
+    choice = measure(graph, reference, execution)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(dataclasses.asdict(choice)).encode())
@@ -98,18 +97,16 @@ def _kept(file: Path) -> Choice | None:
 _CHOICE = dataclasses.fields(Choice)
 
 
-def measure(
-    graph: Graph, reference: Arrays, *, device: str = "cpu", threads: int | None = None
-) -> Choice:
+def measure(graph: Graph, reference: Arrays, execution: ExecutionOptions) -> Choice:
     """Load a graph in every runtime that is here, hold it to the reference, and time it."""
     candidates: dict[str, Runtime] = {}
     refused: dict[str, str] = {}
-    for name in installed(device):
+    for name in installed(execution.device):
         if graph.precision not in runtime(name).precisions:
             refused[name] = f"cannot run {graph.precision}"
             continue
         try:
-            loaded = runtime(name).load(graph, device=device, threads=threads)
+            loaded = runtime(name).load(graph, device=execution.device, threads=execution.threads)
         except HficmaError as error:
             reason: str | None = str(error)
         else:
@@ -155,12 +152,12 @@ def _disagreement(graph: Graph, loaded: Runtime, reference: Arrays) -> str | Non
     return None
 
 
-def _file(graph: Graph, device: str, threads: int | None, cache: Path | None) -> Path:
+def _file(graph: Graph, execution: ExecutionOptions, cache: Path | None) -> Path:
     root = Workspace.default().cache if cache is None else cache
     facts = {
         "onnx": graph.sha256,
-        "device": device,
-        "threads": threads,
+        "device": execution.device,
+        "threads": execution.threads,
         "cores": os.cpu_count(),
         "machine": platform.node(),
         "versions": _versions(PACKAGES),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from hficma.artifacts.locks import locked
 from hficma.artifacts.manifest import inside, sync, write_atomically
@@ -21,6 +21,7 @@ from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory, default_factory
 from ..index.index_facts import SHARDS, IndexFacts, ItemKind, write_index_manifest
 from ..index.item_encoding import LEVELS, PRECISIONS, Level, Precision
+from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .chunks import Indexed, Source, average_tokens, fingerprint
 from .encoding_pipeline import OnBad, Progress, encoded_batches
 from .storage_policy import default_level
@@ -32,7 +33,6 @@ from .transaction import (
     files_of,
     filled,
     new_shard,
-    processors,
     reported,
     shard_name,
     sweep,
@@ -59,10 +59,7 @@ def build_index(
     strict: bool = False,
     on_bad: OnBad = lambda message: None,
     progress: Progress = lambda done, total: None,
-    runtime: str = "auto",
-    precision: str = "fp32",
-    device: str = "cpu",
-    threads: int | None = None,
+    **execution: Unpack[ExecutionKeywords],
 ) -> Path:
     """Encode a dataset into a new index.
 
@@ -84,10 +81,7 @@ def build_index(
         strict: raise on an item that cannot be read instead of leaving it out.
         on_bad: told of each item left out, in one line.
         progress: called with items done so far and items in all, of a stream those read.
-        runtime: see `Bundle.open`, like the options below.
-        precision: of the branches that encode.
-        device: where they run.
-        threads: None takes all processors.
+        **execution: `runtime`, `precision`, `device`, `threads` as in `ExecutionOptions`.
 
     Returns:
         `out`.
@@ -99,10 +93,8 @@ def build_index(
     """
     if out.exists():
         raise ArtifactError(f"{out}: exists already; give another name or remove it first")
-    threads = threads or processors()
-    opened = Bundle.open(
-        bundle, runtime=runtime, precision=precision, device=device, threads=threads
-    )
+    options = ExecutionOptions(**execution).with_thread_count()
+    opened = Bundle.open(bundle, options)
     source = Source(dataset, max(1, shard_items))
     facts = _planned(
         opened, bundle, source, out, of=of, keep=keep,
@@ -121,7 +113,7 @@ def build_index(
             if not shard.exists():
                 batches = encoded_batches(
                     opened, facts.role, facts.keep, piece.dataset, piece.wanted,
-                    threads=threads, strict=strict, on_bad=on_bad,
+                    threads=options.thread_count, strict=strict, on_bad=on_bad,
                 )  # fmt: skip
                 with new_shard(building, name, facts) as writer:
                     write_batches(writer, batches, piece.first, unique, piece.telling(progress))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from ..index.index_facts import (
     write_index_manifest,
 )
 from ..index.shard import Shard
+from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .chunks import Indexed, Source
 from .compaction import copy_items, runs_to_merge, tail_to_merge
 from .encoding_pipeline import OnBad, Progress, encoded_batches
@@ -39,7 +41,6 @@ from .transaction import (
     files_of,
     filled,
     new_shard,
-    processors,
     reported,
     shard_name,
     sweep,
@@ -88,10 +89,7 @@ class IndexWriter(Closing):
         strict: bool = False,
         on_bad: OnBad = lambda message: None,
         progress: Progress = lambda done, total: None,
-        runtime: str = "auto",
-        precision: str = "fp32",
-        device: str = "cpu",
-        threads: int | None = None,
+        **execution: Unpack[ExecutionKeywords],
     ) -> int:
         """Encode a dataset's items into new shards, and merge them with small ones before.
 
@@ -102,19 +100,13 @@ class IndexWriter(Closing):
             strict: raise on an item that cannot be added instead of leaving it out.
             on_bad: told of each item left out.
             progress: called with items read so far and items in all.
-            runtime: see `Bundle.open`, like the options below.
-            precision: of the branches.
-            device: where they run.
-            threads: None takes all processors.
+            **execution: `runtime`, `precision`, `device`, `threads` as in `ExecutionOptions`.
 
         Returns:
             items added.
         """
-        threads = threads or processors()
-        opened = Bundle.open(
-            bundle or self._facts.find_bundle(self._path),
-            runtime=runtime, precision=precision, device=device, threads=threads,
-        )  # fmt: skip
+        options = ExecutionOptions(**execution).with_thread_count()
+        opened = Bundle.open(bundle or self._facts.find_bundle(self._path), options)
         facts = self._facts
         if opened.model_id != facts.model_id:
             raise model_mismatch(self._path, facts, opened)
@@ -130,7 +122,7 @@ class IndexWriter(Closing):
                 for piece in source.pieces():
                     batches = encoded_batches(
                         opened, facts.role, facts.keep, piece.dataset, piece.wanted,
-                        threads=threads, strict=strict, on_bad=on_bad,
+                        threads=options.thread_count, strict=strict, on_bad=on_bad,
                     )  # fmt: skip
                     name = shard_name(facts.next_shard + len(names))
                     with new_shard(self._path, name, facts) as writer:

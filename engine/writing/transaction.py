@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -145,8 +144,3 @@ def sweep(folder: Path, named: Iterable[str]) -> None:
 def existing_parent(path: Path) -> Path:
     """The nearest folder above `path` that exists."""
     return next(parent for parent in path.absolute().parents if parent.is_dir())
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ import torch
 
 from hficma.artifacts.manifest import read_manifest
 from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import TOLERANCES, Difference
 from hficma.errors import ArtifactError, InputError
 from hficma.export import ParityError, check_bundle, export_model
@@ -63,7 +64,9 @@ def test_every_graph_and_precision_is_in_the_report(narrow_bundle: Path) -> None
 
 def test_global_scores_are_float32_in_every_precision(narrow_bundle: Path) -> None:
     """Sums of hundreds would lose S_local's digits in fp16."""
-    bundle = Bundle.open(narrow_bundle, runtime="onnxruntime", precision="fp16", threads=1)
+    bundle = Bundle.open(
+        narrow_bundle, ExecutionOptions(runtime="onnxruntime", precision="fp16", threads=1)
+    )
     graph = bundle.graph("cross_tables")
     assert graph.precision == "fp16"
     inputs = {
@@ -156,9 +159,9 @@ def test_ranks_fail_an_export_only_with_enough_queries() -> None:
 @pytest.mark.parametrize("kind", ["hf_icma", "adamine"])
 def test_equal_graphs_change_no_answer(kind: str, request: pytest.FixtureRequest) -> None:
     path: Path = request.getfixturevalue(f"{kind}_bundle")
-    bundle = Bundle.open(path, runtime="onnxruntime", threads=1)
+    bundle = Bundle.open(path, ExecutionOptions(runtime="onnxruntime", threads=1))
     items = smooth_items(bundle.tokenizer, 12)
-    change = rank_change(bundle, Bundle.open(path, runtime="torch"), items)
+    change = rank_change(bundle, Bundle.open(path, ExecutionOptions(runtime="torch")), items)
     assert (change.queries, change.overlap) == (12, 1.0)
     assert change.held
     assert change.recall[10] >= change.recall[1] >= 0

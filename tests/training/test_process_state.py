@@ -14,6 +14,7 @@ from hficma.benchmarks.common.timing import torch_threads
 from hficma.cli.process_settings import quiet_exporter
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.gpu.gpu_index import require_whole_products
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.factories import tiny_bundle
 
@@ -41,7 +42,7 @@ def test_opening_a_bundle_leaves_the_process_as_it_was(tmp_path: Path) -> None:
     """The torch runtime was asked for seven threads, and gave them to everybody."""
     path, random = tiny_bundle(tmp_path), torch.get_rng_state()
     before = state()
-    bundle = Bundle.open(path, runtime="torch", threads=7)
+    bundle = Bundle.open(path, ExecutionOptions(runtime="torch", threads=7))
     assert bundle.runtime("image").describe().runtime == "torch"
     torch.set_rng_state(random)
     assert state()[:2] == before[:2]
@@ -73,7 +74,7 @@ def test_a_bundle_made_anew_under_its_name_is_not_run_with_its_old_weights(tmp_p
     import shutil
 
     def photo_of(bundle: Path) -> bytes:
-        opened = Bundle.open(bundle, runtime="torch")
+        opened = Bundle.open(bundle, ExecutionOptions(runtime="torch"))
         photos = torch.full((1, 224, 224, 3), 99, dtype=torch.uint8).numpy()
         return opened.run("image", {"photos": photos})["global"].tobytes()
 

@@ -19,6 +19,7 @@ from hficma.benchmarks.search.bench import BenchOptions, Report, compare_reports
 from hficma.benchmarks.search.stages import TOTAL, Stages, engine_pool
 from hficma.data.sample import SampleDataset
 from hficma.engine import Bundle, Engine, build_index
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS
 from hficma.model import load_model
@@ -80,7 +81,7 @@ def indexes(workspace: Workspace) -> tuple[Path, Path, Path]:
     bag = bags_of(None, None, size=ITEMS, count=None)[0][0]
     kind = IndexKind.parse("Flat/fp32")
     recipes, images = (
-        index_of(bundle, bag, kind, of, workspace, Progress(), device="cpu", threads=1)
+        index_of(bundle, bag, kind, of, workspace, Progress(), ExecutionOptions(threads=1))
         for of in ("recipes", "images")
     )
     return bundle, recipes, images
@@ -115,7 +116,7 @@ def test_scoring_every_pair_gives_the_same_ranks(workspace: Workspace) -> None:
 
     bundle, recipes, images = indexes(workspace)
     with engine_pool(1) as pool:
-        bag = BagRanks(Bundle.open(bundle, threads=1), recipes, images, pool)
+        bag = BagRanks(Bundle.open(bundle, ExecutionOptions(threads=1)), recipes, images, pool)
         every = rank_bags([bag], seconds=0, exhaustive=True, progress=Listener())
         bounded, some = bag.ranks(ITEMS), bag.ranks(ITEMS, queries=10)
     assert told == [text for text in told if "every pair: 900 pairs" in text] != []
@@ -137,7 +138,7 @@ def test_where_time_is_short_ranks_lie_between_bounds_and_some_are_exact(
     """A large setup must end, and still say how good the model is."""
     bundle, recipes, images = indexes(workspace)
     with engine_pool(1) as pool:
-        bag = BagRanks(Bundle.open(bundle, threads=1), recipes, images, pool)
+        bag = BagRanks(Bundle.open(bundle, ExecutionOptions(threads=1)), recipes, images, pool)
         every = rank_bags([bag], seconds=1e9, exhaustive=False, progress=Progress())
         short = rank_bags([bag], seconds=1e-9, exhaustive=False, progress=Progress())
     assert every.drawn is None
@@ -196,7 +197,7 @@ def test_stages_lie_within_a_stopwatch(workspace: Workspace) -> None:
     bundle, *paths = indexes(workspace)
     bag = bags_of(None, None, size=ITEMS, count=None)[0][0]
     queries = (bag.photo_bytes(0), bag.recipe(0))
-    scorer = Bundle.open(bundle, threads=1)
+    scorer = Bundle.open(bundle, ExecutionOptions(threads=1))
     for path, query in zip(paths, queries, strict=True):
         with Engine.open(path, bundle=bundle, threads=1) as engine, engine_pool(1) as pool:
             stages, recorder = Stages(engine, scorer, pool, 1, 20), Recorder()

@@ -20,6 +20,7 @@ from hficma.benchmarks.search.growth import growth_table, steepest, write_growth
 from hficma.engine import Bundle, build_index, verify_index
 from hficma.engine.encoder import raise_level
 from hficma.engine.index.item_encoding import LEVELS, Level, RaggedEncodings, rows_of
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
@@ -88,7 +89,7 @@ def test_padding_of_drawn_recipes_is_zero() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_rows_of_a_pool_are_those_of_its_tokens(bundle: Path, level: Level) -> None:
     """Sides made of ready rows must be what the branches would make of the same tokens."""
-    opened = Bundle.open(bundle, threads=1)
+    opened = Bundle.open(bundle, ExecutionOptions(threads=1))
     lengths = np.array([3, 1, 5])
     tokens = TokenPool(opened, "tokens").recipes(lengths, np.random.default_rng(4))
     wanted = raise_level(opened, "recipe", RaggedEncodings(lengths, tokens.arrays), level)

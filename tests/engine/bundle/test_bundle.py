@@ -14,6 +14,7 @@ import torch
 
 from hficma.artifacts.manifest import read_manifest, sha256, write_manifest
 from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import ArtifactError
 from hficma.model import load_model
 from hficma.model.graphs import Branch, branches
@@ -49,7 +50,7 @@ def test_graphs_equal_torch(
 ) -> None:
     """A size that was fixed while tracing, or a layer that exports differently."""
     path: Path = request.getfixturevalue(f"{kind}_bundle")
-    bundle = Bundle.open(path, runtime="onnxruntime", threads=1)
+    bundle = Bundle.open(path, ExecutionOptions(runtime="onnxruntime", threads=1))
     for name, branch in branches(load_model(path)):
         inputs = random_inputs(branch, sizes, seed=1)
         given = bundle.run(name, inputs)
@@ -70,7 +71,7 @@ def copied(adamine_bundle: Path, tmp_path: Path) -> Path:
 
 def refused(path: Path, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
-        Bundle.open(path, runtime="onnxruntime").runtime("image")
+        Bundle.open(path, ExecutionOptions(runtime="onnxruntime")).runtime("image")
 
 
 def test_a_flipped_byte_is_refused(copied: Path) -> None:
@@ -125,19 +126,20 @@ def test_another_format_is_refused(copied: Path) -> None:
 
 def test_a_precision_that_was_not_exported_is_refused(copied: Path) -> None:
     with pytest.raises(ArtifactError, match="has no fp16 graphs"):
-        Bundle.open(copied, precision="fp16")
+        Bundle.open(copied, ExecutionOptions(precision="fp16"))
 
 
 def test_adamine_has_no_cross_attention(copied: Path) -> None:
     with pytest.raises(ArtifactError, match="adamine model has no graph cross_tables"):
-        Bundle.open(copied, runtime="onnxruntime").run("cross_tables", {})
+        Bundle.open(copied, ExecutionOptions(runtime="onnxruntime")).run("cross_tables", {})
 
 
 def test_serving_needs_no_torch(hf_icma_bundle: Path) -> None:
     """A server would need 200 MB of torch, and seconds to import it."""
     program = (
-        "import sys; from hficma.engine.bundle.bundle import Bundle; "
-        f"b = Bundle.open({str(hf_icma_bundle)!r}, runtime='onnxruntime', threads=1); "
+        "import sys; from hficma.engine import Bundle, ExecutionOptions; "
+        "options = ExecutionOptions(runtime='onnxruntime', threads=1); "
+        f"b = Bundle.open({str(hf_icma_bundle)!r}, options); "
         "b.runtime('image'); b.tokenizer; print('torch' in sys.modules, 'onnx' in sys.modules)"
     )
     given = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

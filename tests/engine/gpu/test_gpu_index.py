@@ -29,6 +29,7 @@ from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
 from hficma.engine.index.vector_index import PrefilterFacts, build_prefilter
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
 
@@ -49,7 +50,7 @@ DEVICES = [
 def opened(path: Path, device: str, memory: int = EVERYTHING) -> Engine:
     """An engine whose index is on a device; queries are encoded on the processors."""
     index = Index.open(path)
-    bundle = Bundle.open(index.facts.find_bundle(path), threads=1)
+    bundle = Bundle.open(index.facts.find_bundle(path), ExecutionOptions(threads=1))
     placed = GpuIndex(index, torch.device(device), memory)
     return Engine(index, bundle, GpuScorer(placed, bundle), ThreadPoolExecutor(2))
 

@@ -18,6 +18,7 @@ from hficma.engine import Engine, Filter, build_index
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import encode_recipes, raise_level
 from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.writing.transaction import files_of, new_shard, shard_name
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -34,7 +35,7 @@ needs_proc = pytest.mark.skipif(
 def many(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A thousand shards of one recipe each, at `tables`: eleven arrays a shard."""
     path = tmp_path_factory.mktemp("many") / "index"
-    bundle = Bundle.open(hf_icma_bundle, runtime="onnxruntime", threads=1)
+    bundle = Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="onnxruntime", threads=1))
     facts = IndexFacts(
         of="recipes", model_id=bundle.model_id, bundle=str(hf_icma_bundle), dataset=None,
         keep="tables", side_precision="fp32", prefilter="Flat", shard_items=1,

@@ -20,6 +20,7 @@ from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.runtimes import Graph, Port
 from hficma.engine.runtimes.onnx_check.graph_costs import RULES, check_graph
 from hficma.engine.runtimes.onnx_check.onnx_file import OPERATORS, read_onnx
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import ArtifactError, HficmaError
 
 FLOATS = Port("float32", ("B", 4))
@@ -378,5 +379,5 @@ def test_reference_data_is_checked(
     }[kind]()
     copied = rewritten(adamine_bundle, tmp_path, "reference.npz", content)
     with pytest.raises(HficmaError, match=r"reference\.npz") as caught:
-        Bundle.open(copied, threads=1).runtime("image")
+        Bundle.open(copied, ExecutionOptions(threads=1)).runtime("image")
     assert len(str(caught.value).splitlines()) == 1

@@ -12,6 +12,7 @@ import pytest
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.runtimes import runtime
 from hficma.engine.runtimes import selection as auto
+from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, read_reference
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.export.whole_bundle import GIVEN, bundle_differences, run_through
@@ -25,7 +26,7 @@ def test_a_runtime_gives_what_torch_gave(
     """Export would ship graphs that a runtime reads differently."""
     pytest.importorskip(name, reason=f"{name} is not installed")
     path: Path = request.getfixturevalue(f"{kind}_bundle")
-    bundle = Bundle.open(path, runtime=name, threads=1)
+    bundle = Bundle.open(path, ExecutionOptions(runtime=name, threads=1))
     found = bundle_differences(bundle, read_reference(path / REFERENCE))
     assert {one.graph for one in found} == {*bundle.facts["graphs"], "scores"}
     assert all(one.held for one in found)
@@ -37,14 +38,14 @@ def test_auto_measures_once_and_says_why(hf_icma_bundle: Path, tmp_path: Path) -
     """Each start would measure again, or take a runtime without a reason."""
     graph = Bundle.open(hf_icma_bundle).graph("project_image")
     reference = read_reference(hf_icma_bundle / REFERENCE)
-    first = auto.choose(graph, reference, threads=1, cache=tmp_path)
+    first = auto.choose(graph, reference, ExecutionOptions(threads=1), cache=tmp_path)
     (kept,) = (tmp_path / "runtimes").iterdir()
     assert first.runtime in auto.installed("cpu")
     record = json.loads(kept.read_text())
     kept.write_text(json.dumps(record | {"milliseconds": {"openvino": 12345.0}}))
-    again = auto.choose(graph, reference, threads=1, cache=tmp_path)
+    again = auto.choose(graph, reference, ExecutionOptions(threads=1), cache=tmp_path)
     assert again.milliseconds == {"openvino": 12345.0}
-    other = auto.choose(graph, reference, threads=2, cache=tmp_path)
+    other = auto.choose(graph, reference, ExecutionOptions(threads=2), cache=tmp_path)
     assert other.milliseconds != again.milliseconds
 
 
@@ -57,10 +58,10 @@ def test_a_damaged_measurement_is_made_again(
     """A file of the cache would choose a runtime that there is not, at every start."""
     graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
     reference = read_reference(hf_icma_bundle / REFERENCE)
-    auto.choose(graph, reference, threads=1, cache=tmp_path)
+    auto.choose(graph, reference, ExecutionOptions(threads=1), cache=tmp_path)
     (kept,) = (tmp_path / "runtimes").iterdir()
     kept.write_text(json.dumps(json.loads(kept.read_text()) | damage))
-    chosen = auto.choose(graph, reference, threads=1, cache=tmp_path)
+    chosen = auto.choose(graph, reference, ExecutionOptions(threads=1), cache=tmp_path)
     assert chosen.runtime in auto.installed("cpu")
     assert json.loads(kept.read_text())["runtime"] == chosen.runtime
 
@@ -78,10 +79,10 @@ def test_what_is_left_out_is_said(
         raise ArtifactError("no such CPU")
 
     monkeypatch.setattr(runtime("openvino"), "load", fail)
-    auto.measure(graph, reference, threads=1)
+    auto.measure(graph, reference, ExecutionOptions(threads=1))
     assert "graph tabulate_image: runtime openvino is left out (no such CPU)" in caplog.text
     bundle = Bundle.open(hf_icma_bundle)
-    bundle.precision = "int8"
+    bundle.execution = ExecutionOptions(precision="int8")
     assert bundle.graph("recipe").precision == "fp32"
     assert "graph recipe has no int8: it runs in fp32" in caplog.text
 
@@ -92,14 +93,14 @@ def test_auto_refuses_a_runtime_that_differs(hf_icma_bundle: Path) -> None:
     reference = read_reference(hf_icma_bundle / REFERENCE)
     wrong = dict(reference, image_query=reference["image_query"] + 1)
     with pytest.raises(Exception, match="query differs by"):
-        auto.measure(graph, wrong, threads=1)
+        auto.measure(graph, wrong, ExecutionOptions(threads=1))
 
 
 def test_auto_runs_a_bundle(
     adamine_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HFICMA_HOME", str(tmp_path))
-    bundle = Bundle.open(adamine_bundle, threads=1)
+    bundle = Bundle.open(adamine_bundle, ExecutionOptions(threads=1))
     reference = read_reference(adamine_bundle / REFERENCE)
     given = run_through(bundle, {name: reference[name] for name in GIVEN})
     np.testing.assert_allclose(given["global"], reference["global"], atol=1e-5)
@@ -109,7 +110,7 @@ def test_auto_runs_a_bundle(
 def test_a_missing_package_is_named(hf_icma_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user would see ModuleNotFoundError instead of what to install."""
     monkeypatch.setitem(sys.modules, "openvino", None)
-    bundle = Bundle.open(hf_icma_bundle, runtime="openvino")
+    bundle = Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="openvino"))
     with pytest.raises(MissingDependencyError, match=r"hficma\[openvino\]"):
         bundle.runtime("image")
 
@@ -118,14 +119,15 @@ def test_unknown_names_are_refused(hf_icma_bundle: Path) -> None:
     with pytest.raises(InputError, match="runtime tvm"):
         runtime("tvm")
     with pytest.raises(InputError, match="runtime tvm"):
-        Bundle.open(hf_icma_bundle, runtime="tvm")
+        Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="tvm"))
+    elsewhere = Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="torch", device="cuda:9"))
     with pytest.raises(InputError, match="cpu"):
-        Bundle.open(hf_icma_bundle, runtime="torch", device="cuda:9").runtime("image")
+        elsewhere.runtime("image")
 
 
 def test_shapes_are_checked_before_they_reach_a_runtime(hf_icma_bundle: Path) -> None:
     """A photo of another size would fail deep inside, or not at all."""
-    bundle = Bundle.open(hf_icma_bundle, runtime="onnxruntime", threads=1)
+    bundle = Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="onnxruntime", threads=1))
     with pytest.raises(ValueError, match="photos has shape"):
         bundle.run("image", {"photos": np.zeros((1, 200, 224, 3), np.uint8)})
     with pytest.raises(ValueError, match="photos is missing"):

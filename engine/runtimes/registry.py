@@ -1,0 +1,33 @@
+"""The runtimes by name. Each lies in a file of its own and is imported when first asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from hficma.errors import InputError
+
+from .base import Runtime
+
+RUNTIMES = {
+    "onnxruntime": ("onnxruntime_backend", "OnnxRuntime"),
+    "openvino": ("openvino_backend", "OpenVinoRuntime"),
+    "tensorrt": ("tensorrt_backend", "TensorRTRuntime"),
+    "torch": ("torch_backend", "TorchRuntime"),
+}
+"""Module and class of each runtime; loaded when asked for, since each needs its own package."""
+
+
+def runtime(name: str) -> type[Runtime]:
+    """Return the runtime class of a name.
+
+    Args:
+        name: a key of `RUNTIMES`.
+
+    Raises:
+        InputError: no such runtime.
+    """
+    if name not in RUNTIMES:
+        raise InputError(f"runtime {name}: there is none; take auto, {', '.join(RUNTIMES)}")
+    module, class_name = RUNTIMES[name]
+    loaded: type[Runtime] = getattr(importlib.import_module(f".{module}", __package__), class_name)
+    return loaded
