@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,7 @@ import torch
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.partitions import Partitioned, read_partitions
-from hficma.errors import InputError
-from hficma.images import CROP
+from hficma.errors import InputError, MissingDependencyError
 from hficma.model import Model, build_model
 from hficma.progress import Progress
 from hficma.recipe import read_jsonl
@@ -37,6 +37,8 @@ DEFAULT_PRESET = "hf-icma-small"
 DEFAULT_DATA = "sample:20000"
 RANDOM = "random"
 """Value of `trunk.weights` that asks for a trunk of random weights, whatever its schedule."""
+logger = logging.getLogger("hficma")
+
 RESUMABLE = ("trainer.epochs", "trainer.device")
 """Options that may change when a run goes on."""
 
@@ -171,7 +173,6 @@ def train_on(
     model = build_model(options.model, vectors, backbone_weights=weights, seed=seed).to(device)
     # Photos come channels last; a trunk laid out alike is a fifth faster on a CPU.
     model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _check_widths(model)
     if checkpoint is None:
         options = _with_sentence_encoder(options, model, vectors, cache, progress)
     else:
@@ -211,8 +212,16 @@ def train_on(
     with contextlib.nullcontext() if directory is None else directory.writing():
         training.fit()
         if directory is not None:
-            write_curves([path])
+            _draw_curves(path)
     return path
+
+
+def _draw_curves(path: Path) -> None:
+    """Draw a run's curves; a training of hours must not fail because of its pictures."""
+    try:
+        write_curves([path])
+    except MissingDependencyError as error:
+        logger.warning("%s: no curves.html (%s)", path, error)
 
 
 def pick_device(name: str) -> torch.device:
@@ -263,20 +272,6 @@ def _check_validation(options: Options) -> None:
         )
     if options.trunk.schedule == "alternate":
         raise InputError("trainer.validation_pairs=0: trunk.schedule=alternate turns by validation")
-
-
-def _check_widths(model: Model) -> None:
-    """The published model leaves both global vectors as they are: they must be equally wide."""
-    config = model.config
-    if config.kind == "hf-icma" and config.global_dim is None:
-        probe = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
-        with torch.no_grad():
-            channels = model.eval().regions(probe).shape[2]
-        if channels != 2 * config.width:
-            raise InputError(
-                f"model.global_dim: backbone {config.backbone} gives {channels} channels, recipes "
-                f"{2 * config.width}; give a width for both, such as model.global_dim=256"
-            )
 
 
 def _with_sentence_encoder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -216,9 +217,25 @@ def test_options_environment_and_curves_are_in_the_run(reference: Path) -> None:
     assert not {"PATH", "HOME"} & environment.keys(), "environment variables leak secrets"
     page = (reference / "curves.html").read_text()
     assert "photo to recipe: medR" in page
-    assert "http://" not in page
-    assert "https://" not in page
+    assert "<script" not in page
+    assert "src=" not in page
     assert list((reference / "events").iterdir())
+
+
+def test_a_run_without_the_plotting_library_is_whole_but_for_its_curves(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hours of training must not end as a failure because a picture cannot be drawn."""
+    find = importlib.util.find_spec
+
+    def absent(name: str) -> object:
+        return None if name == "matplotlib" else find(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", absent)
+    run = trained("no-curves", "trainer.epochs=1")
+    load_model(run)
+    assert not (run / "curves.html").exists()
+    assert "hficma[train]" in caplog.text
 
 
 def test_fewer_than_two_pairs_is_an_error_that_says_so(tmp_path: Path) -> None:

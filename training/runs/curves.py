@@ -1,57 +1,91 @@
 """`curves.html`: the course of one or several runs as one page of plots that opens anywhere.
 
-Plain SVG, no script and nothing to download: AdaMine's twelve plots (training loss, idle pairs,
-medR and recalls in both directions, whether the trunk is trained, gradient norm), and ours.
+Drawn by matplotlib and set into the page as SVG: no script, and nothing to download. AdaMine's
+twelve plots come first (training loss, idle pairs, medR and recalls in both directions, whether
+the image encoder is trained, gradient norm), then ours.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+import importlib.util
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hficma.artifacts.manifest import write_atomically
+from hficma.errors import MissingDependencyError
 
 from .log import read_log
 from .run import CURVES
 
-WIDTH, HEIGHT = 360, 200
-LEFT, RIGHT, TOP, BOTTOM = 48, 10, 26, 24
-COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#b9770e", "#7d3c98", "#117a65", "#566573", "#d35400")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-Points = list[tuple[float, float]]
+Record = dict[str, Any]
 
-_TITLES = {"image_to_recipe": "photo to recipe", "recipe_to_image": "recipe to photo"}
+SIZE = (4.2, 2.3)
+"""Inches of a plot: its labels can be read at the width of a phone."""
+DOTS = 60
+"""A line of at most so many points shows each of them."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b08900", "#56b4e9", "#4a4a4a", "#7a4988")
+"""By run; those who see few colours can tell the first six apart (Okabe and Ito 2008)."""
+_DIRECTIONS = {"image_to_recipe": "photo to recipe", "recipe_to_image": "recipe to photo"}
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One plot: its title and the path of its figure in a log record."""
+    """One plot: its title, and where its figure stands in a record of the log."""
 
     title: str
-    kind: str
-    """Of the records: `step` or `epoch`."""
+    kind: Literal["step", "epoch"]
+    """Of the records that hold it."""
     path: tuple[str, ...]
+    """Keys of the figure, from the record inwards."""
+    better: Literal["lower", "higher"] | None = None
+    """Which values are the better ones; None where neither is."""
 
 
-def plots() -> Iterator[Plot]:
-    """Every plot, in the page's order."""
-    yield Plot("training loss", "epoch", ("train", "loss"))
-    yield Plot("share of idle pairs", "epoch", ("train", "bad_pairs"))
-    for direction, title in _TITLES.items():
-        for figure in ("medR", "R@1", "R@5", "R@10"):
-            yield Plot(f"{title}: {figure}", "epoch", ("validation", direction, figure))
-    yield Plot("trunk trained", "epoch", ("trunk_trained",))
-    yield Plot("gradient norm", "step", ("norm",))
-    yield Plot("skipped steps", "epoch", ("skipped",))
-    yield Plot("recall sum", "epoch", ("validation", "recall_sum"))
-    yield Plot("loss on S", "epoch", ("train", "on_score"))
-    yield Plot("loss on S_global", "epoch", ("train", "on_global"))
-    yield Plot("loss on S_local", "epoch", ("train", "on_local"))
-    yield Plot("learning rate", "step", ("lr",))
-    yield Plot("seconds an epoch", "epoch", ("seconds",))
+class Point(NamedTuple):
+    """One value of a figure."""
+
+    epoch: float
+    """Epochs done by then, a fraction within an epoch."""
+    value: float
+    interval: tuple[float, float] | None
+    """Its 95 % interval over queries, where the log has one."""
+
+
+def plots() -> list[Plot]:
+    """Return every plot, in the page's order."""
+    validation = [
+        Plot(
+            f"{title}: {figure}",
+            "epoch",
+            ("validation", direction, figure),
+            "lower" if figure == "medR" else "higher",
+        )
+        for direction, title in _DIRECTIONS.items()
+        for figure in ("medR", "R@1", "R@5", "R@10")
+    ]
+    return [
+        Plot("training loss", "epoch", ("train", "loss"), "lower"),
+        Plot("share of idle pairs", "epoch", ("train", "bad_pairs")),
+        *validation,
+        Plot("image encoder trained (1) or not (0)", "epoch", ("trunk_trained",)),
+        Plot("gradient norm", "step", ("norm",)),
+        Plot("skipped steps", "epoch", ("skipped",), "lower"),
+        Plot("recall sum", "epoch", ("validation", "recall_sum"), "higher"),
+        Plot("loss on S", "epoch", ("train", "on_score"), "lower"),
+        Plot("loss on S_global", "epoch", ("train", "on_global"), "lower"),
+        Plot("loss on S_local", "epoch", ("train", "on_local"), "lower"),
+        Plot("learning rate", "step", ("lr",)),
+        Plot("seconds an epoch", "epoch", ("seconds",), "lower"),
+    ]
 
 
 def write_curves(runs: Sequence[Path], page: Path | None = None) -> Path:
@@ -60,104 +94,161 @@ def write_curves(runs: Sequence[Path], page: Path | None = None) -> Path:
     Args:
         runs: run directories; the first gives the place where `page` is None.
         page: where to write.
+
+    Returns:
+        the page's path.
+
+    Raises:
+        ArtifactError: a run has no log.
+        MissingDependencyError: matplotlib is not installed.
     """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependencyError("matplotlib", "train", "drawing curves")
     logs = {run.name: read_log(run) for run in runs}
-    drawn = []
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(logs)}
+    figures = []
     for plot in plots():
-        lines = {name: list(_points(log, plot)) for name, log in logs.items()}
-        if any(lines.values()):
-            drawn.append(_svg(plot.title, lines))
-    names = ", ".join(logs)
-    legend = "".join(
-        f'<span style="color:{colour}">&#9632; {html.escape(name)}{_pairs(logs[name])}</span> '
-        for name, colour in zip(logs, _colours(len(logs)), strict=True)
+        lines = {name: _points(log, plot) for name, log in logs.items()}
+        lines = {name: points for name, points in lines.items() if points}
+        if lines:
+            figures.append(_figure(plot, lines, colours))
+    legend = "\n".join(
+        f'<li><span style="color:{colour}">&#9632;</span> '
+        f"{html.escape(name)}{_pairs(logs[name])}</li>"
+        for name, colour in colours.items()
     )
-    text = _PAGE.format(title=html.escape(names), legend=legend, plots="\n".join(drawn))
+    text = _PAGE.format(
+        title=html.escape(", ".join(logs)), legend=legend, figures="\n".join(figures)
+    )
     target = page or runs[0] / CURVES
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, text.encode())
     return target
 
 
-def _pairs(log: Sequence[dict[str, Any]]) -> str:
-    """How many validation pairs recalls are of, where the log says."""
+def _pairs(log: Sequence[Record]) -> str:
+    """Return how many validation pairs recalls are of, where the log says."""
     for record in log:
-        for one in record.get("validation", {}).values():
-            if isinstance(one, dict) and "queries" in one:
-                return f" (recalls of n = {one['queries']} pairs)"
+        for direction in record.get("validation", {}).values():
+            if isinstance(direction, dict) and "queries" in direction:
+                return f", validated on {direction['queries']} pairs"
     return ""
 
 
-def _points(log: Sequence[dict[str, Any]], plot: Plot) -> Iterator[tuple[float, float]]:
-    """Abscissa in epochs: whole ones, or the fraction that a step stands for."""
+def _points(log: Sequence[Record], plot: Plot) -> list[Point]:
+    """Return the finite values of a plot's figure in one log."""
     last_step = {r["epoch"]: r["step"] for r in log if r["kind"] == "epoch"}
+    points = []
     for record in log:
         if record["kind"] != plot.kind:
             continue
-        value: Any = record
-        for key in plot.path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, int | float) and value == value and abs(value) != float("inf"):
-            epoch, before = record["epoch"], last_step.get(record["epoch"] - 1, 0)
-            end = last_step.get(epoch)
-            within = (record["step"] - before) / (end - before) if end and end > before else 1.0
-            yield epoch - 1 + within, float(value)
-
-
-def _svg(title: str, lines: dict[str, Points]) -> str:
-    xs = [x for points in lines.values() for x, _ in points]
-    ys = [y for points in lines.values() for _, y in points]
-    low, high = min(ys), max(ys)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    left, right = min(*xs, 0.0), max(*xs, 1.0)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (x - left) / (right - left) * (WIDTH - LEFT - RIGHT)
-        down = TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM)
-        return across, down
-
-    parts = [f'<text x="{LEFT}" y="16" class="title">{html.escape(title)}</text>']
-    for share in (0.0, 0.5, 1.0):
-        value = low + share * (high - low)
-        y = place(left, value)[1]
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 4}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-    for value in (left, right):
-        x = place(value, low)[0]
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{value:g}</text>')
-    for (name, points), colour in zip(lines.items(), _colours(len(lines)), strict=True):
-        if not points:
+        value = _at(record, plot.path)
+        if not isinstance(value, int | float) or not math.isfinite(value):
             continue
-        path = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
-        parts.append(f'<polyline points="{path}" stroke="{colour}"/>')
-        for x, y in points if len(points) <= 100 else ():
-            across, down = place(x, y)
-            label = html.escape(f"{name}, epoch {x:g}: {y:g}")
-            parts.append(
-                f'<circle cx="{across:.1f}" cy="{down:.1f}" r="2.5" fill="{colour}">'
-                f"<title>{label}</title></circle>"
-            )
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
+        # A step stands at its share of the epoch; one whose epoch never ended, at the end of it.
+        epoch, before = record["epoch"], last_step.get(record["epoch"] - 1, 0)
+        end = last_step.get(epoch, before)
+        within = (record["step"] - before) / (end - before) if end > before else 1.0
+        interval = _at(record, (*plot.path[:-1], "intervals", plot.path[-1]))
+        points.append(
+            Point(epoch - 1 + within, float(value), tuple(interval) if interval else None)
+        )
+    return points
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[number % len(COLOURS)] for number in range(count)]
+def _at(record: Record, path: Sequence[str]) -> Any:
+    """Return what stands at nested keys; None where one of them is missing."""
+    value: Any = record
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _figure(plot: Plot, lines: dict[str, list[Point]], colours: dict[str, str]) -> str:
+    """Return one plot as an HTML figure: its title, the SVG, and each line's best or last value."""
+    mark = {"lower": "&#8595; lower is better", "higher": "&#8593; higher is better"}
+    notes = []
+    for name, points in lines.items():
+        if plot.better is None:
+            label, point = "last", points[-1]
+        else:
+            best = min if plot.better == "lower" else max
+            label, point = "best", best(points, key=lambda one: one.value)
+        notes.append(
+            f'<span style="color:{colours[name]}">&#9632;</span> {label} {point.value:.4g}'
+            f" in epoch {math.ceil(point.epoch)}"
+        )
+    return (
+        f"<figure><figcaption><b>{html.escape(plot.title)}</b>"
+        f"<span>{mark.get(plot.better or '', '')}</span></figcaption>"
+        f"{_svg(plot, lines, colours)}<p>{' &#160; '.join(notes)}</p></figure>"
+    )
+
+
+def _svg(plot: Plot, lines: dict[str, list[Point]], colours: dict[str, str]) -> str:
+    """Return one plot's SVG element, which takes the width that the page gives it."""
+    from matplotlib import rc_context
+
+    # Ids in the SVG follow from the salt: those of two plots in one page must differ.
+    settings = {"svg.hashsalt": plot.title, "svg.fonttype": "path", "font.size": 8.5}
+    text = StringIO()
+    with rc_context(settings):
+        _draw(plot, lines, colours).savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+
+
+def _draw(plot: Plot, lines: dict[str, list[Point]], colours: dict[str, str]) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+    for name, points in lines.items():
+        epochs, values = [one.epoch for one in points], [one.value for one in points]
+        marker = "o" if len(points) <= DOTS else ""
+        axes.plot(
+            epochs, values, color=colours[name], marker=marker, markersize=3, linewidth=1.3,
+            clip_on=False,
+        )  # fmt: skip
+        ends = [one.interval for one in points if one.interval is not None]
+        if len(ends) == len(points):
+            low, high = zip(*ends, strict=True)
+            axes.fill_between(epochs, low, high, color=colours[name], alpha=0.12, linewidth=0)
+    axes.set_xlabel("epoch")
+    axes.set_xlim(left=0)
+    if min(one.value for points in lines.values() for one in points) >= 0:
+        axes.set_ylim(bottom=0)  # a small change must not look like a cliff
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=(1, 2, 5, 10), integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
+    # Whole numbers beside the ticks, where matplotlib would write "+2.9e1" above them.
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return figure
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 14px system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff; }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1em; }}
-svg {{ width: 100%; border: 1px solid #ddd; }}
-svg text {{ font: 10px system-ui, sans-serif; fill: #555; }}
-svg .title {{ font-size: 12px; fill: #222; }}
-svg line {{ stroke: #e5e5e5; }}
-svg polyline {{ fill: none; stroke-width: 1.5; }}
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1.2em; color: #222; background: #fff; }}
+h1 {{ font-size: 1.4em; overflow-wrap: anywhere; }}
+ul {{ list-style: none; padding: 0; overflow-wrap: anywhere; }}
+main {{ display: grid; gap: 1em;
+  grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); }}
+figure {{ margin: 0; padding: .6em; border: 1px solid #ddd; border-radius: 4px; }}
+figcaption {{ display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1em; }}
+figcaption span, figure p, .note {{ color: #555; font-size: .87em; margin: 0; }}
+.note {{ margin-bottom: 1em; }}
+svg {{ width: 100%; height: auto; }}
 </style></head><body>
 <h1>{title}</h1>
-<p>{legend} Abscissa: epochs.</p>
+<ul>
+{legend}
+</ul>
+<p class="note">Shaded, where the log has it: the 95 % interval over queries.</p>
 <main>
-{plots}
+{figures}
 </main></body></html>
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -13,7 +14,15 @@ def test_adamines_twelve_plots_come_first() -> None:
     titles = [plot.title for plot in plots()]
     assert titles[:2] == ["training loss", "share of idle pairs"]
     assert len([title for title in titles[2:10] if " to " in title]) == 8
-    assert titles[10:12] == ["trunk trained", "gradient norm"]
+    assert titles[10:12] == ["image encoder trained (1) or not (0)", "gradient norm"]
+
+
+def test_losses_and_ranks_are_better_lower_and_recalls_higher() -> None:
+    """A curve that falls looks like a failure, unless the page says that it should."""
+    better = {plot.title: plot.better for plot in plots()}
+    assert better["training loss"] == better["recipe to photo: medR"] == "lower"
+    assert better["photo to recipe: R@10"] == better["recall sum"] == "higher"
+    assert better["learning rate"] is None
 
 
 def test_a_page_is_well_formed_even_for_odd_names_and_missing_numbers(tmp_path: Path) -> None:
@@ -33,8 +42,21 @@ def test_a_page_is_well_formed_even_for_odd_names_and_missing_numbers(tmp_path: 
     page = write_curves([run], tmp_path / "page.html").read_text()
     body = page.split("<main>")[1].split("</main>")[0]
     drawn = ET.fromstring(f"<main>{body}</main>")
-    titles = [text.text for text in drawn.iter("text") if text.get("class") == "title"]
+    titles = [text.text for text in drawn.iter("b")]
     assert "training loss" in titles
     assert "photo to recipe: medR" in titles
     assert "recipe to photo: medR" not in titles, "a plot without a single point"
-    assert "nan" not in body
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}svg"))) == len(titles)
+    assert "best 0.5 in epoch 2" in body, "the loss of epoch 1 is no number"
+
+
+def test_the_page_needs_no_other_file_and_runs_no_script(tmp_path: Path) -> None:
+    """It is opened from a mail or a share, where nothing is beside it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    record = {"kind": "epoch", "epoch": 1, "step": 4, "train": {"loss": 1.0}, "seconds": 2.0}
+    (run / "log.jsonl").write_text(json.dumps(record))
+    page = write_curves([run]).read_text()
+    assert not re.search(r"<(script|img|link|iframe)|@import|url\(http|src=", page)
+    ids = re.findall(r'<path id="(m[0-9a-f]+)"', page)
+    assert len(ids) == len(set(ids)) > 0, "two plots share a shape: one would show the other's"
