@@ -142,7 +142,7 @@ def open_dataset(
     path = Path(spec)
     if not path.exists() and spec != "-":
         raise InputError(
-            f"{path}: no such file; --data takes a JSONL file, a dataset directory or sample:N"
+            f"{path}: no such file; give a JSONL file, a dataset directory or sample:N"
         )
     if (path / MANIFEST).is_file():
         from .directory import DatasetDirectory
@@ -172,17 +172,17 @@ def positions(
         with_photo: leave out recipes without a photo.
     """
     if isinstance(dataset, Columns):
-        wanted = np.ones(len(dataset), dtype=np.bool_)
+        mask = np.ones(len(dataset), dtype=np.bool_)
         if partitions is not None:
-            wanted &= np.isin(dataset.partitions(), list(partitions))
+            mask &= np.isin(dataset.partitions(), list(partitions))
         if with_photo:
-            wanted &= dataset.has_photo()
-        return np.flatnonzero(wanted).astype(np.int64)
-    kept = [
+            mask &= dataset.has_photo()
+        return np.flatnonzero(mask).astype(np.int64)
+    rows = [
         index
         for index in range(len(dataset))
         if (recipe := dataset.recipe(index))
         and (partitions is None or (recipe.partition or "train") in partitions)
         and (recipe.image is not None or not with_photo)
     ]
-    return np.array(kept, dtype=np.int64)
+    return np.array(rows, dtype=np.int64)

@@ -206,7 +206,7 @@ class _Files:
         self._vectors: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None
         self._classes: tuple[npt.NDArray[np.int32], list[str | None]] | None = None
 
-    def _own(self) -> None:
+    def _leave_parent(self) -> None:
         if os.getpid() != self._process:
             self._process = os.getpid()
             self._lock = threading.Lock()  # the parent may have held it while forking
@@ -214,7 +214,7 @@ class _Files:
 
     def row(self, shard: int, offset: int) -> dict[str, Any]:
         """Return a row of a shard; the rows around it are kept for those who read in order."""
-        self._own()
+        self._leave_parent()
         with self._lock:
             group, position = divmod(offset, self._group_size(shard))
             key = (shard, group)
@@ -230,7 +230,7 @@ class _Files:
 
     def column(self, shard: int, name: str) -> list[Any]:
         """Return one column of a shard."""
-        self._own()
+        self._leave_parent()
         with self._lock:
             file = self._shard(shard)
             table = self._decoded(shard, lambda: file.read(columns=[name]))
@@ -261,7 +261,7 @@ class _Files:
 
     def photo(self, key: bytes) -> bytes | None:
         """Return the bytes under a key of the photo store."""
-        self._own()
+        self._leave_parent()
         file = self._path / PHOTOS / "data.mdb"
         if self._store is None:
             try:
@@ -282,14 +282,14 @@ class _Files:
 
     def photo_counts(self) -> npt.NDArray[np.uint8]:
         """Return how many photos each recipe has."""
-        self._own()
+        self._leave_parent()
         if self._counts is None:
             self._counts = self._array(PHOTO_COUNTS, np.uint8, self._recipes)
         return self._counts
 
     def title_classes(self) -> tuple[npt.NDArray[np.int32], list[str | None]]:
         """Return class numbers (M,), and the classes' names."""
-        self._own()
+        self._leave_parent()
         if self._classes is None:
             path = verified_file(self._path, self._manifest, CLASS_NAMES)
             names = json.loads(path.read_text(encoding="utf-8"))
@@ -298,7 +298,7 @@ class _Files:
 
     def sentences(self, dim: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return offsets (M + 1,) and rows (S, dim) of the sentence vectors."""
-        self._own()
+        self._leave_parent()
         if self._vectors is None:
             offsets = self._array(SENTENCE_OFFSETS, np.int64, self._recipes + 1)
             path = self._compared(SENTENCES)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import lmdb
 
 # A process may hold an LMDB open only once, and must not use what its parent opened.
-_opened: dict[Path, tuple[tuple[int, int], lmdb.Environment]] = {}
+_environments: dict[Path, tuple[tuple[int, int], lmdb.Environment]] = {}
 _lock = threading.Lock()
 
 
@@ -37,7 +37,7 @@ def open_lmdb(path: Path) -> lmdb.Environment:
     with _lock:
         try:
             now = (os.getpid(), file.stat().st_ino)
-            before, environment = _opened.get(path, (None, None))
+            before, environment = _environments.get(path, (None, None))
             if environment is not None:
                 if before == now:
                     return environment
@@ -53,7 +53,7 @@ def open_lmdb(path: Path) -> lmdb.Environment:
         except (OSError, lmdb.Error) as error:
             text = reason(error)
             raise InputError(f"{file}: is no LMDB that can be opened ({text})") from error
-        _opened[path] = (now, environment)
+        _environments[path] = (now, environment)
         return environment
 
 

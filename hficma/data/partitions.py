@@ -100,15 +100,15 @@ def open_runs_dataset(
     Returns:
         the dataset; None where none is given and the run knows of none: it was converted.
     """
-    own = read_manifest(run, kind="run").facts.get("dataset")
-    spec = data or own
+    run_dataset = read_manifest(run, kind="run").facts.get("dataset")
+    spec = data or run_dataset
     if spec is None:
         return None
     dataset = open_dataset(spec, on_bad=on_bad)
     partitions = read_partitions(run)
     if not partitions:
         return dataset
-    if dataset.name != own:
+    if dataset.name != run_dataset:
         names = {dataset.recipe(index).id for index in range(len(dataset))}
         if len(positions(dataset, ("test",))) or not partitions.keys() <= names:
             return dataset

@@ -48,9 +48,9 @@ def readable_photos(
                 first_complaint = first_complaint or error
 
     count = 0
-    for found in islice(readable(), most):
+    for photo in islice(readable(), most):
         count += 1
-        yield found
+        yield photo
     if not count and first_complaint is not None:
         raise InputError(f"{dataset.name}: no photo can be read; the first: {first_complaint}")
 

@@ -45,8 +45,8 @@ class RecipeStream:
         """
         recipes = read_jsonl(Path(STDIN), strict=strict, on_bad=on_bad)
         if partitions:
-            wanted = frozenset(partitions)
-            recipes = (one for one in recipes if (one.partition or "train") in wanted)
+            allowed = frozenset(partitions)
+            recipes = (one for one in recipes if (one.partition or "train") in allowed)
         return cls(recipes)
 
     def parts(self, size: int) -> Iterator[RecipeList]:

@@ -69,8 +69,8 @@ def summarise(dataset: Dataset, *, seed: int = 0) -> Summary:
     lengths: list[int] = []
     for index in chosen:
         recipe = dataset.recipe(int(index))
-        found = (" ".join(ingredient_name(line)) for line in recipe.ingredients)
-        names.update(filter(None, found))
+        line_names = (" ".join(ingredient_name(line)) for line in recipe.ingredients)
+        names.update(filter(None, line_names))
         classes.update([recipe.category] if recipe.category else [])
         parts = sentences(recipe.instructions)
         ingredients.append(len(recipe.ingredients))
@@ -93,7 +93,7 @@ def summarise(dataset: Dataset, *, seed: int = 0) -> Summary:
 
 
 def contact_sheet(dataset: Dataset, *, count: int = PHOTOS, seed: int = 0) -> Image:
-    """Random photos with their titles in one picture.
+    """Draw random photos with their titles in one picture.
 
     Args:
         dataset: one with photos.
@@ -105,11 +105,11 @@ def contact_sheet(dataset: Dataset, *, count: int = PHOTOS, seed: int = 0) -> Im
     """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-    found = positions(dataset, with_photo=True)
-    if not len(found):
+    with_photo = positions(dataset, with_photo=True)
+    if not len(with_photo):
         raise InputError(f"{dataset.name}: no recipe has a photo, so there is no contact sheet")
-    drawn = np.random.default_rng(seed).permutation(found)[: 10 * count].tolist()
-    chosen = list(readable_photos(dataset, drawn, most=count))
+    order = np.random.default_rng(seed).permutation(with_photo)[: 10 * count].tolist()
+    chosen = list(readable_photos(dataset, order, most=count))
     rows = -(-len(chosen) // _COLUMNS)
     width = _COLUMNS * (_TILE + _MARGIN) + _MARGIN
     height = rows * (_TILE + _CAPTION + _MARGIN) + _MARGIN
@@ -118,12 +118,12 @@ def contact_sheet(dataset: Dataset, *, count: int = PHOTOS, seed: int = 0) -> Im
     font = ImageFont.load_default(size=12)
     for number, (index, whole) in enumerate(chosen):
         row, column = divmod(number, _COLUMNS)
-        left = _MARGIN + column * (_TILE + _MARGIN)
-        top = _MARGIN + row * (_TILE + _CAPTION + _MARGIN)
+        x = _MARGIN + column * (_TILE + _MARGIN)
+        y = _MARGIN + row * (_TILE + _CAPTION + _MARGIN)
         photo = ImageOps.fit(whole, (_TILE, _TILE))
-        sheet.paste(photo, (left, top))
+        sheet.paste(photo, (x, y))
         for line, text in enumerate(_wrapped(dataset.recipe(index).title, draw, font)):
-            draw.text((left, top + _TILE + 2 + 15 * line), text, fill="black", font=font)
+            draw.text((x, y + _TILE + 2 + 15 * line), text, fill="black", font=font)
     return sheet
 
 

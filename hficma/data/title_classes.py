@@ -53,9 +53,9 @@ def title_classes(
     parts = [part or "train" for part in partitions]
     bigrams = [list(dict.fromkeys(_bigrams(title))) for title in split]
     counts: Counter[tuple[str, str]] = Counter()
-    seen: dict[str, set[tuple[str, str]]] = {part: set() for part in set(parts)}
+    pairs_of: dict[str, set[tuple[str, str]]] = {part: set() for part in set(parts)}
     for pairs, part in zip(bigrams, parts, strict=True):
-        seen[part].update(pairs)
+        pairs_of[part].update(pairs)
         if part == "train":
             counts.update(pairs)
     # Ties are broken by the words, or the classes would depend on the recipes' order.
@@ -63,13 +63,13 @@ def title_classes(
     chosen = [
         pair
         for pair in common
-        if counts[pair] > options.min_titles and all(pair in found for found in seen.values())
+        if counts[pair] > options.min_titles and all(pair in pairs for pairs in pairs_of.values())
     ][: options.max_classes]
     rank = {pair: position for position, pair in enumerate(chosen)}
     further = {tuple(words(name.replace("_", " "))): None for name in names}
     further = {name: None for name in further if name and name not in rank}
     return [
-        _best(pairs, rank) or _named(title, further)
+        _best(pairs, rank) or _class_of(title, further)
         for pairs, title in zip(bigrams, split, strict=True)
     ]
 
@@ -90,6 +90,6 @@ def _best(pairs: Iterable[tuple[str, str]], rank: dict[tuple[str, str], int]) ->
     return " ".join(min(known)[1]) if known else None
 
 
-def _named(title: Sequence[str], names: Iterable[tuple[str, ...]]) -> str | None:
+def _class_of(title: Sequence[str], names: Iterable[tuple[str, ...]]) -> str | None:
     text = f" {' '.join(title)} "
     return next((joined for name in names if f" {(joined := ' '.join(name))} " in text), None)

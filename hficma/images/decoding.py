@@ -167,7 +167,7 @@ def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
 
 
 def _decode_by_pillow(kind: str, content: bytes, name: str) -> tuple[Image.Image, int]:
-    image = _opened(kind, content, name)
+    image = _read_header(kind, content, name)
     with _one_large_at_a_time(image.width * image.height), decoder_errors(name):
         image.load()
     return image, orientation_of(image)
@@ -176,8 +176,8 @@ def _decode_by_pillow(kind: str, content: bytes, name: str) -> tuple[Image.Image
 def _decode_jpeg(content: bytes, header: JpegHeader, name: str) -> tuple[Image.Image, int]:
     """Decode at a reduced size where that is enough: DCT scaling halves the work and more."""
     pixels = header.width * header.height
-    kept = pixels if header.scans > 1 else 0  # one scan is decoded row by row
-    if pixels * header.scans > JPEG_SCANNED_PIXELS or kept > JPEG_KEPT_PIXELS:
+    memory_pixels = pixels if header.scans > 1 else 0  # one scan is decoded row by row
+    if pixels * header.scans > JPEG_SCANNED_PIXELS or memory_pixels > JPEG_KEPT_PIXELS:
         scans = f" in {header.scans} scans" if header.scans > 1 else ""
         raise InputError(
             f"{name}: {header.width} x {header.height} pixels{scans} take too long to decode; "
@@ -186,13 +186,13 @@ def _decode_jpeg(content: bytes, header: JpegHeader, name: str) -> tuple[Image.I
     # A block of 64 pixels takes a bit at least, so a large size with little behind it is a lie.
     if pixels > PHOTO_PIXELS and pixels > 1024 * len(content):
         raise InputError(f"{name}: the image is damaged or truncated ({len(content):,} bytes)")
-    with _one_large_at_a_time(kept):
+    with _one_large_at_a_time(memory_pixels):
         if header.components != 4:
             decoded = _decode_by_libjpeg(content) or _decode_by_libjpeg(content + _JPEG_END)
             if decoded is not None:
                 return decoded, header.orientation
         # Pillow shows, as browsers do, what libjpeg only warns of, and knows CMYK from its inverse.
-        image = _opened("JPEG", content, name, any_size=True)
+        image = _read_header("JPEG", content, name, any_size=True)
         with decoder_errors(name):
             image.draft(None, (ENOUGH, ENOUGH))
             check_size(image.width, image.height, name=name)
@@ -228,7 +228,7 @@ def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, byt
     if kind == "HEIC":
         image = _decode_heic(content, name)
     else:
-        image = _opened(kind, content, name)
+        image = _read_header(kind, content, name)
         tags = getattr(image, "tag_v2", {})
         # A camera's RAW file is a TIFF whose first image is a preview of stamp size.
         if _DNG_VERSION in tags or tags.get(_SUBFILE) == 1:
@@ -288,7 +288,7 @@ def _reduced(data: memoryview, mode: str, size: tuple[int, int], stride: int) ->
     return small
 
 
-def _opened(kind: str, content: bytes, name: str, *, any_size: bool = False) -> Image.Image:
+def _read_header(kind: str, content: bytes, name: str, *, any_size: bool = False) -> Image.Image:
     """Read an image's header with Pillow."""
     module, plugin = _PLUGINS[kind]
     opener: Callable[[io.BytesIO], Image.Image] = getattr(importlib.import_module(module), plugin)
@@ -308,11 +308,11 @@ def _opened(kind: str, content: bytes, name: str, *, any_size: bool = False) -> 
 class _CountedReads(io.BytesIO):
     """A file in memory from which so many reads are allowed: Pillow's parsers loop in Python."""
 
-    _left = PHOTO_READS
+    _remaining = PHOTO_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self._left -= 1
-        if self._left < 0:
+        self._remaining -= 1
+        if self._remaining < 0:
             raise InputError(f"more than {PHOTO_READS:,} pieces")
         return super().read(size)
 

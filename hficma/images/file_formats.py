@@ -227,8 +227,8 @@ def _orientation(exif: bytes, xmp: bytes) -> int:
             value = tags.get(ORIENTATION)
         except Exception as error:  # Pillow's reader of a damaged EXIF; the pixels are still good
             log.debug("EXIF cannot be read: %s", error)
-    if value is None and (found := _XMP_ORIENTATION.search(xmp)):
-        value = int(found[1])
+    if value is None and (match := _XMP_ORIENTATION.search(xmp)):
+        value = int(match[1])
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 

@@ -38,12 +38,12 @@ def photo_folder(folder: Path) -> PhotoFolder:
 
     for parent, folders, names in os.walk(folder, onerror=unread):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        shown = [name for name in (*names, *links) if not name.startswith(".")]
-        files.extend(Path(parent, name) for name in shown)
-        hidden += len(names) + len(links) - len(shown)
+        visible = [name for name in (*names, *links) if not name.startswith(".")]
+        files.extend(Path(parent, name) for name in visible)
+        hidden += len(names) + len(links) - len(visible)
         hidden += sum(name.startswith(".") for name in folders if name not in links)
         folders[:] = (name for name in folders if not name.startswith("."))
     if not files:
-        passed = f" but {hidden} hidden ones" if hidden else ""
-        raise InputError(f"{printable_path(folder)}: holds no file{passed}")
+        hidden_note = f" but {hidden} hidden ones" if hidden else ""
+        raise InputError(f"{printable_path(folder)}: holds no file{hidden_note}")
     return PhotoFolder(tuple(sorted(files)), hidden)

@@ -133,8 +133,8 @@ def resize_short_side(photo: Image.Image, side: int) -> Image.Image:
 
 
 def _from_file(file: IO[bytes], *, name: str) -> Image.Image:
-    own_name = getattr(file, "name", None)
-    name = printable_path(os.fsdecode(own_name)) if isinstance(own_name, (str, bytes)) else name
+    file_name = getattr(file, "name", None)
+    name = printable_path(os.fsdecode(file_name)) if isinstance(file_name, (str, bytes)) else name
     try:
         if hasattr(file, "seekable") and file.seekable():
             file.seek(0)  # as Pillow does: who looked at the header need not rewind

@@ -178,8 +178,8 @@ def decoder_errors(name: str, what: str = "image") -> Iterator[None]:
     except Exception as error:
         if isinstance(error, HficmaError) and str(error).startswith(f"{name}: "):
             raise
-        said = one_line(" ".join(str(error).split())[:200]) or type(error).__name__
+        detail = one_line(" ".join(str(error).split())[:200]) or type(error).__name__
         raise InputError(
-            f"{name}: the {what} is damaged or truncated ({said}); "
+            f"{name}: the {what} is damaged or truncated ({detail}); "
             "copy it again, or save it as JPEG"
         ) from error

@@ -151,7 +151,7 @@ def test_a_jpeg_of_segments_only_ends() -> None:
 
 def test_parsers_in_python_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks without end keep Pillow's own loops busy, not its decoders."""
-    monkeypatch.setattr(image_decoding._CountedReads, "_left", 1000)
+    monkeypatch.setattr(image_decoding._CountedReads, "_remaining", 1000)
     assert decode_photo(PNG, name="plain.png").size == (64, 48)
     comments = b"GIF89a\1\0\1\0\0\0\0" + (b"\x21\xfe" + b"\1a" * 200 + b"\0") * 10
     with pytest.raises(InputError, match="pieces"):

@@ -73,15 +73,15 @@ class SampleDataset:
 
     def recipe(self, index: int) -> Recipe:
         """Return the recipe at `index`; its category is the kind of dish."""
-        made = self._draft(index)
+        draft = self._draft(index)
         return Recipe(
             id=f"{index:06d}",
-            title=made.title,
-            ingredients=made.lines,
-            instructions=made.instructions,
+            title=draft.title,
+            ingredients=draft.lines,
+            instructions=draft.instructions,
             image=f"sample/{self.seed}/{index:06d}.jpg",
             partition=self.partition(index),
-            category=made.dish.kind,
+            category=draft.dish.kind,
         )
 
     def photo(self, index: int) -> Image.Image:

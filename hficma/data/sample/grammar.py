@@ -101,8 +101,8 @@ def _pool(role: str) -> list[Ingredient]:
 
 
 def _of(roles: str, items: Iterable[Ingredient]) -> list[Ingredient]:
-    wanted = roles.split(", ")
-    return [item for item in items if item.role in wanted or item.name in wanted]
+    choices = roles.split(", ")
+    return [item for item in items if item.role in choices or item.name in choices]
 
 
 def _title(dish: Dish, contents: Sequence[Ingredient], rng: Random) -> str:
@@ -155,10 +155,10 @@ def _instructions(
 
 def _preparation(preparations: dict[str, str], rng: Random) -> list[str]:
     """Return what is cut how, in one step or up to four; cooks do not write down all of it."""
-    told = {name: done for name, done in preparations.items() if rng.random() < 0.7}
+    stated = {name: done for name, done in preparations.items() if rng.random() < 0.7}
     clauses = [
-        f"{_VERBS[done]} {_listed([name for name, how in told.items() if how == done], 'the ')}"
-        for done in dict.fromkeys(told.values())
+        f"{_VERBS[done]} {_listed([name for name, how in stated.items() if how == done], 'the ')}"
+        for done in dict.fromkeys(stated.values())
     ]
     alone = 3 if rng.random() < 0.3 else 0
     steps = [*clauses[:alone], ", ".join(clauses[alone:])]
@@ -166,5 +166,5 @@ def _preparation(preparations: dict[str, str], rng: Random) -> list[str]:
 
 
 def _listed(names: Sequence[str], article: str = "") -> str:
-    named = [article + name for name in names]
-    return " and ".join(filter(None, [", ".join(named[:-1]), *named[-1:]]))
+    phrases = [article + name for name in names]
+    return " and ".join(filter(None, [", ".join(phrases[:-1]), *phrases[-1:]]))

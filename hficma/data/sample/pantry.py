@@ -222,8 +222,8 @@ flour               | flour     | spoon | sifted                  | tint -
 
 
 def _parse(row: str) -> Ingredient:
-    name, role, measure, preparations, seen = (cell.strip() for cell in row.split("|"))
-    words = seen.split()
+    name, role, measure, preparations, look_text = (cell.strip() for cell in row.split("|"))
+    words = look_text.split()
     look = tint = None
     if words[0] == "tint":
         tint = words[1] if words[1] != "-" else None

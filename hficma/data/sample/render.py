@@ -94,10 +94,10 @@ def render(draft: Draft, appearance: Appearance, rng: Random) -> Image.Image:
         (upper, [_abundance(item, rng) for item in upper], staging.layout),
         (*_garnish(draft, rng), "scatter"),
     ):
-        drawn = [_views(item, appearance, staging, sauce, camera, rng) for item in items]
+        views = [_views(item, appearance, staging, sauce, camera, rng) for item in items]
         for owner, x, y in LAYOUTS[layout](counts, vessel.square and not staging.bed, rng):
             if rng.random() >= staging.sunk:
-                _paste(image, rng.choice(drawn[owner]), camera.at(x * holds, y * holds))
+                _paste(image, rng.choice(views[owner]), camera.at(x * holds, y * holds))
     return _lit(image, rng)
 
 

@@ -64,16 +64,16 @@ class FileTree:
             yield from members(self._path.name)
             return
         for folder, folders, files in os.walk(self._path):
-            folders[:] = sorted(name for name in folders if _is_shown(name))
+            folders[:] = sorted(name for name in folders if _is_visible(name))
             relative = Path(folder).relative_to(self._path).as_posix()
-            for name in sorted(filter(_is_shown, files)):
+            for name in sorted(filter(_is_visible, files)):
                 whole = name if relative == "." else f"{relative}/{name}"
                 if not _is_text(whole):
-                    yield InputError(f"{self.shown(whole)}: its name is no UTF-8; rename it")
+                    yield InputError(f"{self.display_name(whole)}: its name is no UTF-8; rename it")
                 else:
                     yield from members(whole)
 
-    def shown(self, name: str) -> str:
+    def display_name(self, name: str) -> str:
         """Return how messages call a file."""
         return (
             printable_path(self.root / name)
@@ -130,7 +130,7 @@ class FileTree:
             yield name
             return
         if depth >= ARCHIVE_DEPTH:
-            yield InputError(f"{self.shown(name)}: an archive {ARCHIVE_DEPTH} archives deep")
+            yield InputError(f"{self.display_name(name)}: an archive {ARCHIVE_DEPTH} archives deep")
             return
         try:
             members = self._archive(name).members
@@ -150,7 +150,7 @@ class FileTree:
                     file: IO[bytes] = io.BytesIO(content)
                 else:
                     file = open_regular_file(self.root / name, what="an archive")
-                self._archives[name] = _Archive(file, self.shown(name))
+                self._archives[name] = _Archive(file, self.display_name(name))
                 if len(self._archives) > _OPEN_ARCHIVES:
                     self._archives.popitem(last=False)
             self._archives.move_to_end(name)
@@ -160,21 +160,23 @@ class FileTree:
 class _Archive:
     """A ZIP file whose sizes, as its directory claims them, are bounded."""
 
-    def __init__(self, file: IO[bytes], shown: str) -> None:
-        self._shown = shown
+    def __init__(self, file: IO[bytes], display_name: str) -> None:
+        self._display_name = display_name
         size = file.seek(0, os.SEEK_END)
         try:
             self._zip = zipfile.ZipFile(file)
             infos = [info for info in self._zip.infolist() if not info.is_dir()]
         except Exception as error:  # zipfile on damage: BadZipFile, IndexError, struct.error, ...
-            raise InputError(f"{shown}: is no whole ZIP archive ({error})") from error
+            raise InputError(f"{display_name}: is no whole ZIP archive ({error})") from error
         unpacked = sum(info.file_size for info in infos)
         if len(infos) > ARCHIVE_MEMBERS:
-            raise InputError(f"{shown}: has {len(infos):,} files; {ARCHIVE_MEMBERS:,} are allowed")
+            raise InputError(
+                f"{display_name}: has {len(infos):,} files; {ARCHIVE_MEMBERS:,} are allowed"
+            )
         if unpacked > GZIP_FREE_BYTES and unpacked > GZIP_RATIO * size:
             raise InputError(
-                f"{shown}: unpacks to over {GZIP_RATIO} times its size; if it is meant so, unpack "
-                "it first"
+                f"{display_name}: unpacks to over {GZIP_RATIO} times its size; if it is meant "
+                "so, unpack it first"
             )
         self._infos = {info.filename: info for info in infos if _is_member(info.filename)}
         self.members = sorted(self._infos)
@@ -187,7 +189,7 @@ class _Archive:
         return self._folders.get(folder.rstrip("/"), {})
 
     def read(self, member: str, *, limit: int, what: str) -> bytes:
-        name = f"{self._shown}{IN_ARCHIVE}{member}"
+        name = f"{self._display_name}{IN_ARCHIVE}{member}"
         info = self._infos.get(member)
         if info is None:
             raise InputError(f"{name}: no such file")
@@ -204,13 +206,13 @@ def _itself(name: str) -> Iterator[str | InputError]:
     yield name
 
 
-def _is_shown(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     return not name.startswith(".")
 
 
 def _is_member(name: str) -> bool:
     parts = [part for part in name.split("/") if part != ".."]  # a name like any other here
-    return all(map(_is_shown, parts)) and "" not in parts and "__MACOSX" not in parts
+    return all(map(_is_visible, parts)) and "" not in parts and "__MACOSX" not in parts
 
 
 def _is_text(name: str) -> bool:

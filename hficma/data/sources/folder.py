@@ -51,11 +51,11 @@ class FolderSource(Source):
     def _items(self) -> Iterator[SourceRecipe | InputError]:
         """Yield the recipes, and an error for each file or record that gives none."""
         names: list[str] = []
-        for found in self._tree.walk():
-            if isinstance(found, InputError):
-                yield found
-            elif recipe_suffix(found) is not None:
-                names.append(found)
+        for name in self._tree.walk():
+            if isinstance(name, InputError):
+                yield name
+            elif recipe_suffix(name) is not None:
+                names.append(name)
         in_folder = Counter(_folder(name) for name in names)
         with ExitStack() as stack:
             # Started with the first page: most sources have none.
@@ -66,12 +66,12 @@ class FolderSource(Source):
                     workers.append(stack.enter_context(page_worker()))
                 return workers[0]
 
-            seen: Counter[str] = Counter()
+            counts: Counter[str] = Counter()
             for name in names:
                 file = RecipeFile(self._tree, name, alone=in_folder[_folder(name)] == 1)
                 try:
                     for item in self._in_file(file, name, worker):
-                        yield item if isinstance(item, InputError) else _numbered(item, seen)
+                        yield item if isinstance(item, InputError) else _numbered(item, counts)
                 except InputError as error:
                     yield error
 
@@ -104,7 +104,7 @@ class FolderSource(Source):
             yield from file.recipes(READERS[suffix](content, file.where))
 
 
-def _numbered(item: SourceRecipe, seen: Counter[str]) -> SourceRecipe:
+def _numbered(item: SourceRecipe, counts: Counter[str]) -> SourceRecipe:
     """Return a recipe under an id of its own where another file holds the same one.
 
     Its id is made of its content: two files that say the same are two recipes nevertheless.
@@ -112,10 +112,10 @@ def _numbered(item: SourceRecipe, seen: Counter[str]) -> SourceRecipe:
     recipe = item.recipe
     if recipe.id != recipe.content_id:
         return item
-    seen[recipe.id] += 1
-    if seen[recipe.id] == 1:
+    counts[recipe.id] += 1
+    if counts[recipe.id] == 1:
         return item
-    return replace(item, recipe=replace(recipe, id=f"{recipe.id}-{seen[recipe.id]}"))
+    return replace(item, recipe=replace(recipe, id=f"{recipe.id}-{counts[recipe.id]}"))
 
 
 def _folder(name: str) -> str:

@@ -36,7 +36,7 @@ from ..sources import Source, SourceRecipe
 from ..title_classes import title_classes
 from .photo_store import PhotoStore, Results
 from .recipe_store import STATE, RecipeShards
-from .unfinished_import import SCRATCH, alone, check_free, open_state
+from .unfinished_import import SCRATCH, check_free, import_lock, open_state
 
 SHARD = 16_384
 """Recipes a shard: what a killed import may have to read again."""
@@ -48,11 +48,11 @@ MOST_PHOTOS = 255
 """Of one recipe, in any dataset: their number is kept in a byte."""
 
 Progress = Callable[[str, int, int], None]
-"""Told (stage, done, total); total is 0 where it is not known."""
+"""Takes (stage, done, total); total is 0 where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
+class ImportCounts:
     """What an import put into its directory."""
 
     recipes: int
@@ -72,9 +72,9 @@ def import_dataset(
     class_names: Sequence[str] | None = None,
     strict: bool = False,
     restart: bool = False,
-    on_bad: Callable[[str], None] = lambda note: None,
+    on_bad: Callable[[str], None] = lambda message: None,
     progress: Progress = lambda stage, done, total: None,
-) -> Imported:
+) -> ImportCounts:
     """Write a dataset directory.
 
     Args:
@@ -86,8 +86,8 @@ def import_dataset(
             without one, with these names beside.
         strict: make a bad record or photo an error instead of leaving it out.
         restart: begin anew where an unfinished import lies, whatever it is of.
-        on_bad: told of each bad record or photo, in one line.
-        progress: told how far the import is.
+        on_bad: called with one line for each bad record or photo.
+        progress: called as the import goes on.
 
     Raises:
         InputError: the source cannot be read, or holds nothing.
@@ -106,7 +106,7 @@ def import_dataset(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         building = out.with_name(f".{out.name}.importing")
-        with alone(out, building):
+        with import_lock(out, building):
             check_free(out)  # another import may have ended just now
             if restart:
                 remove_tree(building)
@@ -133,6 +133,8 @@ def import_dataset(
 
 
 class _Import:
+    """One import on its way: recipes first, then photos, then what is known only at the end."""
+
     def __init__(
         self,
         source: Source,
@@ -181,10 +183,10 @@ class _Import:
         with PhotoStore(self._building / PHOTOS) as store, ThreadPoolExecutor(workers) as pool:
             waiting = self._images_from(store.done)
             while batch := list(islice(waiting, BATCH)):
-                wanted = [(index, image) for index, images in batch for image in images]
-                photos = pool.map(self._shrunk, (image for _, image in wanted))
+                jobs = [(index, image) for index, images in batch for image in images]
+                photos = pool.map(self._shrunk, (image for _, image in jobs))
                 results: Results = [
-                    (index, photo) for (index, _), photo in zip(wanted, photos, strict=True)
+                    (index, photo) for (index, _), photo in zip(jobs, photos, strict=True)
                 ]
                 done = batch[-1][0] + 1
                 store.put(results, done=done)
@@ -193,7 +195,7 @@ class _Import:
                         self._on_bad(str(photo))
                 self._progress("photos", done, total)
 
-    def finish(self, class_names: Sequence[str] | None) -> Imported:
+    def finish(self, class_names: Sequence[str] | None) -> ImportCounts:
         """Write what is known only at the end, then rename the directory into place."""
         state = self._shards.state
         with PhotoStore(self._building / PHOTOS) as store:
@@ -214,7 +216,7 @@ class _Import:
         vectors = self._source.word_vectors()
         if vectors is not None:
             _write_words(vectors, self._building)
-        result = Imported(
+        result = ImportCounts(
             recipes=self._shards.recipes,
             photos=int(counts.sum()),
             left_out=len(notes),
@@ -253,26 +255,28 @@ class _Import:
             (self._out / path.relative_to(self._building)).unlink(missing_ok=True)
 
     def _good_recipes(self, notes: IO[str], scratch: Path) -> Iterator[SourceRecipe]:
-        seen: set[str] = set()
+        """Yield the recipes that can be stored, each id once; note the others."""
+        ids: set[str] = set()
 
-        def note(text: str) -> None:
+        def leave_out(text: str) -> None:
             self._left_out += 1
             notes.write(" ".join(text.splitlines()) + "\n")
             self._on_bad(text)
 
-        for found in self._source.recipes(strict=self._strict, on_bad=note, scratch=scratch):
-            identity, title = found.recipe.id, found.recipe.title
-            if identity in seen:
+        recipes = self._source.recipes(strict=self._strict, on_bad=leave_out, scratch=scratch)
+        for source_recipe in recipes:
+            identity, title = source_recipe.recipe.id, source_recipe.recipe.title
+            if identity in ids:
                 text = f"{self._source.path}: recipe {identity} ({title!r}) is there twice"
-            elif not _is_text(found):
+            elif not _is_text(source_recipe):
                 text = f"{self._source.path}: recipe {identity} ({title!r}) holds half a character"
             else:
-                seen.add(identity)
-                yield found
+                ids.add(identity)
+                yield source_recipe
                 continue
             if self._strict:
                 raise InputError(text)
-            note(text)
+            leave_out(text)
 
     def _images_from(self, first: int) -> Iterator[tuple[int, list[str]]]:
         start = 0
@@ -293,21 +297,21 @@ class _Import:
 
     def _write_classes(self, names: Sequence[str]) -> None:
         columns = (self._shards.column(name) for name in ("title", "partition"))
-        found = title_classes(*columns, names=names)
-        known = sorted({name for name in found if name})
+        classes = title_classes(*columns, names=names)
+        known = sorted({name for name in classes if name})
         numbers = {name: number for number, name in enumerate(known, 1)}
-        rows = np.array([numbers.get(name or "", 0) for name in found], dtype=np.int32)
+        rows = np.array([numbers.get(name or "", 0) for name in classes], dtype=np.int32)
         np.save(self._building / CLASSES, rows)
         (self._building / CLASS_NAMES).write_text(
             json.dumps([None, *known], ensure_ascii=False), encoding="utf-8"
         )
 
 
-def _is_text(found: SourceRecipe) -> bool:
+def _is_text(source_recipe: SourceRecipe) -> bool:
     """Return whether all texts of a recipe can be stored: half a surrogate pair cannot."""
-    recipe = found.recipe
+    recipe = source_recipe.recipe
     single = (recipe.id, recipe.title, recipe.partition, recipe.url, recipe.category)
-    many = (recipe.ingredients, recipe.instructions, found.images, found.names)
+    many = (recipe.ingredients, recipe.instructions, source_recipe.images, source_recipe.names)
     try:
         "".join([*(text or "" for text in single), *("".join(texts) for texts in many)]).encode()
     except UnicodeEncodeError:

@@ -62,7 +62,7 @@ class RecipeShards:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        rows = [_row(found, self._max_photos) for found in shard]
+        rows = [_row(source_recipe, self._max_photos) for source_recipe in shard]
         path = self._building / shard_name(len(self.state.shards))
         part = path.with_suffix(PART)
         table = pa.Table.from_pylist(rows, schema=recipe_schema())
@@ -102,17 +102,17 @@ class RecipeShards:
             # A killed import may have left rows of a shard that it did not finish.
             file.truncate(state.sentence_rows * state.sentence_dim * 4)
             file.seek(0, os.SEEK_END)
-            for found in shard:
-                if found.sentences is None or not len(found.sentences):
+            for source_recipe in shard:
+                if source_recipe.sentences is None or not len(source_recipe.sentences):
                     continue
-                rows, dim = found.sentences.shape
+                rows, dim = source_recipe.sentences.shape
                 state.sentence_dim = state.sentence_dim or dim
                 if dim != state.sentence_dim:
                     raise InputError(
-                        f"recipe {found.recipe.id} has sentence vectors of {dim}, "
+                        f"recipe {source_recipe.recipe.id} has sentence vectors of {dim}, "
                         f"others of {state.sentence_dim}"
                     )
-                file.write(found.sentences.astype("<f4").tobytes())
+                file.write(source_recipe.sentences.astype("<f4").tobytes())
                 state.sentence_rows += rows
             file.flush()
             os.fsync(file.fileno())
@@ -132,8 +132,8 @@ def recipe_schema() -> Any:
     )  # fmt: skip
 
 
-def _row(found: SourceRecipe, max_photos: int) -> dict[str, Any]:
-    recipe = found.recipe
+def _row(source_recipe: SourceRecipe, max_photos: int) -> dict[str, Any]:
+    recipe = source_recipe.recipe
     return {
         "id": recipe.id,
         "title": recipe.title,
@@ -142,7 +142,7 @@ def _row(found: SourceRecipe, max_photos: int) -> dict[str, Any]:
         "partition": recipe.partition,
         "url": recipe.url,
         "category": recipe.category,
-        "images": found.images[:max_photos],
-        "names": found.names,
-        "sentences": 0 if found.sentences is None else len(found.sentences),
+        "images": source_recipe.images[:max_photos],
+        "names": source_recipe.names,
+        "sentences": 0 if source_recipe.sentences is None else len(source_recipe.sentences),
     }

@@ -30,7 +30,7 @@ def check_free(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(out: Path, building: Path) -> Iterator[None]:
+def import_lock(out: Path, building: Path) -> Iterator[None]:
     """Hold the lock of an import for the block.
 
     Raises:
@@ -74,13 +74,13 @@ def open_state(building: Path, signature: dict[str, Any], out: Path) -> ImportSt
                 different = "it was begun by an older version"
         except (ValueError, TypeError, AttributeError) as error:
             raise ArtifactError(
-                f"{building}: is an unfinished import whose {STATE} is damaged; pass --restart to "
-                f"begin anew, or another --out than {out}"
+                f"{building}: is an unfinished import whose {STATE} is damaged; pass restart to "
+                f"begin anew, or write to another place than {out}"
             ) from error
         if different and state.shards:
             raise ArtifactError(
                 f"{building}: is an unfinished import with {sum(state.shards)} recipes written, "
-                f"and {different}; pass --restart to begin anew, or another --out than {out}"
+                f"and {different}; pass restart to begin anew, or write to another place than {out}"
             )
     if not state.shards:  # killed before anything counted
         state = ImportState(signature=signature)
@@ -99,7 +99,7 @@ _MEANINGS = {
     "source": "the kind of source",
     "path": "the source",
     "modified": "the source's date",
-    "max_photos": "--max-photos",
+    "max_photos": "max_photos",
 }
 
 
@@ -107,9 +107,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Say in what an unfinished import differs from the one asked for; empty where in nothing."""
     others = sorted((before.keys() | now.keys()) - _MEANINGS.keys())
     for key in (*_MEANINGS, *others):
-        was, wanted = before.get(key), now.get(key)
-        if was != wanted and key == "modified":
+        old, new = before.get(key), now.get(key)
+        if old != new and key == "modified":
             return "the source was changed since it began"
-        if was != wanted:
-            return f"{_MEANINGS.get(key, key)} was {was}, now it is {wanted}"
+        if old != new:
+            return f"{_MEANINGS.get(key, key)} was {old}, now it is {new}"
     return ""

@@ -15,7 +15,7 @@ import pytest
 
 from hficma.data.sources import open_source
 from hficma.data.sources.recipe1m.published_files import VocabularyError
-from hficma.data.store.importing import Imported, import_dataset
+from hficma.data.store.importing import ImportCounts, import_dataset
 from hficma.errors import InputError
 from hficma.training.convert import _vocabulary
 from tests.data.conftest import WORDS
@@ -25,7 +25,7 @@ def write_words(path: Path, words: list[str]) -> None:
     path.write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
-def import_of(source: Path, out: Path) -> tuple[Imported, list[str]]:
+def import_of(source: Path, out: Path) -> tuple[ImportCounts, list[str]]:
     notes: list[str] = []
     result = import_dataset(open_source(str(source)), out, on_bad=notes.append)
     named = (out / "left_out.txt").read_text().splitlines()

@@ -91,7 +91,7 @@ def test_another_source_does_not_go_on(layers: Path, jsonl: Path, tmp_path: Path
     """Two sources must not end up mixed in one dataset."""
     with pytest.raises(Interrupted):
         import_dataset(Breaking(open_source(str(layers)), recipes=5), tmp_path / "out")
-    with pytest.raises(ArtifactError, match="--restart"):
+    with pytest.raises(ArtifactError, match="pass restart"):
         import_dataset(open_source(str(jsonl)), tmp_path / "out")
     import_dataset(open_source(str(jsonl)), tmp_path / "out", restart=True)
     dataset = DatasetDirectory(tmp_path / "out")

@@ -52,8 +52,8 @@ def read_cooklang(content: bytes, name: str) -> Iterable[RawRecord]:
 
     for line in text.split("\n"):
         line = _LINE_COMMENT.sub("", line).strip().removesuffix("\\")
-        if found := _METADATA.match(line):
-            metadata[found[1].strip()] = found[2].strip()
+        if field := _METADATA.match(line):
+            metadata[field[1].strip()] = field[2].strip()
         elif line.startswith(">"):  # a note, which is no step
             end_paragraph()
         elif line.startswith("="):
@@ -93,13 +93,13 @@ def _plain_line(line: str, ingredients: dict[str, None]) -> str:
         quantity = " ".join(part.strip() for part in (amount or "").lstrip("=").split("%")).strip()
         if kind == "~":
             return quantity or name
-        shown = name.partition("|")[2] or name.partition("|")[0]
+        label = name.partition("|")[2] or name.partition("|")[0]
         if name.startswith(("./", "../")):  # another recipe
-            shown = name.rpartition("/")[2]
-        if kind == "@" and shown:
-            line = f"{quantity} {shown}".strip()
+            label = name.rpartition("/")[2]
+        if kind == "@" and label:
+            line = f"{quantity} {label}".strip()
             ingredients[f"{line}, {note.strip()}" if note and note.strip() else line] = None
-        return f"{shown} ({note})" if note and kind == "@" else shown
+        return f"{label} ({note})" if note and kind == "@" else label
 
     return _MARK.sub(plain, line)
 

@@ -73,14 +73,16 @@ def backup_records(tables: Mapping[str, Any], name: str) -> Iterator[RawRecord]:
             {**item, "food": names.get(item.get("food_id")), "unit": names.get(item.get("unit_id"))}
             for item in ingredients[identity]
         ]
-        named = [names.get(category.get("category_id")) for category in categories[identity]]
+        category_names = [
+            names.get(category.get("category_id")) for category in categories[identity]
+        ]
         fields = {
             "id": identity if isinstance(identity, str) else None,
             "title": text_of(row.get("name")),
             "ingredients": list(_lines(items)),
             "instructions": list(step_lines(steps[identity])),
             "url": text_of(row.get("org_url")),
-            "category": text_of(named),
+            "category": text_of(category_names),
         }
         yield RawRecord(fields=fields, folders=(f"data/recipes/{_dashed(identity)}",))
 

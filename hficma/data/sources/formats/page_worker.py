@@ -66,15 +66,17 @@ def read_page_file(
     notes: list[str] = page["notes"]
     if sites and page["url"] and len(recipes) < 2:
         try:
-            found = worker.call(read_site_page, content, page["url"], name=name, seconds=seconds)
+            site_recipe = worker.call(
+                read_site_page, content, page["url"], name=name, seconds=seconds
+            )
         except InputError as error:
             if not recipes:
                 raise
             log.warning("%s; read by what the page says of itself", error)
-            found = None
-        if found and found.get("ingredients"):
+            site_recipe = None
+        if site_recipe and site_recipe.get("ingredients"):
             known = recipes[0] if recipes else {"url": page["url"], "images": []}
-            recipes = [_merged(known, found)]
+            recipes = [_merged(known, site_recipe)]
     if recipes:
         return [RawRecord(fields=_fields(r), photos=tuple(r["images"])) for r in recipes], (
             notes if len(recipes) > 1 else []
@@ -82,10 +84,13 @@ def read_page_file(
     return [], notes or ["the page holds no schema.org Recipe (JSON-LD, microdata or RDFa)"]
 
 
-def _merged(known: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**known, **{key: value for key, value in found.items() if value and key != "image"}}
-    if found.get("image") and not known["images"]:
-        merged["images"] = [found["image"]]
+def _merged(known: Mapping[str, Any], site_recipe: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {
+        **known,
+        **{key: value for key, value in site_recipe.items() if value and key != "image"},
+    }
+    if site_recipe.get("image") and not known["images"]:
+        merged["images"] = [site_recipe["image"]]
     merged["image"] = next(iter(merged["images"]), None)
     if known.get("category"):
         merged["category"] = known["category"]

@@ -61,7 +61,7 @@ class RecipeFile:
         self._name = name
         self._alone = alone
         self._folder, self._base = _split(name)
-        self.where = tree.shown(name)
+        self.where = tree.display_name(name)
 
     def recipes(
         self, records: Iterable[RawRecord], *, beside: bool = True
@@ -121,8 +121,8 @@ class RecipeFile:
         for folder in (*saved, "", "images", "photos"):
             places.append((_joined(self._folder, folder), path.name))
         for folder, name in places:
-            if found := self._file(folder, name):
-                return found
+            if match := self._file(folder, name):
+                return match
         if not is_url and "%" in address:
             return self._local(unquote(address)) if unquote(address) != address else None
         return None
@@ -151,8 +151,8 @@ class RecipeFile:
             inside, base = posixpath.split(stem)
             names = self._tree.names(_joined(folder, inside))
             for suffix in PHOTO_SUFFIXES:
-                if found := names.get(base.lower() + suffix):
-                    return [_joined(_joined(folder, inside), found)]
+                if match := names.get(base.lower() + suffix):
+                    return [_joined(_joined(folder, inside), match)]
         return []
 
 
@@ -165,26 +165,26 @@ def read_photo_bytes(tree: FileTree, name: str) -> bytes:
     file, mark, place = name.rpartition(IN_ARCHIVE)
     if not mark or not file.lower().endswith((".json", ".paprikarecipe", ".melarecipe")):
         return tree.read(name, limit=PHOTO_BYTES, what="a photo")
-    shown = tree.shown(file)
+    label = tree.display_name(file)
     value = json_with_photos(tree, file)
     for key in place.split("/"):
         try:
             value = value[int(key)] if isinstance(value, list) else value[key]
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise InputError(f"{shown}: holds no photo {place}") from error
+            raise InputError(f"{label}: holds no photo {place}") from error
     try:
         return base64.b64decode(str(value).rpartition(",")[2], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InputError(f"{shown}: its photo {place} is no base64 ({error})") from error
+        raise InputError(f"{label}: its photo {place} is no base64 ({error})") from error
 
 
 def json_with_photos(tree: FileTree, name: str) -> Any:
     """Return the decoded JSON of a file, which may be gzip and may hold photos as base64."""
     content = tree.read(name, limit=RECIPES_BYTES, what="a file of recipes")
-    shown = tree.shown(name)
+    label = tree.display_name(name)
     if content.startswith(b"\x1f\x8b"):
-        content = gunzip(content, name=shown, limit=RECIPES_BYTES)
-    return parse_json(content, name=shown, limit=RECIPES_BYTES)
+        content = gunzip(content, name=label, limit=RECIPES_BYTES)
+    return parse_json(content, name=label, limit=RECIPES_BYTES)
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -70,7 +70,7 @@ def recipe_nodes(value: object) -> list[Mapping[str, Any]]:
 
     An object that only points to another one of the same block (`{"@id": ...}`) is replaced by it.
     """
-    found: list[Mapping[str, Any]] = []
+    nodes: list[Mapping[str, Any]] = []
     by_id: dict[str, Mapping[str, Any]] = {}
     waiting: list[tuple[object, int]] = [(value, 0)]
     while waiting:
@@ -83,13 +83,13 @@ def recipe_nodes(value: object) -> list[Mapping[str, Any]]:
             if isinstance(identity := item.get("@id"), str) and len(item) > 1:
                 by_id.setdefault(identity, item)
             if "recipe" in _types(item):
-                found.append(item)
+                nodes.append(item)
                 inside: Any = [v for v in item.values() if isinstance(v, Mapping)]
             else:
                 inside = item.values()
             waiting.extend((inner, depth + 1) for inner in reversed(list(inside)))
     # A Recipe inside a Recipe is one that the page links to, unless it is the page's only one.
-    return [_resolved(node, by_id) for node in found]
+    return [_resolved(node, by_id) for node in nodes]
 
 
 def to_record(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,8 +119,8 @@ def image_addresses(node: Mapping[str, Any]) -> list[str]:
     """Return the addresses of a Recipe's photos as written: URLs or paths."""
     fields = plain_fields(node)
     images = first_of(fields, "image", "photo", "thumbnailurl")
-    found = (address_of(image) for image in (images if isinstance(images, list) else [images]))
-    return list(dict.fromkeys(address for address in found if address))
+    addresses = (address_of(image) for image in (images if isinstance(images, list) else [images]))
+    return list(dict.fromkeys(address for address in addresses if address))
 
 
 _INGREDIENTS = ("recipeingredient", "recipeingredients", "ingredients", "ingredient")
@@ -138,11 +138,11 @@ def _unescaped(text: str) -> str:
 def _mended(text: str) -> str:
     """Return JSON without commas before a closing bracket and with escapes that JSON knows."""
 
-    def part(found: re.Match[str]) -> str:
-        if found[0] == ",":
+    def part(match: re.Match[str]) -> str:
+        if match[0] == ",":
             return ""
         # A backslash before anything else stands for that character, as in JavaScript.
-        return _BAD_ESCAPE.sub(lambda escape: escape[0] if escape[1] else escape[2], found[0])
+        return _BAD_ESCAPE.sub(lambda escape: escape[0] if escape[1] else escape[2], match[0])
 
     return _STRING_OR_COMMA.sub(part, text)
 

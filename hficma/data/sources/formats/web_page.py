@@ -64,7 +64,7 @@ def _read_page(text: str) -> dict[str, Any]:
     empty = [title for title in dict.fromkeys(empty) if _key(title) not in titles]
     if empty:
         notes.append(f"no ingredients are given for: {', '.join(empty[:5])[:300]}")
-    return {"recipes": recipes, "notes": notes, "url": _own_address(tree, text)}
+    return {"recipes": recipes, "notes": notes, "url": _page_address(tree, text)}
 
 
 def _readable(
@@ -259,7 +259,7 @@ def _key(*texts: str) -> str:
     return _LETTERS.sub("", " ".join(texts)).casefold()
 
 
-def _own_address(tree: Any, text: str) -> str | None:
+def _page_address(tree: Any, text: str) -> str | None:
     """Return the address that a page was saved from, or that it gives as its own."""
     if saved := _SAVED_FROM.search(text[:5000]):
         return saved[1]

@@ -53,16 +53,16 @@ class Recipe1MSource(Source):
         photos = UnusedPhotos(self.path, self._photos)
         published_vectors(self.path)  # vocabularies that disagree are told now, not at the end
         encoded = EncodedSentences.beside(self.path)
-        passed_over = 0
+        skipped = 0
 
-        def pass_over(line: str) -> None:
-            nonlocal passed_over
-            passed_over += 1
+        def skip(line: str) -> None:
+            nonlocal skipped
+            skipped += 1
             on_bad(line)
 
-        entries = read_json_list(self._layer1, None if strict else pass_over)
+        entries = read_json_list(self._layer1, None if strict else skip)
         for place, entry in enumerate(entries, 1):
-            number = place + passed_over
+            number = place + skipped
             if entry.get("id") in removed:
                 continue
             try:
@@ -115,8 +115,8 @@ class EncodedSentences:
     @classmethod
     def beside(cls, root: Path) -> EncodedSentences:
         """Return the files in a folder; none is fine."""
-        found = (find(root, f"encs_{part}_1024.t7") for part in PARTITIONS)
-        return cls([path for path in found if path is not None])
+        paths = (find(root, f"encs_{part}_1024.t7") for part in PARTITIONS)
+        return cls([path for path in paths if path is not None])
 
     def of(self, identity: str) -> Sentences | None:
         """Return a recipe's vectors (n, D), or None where it was not encoded."""

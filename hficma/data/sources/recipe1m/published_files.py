@@ -201,20 +201,20 @@ class UnusedPhotos:
     def __init__(self, root: Path, photos: ImageTree) -> None:
         self._root = root
         self._photos = photos
-        self._named = 0
+        self._photo_count = 0
 
     def of(self, images: Sequence[str]) -> tuple[str, ...]:
         """Return a recipe's images, as `Source.photo` takes them; none without folders."""
         if self._photos:
             return tuple(images)
-        self._named += len(images)
+        self._photo_count += len(images)
         return ()
 
     def tell(self, on_bad: Callable[[str], None]) -> None:
         """Say once what was left out; a line for each of a million photos says no more."""
-        if self._named:
+        if self._photo_count:
             on_bad(
-                f"{self._root}: has no image folders, so the {self._named} photos that its "
+                f"{self._root}: has no image folders, so the {self._photo_count} photos that its "
                 "recipes name are left out"
             )
 
@@ -255,9 +255,9 @@ def published_vectors(root: Path) -> WordVectors | None:
         VocabularyError: vocabulary files of the folder disagree.
         InputError: the file cannot be read.
     """
-    found = _vectors(root)
-    _agreeing(root, {path: vectors.vocabulary.words for path, vectors in found.items()})
-    return next(iter(found.values()), None)
+    vectors_of = _vectors(root)
+    _agreeing(root, {path: vectors.vocabulary.words for path, vectors in vectors_of.items()})
+    return next(iter(vectors_of.values()), None)
 
 
 def published_words(root: Path) -> PublishedWords:
@@ -315,12 +315,12 @@ def _listed_words(path: Path) -> tuple[str, ...]:
 
 
 def _vectors(root: Path) -> dict[Path, WordVectors]:
-    found: dict[Path, WordVectors] = {}
+    vectors_of: dict[Path, WordVectors] = {}
     if (path := find(root, "vocab.bin")) is not None:
-        found[path] = read_word2vec(path)
+        vectors_of[path] = read_word2vec(path)
     if (path := find(root, "vocab.pkl")) is not None:
-        found[path] = _pickled_vectors(path)
-    return found
+        vectors_of[path] = _pickled_vectors(path)
+    return vectors_of
 
 
 def _pickled_vectors(path: Path) -> WordVectors:

@@ -52,7 +52,7 @@ class _Reader:
         self._path = path
         self._view = view
         self._at = 0
-        self._seen: dict[int, Any] = {}
+        self._objects: dict[int, Any] = {}
 
     def read(self, depth: int) -> Any:
         if depth > _MAX_DEPTH:
@@ -74,10 +74,10 @@ class _Reader:
 
     def _table(self, depth: int) -> Any:
         index = self._int()
-        if index in self._seen:
-            return self._seen[index]
+        if index in self._objects:
+            return self._objects[index]
         table: dict[Any, Any] = {}
-        self._seen[index] = table
+        self._objects[index] = table
         for _ in range(self._count(self._int(), 8)):
             key = self.read(depth + 1)
             if not isinstance(key, (str, float, bool)):
@@ -86,13 +86,13 @@ class _Reader:
                 depth + 1
             )
         if table and set(table) == set(range(1, len(table) + 1)):
-            self._seen[index] = [table[position] for position in range(1, len(table) + 1)]
-        return self._seen[index]
+            self._objects[index] = [table[position] for position in range(1, len(table) + 1)]
+        return self._objects[index]
 
     def _object(self, depth: int) -> Any:
         index = self._int()
-        if index in self._seen:
-            return self._seen[index]
+        if index in self._objects:
+            return self._objects[index]
         name = self._string()
         if name.startswith("V "):
             name = self._string()
@@ -104,7 +104,7 @@ class _Reader:
             value = self._storage(np.dtype(dtype))
         else:
             value = self._tensor(depth)
-        self._seen[index] = value
+        self._objects[index] = value
         return value
 
     def _tensor(self, depth: int) -> Any:

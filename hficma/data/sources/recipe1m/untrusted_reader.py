@@ -156,19 +156,19 @@ def adamine_records(folder: Path) -> Iterator[Values | Record]:
         InputError: a field has another number of recipes than the ids.
     """
     names = (*_BY_RECIPE, "ids", "stvecs")
-    fields = {name: folder / f"{name}.lmdb" for name in names}
-    opened = {name: Field(path) for name, path in fields.items() if path.exists()}
-    ids = opened["ids"]
+    paths = {name: folder / f"{name}.lmdb" for name in names}
+    fields = {name: Field(path) for name, path in paths.items() if path.exists()}
+    ids = fields["ids"]
     for name in _BY_RECIPE:
-        if name in opened and len(opened[name]) != len(ids):
+        if name in fields and len(fields[name]) != len(ids):
             raise InputError(
-                f"{opened[name].path} has values for {len(opened[name])} recipes, {ids.path} "
+                f"{fields[name].path} has values for {len(fields[name])} recipes, {ids.path} "
                 f"names {len(ids)}: they are not of one data set"
             )
     yield {"recipes": len(ids)}
     for position in range(len(ids)):
         try:
-            yield _adamine_record(folder, opened, position)
+            yield _adamine_record(folder, fields, position)
         except InputError as error:
             yield {"error": str(error)}
 
