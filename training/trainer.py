@@ -20,7 +20,6 @@ from hficma.progress import Progress
 from . import distributed
 from .config.sections import Options
 from .data.pairs import Pairs
-from .data.recipe_batches import RecipeTexts
 from .data.samplers import class_pair_batches, epoch_generator, shuffled_batches
 from .losses.criterion import Criterion
 from .optim.averaging import raw_weights, restore_mean, running_mean
@@ -60,7 +59,6 @@ class Training:
         model: new, or of the run's last checkpoint.
         pairs: what it learns from.
         classes: dish class of each row of `pairs`, 0 = none.
-        extra: recipes without photos, or None.
         run: where checkpoints go; None in processes that write nothing.
         progress: told of the work.
     """
@@ -71,11 +69,10 @@ class Training:
         model: Model,
         pairs: Pairs,
         classes: Positions,
-        extra: RecipeTexts | None,
         run: RunDirectory | None,
         progress: Progress,
     ) -> None:
-        self.options, self.model, self.pairs, self.extra = options, model, pairs, extra
+        self.options, self.model, self.pairs = options, model, pairs
         self.classes, self.run, self.progress = classes, run, progress
         self.criterion = Criterion(options.loss, model, int(classes.max(initial=0)) + 1)
         self.criterion.to(model.device)
@@ -249,12 +246,6 @@ class Training:
     def _recipes(self, rows: Positions, show: np.random.Generator) -> RecipeBatch:
         text = self.options.text
         found = self.pairs.texts.batch(self.model, rows, options=text, generator=show)
-        if self.extra is not None:
-            count = min(text.extra_count, len(self.extra))
-            drawn = show.choice(len(self.extra), count, replace=False)
-            found = stacked(
-                found, self.extra.batch(self.model, drawn, options=text, generator=show)
-            )
         return found._replace(sentences=F.dropout(found.sentences, text.dropout))
 
     def _kept_channels(self, regions: Tensor) -> Tensor:
@@ -326,20 +317,3 @@ class Training:
     def _autocast(self) -> torch.autocast:
         dtype = _AUTOCAST.get(self.options.trainer.precision)
         return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype is not None)
-
-
-def stacked(first: RecipeBatch, second: RecipeBatch) -> RecipeBatch:
-    """Two batches of recipes as one, padded to the longer."""
-
-    def pad(values: Tensor, size: int) -> Tensor:
-        missing = size - values.shape[1]
-        return F.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
-
-    longest = max(first.ingredients.shape[1], second.ingredients.shape[1])
-    most = max(first.sentences.shape[1], second.sentences.shape[1])
-    return RecipeBatch(
-        torch.cat([pad(first.ingredients, longest), pad(second.ingredients, longest)]),
-        torch.cat([first.ingredient_counts, second.ingredient_counts]),
-        torch.cat([pad(first.sentences, most), pad(second.sentences, most)]),
-        torch.cat([first.sentence_counts, second.sentence_counts]),
-    )

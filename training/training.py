@@ -17,7 +17,6 @@ from hficma.data.partitions import Partitioned, read_partitions
 from hficma.errors import InputError, MissingDependencyError
 from hficma.model import Model, build_model
 from hficma.progress import Progress
-from hficma.recipe import read_jsonl
 from hficma.text.word_vectors import WordVectors
 
 from . import distributed
@@ -26,7 +25,6 @@ from .config.sections import Options
 from .data.dish_classes import dish_classes
 from .data.keep_out import HoldOut, keep_out
 from .data.pairs import Pairs, split
-from .data.recipe_batches import RecipeTexts
 from .runs.curves import write_curves
 from .runs.environment import environment
 from .runs.run import RunDirectory
@@ -103,6 +101,11 @@ def _resume(
             "use it with eval, export and search, or train a run of your own"
         )
     tree = directory.options
+    if tree["text"].get("extra"):
+        raise InputError(
+            f"{path}: learns from recipes without photos (text.extra), which this version does not "
+            "read; go on with the version that began it"
+        )
     for override in overrides:
         change = parse_override(override)
         for name in flatten(change):
@@ -198,15 +201,12 @@ def train_on(
             },
             partitions=partitions,
         )
-    extra = _extra_recipes(options, model, progress)
     if not options.text.tune_sentences:
         pairs.texts.encode_sentences(model)
-        if extra is not None:
-            extra.encode_sentences(model)
     classes = dish_classes(pairs.recipes, pairs.train) if _uses_classes(options) else None
     if classes is None:
         classes = np.zeros(len(pairs.recipes), dtype=np.int64)
-    training = Training(options, model, pairs, classes, extra, directory, progress)
+    training = Training(options, model, pairs, classes, directory, progress)
     if checkpoint is not None:
         training.restore(*checkpoint)
     with contextlib.nullcontext() if directory is None else directory.writing():
@@ -295,14 +295,6 @@ def _with_sentence_encoder(
     if not text.tune_sentences:
         progress.note("text.vectors holds no trained sentence encoder: it is trained with the rest")
     return replace(options, text=replace(text, tune_sentences=True))
-
-
-def _extra_recipes(options: Options, model: Model, progress: Progress) -> RecipeTexts | None:
-    if options.text.extra is None or not options.text.extra_count:
-        return None
-    progress.stage("recipes without photos")
-    recipes = read_jsonl(Path(options.text.extra), on_bad=progress.bad)
-    return RecipeTexts(recipes, model.tokenizer)
 
 
 def _uses_classes(options: Options) -> bool:

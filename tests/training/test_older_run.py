@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import math
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hficma.artifacts.manifest import read_manifest
+from hficma.artifacts.manifest import read_manifest, sha256, write_manifest
 from hficma.artifacts.workspace import Workspace
+from hficma.errors import InputError
 from hficma.model import load_model
 from hficma.training import evaluate, train
 from hficma.training.runs.log import read_log
@@ -59,3 +61,17 @@ def test_an_older_run_is_evaluated(run: Path) -> None:
     evaluation = evaluate(run, setup="all", device="cpu")
     assert evaluation.items == 4
     assert evaluation.dataset == "sample:100"
+
+
+def test_an_older_run_that_used_an_option_that_is_gone_says_so(
+    run: Path, workspace: Workspace
+) -> None:
+    """Going on without its further negatives would be another training, and nobody would see."""
+    file = run / "options.json"
+    options = json.loads(file.read_text())
+    options["text"] |= {"extra": "recipes.jsonl", "extra_count": 8}
+    file.write_text(json.dumps(options))
+    manifest = read_manifest(run, kind="run")
+    write_manifest(run, replace(manifest, files=manifest.files | {"options.json": sha256(file)}))
+    with pytest.raises(InputError, match=r"text\.extra"):
+        train(run=run, resume=True, workspace=workspace)

@@ -65,10 +65,6 @@ class TextOptions:
     """Chance of each single ingredient and sentence to be left out."""
     dropout: float = 0.0
     """Chance of each number of a sentence vector to be 0."""
-    extra: str | None = None
-    """Recipes without photos (JSONL), as further negatives of the global part."""
-    extra_count: int = 0
-    """How many of them a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)

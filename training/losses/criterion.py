@@ -73,18 +73,16 @@ class Criterion(nn.Module):
         Args:
             model: whose score it is.
             image: B photos.
-            recipe: their B recipes, and behind them any number without a photo.
+            recipe: their B recipes.
             classes: dish class of each pair (B,), 0 = none.
             generator: for losses that draw pairs.
         """
         sum_ = _Sum(image.global_.new_zeros(()))
-        count = len(image.global_)
-        pairs = recipe.select(slice(0, count))
-        self._add_global(sum_, image, pairs, recipe.global_[count:], classes, generator)
+        self._add_global(sum_, image, recipe, classes, generator)
         if self.options.on_score is not None or self.options.on_local is not None:
-            self._add_pairwise(sum_, model, image, pairs, classes, generator)
+            self._add_pairwise(sum_, model, image, recipe, classes, generator)
         if self.head is not None:
-            self._add_classification(sum_, image, pairs, classes)
+            self._add_classification(sum_, image, recipe, classes)
         if sum_.idle:
             sum_.parts["bad_pairs"] = sum(sum_.idle) / len(sum_.idle)
         return BatchLoss(sum_.value, sum_.parts)
@@ -93,24 +91,22 @@ class Criterion(nn.Module):
         self,
         sum_: _Sum,
         image: Tokens,
-        pairs: Tokens,
-        extra: Tensor,
+        recipe: Tokens,
         classes: Tensor,
         generator: torch.Generator | None,
     ) -> None:
         loss = self.options.on_global
         if loss is None:
             return
-        images, recipes = distributed.gather(image.global_), distributed.gather(pairs.global_)
-        everyone = torch.cat([recipes, distributed.gather(extra)])
+        images, recipes = distributed.gather(image.global_), distributed.gather(recipe.global_)
 
         def table(own: Tensor, others: Tensor) -> Tensor:
             return distributed.gather_rows(own.float() @ others.float().T)
 
         similarities = Similarities(
-            scores=table(image.global_, everyone),
+            scores=table(image.global_, recipes),
             images=table(image.global_, images),
-            recipes=table(pairs.global_, recipes),
+            recipes=table(recipe.global_, recipes),
             classes=distributed.gather(classes),
             generator=generator,
         )
@@ -121,14 +117,14 @@ class Criterion(nn.Module):
         sum_: _Sum,
         model: Model,
         image: Tokens,
-        pairs: Tokens,
+        recipe: Tokens,
         classes: Tensor,
         generator: torch.Generator | None,
     ) -> None:
         """Losses on S and S_local: over the whole batch, or the mean over groups of it."""
         options = self.options
         tables = self._group_tables if options.group else self._batch_table
-        found = tables(model, image, pairs, classes)
+        found = tables(model, image, recipe, classes)
         share = 1 / len(found) / (distributed.world_size() if options.group else 1)
         for score, local, own_classes in found:
             for name, loss, table in (
@@ -142,10 +138,10 @@ class Criterion(nn.Module):
                     sum_.add(name, loss, similarities, share=share)
 
     def _batch_table(
-        self, model: Model, image: Tokens, pairs: Tokens, classes: Tensor
+        self, model: Model, image: Tokens, recipe: Tokens, classes: Tensor
     ) -> list[_Table]:
         """Every photo with every recipe, over all processes."""
-        recipes = distributed.gather_tokens(pairs)
+        recipes = distributed.gather_tokens(recipe)
         local = None
         if model.has_local:
             local = model.local_scores(image, recipes, tile=self._tile)
@@ -155,14 +151,14 @@ class Criterion(nn.Module):
         return [(distributed.gather_rows(score), local, distributed.gather(classes))]
 
     def _group_tables(
-        self, model: Model, image: Tokens, pairs: Tokens, classes: Tensor
+        self, model: Model, image: Tokens, recipe: Tokens, classes: Tensor
     ) -> list[_Table]:
         """Every photo of a group with every recipe of it, within this process."""
-        groups = neighbour_groups(image.global_, pairs.global_, self.options.group)
+        groups = neighbour_groups(image.global_, recipe.global_, self.options.group)
         locals_: Sequence[Tensor | None] = [None] * len(groups)
         if model.has_local:
-            locals_ = model.grouped_local_scores(image, pairs, groups, tile=self._tile)
-        photos, recipes = image.global_.float(), pairs.global_.float()
+            locals_ = model.grouped_local_scores(image, recipe, groups, tile=self._tile)
+        photos, recipes = image.global_.float(), recipe.global_.float()
         return [
             (model.total(photos[rows] @ recipes[rows].T, local), local, classes[rows])
             for rows, local in zip(groups, locals_, strict=True)
@@ -173,13 +169,13 @@ class Criterion(nn.Module):
         return self.options.block**2 if self.options.block else None
 
     def _add_classification(
-        self, sum_: _Sum, image: Tokens, pairs: Tokens, classes: Tensor
+        self, sum_: _Sum, image: Tokens, recipe: Tokens, classes: Tensor
     ) -> None:
         assert self.head is not None
         weight = self.options.classification
         sum_.value = (1 - 2 * weight) * sum_.value
         everyone = distributed.gather(classes)
-        for name, own in (("image", image.global_), ("recipe", pairs.global_)):
+        for name, own in (("image", image.global_), ("recipe", recipe.global_)):
             logits = self.head(nn.functional.normalize(own.float(), dim=-1))
             part = classification(distributed.gather_rows(logits), everyone)
             sum_.value = sum_.value + weight * part

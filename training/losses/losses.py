@@ -1,8 +1,7 @@
 """Losses over a batch's similarities; each is defined by the formula in its docstring.
 
-A batch of B matching pairs gives `scores` (B, M): photos down, recipes across, pair i on the
-diagonal. M > B where recipes without a photo stand behind the B as further negatives: photos are
-told from them, but they are no anchors.
+A batch of B matching pairs gives `scores` (B, B): photos down, recipes across, pair i on the
+diagonal.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Similarities:
     """What a loss may look at."""
 
     scores: Tensor
-    """Photo against recipe (B, M)."""
+    """Photo against recipe (B, B)."""
     images: Tensor | None = None
     """Photo against photo (B, B); only where a global part is scored."""
     recipes: Tensor | None = None
@@ -48,7 +47,7 @@ class LossValue:
 class Hinge:
     """Bidirectional hinge with the hardest negative of the batch (HF-ICMA; VSE++, eq. 6).
 
-    L = sum_i max_{j≠i} [m + S_ij - S_ii]_+ + sum_{j<B} max_{i≠j} [m + S_ij - S_jj]_+
+    L = sum_i max_{j≠i} [m + S_ij - S_ii]_+ + sum_j max_{i≠j} [m + S_ij - S_jj]_+
     """
 
     name: Literal["hinge"] = "hinge"
@@ -118,7 +117,7 @@ class Triplets:
 class Lifted:
     """Lifted structure across the two kinds (Song et al. 2016, eq. 4).
 
-    L = 1/(2B) · sum_i [D_ii + log(sum_{j≠i} exp(m - D_ij) + sum_{j≠i, j<B} exp(m - D_ji))]_+^2,
+    L = 1/(2B) · sum_i [D_ii + log(sum_{j≠i} exp(m - D_ij) + sum_{j≠i} exp(m - D_ji))]_+^2,
     D = 1 - S
     """
 
@@ -135,7 +134,7 @@ class Lifted:
         pairs = distances.diagonal()
         own = torch.eye(*distances.shape, dtype=torch.bool, device=distances.device)
         rows = (self.margin - distances).masked_fill(own, float("-inf"))
-        both = torch.cat([rows, rows[:, :count].T], dim=1)
+        both = torch.cat([rows, rows.T], dim=1)
         costs = (pairs + torch.logsumexp(both, dim=1)).clamp_min(0)
         return LossValue(costs.square().sum() / (2 * count), _idle(costs))
 
@@ -181,7 +180,7 @@ class Pairwise:
 class InfoNCE:
     """Bidirectional InfoNCE (van den Oord et al. 2018; CLIP).
 
-    L = -1/2 · mean_i log softmax_j(S_ij / t)_i - 1/2 · mean_{j<B} log softmax_i(S_ij / t)_j
+    L = -1/2 · mean_i log softmax_j(S_ij / t)_i - 1/2 · mean_j log softmax_i(S_ij / t)_j
     """
 
     name: Literal["infonce"] = "infonce"
@@ -193,10 +192,9 @@ class InfoNCE:
     def __call__(self, batch: Similarities) -> LossValue:
         """The loss of one batch."""
         logits = batch.scores / self.temperature
-        count = logits.shape[0]
-        target = torch.arange(count, device=logits.device)
+        target = torch.arange(len(logits), device=logits.device)
         rows = F.cross_entropy(logits, target)
-        columns = F.cross_entropy(logits[:, :count].T, target)
+        columns = F.cross_entropy(logits.T, target)
         return LossValue((rows + columns) / 2)
 
 

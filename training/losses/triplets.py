@@ -30,14 +30,12 @@ def instance(scores: Tensor, margin: float, positives: Tensor | None = None) -> 
     """Costs of pair triplets: anchor i down, negatives j ≠ i across.
 
     Args:
-        scores: similarity of anchors and negatives (A, N); entry (i, i) is never a negative.
+        scores: similarity of anchors and negatives (B, B); entry (i, i) is never a negative.
         margin: m.
-        positives: S_ap of each anchor (P,), P <= A; the scores' diagonal where None. Rows past
-            P have no positive (recipes without a photo) and are left out.
+        positives: S_ap of each anchor (B,); the scores' diagonal where None.
     """
     if positives is None:
         positives = scores.diagonal()
-    scores = scores[: len(positives)]
     gaps = scores - positives[:, None]
     own = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
     return Costs((gaps + margin).clamp_min(0), ~own, gaps, margin)
@@ -84,7 +82,7 @@ def strategy(
 
     Args:
         name: one of `STRATEGIES`.
-        scores: photo against recipe (B, M).
+        scores: photo against recipe (B, B).
         images: photo against photo (B, B), for iri and siii.
         recipes: recipe against recipe (B, B), for rir and srrr.
         classes: (B,), for the s-strategies.
@@ -93,7 +91,6 @@ def strategy(
     Raises:
         ValueError: what the strategy needs is not there.
     """
-    count = scores.shape[0]
     own_kind = {"iri": images, "siii": images, "rir": recipes, "srrr": recipes}
     if name in own_kind and own_kind[name] is None:
         raise ValueError(f"{name} compares items of one kind: use it on the global part")
@@ -107,12 +104,11 @@ def strategy(
         case "iri" | "rir":
             same = own_kind[name]
             assert same is not None
-            return instance(same[:count, :count], margin, positives=scores.diagonal())
+            return instance(same, margin, positives=scores.diagonal())
     assert classes is not None
-    square = scores[:, :count]
-    table = {"sirr": square, "srii": square.T}.get(name, own_kind.get(name))
+    table = {"sirr": scores, "srii": scores.T}.get(name, own_kind.get(name))
     assert table is not None
-    return semantic(table[:count, :count], classes, margin)
+    return semantic(table, classes, margin)
 
 
 def every(costs: Costs) -> Costs:

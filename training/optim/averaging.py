@@ -60,6 +60,6 @@ def restore_mean(
         steps: how many were taken into the mean.
     """
     mean.module.load_state_dict(weights)
-    mean.n_averaged.fill_(steps)  # type: ignore[operator]
+    mean.n_averaged.fill_(steps)
     own = {k.removeprefix(RAW): v for k, v in tensors.items() if k.startswith(RAW)}
     model.load_state_dict({**weights, **own})

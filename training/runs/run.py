@@ -157,13 +157,21 @@ class RunDirectory:
 
     @property
     def options(self) -> Json:
-        """The resolved options; a run that names no reader of ingredients gets the first."""
+        """The resolved options, in today's names.
+
+        A run that names no reader of ingredients gets the first, and options of older releases
+        that nothing reads any more are left out, unless the run used them.
+        """
         path = verified_file(self.path, self.manifest, OPTIONS)
         record = parse_json(read_regular_file(path), name=str(path))
         if not isinstance(record, dict):
             raise ArtifactError(f"{path}: holds no options")
         if "text" in (model := record.get("model", {})):
             model["text"] = {"reader": 1, **model["text"]}
+        text = record.get("text", {})
+        if not text.get("extra"):
+            for name in ("extra", "extra_count"):
+                text.pop(name, None)
         return record
 
     @property

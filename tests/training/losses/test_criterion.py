@@ -20,7 +20,6 @@ from hficma.training import distributed
 from hficma.training.config.sections import LossOptions
 from hficma.training.losses.criterion import Criterion, neighbour_groups
 from hficma.training.losses.losses import Hinge, InfoNCE, Similarities, Triplets
-from hficma.training.trainer import stacked
 from tests.training.two_processes import run_in_two
 
 PAIRS = 6
@@ -47,7 +46,7 @@ def batch(count: int, seed: int = 0) -> tuple[Tensor, RecipeBatch]:
 
 
 def gradients(
-    options: LossOptions, rows: slice = slice(0, PAIRS), extra: int = 0
+    options: LossOptions, rows: slice = slice(0, PAIRS)
 ) -> tuple[float, dict[str, Tensor]]:
     """The loss of (part of) one batch and every parameter's gradient."""
     model = small_model()
@@ -55,8 +54,6 @@ def gradients(
     criterion = Criterion(options, model, classes=3)
     regions, recipe = batch(PAIRS)
     part = RecipeBatch(*(value[rows] for value in recipe))
-    if extra:
-        part = stacked(part, batch(extra, seed=9)[1])
     loss = criterion(
         model,
         model.image_tokens(regions[rows]),
@@ -129,13 +126,6 @@ def test_groups_hold_the_pairs_that_the_global_part_confuses() -> None:
     vectors = torch.nn.functional.one_hot(kinds, 2).float()
     for rows in neighbour_groups(vectors, vectors, 4):
         assert len(set(kinds[rows].tolist())) == 1
-
-
-def test_recipes_without_photos_make_the_global_loss_harder_and_touch_nothing_else() -> None:
-    options = LossOptions(on_score=None, on_global=InfoNCE())
-    assert gradients(options, extra=5)[0] > gradients(options)[0]
-    only_score = LossOptions(on_score=Hinge())
-    assert gradients(only_score, extra=5)[0] == pytest.approx(gradients(only_score)[0])
 
 
 def _one_of_two(rank: int, port: int, folder: str) -> None:
