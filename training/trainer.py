@@ -74,7 +74,10 @@ class Training:
     ) -> None:
         self.options, self.model, self.pairs = options, model, pairs
         self.classes, self.run, self.progress = classes, run, progress
-        self.criterion = Criterion(options.loss, model, int(classes.max(initial=0)) + 1)
+        # The dish-class head is drawn here: from the run's seed, not from what the process drew.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.trainer.seed)
+            self.criterion = Criterion(options.loss, model, int(classes.max(initial=0)) + 1)
         self.criterion.to(model.device)
         self.parameters = Parameters(model, self.criterion, options.text)
         self.schedule = TrunkSchedule(options.trunk)
