@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from hficma.model import ModelConfig
 from hficma.scores import ScoreWeights
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_arrays_and_tensors_give_the_same_bits(dtype: type) -> None:
     """Training, graphs and engine would each rank by a score of their own."""
+    torch = pytest.importorskip("torch", reason="tensors are torch's")
     rng = np.random.default_rng(0)
     global_, local = rng.normal(size=(2, 1000)).astype(dtype)
     weights = ScoreWeights(0.2, 0.8)
@@ -30,6 +29,9 @@ def test_arrays_and_tensors_give_the_same_bits(dtype: type) -> None:
 
 def test_a_model_without_a_local_part_is_scored_by_the_global_one() -> None:
     """Its w_l of 0.8 stands in its options all the same."""
+    pytest.importorskip("torch", reason="importing a model imports torch")
+    from hficma.model import ModelConfig
+
     config = ModelConfig(kind="adamine")
     assert config.score_weights == (0.2, 0.0)
     assert config.score_weights.total(3.0, None) == pytest.approx(0.6)

@@ -131,6 +131,7 @@ def test_what_search_asks_for(hficma: Hficma, photo: Path) -> None:
     refused(hficma("search", "--image", photo, "--index", "nowhere"), "nowhere")
 
 
+@pytest.mark.torch
 def test_an_empty_home_names_the_command_to_run(
     hficma: Hficma, photo: Path, tmp_path: Path
 ) -> None:
@@ -195,7 +196,7 @@ def test_a_place_that_cannot_be_written(hficma: Hficma, recipes: Path) -> None:
     refused(hficma("index", "--data", recipes, "--out", "/proc/hficma/index"), "/proc")
 
 
-@pytest.mark.parametrize("command", ["index", "train"])
+@pytest.mark.parametrize("command", ["index", pytest.param("train", marks=pytest.mark.torch)])
 def test_an_interrupt_leaves_nothing_half_made(home: Path, tmp_path: Path, command: str) -> None:
     """Ctrl-C in the middle: one line, exit 130, and no directory that only looks whole."""
     out = tmp_path / "made" / "it"
@@ -224,6 +225,7 @@ def test_an_interrupt_leaves_nothing_half_made(home: Path, tmp_path: Path, comma
         assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["kind"] == "run"
 
 
+@pytest.mark.torch
 def test_an_option_of_no_preset_suggests_the_nearest(hficma: Hficma, recipes: Path) -> None:
     refused(hficma("train", "--data", recipes, "optimizer.lrr=1"), "optimizer.lrr", "optimizer.lr")
     refused(hficma("train", "--data", recipes, "optimizer.lr=fast"), "optimizer.lr")

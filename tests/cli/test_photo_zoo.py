@@ -18,10 +18,8 @@ from hficma.data.store.importing import import_dataset
 from hficma.data.summary import contact_sheet
 from hficma.engine import Answer, Engine, Failure, build_index
 from hficma.errors import InputError
-from hficma.export.calibration_items import real_items
 from hficma.images.photo_folder import photo_folder
 from hficma.recipe import Recipe
-from hficma.training.data.photo_cache import cached_pixels, read_photos
 from tests.cli.conftest import Hficma
 from tests.photo_zoo import BAD, GOOD, JPEG, halves, on_its_side, write_zoo
 
@@ -141,6 +139,9 @@ def test_import_goes_on(zoo: Path, tmp_path: Path) -> None:
 
 def test_training_and_evaluation_go_on(recipes: JsonlDataset, tmp_path: Path) -> None:
     """Both read through `training.photos`: each bad photo is one line, in its place."""
+    pytest.importorskip("torch", reason="trains")
+    from hficma.training.data.photo_cache import cached_pixels, read_photos
+
     rows = np.arange(len(recipes))
     wanted = [recipes.recipe(int(row)).id in READ for row in rows]
     pixels = cached_pixels(recipes, rows, tmp_path, lambda count: None)
@@ -167,7 +168,9 @@ def test_export_and_contact_sheet_go_on(
     tmp_path: Path,
 ) -> None:
     """Calibration takes the photos that there are; a sheet shows others in their place."""
+    pytest.importorskip("torch", reason="exports")
     from hficma.engine.bundle.bundle import Bundle
+    from hficma.export.calibration_items import real_items
 
     tokenizer = Bundle.open(next((home / "bundles").iterdir())).tokenizer
     items = real_items(recipes, tokenizer, ("train",), 1000)

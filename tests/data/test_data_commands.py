@@ -66,6 +66,7 @@ def test_no_photos_no_sheet(tmp_path: Path) -> None:
         contact_sheet(open_dataset(str(tmp_path / "r.jsonl")))
 
 
+@pytest.mark.torch
 def test_vectors_chain(tmp_path: Path) -> None:
     """Words, then sentences over them, then out to word2vec's file and in again."""
     record: dict[str, Any] = {"title": "Bean soup", "ingredients": ["2 cups white beans", "salt"]}

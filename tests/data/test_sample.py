@@ -6,12 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from hficma.benchmarks.quality.sample_hardness import (
-    cca_baseline,
-    correlate,
-    shuffled_table_check,
-    shuffled_table_dataset,
-)
 from hficma.data.sample import SampleDataset
 from hficma.data.sample.appearance import STAGINGS, appearance
 from hficma.data.sample.dishes import DISHES
@@ -129,6 +123,9 @@ def test_partitions_are_80_10_10_and_do_not_depend_on_the_size():
 
 def test_the_shuffled_table_changes_photos_not_recipes():
     """The second hardness check means something only if nothing but the looks differs."""
+    pytest.importorskip("torch", reason="benchmarks measure the model")
+    from hficma.benchmarks.quality.sample_hardness import shuffled_table_dataset
+
     shuffled = shuffled_table_dataset(2000, 0)
     assert shuffled.recipe(3) == SAMPLE.recipe(3)
     assert not np.array_equal(shuffled.photo(3), SAMPLE.photo(3))
@@ -164,6 +161,9 @@ def test_an_index_out_of_range_is_refused():
 
 def test_cca_finds_a_linear_relation():
     """A baseline that could not find anything would make any sample look hard."""
+    pytest.importorskip("torch", reason="benchmarks measure the model")
+    from hficma.benchmarks.quality.sample_hardness import correlate
+
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(600, 8))
     one, two = (hidden @ rng.normal(size=(8, 20)) for _ in range(2))
@@ -172,6 +172,9 @@ def test_cca_finds_a_linear_relation():
 
 
 def test_the_baseline_reports_both_directions():
+    pytest.importorskip("torch", reason="benchmarks measure the model")
+    from hficma.benchmarks.quality.sample_hardness import cca_baseline
+
     found = cca_baseline(SampleDataset(400), train=60, bag=20)
     assert found["items"] == 20
     for direction in ("image_to_recipe", "recipe_to_image"):
@@ -179,12 +182,18 @@ def test_the_baseline_reports_both_directions():
 
 
 def test_the_baseline_refuses_a_sample_too_small_for_its_bag():
+    pytest.importorskip("torch", reason="benchmarks measure the model")
+    from hficma.benchmarks.quality.sample_hardness import cca_baseline
+
     with pytest.raises(InputError, match="test items"):
         cca_baseline(SampleDataset(100), bag=1000)
 
 
 def test_the_shuffled_check_shows_the_same_recipes_to_the_model():
     """Only the photos may differ; and a model that cannot choose gets no credit for ties."""
+    pytest.importorskip("torch", reason="benchmarks measure the model")
+    from hficma.benchmarks.quality.sample_hardness import shuffled_table_check
+
     seen = []
 
     def constant(photos, recipes):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from hficma.errors import InputError
 from hficma.recipe import Recipe
-from tests.model.factories import WORDS
+from tests.words import WORDS
 
 
 class NoiseDataset:

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from hficma.engine import Answer, Engine, Failure, Filter, IndexWriter, build_index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
 from hficma.errors import ArtifactError, InputError
-from hficma.model import load_model
 from tests.engine.datasets import NoiseDataset
 
 RECIPES = NoiseDataset(60)
@@ -33,6 +31,9 @@ def recipe_index(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def truth(bundle: Path, *, of: str, query: int) -> tuple[list[str], np.ndarray]:
     """Ids by falling S in the torch model, and their scores."""
+    torch = pytest.importorskip("torch", reason="the truth is the torch model's")
+    from hficma.model import load_model
+
     model = load_model(bundle)
     with torch.inference_mode():
         if of == "recipes":

@@ -11,8 +11,6 @@ from hficma.engine import Engine, build_index, write_page
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.explain import explain_pair
 from hficma.errors import InputError
-from hficma.model import HFICMA, load_model
-from hficma.model.attention_maps import explain
 from hficma.recipe import Recipe
 from tests.engine.datasets import NoiseDataset
 
@@ -21,6 +19,10 @@ DATA = NoiseDataset(5)
 
 def test_attention_and_gates_equal_the_torch_model(hf_icma_bundle: Path) -> None:
     """The engine computes them again in numpy, from the sides."""
+    pytest.importorskip("torch", reason="the truth is the torch model's")
+    from hficma.model import HFICMA, load_model
+    from hficma.model.attention_maps import explain
+
     found = explain_pair(Bundle.open(hf_icma_bundle), DATA.photo(1), DATA.recipe(2))
     model = load_model(hf_icma_bundle)
     assert isinstance(model, HFICMA)

@@ -35,7 +35,6 @@ from hficma.images import (
     upright,
 )
 from hficma.images import decoding as image_decoding
-from hficma.training.data.photo_cache import random_view, square
 from tests.photo_zoo import (
     BAD,
     GOOD,
@@ -275,6 +274,9 @@ SHAPES = st.sampled_from([
 @given(SHAPES, st.integers(0, 100))
 def test_any_shape_takes_bounded_memory(size: tuple[int, int], seed: int) -> None:
     """Scaled first and cropped then, 1 x 100,000 pixels were 26 GB."""
+    pytest.importorskip("torch", reason="training's views are compared too")
+    from hficma.training.data.photo_cache import random_view, square
+
     photo = Image.new("RGB", size, (10, 200, 30))
     before = _peak()
     for pixels in (
@@ -299,6 +301,9 @@ MACOS = sys.platform == "darwin"
 def test_ordinary_shapes_are_scaled_whole(width: int, height: int, seed: int) -> None:
     """Training, indexes and searches must see bit for bit the same pixels: those of scaling the
     whole photo and cropping then, for every photo up to 16 times as long as wide."""
+    pytest.importorskip("torch", reason="training's views are compared too")
+    from hficma.training.data.photo_cache import square
+
     generator = np.random.default_rng(seed)
     photo = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
     scale = SHORT_SIDE / min(photo.size)

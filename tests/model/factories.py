@@ -12,11 +12,7 @@ from hficma.model import HFICMA, Model, ModelConfig, RecipeBatch, build_model
 from hficma.model.encoders.sentence_encoder import MeanSentences
 from hficma.text.vocabulary import Tokenizer
 from hficma.text.word_vectors import WordVectors
-
-WORDS = tuple(
-    "salt sugar flour butter egg milk onion garlic tomato basil oil pepper rice chicken bake "
-    "stir cook olive_oil brown_sugar soup".split()
-)
+from tests.words import WORDS
 
 
 def make_vectors(dim: int = 8, seed: int = 0) -> WordVectors:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 """Sizes and counts at which parsers go wrong."""
+
+NASTY: tuple[Any, ...] = (
+    None, True, -1, 0, 1, 3, 2**31, 2**63, 10**30, -(10**12), 0.5, 1e308, float("nan"),
+    float("inf"), "", "x", "|O", "<i4", ">f4", "..", "../../etc/passwd", "/etc/passwd",
+    "a/../../b", "a\x00b", "\ud800", [], [1], [[[]]], ["x"], {}, {"x": 1}, [1] * 1000, "9" * 5000,
+)  # fmt: skip
+"""What a value becomes: wrong types, sizes, signs, names that lead out, numbers that are none."""
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:

@@ -33,17 +33,11 @@ from hficma.text.word_vectors import WordVectors
 from hficma.training import train
 from tests.engine.datasets import NoiseDataset
 from tests.engine.factories import tiny_bundle
+from tests.torture.damage import NASTY
 from tests.training.conftest import SMALL
 
 SECONDS = 60
 """What opening an edited artifact may take, with a fork, on a machine that is busy."""
-NASTY: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 3, 2**31, 2**63, 10**30, -(10**12), 0.5, 1e308, float("nan"),
-    float("inf"), "", "x", "|O", "<i4", ">f4", "..", "../../etc/passwd", "/etc/passwd",
-    "a/../../b", "a\x00b", "\ud800", [], [1], [[[]]], ["x"], {}, {"x": 1}, [1] * 1000, "9" * 5000,
-)  # fmt: skip
-"""What a value becomes: wrong types, sizes, signs, names that lead out, numbers that are none."""
-
 Probe = Callable[[Path], object]
 
 

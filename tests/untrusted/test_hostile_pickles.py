@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,6 +26,8 @@ from hficma.untrusted.pickle_builders import GLOBALS, Record
 from hficma.untrusted.pickle_scan import scan_pickle
 from hficma.untrusted.pickles import _Unpickler, load_all, loads
 from hficma.untrusted.torch_checkpoints import load_checkpoint, load_weights
+
+torch = pytest.importorskip("torch", reason="many of the pickles are torch's")
 
 SECONDS = 3  # a refusal takes milliseconds; the rest is for a busy machine
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,6 +21,8 @@ from PIL import Image
 from hficma.errors import InputError
 from hficma.untrusted.pickles import UnsafePickleError, load_all, loads
 from hficma.untrusted.torch_checkpoints import load_checkpoint
+
+torch = pytest.importorskip("torch", reason="many of the pickles are torch's")
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 

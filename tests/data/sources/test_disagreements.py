@@ -17,7 +17,6 @@ from hficma.data.sources import open_source
 from hficma.data.sources.recipe1m.published_files import VocabularyError
 from hficma.data.store.importing import ImportCounts, import_dataset
 from hficma.errors import InputError
-from hficma.training.convert import _vocabulary
 from tests.data.conftest import WORDS
 
 
@@ -64,6 +63,9 @@ def test_vocabularies_of_other_sizes_or_words(
     source = request.getfixturevalue(form)
     write_words(source / "vocab.txt", change(list(WORDS)))
     refused(source, tmp_path / "out", pattern)
+    pytest.importorskip("torch", reason="converting imports torch")
+    from hficma.training.convert import _vocabulary
+
     with pytest.raises(VocabularyError, match=pattern):
         _vocabulary(source)  # `hficma convert` reads the same files
 

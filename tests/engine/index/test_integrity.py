@@ -25,7 +25,7 @@ from hficma.engine.index.index import Index
 from hficma.engine.writing.shard_writer import ShardWriter
 from hficma.errors import ArtifactError, HficmaError, InputError
 from tests.engine.datasets import NoiseDataset
-from tests.torture.edits import NASTY
+from tests.torture.damage import NASTY
 from tests.torture.flips import OLDER
 
 

@@ -15,7 +15,6 @@ from hficma.engine.runtimes import selection as auto
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, read_reference
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
-from hficma.export.whole_bundle import GIVEN, bundle_differences, run_through
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
@@ -25,6 +24,9 @@ def test_a_runtime_gives_what_torch_gave(
 ) -> None:
     """Export would ship graphs that a runtime reads differently."""
     pytest.importorskip(name, reason=f"{name} is not installed")
+    pytest.importorskip("torch", reason="export compares them")
+    from hficma.export.whole_bundle import bundle_differences
+
     path: Path = request.getfixturevalue(f"{kind}_bundle")
     bundle = Bundle.open(path, ExecutionOptions(runtime=name, threads=1))
     found = bundle_differences(bundle, read_reference(path / REFERENCE))
@@ -99,6 +101,9 @@ def test_auto_refuses_a_runtime_that_differs(hf_icma_bundle: Path) -> None:
 def test_auto_runs_a_bundle(
     adamine_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("torch", reason="export compares them")
+    from hficma.export.whole_bundle import GIVEN, run_through
+
     monkeypatch.setenv("HFICMA_HOME", str(tmp_path))
     bundle = Bundle.open(adamine_bundle, ExecutionOptions(threads=1))
     reference = read_reference(adamine_bundle / REFERENCE)
@@ -120,6 +125,7 @@ def test_unknown_names_are_refused(hf_icma_bundle: Path) -> None:
         runtime("tvm")
     with pytest.raises(InputError, match="runtime tvm"):
         Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="tvm"))
+    pytest.importorskip("torch", reason="the device is looked for with torch")
     elsewhere = Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="torch", device="cuda:9"))
     with pytest.raises(InputError, match="cpu"):
         elsewhere.runtime("image")

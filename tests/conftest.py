@@ -1,0 +1,42 @@
+"""Where torch is not installed, what needs it is left out, by name.
+
+Serving and data must work without torch. Whole folders that train, export or measure are named
+here; a single test elsewhere that compares with the torch model says so where it imports it
+(`pytest.importorskip`) or by the marker `torch`.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+NEED_TORCH = (
+    "benchmarks",
+    "cli/test_figures.py",
+    "engine/gpu",
+    "export",
+    "model",
+    "torture",
+    "training",
+)
+
+if find_spec("torch") is None:
+    collect_ignore = list(NEED_TORCH)
+
+
+def pytest_report_header() -> str | None:
+    """Say what is left out."""
+    if find_spec("torch") is None:
+        return f"torch is not installed: without tests/{{{','.join(NEED_TORCH)}}}"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `torch`."""
+    if find_spec("torch") is None:
+        for item in items:
+            if item.get_closest_marker("torch"):
+                item.add_marker(
+                    pytest.mark.skip(reason="trains or exports; torch is not installed")
+                )
