@@ -15,8 +15,10 @@ from typing import Annotated, ClassVar, NoReturn, cast
 
 import typer
 
+from .. import __version__
 from ..errors import HficmaError
 from ..printable import one_line, printable_lines
+from .help_text import command_group
 from .lazy_group import LazyGroup
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
@@ -44,14 +46,17 @@ class _Commands(LazyGroup):
     }
 
 
-app = typer.Typer(
+app = command_group(
+    "Find the recipe for a photo of a dish, and the photo for a recipe.",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Find the recipe for a photo of a dish, and the photo for a recipe.",
 )
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"hficma {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -60,6 +65,15 @@ def _options(
         Path | None,
         typer.Option(help="Where runs, bundles, indexes live.", show_default="workspace"),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            is_eager=True,  # before a missing command is complained of
+            callback=_print_version,
+        ),
+    ] = False,
 ) -> None:
     if home is not None:
         os.environ["HFICMA_HOME"] = str(home)

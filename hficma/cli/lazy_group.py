@@ -7,12 +7,11 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
 
-from .option_groups import GroupedCommand
+from .help_text import PlainGroup, command_group
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(PlainGroup):
     """Find the commands of a group by name in other modules."""
 
     homes: ClassVar[Mapping[str, tuple[str, str]]] = {}
@@ -39,8 +38,8 @@ class LazyGroup(TyperGroup):
 
 
 def _alone(name: str, function: Callable[..., object]) -> typer.Typer:
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name, cls=GroupedCommand)(function)
+    app: typer.Typer = command_group("")
+    app.command(name)(function)
     return app
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from hficma import __version__
 from tests.cli.conftest import Hficma
 
 COMMANDS = [
@@ -27,6 +28,27 @@ def test_help_shows_an_example(hficma: Hficma, command: str) -> None:
     ended = hficma(*command.split(), "--help")
     assert ended.code == 0
     assert "Example:" in ended.out
+
+
+@pytest.mark.parametrize("group", ["", "index", "data", "vectors", "bench"])
+def test_every_group_lists_its_commands_in_one_style(hficma: Hficma, group: str) -> None:
+    """A description cut to "what..." tells nothing; boxes in some helps look like two programs."""
+    ended = hficma(*group.split(), "--help")
+    assert "Commands:" in ended.out
+    assert "..." not in ended.out.partition("Commands:")[2]
+    assert "\u2500" not in ended.out
+
+
+def test_the_options_of_a_search_stand_in_groups(hficma: Hficma) -> None:
+    """Twenty-one options in one list are not read."""
+    shown = hficma("search", "--help").out
+    headings = [line for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
+    assert headings == ["Query (one of):", "Filter:", "Answer:", "Engine:", "Options:"]
+
+
+def test_the_version_is_told(hficma: Hficma) -> None:
+    """The first line of every report of a fault."""
+    assert hficma("--version").out == f"hficma {__version__}\n"
 
 
 def test_the_list_names_every_command(hficma: Hficma) -> None:

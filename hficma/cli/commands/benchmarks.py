@@ -11,6 +11,7 @@ import typer
 from ...artifacts.workspace import Workspace
 from ...errors import InputError
 from ..console import Bars, stdout
+from ..help_text import command_group
 from ..lazy_group import LazyGroup
 from ..process_settings import quiet_exporter
 
@@ -35,14 +36,11 @@ class _Benchmarks(LazyGroup):
     }
 
 
-app = typer.Typer(
-    cls=_Benchmarks,
-    help="Latency and recall of every stage; or one benchmark by its name.\n\n"
+app = command_group(
+    "Latency and recall of every stage; or one benchmark by its name.\n\n"
     "Example: hficma bench --setup 1k",
+    cls=_Benchmarks,
     invoke_without_command=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
 )
 
 

@@ -10,11 +10,12 @@ import typer
 
 from ...printable import json_text, printable, printable_lines
 from ...terminal import TextConsole, progress_bars
+from ..help_text import command_group
 
 if TYPE_CHECKING:
     from ...data.summary import Summary
 
-app = typer.Typer(help="Bring recipes and photos in, and look at them.", no_args_is_help=True)
+app = command_group("Bring recipes and photos in, and look at them.", no_args_is_help=True)
 
 MAX_TOLD = 20
 """Bad records told one by one; the rest is counted, and named in the directory's left_out.txt."""

@@ -11,16 +11,15 @@ import typer
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError, InputError
 from ..console import Bars, print_json, stdout, table
+from ..help_text import command_group
 
 if TYPE_CHECKING:
     from hficma.engine.writing.chunks import Indexed
 
-app = typer.Typer(
-    help="Make an index of recipes or photos; `add`, `remove`, `compact`, `info`, `verify` one.\n\n"
+app = command_group(
+    "Make an index of recipes or photos; `add`, `remove`, `compact`, `info`, `verify` one.\n\n"
     "Example: hficma index --data recipes.jsonl",
     invoke_without_command=True,
-    add_completion=False,
-    rich_markup_mode=None,
 )
 
 Index = Annotated[Path | None, typer.Option(help="An index.", show_default="the newest")]
@@ -101,7 +100,10 @@ def add(
     bundle: Own = None,
     strict: Strict = False,
 ) -> None:
-    """Add a dataset's items. Example: hficma index add --data more.jsonl."""
+    """Add a dataset's items.
+
+    Example: hficma index add --data more.jsonl
+    """
     from hficma.engine import IndexWriter
 
     path = _path(index)
@@ -118,7 +120,10 @@ def add(
 def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids to take out.")], index: Index = None
 ) -> None:
-    """Take items out by id. Example: hficma index remove 00017 00023."""
+    """Take items out by id.
+
+    Example: hficma index remove 00017 00023
+    """
     from hficma.engine import IndexWriter
 
     path = _path(index)
@@ -129,7 +134,10 @@ def remove(
 
 @app.command("compact")
 def compact(index: Index = None) -> None:
-    """Merge shards and free the space of removed items. Example: hficma index compact."""
+    """Merge shards and free the space of removed items.
+
+    Example: hficma index compact
+    """
     from hficma.engine import IndexWriter
 
     path = _path(index)
@@ -144,7 +152,10 @@ def info(
     bundle: Own = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What an index holds. Example: hficma index info."""
+    """What an index holds.
+
+    Example: hficma index info
+    """
     path = _path(index)
     facts = {**_info(path), "bundle": _bundle(path, bundle)}
     if as_json:
@@ -157,7 +168,10 @@ def info(
 
 @app.command("verify")
 def verify(index: Index = None, bundle: Own = None, data: Data = None) -> None:
-    """Check hashes and counts, and encode some items again. Example: hficma index verify."""
+    """Check hashes and counts, and encode some items again.
+
+    Example: hficma index verify
+    """
     from hficma.engine import verify_index
 
     from ...data.dataset import open_dataset

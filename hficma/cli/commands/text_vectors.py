@@ -10,6 +10,7 @@ import typer
 
 from ...printable import json_text, printable
 from ...terminal import TextConsole, progress_bars
+from ..help_text import command_group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ...data.dataset import Dataset
     from ...recipe import Recipe
 
-app = typer.Typer(help="Word and sentence vectors, trained from any dataset.", no_args_is_help=True)
+app = command_group("Word and sentence vectors, trained from any dataset.", no_args_is_help=True)
 
 MAX_BAD_SHOWN = 10
 """Bad records told one by one."""

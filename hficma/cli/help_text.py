@@ -1,0 +1,83 @@
+"""Help in plain text: one style for every command, nothing cut off, options under headings.
+
+Typer's own help draws boxes with Rich, which cut descriptions at 80 columns, and click's list of
+commands ends each at 45 characters. Every command and group of `hficma` is made here instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help lists each option under its `rich_help_panel`, in plain text."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, one section a heading, in the order in which headings appear."""
+        write_options(self, ctx, formatter)
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands that lists each with the whole first sentence of its help."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the group's own options, then its commands."""
+        write_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, each with the first sentence of its help, wrapped and not cut."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, first_sentence(command.help)) for name, command in commands])
+
+
+def write_options(command: Any, ctx: Any, formatter: Any) -> None:
+    """Write a command's arguments and options, one section a heading."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is not None:
+            default = "Arguments" if param.param_type_name == "argument" else "Options"
+            heading = getattr(param, "rich_help_panel", None) or default
+            sections.setdefault(heading, []).append(record)
+    for heading, records in sections.items():
+        with formatter.section(heading):
+            formatter.write_dl(records)
+
+
+def first_sentence(help_text: str | None) -> str:
+    """Return the first sentence of a help text in one line, without its full stop."""
+    paragraph = " ".join((help_text or "").split("\n\n")[0].split())
+    return paragraph.partition(" Example:")[0].removesuffix(".")
+
+
+def command_group(help_text: str, *, cls: type[TyperGroup] = PlainGroup, **options: Any) -> Any:
+    """Return a Typer app of commands in the one style.
+
+    Args:
+        help_text: what the group's help begins with.
+        cls: its class, such as one that imports commands when they are called.
+        options: further ones of `typer.Typer`.
+    """
+    return _PlainTyper(
+        cls=cls,
+        help=help_text,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        **options,
+    )
+
+
+class _PlainTyper(typer.Typer):
+    """A Typer app whose commands are `PlainCommand`s."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """Register a command; see `typer.Typer.command`."""
+        options.setdefault("cls", PlainCommand)
+        return super().command(name, **options)
