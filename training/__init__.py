@@ -12,8 +12,9 @@ from hficma.progress import Progress
 
 if TYPE_CHECKING:
     from .comparison import Comparison, compare
-    from .config.options import load_options, presets
-    from .evaluation import Evaluation, evaluate
+    from .config.option_files import load_options, presets
+    from .evaluation import evaluate
+    from .evaluation_figures import Evaluation
     from .extraction import extract
     from .training import train
 

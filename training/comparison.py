@@ -10,7 +10,7 @@ from typing import Any
 from hficma.errors import InputError
 from hficma.metrics import Interval
 
-from .config.options import flatten
+from .config.option_files import flatten
 from .runs.curves import write_curves
 from .runs.log import read_log
 from .runs.run import RunDirectory

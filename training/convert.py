@@ -29,8 +29,8 @@ from hficma.text.word2vec_files import read_word2vec
 from hficma.text.word_vectors import SENTENCES, WordVectors, read_tensors
 from hficma.untrusted.torch_checkpoints import load_weights
 
-from .config.options import to_tree
-from .config.sections import Options
+from .config.option_values import to_tree
+from .config.options import Options
 from .runs.environment import environment
 from .runs.run import RunDirectory, State
 

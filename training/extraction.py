@@ -20,9 +20,10 @@ from hficma.model import Tokens, load_model
 from hficma.progress import Progress
 from hficma.recipe import Recipe
 
-from .evaluation import dataset_of, encode_positions
+from .device import pick_device
+from .encoding import encode_positions
+from .evaluation import dataset_of
 from .runs.run import RunDirectory
-from .training import pick_device
 
 
 class PhotoFiles:

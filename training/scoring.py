@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from hficma.metrics import ranks
-from hficma.model import Model, RecipeBatch, Tokens
-from hficma.types import Floats, Positions, Ranks
+from hficma.model import Model, Tokens
+from hficma.types import Floats, Ranks
 
 PHOTO_BLOCK = 64
 TILE = 256
@@ -29,36 +27,6 @@ class ScoreTables:
     """S_global (N, N)."""
     local: Floats | None
     """S_local (N, N); None where S has no local part."""
-
-
-@torch.inference_mode()
-def encode(
-    model: Model, regions: Iterable[Tensor], recipes: Iterable[RecipeBatch]
-) -> tuple[Tokens, Tokens]:
-    """Photos and recipes, batch by batch, to tokens in float32."""
-    image = joined([model.image_tokens(batch) for batch in regions])
-    recipe = joined([model.recipe_tokens(*batch) for batch in recipes])
-    return image, recipe
-
-
-def joined(batches: list[Tokens]) -> Tokens:
-    """Batches of tokens as one, padded to the longest, in float32."""
-    lengths = torch.cat([batch.lengths for batch in batches])
-    tokens = [batch.tokens for batch in batches if batch.tokens is not None]
-    longest = max((one.shape[1] for one in tokens), default=0)
-    parts = [F.pad(one.float(), (0, 0, 0, longest - one.shape[1])) for one in tokens]
-    return Tokens(
-        torch.cat([batch.global_.float() for batch in batches]),
-        torch.cat(parts) if parts else None,
-        lengths,
-    )
-
-
-def chosen(tokens: Tokens, items: Positions) -> Tokens:
-    """The given items."""
-    index = torch.from_numpy(items).to(tokens.global_.device)
-    values = None if tokens.tokens is None else tokens.tokens[index]
-    return Tokens(tokens.global_[index], values, tokens.lengths[index])
 
 
 @torch.inference_mode()
@@ -84,10 +52,10 @@ def score_tables(
     prepared = model.project_recipe(recipe)
     local = np.empty_like(global_)
     for start in range(0, len(global_), PHOTO_BLOCK):
-        rows = np.arange(start, min(start + PHOTO_BLOCK, len(global_)))
-        side = model.project_image(chosen(image, rows))
-        local[rows] = model.pair_scores(side, prepared, tile=TILE).cpu().numpy()
-        on_done(len(rows))
+        block = slice(start, start + PHOTO_BLOCK)
+        photos = model.project_image(image.select(block))
+        local[block] = model.pair_scores(photos, prepared, tile=TILE).cpu().numpy()
+        on_done(len(local[block]))
     return ScoreTables(config.score_weights.total(global_, local), global_, local)
 
 

@@ -18,9 +18,10 @@ from hficma.model import Model, RecipeBatch
 from hficma.progress import Progress
 
 from . import distributed
-from .config.sections import Options
+from .config.options import Options
 from .data.pairs import Pairs
 from .data.samplers import class_pair_batches, epoch_generator, shuffled_batches
+from .encoding import encode
 from .losses.criterion import Criterion
 from .optim.averaging import raw_weights, restore_mean, running_mean
 from .optim.optimizer import Optimizer, Parameters
@@ -28,7 +29,7 @@ from .optim.schedule import TrunkSchedule, learning_rate
 from .optim.skipped_steps import SkippedSteps, TrainingError
 from .runs.log import Log
 from .runs.run import RunDirectory, State
-from .scoring import both_directions, encode, score_tables
+from .scoring import both_directions, score_tables
 
 Positions = npt.NDArray[np.int64]
 

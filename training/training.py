@@ -20,11 +20,13 @@ from hficma.progress import Progress
 from hficma.text.word_vectors import WordVectors
 
 from . import distributed
-from .config.options import flatten, load_options, merge, parse_options, parse_override, to_tree
-from .config.sections import Options
+from .config.option_files import flatten, load_options, merge, parse_override
+from .config.option_values import parse_options, to_tree
+from .config.options import Options
 from .data.dish_classes import dish_classes
 from .data.keep_out import HoldOut, keep_out
 from .data.pairs import Pairs, split
+from .device import pick_device
 from .runs.curves import write_curves
 from .runs.environment import environment
 from .runs.run import RunDirectory
@@ -222,23 +224,6 @@ def _draw_curves(path: Path) -> None:
         write_curves([path])
     except MissingDependencyError as error:
         logger.warning("%s: no curves.html (%s)", path, error)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that `--device` names.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"{name}: is no device; give cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"{name}: there is no such GPU here; give cpu")
-    return device
 
 
 def _check_trunk(options: Options) -> None:

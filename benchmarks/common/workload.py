@@ -173,7 +173,8 @@ def bundle_of(bundle: Path | None, workspace: Workspace, progress: Progress) -> 
     if found := workspace.all("bundle"):
         return found[0], ""
     note = f"no bundle at hand: a small model, trained for this benchmark on {TRAINED_ON}"
-    from hficma.training import load_options, to_tree
+    from hficma.training.config.option_files import load_options
+    from hficma.training.config.option_values import to_tree
 
     # Another preset of the same name is another model.
     options = json.dumps([to_tree(load_options("demo")), TRAINED_ON], sort_keys=True)

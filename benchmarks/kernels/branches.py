@@ -30,7 +30,7 @@ from hficma.model.numerics import unit_rows
 from hficma.model.similarity import pair_scores, tabulate
 from hficma.terminal import TextConsole
 from hficma.text.word_vectors import WordVectors
-from hficma.training.config.options import load_options
+from hficma.training.config.option_files import load_options
 
 from ..common.timing import Timing, environment, interleaved, noise_warning, peak_resident_mb
 

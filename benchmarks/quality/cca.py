@@ -13,7 +13,7 @@ from hficma.data.dataset import Dataset, positions
 from hficma.model import Model, build_model
 from hficma.progress import Progress
 from hficma.recipe import Recipe
-from hficma.training.config.options import load_options
+from hficma.training.config.option_files import load_options
 from hficma.training.data.photo_cache import cached_regions
 from hficma.training.data.recipe_batches import RecipeTexts
 from hficma.training.text.text_vectors import word_vectors

@@ -32,9 +32,10 @@ from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS, bags, figures, ranks, summary
 from hficma.model import load_model
 from hficma.progress import Progress
-from hficma.training.config.options import flatten, load_options, to_tree
-from hficma.training.config.sections import Options
-from hficma.training.evaluation import encode_positions
+from hficma.training.config.option_files import flatten, load_options
+from hficma.training.config.option_values import to_tree
+from hficma.training.config.options import Options
+from hficma.training.encoding import encode_positions
 from hficma.training.scoring import ScoreTables, score_tables
 from hficma.training.training import train_on
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.metrics import DIRECTIONS, prefilter_recall, ranks
-from hficma.training.evaluation import PREFILTER_DEPTHS
+from hficma.training.evaluation_figures import PREFILTER_DEPTHS
 from hficma.training.scoring import ScoreTables
 
 from ..common.bootstrap import estimates

@@ -19,7 +19,7 @@ from hficma.export.calibration_items import smooth_items
 from hficma.export.half_precision import narrow_trunk
 from hficma.model import Model, ModelConfig, build_model
 from hficma.model.encoders.image_encoder import _torchvision
-from hficma.training.config.options import load_options, presets
+from hficma.training.config.option_files import load_options, presets
 from tests.model.factories import make_model, make_vectors
 
 

@@ -131,7 +131,7 @@ def test_extract_reads_a_bare_folder_of_photos(reference: Path, tmp_path: Path) 
 
 def test_centre_of_the_cached_square_is_the_serving_crop() -> None:
     """Trained on one crop and served another, a model loses recall for nothing."""
-    from hficma.training.data.photo_cache import centre_crops, square
+    from hficma.training.data.photo_views import centre_crops, square
 
     for index in range(3):
         photo = open_dataset("sample:100").photo(index).resize((301 + 17 * index, 257 + index))

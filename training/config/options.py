@@ -1,221 +1,164 @@
-"""Options from a preset (YAML with `include`) and `section.name=value` overrides, checked."""
+"""Options of a training run: one dataclass a section, one docstring line a field."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Literal
 
-import yaml
+from hficma.model.config import ModelConfig
 
-from hficma.errors import InputError
-
-from .sections import Options
-
-PRESETS = Path(__file__).parents[1] / "presets"
-
-Tree = dict[str, Any]
+from ..losses.retrieval_losses import Hinge, Loss
 
 
-def presets() -> list[str]:
-    """Names of the presets that come with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+@dataclass(frozen=True, kw_only=True)
+class TrunkOptions:
+    """The image trunk: where it starts, and when it is trained."""
+
+    weights: str | None = None
+    """File of weights in torchvision's names, `torchvision` to download them; none for random ones,
+    which only `schedule=tuned` takes: others refuse them unless `random` is given."""
+    schedule: Literal["frozen", "tuned", "alternate", "freeze-then-tune"] = "frozen"
+    """`alternate` is HF-ICMA's: the trunk and the rest take turns when validation stops gaining."""
+    switch_epoch: int = 20
+    """`freeze-then-tune` (AdaMine): epochs before the trunk is trained too."""
+    patience: int = 2
+    """`alternate`: validations without a gain before the first turn; 4 before later ones."""
+    lr: float | None = None
+    """The trunk's learning rate; none takes the optimizer's."""
 
 
-def load_options(preset: str, overrides: Sequence[str] = ()) -> Options:
-    """The options of a preset, or of a YAML file, with overrides put on top.
+@dataclass(frozen=True, kw_only=True)
+class PhotoOptions:
+    """How photos are shown in training; evaluation always sees the centre crop."""
 
-    Args:
-        preset: a preset's name or the path of a YAML file (which may `include` a preset).
-        overrides: `optimizer.lr=3e-4`, `loss.on_global.margin=0.3`, ...; values are YAML.
-
-    Raises:
-        InputError: no such preset or option, or a value of the wrong type; a mistyped name is
-            answered with the nearest real one.
-    """
-    path = Path(preset)
-    if path.suffix not in (".yaml", ".yml"):
-        if preset not in presets():
-            raise InputError(
-                f"preset {preset}: there is none of that name{_near(preset, presets())}"
-            )
-        path = PRESETS / f"{preset}.yaml"
-    tree = _read(path, ())
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    return parse_options(tree)
+    small: float = 0.0
+    """Share of the epochs, the first ones, in which a trained trunk sees photos at half their size,
+    a quarter of the work; the others teach it the size that evaluation shows."""
+    views: int = 0
+    """Random views a photo kept beside the centre crop while the trunk is frozen."""
+    scale: float = 0.4
+    """Least share of a photo's area in such a view."""
+    window: float = 1.0
+    """Least share of the regions' grid shown at a step: a rectangle drawn anew each time."""
+    dropout: float = 0.0
+    """Chance of each of a photo's channels to be 0, in all its regions alike."""
 
 
-def parse_options(tree: Mapping[str, Any]) -> Options:
-    """Check a tree of options and make `Options` of it.
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """Word vectors, and how recipes are shown in training."""
 
-    Raises:
-        InputError: naming the option and what is wrong with it.
-    """
-    options = _convert(tree, Options, "")
-    assert isinstance(options, Options)
-    return options
-
-
-def to_tree(options: Options) -> Tree:
-    """The options as JSON values, every default filled in."""
-    return dataclasses.asdict(options)
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"optimizer": {"lr": 1}}` as `{"optimizer.lr": 1}`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    vectors: str | None = None
+    """Directory of vectors, or recipes (JSONL) to train them on; none: words of the training
+    pairs, and a GRU of sentences is trained with the rest."""
+    tune_words: bool = True
+    """Train the ingredients' word vectors with the rest."""
+    tune_sentences: bool = False
+    """Train the sentence encoder too; frozen ones (as published) run once per sentence."""
+    drop_title: float = 0.0
+    """Chance that a recipe is shown without its title."""
+    drop_ingredients: float = 0.0
+    """Chance that it is shown without its ingredients."""
+    drop_instructions: float = 0.0
+    """Chance that it is shown without its instructions."""
+    drop_items: float = 0.0
+    """Chance of each single ingredient and sentence to be left out."""
+    dropout: float = 0.0
+    """Chance of each number of a sentence vector to be 0."""
 
 
-def merge(base: Tree, change: Mapping[str, Any]) -> Tree:
-    """`change` over `base`, section by section.
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """What is minimised: the sum of the parts given, each with its weight."""
 
-    A loss of another `name` replaces the old one, and `strategies` the old list of them.
-    """
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            renamed = key.startswith("on_") and value.get("name", old.get("name")) != old.get(
-                "name"
-            )
-            whole = renamed or key == "strategies"
-            merged[key] = dict(value) if whole else merge(dict(old), value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> Tree:
-    if path.resolve() in seen:
-        raise InputError(f"{path}: includes itself")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold sections of options")
-    included = content.pop("include", ())
-    tree: Tree = {}
-    for name in [included] if isinstance(included, str) else included:
-        other = path.parent / name if str(name).endswith((".yaml", ".yml")) else None
-        if other is None:
-            if name not in presets():
-                raise InputError(f"{path}: includes {name}, no preset{_near(name, presets())}")
-            other = PRESETS / f"{name}.yaml"
-        tree = merge(tree, _read(other, (*seen, path.resolve())))
-    return merge(tree, content)
+    on_score: Loss | None = field(default_factory=Hinge)
+    """On S, the whole score."""
+    on_global: Loss | None = None
+    """On S_global alone: what makes a good prefilter."""
+    on_local: Loss | None = None
+    """On S_local alone."""
+    classification: float = 0.0
+    """w of the dish-class head: (1 - 2w) retrieval + w photo's + w recipe's cross-entropy."""
+    group: int = 0
+    """S and S_local are scored within groups of so many pairs of the batch, those that S_global
+    confuses, so that their cost grows with the batch and not with its square; 0: the whole
+    batch."""
+    block: int = 0
+    """Pairs are scored in blocks of so many photos and recipes, so that large batches fit; 0: all
+    at once. Gradients are the same."""
 
 
-def parse_override(text: str) -> Tree:
-    """`optimizer.lr=3e-4` as `{"optimizer": {"lr": "3e-4"}}`; values are YAML.
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions:
+    """Which pairs make a batch."""
 
-    Raises:
-        InputError: it is not of that form.
-    """
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise InputError(f"{text}: an option is given as section.name=value")
-    try:
-        tree: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"{name}: {value!r} cannot be read") from error
-    for part in reversed(name.split(".")):
-        tree = {part: tree}
-    return typing.cast(Tree, tree)
+    name: Literal["shuffle", "class-pairs"] = "shuffle"
+    """`class-pairs` (AdaMine): half the batch are two pairs each of the same dish class."""
+    labelled: float = 0.5
+    """Share of the batch that comes in pairs of a class."""
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _convert_section(value, typing.cast(type, hint), where)
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return _convert_union(value, arguments, where)
-    if origin is Literal:
-        return _convert_choice(value, arguments, where)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise InputError(f"{where}: must be a section of name: value, not {value!r}")
-        return {key: _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
-    return _convert_leaf(value, hint, where)
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """What moves the weights, and its learning rate."""
+
+    name: Literal["adam", "muon"] = "adam"
+    """`muon` orthogonalises the steps of the layers inside and leaves the others to Adam: from
+    random weights it learns in a fraction of the epochs, each of which takes a little longer."""
+    lr: float = 1e-4
+    """Learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled (AdamW); 0 is Adam."""
+    clip: float = 0.0
+    """Largest L2 norm of all gradients together; 0 does not clip."""
+    warmup: float = 0.0
+    """Epochs of linear warm-up."""
+    decay: Literal["none", "cosine"] = "none"
+    """`cosine` falls to 0 at the last epoch."""
 
 
-def _convert_section(value: Any, kind: type, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where}: is a section; give {where}.NAME=value")
-    hints = get_type_hints(kind)
-    names = [item.name for item in dataclasses.fields(kind)]
-    prefix = f"{where}." if where else ""
-    for key in value:
-        if key not in names:
-            raise InputError(f"{prefix}{key}: there is no such option{_near(str(key), names)}")
-    arguments = {key: _convert(item, hints[key], prefix + key) for key, item in value.items()}
-    try:
-        return kind(**arguments)
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from error
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """The loop."""
+
+    epochs: int = 60
+    """Passes over the training pairs."""
+    batch_size: int = 32
+    """Pairs a batch, over all devices together; at most the training pairs there are."""
+    seed: int = 1234
+    """Everything random follows from it and the epoch."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:N`; `auto` takes a GPU where there is one."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the forward pass; weights stay fp32."""
+    validate_every: int = 1
+    """Epochs between validations; the first and the last epoch are always validated."""
+    validation_pairs: int = 1000
+    """At most so many validation pairs are scored, the same ones each time; 0: there is no
+    validation, and those pairs are trained on too, as befits options chosen by folds."""
+    average: float = 0.0
+    """Decay of a running mean of the weights, which is what is validated and kept; 0: none."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights the run stands for: best by validation recall sum, or the last ones."""
 
 
-def _convert_union(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
-    if value is None:
-        if type(None) in kinds:
-            return None
-        raise InputError(f"{where}: must have a value")
-    kinds = tuple(kind for kind in kinds if kind is not type(None))
-    if len(kinds) == 1:
-        return _convert(value, kinds[0], where)
-    by_name = {kind.name: kind for kind in kinds}
-    name = value.get("name") if isinstance(value, Mapping) else value
-    if name not in by_name:
-        raise InputError(
-            f"{where}.name: must be one of {', '.join(by_name)}, not {name!r}"
-            f"{_near(str(name), by_name)}"
-        )
-    return _convert(value if isinstance(value, Mapping) else {}, by_name[name], where)
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """All options of a run."""
 
-
-def _convert_choice(value: Any, choices: tuple[Any, ...], where: str) -> Any:
-    if value is None and "none" in choices:  # YAML reads `none` as text, but `null` and `~` not
-        return "none"
-    if value not in choices:
-        listed = ", ".join(map(str, choices))
-        raise InputError(
-            f"{where}: must be one of {listed}, not {value!r}{_near(str(value), map(str, choices))}"
-        )
-    return value
-
-
-def _convert_leaf(value: Any, kind: Any, where: str) -> Any:
-    if kind is float and isinstance(value, str):  # YAML 1.1 takes 1e-4 for text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise InputError(f"{where}: must be {names[kind]}, not {value!r}")
-    return value
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {found[0]}?" if found else f"; there are {', '.join(known)}"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
+    trunk: TrunkOptions = field(default_factory=TrunkOptions)
+    """Its image trunk."""
+    photos: PhotoOptions = field(default_factory=PhotoOptions)
+    """Views of photos."""
+    text: TextOptions = field(default_factory=TextOptions)
+    """Words and views of recipes."""
+    loss: LossOptions = field(default_factory=LossOptions)
+    """Losses."""
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
+    """Batches."""
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    """Optimizer."""
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
+    """Loop."""

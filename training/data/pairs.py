@@ -16,16 +16,10 @@ from hficma.images import CROP
 from hficma.model import Model
 from hficma.progress import Progress
 
-from ..config.sections import Options
+from ..config.options import Options
 from .keep_out import VALIDATION_SHARE
-from .photo_cache import (
-    PhotoArray,
-    cached_pixels,
-    cached_regions,
-    centre_crops,
-    halved,
-    random_crops,
-)
+from .photo_cache import PhotoArray, cached_pixels, cached_regions
+from .photo_views import centre_crops, halved, random_crops, windows
 from .recipe_batches import RecipeTexts
 
 Positions = npt.NDArray[np.int64]
@@ -179,26 +173,3 @@ class Pairs:
                 self._dataset, self._positions, self._cache, self._progress.advance
             )
         return self._pixels
-
-
-def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Tensor:
-    """A rectangle of each photo's grid of regions: what a crop shows, without running the trunk.
-
-    Args:
-        regions: (B, R, C), R a square's rows one after the other.
-        least: least share of the grid's area; the rectangle's size is drawn once for the batch.
-        generator: draws size and places.
-
-    Returns:
-        (B, R', C).
-    """
-    count, size, _ = regions.shape
-    side = round(size**0.5)
-    shortest = min(side, max(1, int(np.ceil(side * least**0.5))))
-    high, wide = generator.integers(shortest, side + 1, size=2)
-    top = generator.integers(side - high + 1, size=count)
-    left = generator.integers(side - wide + 1, size=count)
-    rows = (top[:, None] + np.arange(high))[:, :, None] * side
-    chosen = rows + (left[:, None] + np.arange(wide))[:, None, :]
-    index = torch.from_numpy(chosen.reshape(count, -1, 1)).to(regions.device)
-    return regions.gather(1, index.expand(-1, -1, regions.shape[2]))

@@ -15,7 +15,7 @@ from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import END_ID, Tokenizer
 from hficma.types import Ids
 
-from ..config.sections import TextOptions
+from ..config.options import TextOptions
 
 ENCODE_ROWS = 512
 _NOTHING = np.array([END_ID], dtype=np.int64)

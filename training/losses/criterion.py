@@ -12,8 +12,8 @@ from hficma.errors import InputError
 from hficma.model import Model, Tokens
 
 from .. import distributed
-from ..config.sections import LossOptions
-from .losses import Loss, Similarities, classification
+from ..config.options import LossOptions
+from .retrieval_losses import Loss, Similarities, classification
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hficma.model import Model
 
 from .. import distributed
-from ..config.sections import Options, TextOptions
+from ..config.options import Options, TextOptions
 from .muon import Muon
 
 PIXEL_CHANNELS = 3

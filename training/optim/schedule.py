@@ -7,7 +7,7 @@ from typing import Any
 
 from hficma.model import Model
 
-from ..config.sections import OptimizerOptions, TrunkOptions
+from ..config.options import OptimizerOptions, TrunkOptions
 from .optimizer import Parameters
 
 LATER_PATIENCE = 4

@@ -24,7 +24,7 @@ from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS
 from hficma.model import load_model
 from hficma.progress import Progress
-from hficma.training.evaluation import Evaluation, evaluation_of
+from hficma.training.evaluation_figures import Evaluation, evaluation_of
 from hficma.training.scoring import score_tables
 from tests.engine.factories import tiny_bundle
 

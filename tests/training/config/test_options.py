@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hficma.errors import InputError
-from hficma.training.config.options import flatten, load_options, parse_options, presets, to_tree
-from hficma.training.losses.losses import Hinge, InfoNCE, Triplets
+from hficma.training.config.option_files import flatten, load_options, presets
+from hficma.training.config.option_values import parse_options, to_tree
+from hficma.training.losses.retrieval_losses import Hinge, InfoNCE, Triplets
 
 
 @pytest.mark.parametrize("preset", presets())

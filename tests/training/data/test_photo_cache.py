@@ -20,14 +20,8 @@ from hficma.errors import InputError
 from hficma.images import preprocess
 from hficma.model import Model, ModelConfig, build_model
 from hficma.text.word_vectors import WordVectors
-from hficma.training.data.pairs import windows
-from hficma.training.data.photo_cache import (
-    cached_pixels,
-    cached_regions,
-    halved,
-    random_crops,
-    random_view,
-)
+from hficma.training.data.photo_cache import cached_pixels, cached_regions
+from hficma.training.data.photo_views import halved, random_crops, random_view, windows
 
 
 def model(seed: int = 0) -> Model:

@@ -13,7 +13,7 @@ from hficma.model import Model, ModelConfig, build_model
 from hficma.recipe import Recipe
 from hficma.text.vocabulary import END_ID, TextConfig
 from hficma.text.word_vectors import WordVectors
-from hficma.training.config.sections import TextOptions
+from hficma.training.config.options import TextOptions
 from hficma.training.data.recipe_batches import RecipeTexts
 
 WORDS = ("soup", "salt", "water", "boil", "pea", "stir")

@@ -17,9 +17,9 @@ from hficma.errors import InputError
 from hficma.model import Model, ModelConfig, RecipeBatch, build_model
 from hficma.text.word_vectors import WordVectors
 from hficma.training import distributed
-from hficma.training.config.sections import LossOptions
+from hficma.training.config.options import LossOptions
 from hficma.training.losses.criterion import Criterion, neighbour_groups
-from hficma.training.losses.losses import Hinge, InfoNCE, Similarities, Triplets
+from hficma.training.losses.retrieval_losses import Hinge, InfoNCE, Similarities, Triplets
 from tests.training.two_processes import run_in_two
 
 PAIRS = 6

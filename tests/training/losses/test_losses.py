@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hficma.training.losses.losses import (
+from hficma.training.losses.retrieval_losses import (
     Hinge,
     InfoNCE,
     Lifted,

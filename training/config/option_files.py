@@ -1,0 +1,119 @@
+"""Options from a preset (YAML with `include`) and `section.name=value` overrides, checked."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hficma.errors import InputError
+
+from .option_values import Tree, nearest, parse_options
+from .options import Options
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_options(preset: str, overrides: Sequence[str] = ()) -> Options:
+    """The options of a preset, or of a YAML file, with overrides put on top.
+
+    Args:
+        preset: a preset's name or the path of a YAML file (which may `include` a preset).
+        overrides: `optimizer.lr=3e-4`, `loss.on_global.margin=0.3`, ...; values are YAML.
+
+    Raises:
+        InputError: no such preset or option, or a value of the wrong type; a mistyped name is
+            answered with the nearest real one.
+    """
+    path = Path(preset)
+    if path.suffix not in (".yaml", ".yml"):
+        if preset not in presets():
+            raise InputError(
+                f"preset {preset}: there is none of that name{nearest(preset, presets())}"
+            )
+        path = PRESETS / f"{preset}.yaml"
+    tree = _read(path, ())
+    for override in overrides:
+        tree = merge(tree, parse_override(override))
+    return parse_options(tree)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"optimizer": {"lr": 1}}` as `{"optimizer.lr": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def merge(base: Tree, change: Mapping[str, Any]) -> Tree:
+    """`change` over `base`, section by section.
+
+    A loss of another `name` replaces the old one, and `strategies` the old list of them.
+    """
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            renamed = key.startswith("on_") and value.get("name", old.get("name")) != old.get(
+                "name"
+            )
+            whole = renamed or key == "strategies"
+            merged[key] = dict(value) if whole else merge(dict(old), value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> Tree:
+    if path.resolve() in seen:
+        raise InputError(f"{path}: includes itself")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold sections of options")
+    included = content.pop("include", ())
+    tree: Tree = {}
+    for name in [included] if isinstance(included, str) else included:
+        other = path.parent / name if str(name).endswith((".yaml", ".yml")) else None
+        if other is None:
+            if name not in presets():
+                raise InputError(f"{path}: includes {name}, no preset{nearest(name, presets())}")
+            other = PRESETS / f"{name}.yaml"
+        tree = merge(tree, _read(other, (*seen, path.resolve())))
+    return merge(tree, content)
+
+
+def parse_override(text: str) -> Tree:
+    """`optimizer.lr=3e-4` as `{"optimizer": {"lr": "3e-4"}}`; values are YAML.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise InputError(f"{text}: an option is given as section.name=value")
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"{name}: {value!r} cannot be read") from error
+    for part in reversed(name.split(".")):
+        tree = {part: tree}
+    return typing.cast(Tree, tree)

@@ -1,0 +1,108 @@
+"""How a photo is shown: squares, crops and random views of pixels, windows of regions."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from hficma.images import CROP, SHORT_SIDE, Pixels, resize_short_side
+
+MARGIN = (SHORT_SIDE - CROP) // 2
+
+
+def square(photo: Image.Image) -> Pixels:
+    """The centre 256 x 256 of a photo whose shorter side is brought to 256.
+
+    Its centre 224 x 224 is exactly what `hficma.images.preprocessing.preprocess` gives.
+    """
+    resized = resize_short_side(photo, SHORT_SIDE)
+    left, top = (resized.width - CROP) // 2 - MARGIN, (resized.height - CROP) // 2 - MARGIN
+    return np.asarray(resized.crop((left, top, left + SHORT_SIDE, top + SHORT_SIDE)))
+
+
+def random_view(photo: Image.Image, scale: float, generator: np.random.Generator) -> Pixels:
+    """A random part of a photo, perhaps mirrored, as uint8 (224, 224, 3).
+
+    Args:
+        photo: upright RGB.
+        scale: least share of the area; the aspect ratio lies within 3:4 and 4:3.
+        generator: draws the part.
+    """
+    width, height = photo.size
+    area = width * height * generator.uniform(scale, 1)
+    ratio = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
+    wide = min(width, max(1, round(float(np.sqrt(area * ratio)))))
+    high = min(height, max(1, round(float(np.sqrt(area / ratio)))))
+    left = int(generator.integers(width - wide + 1))
+    top = int(generator.integers(height - high + 1))
+    view = photo.resize(
+        (CROP, CROP), Image.Resampling.BILINEAR, box=(left, top, left + wide, top + high)
+    )
+    if generator.random() < 0.5:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(view)
+
+
+def centre_crops(squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The evaluation crop of 256 x 256 squares: (B, 256, 256, 3) -> (B, 224, 224, 3)."""
+    return squares[:, MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
+
+
+def random_crops(
+    squares: npt.NDArray[np.uint8], side: int, generator: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """The published training crop: a random part of each square, mirrored half the time.
+
+    Args:
+        squares: (B, H, H, 3).
+        side: of the crops; 224 of 256 as published.
+        generator: draws the corners and the mirrors.
+
+    Returns:
+        (B, side, side, 3).
+    """
+    corners = generator.integers(squares.shape[1] - side + 1, size=(len(squares), 2))
+    flips = generator.random(len(squares)) < 0.5
+    crops = [
+        one[top : top + side, left : left + side]
+        for one, (top, left) in zip(squares, corners, strict=True)
+    ]
+    return np.stack(
+        [crop[:, ::-1] if flip else crop for crop, flip in zip(crops, flips, strict=True)]
+    )
+
+
+def halved(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Photos (B, H, W, 3) at half their size: means of 2 x 2 pixels."""
+    planes = torch.from_numpy(photos).permute(0, 3, 1, 2)
+    # At half size, bilinear interpolation is that mean, rounded once a direction; torch has a
+    # kernel of it for uint8, where pooling would copy everything to float32 first.
+    means = F.interpolate(planes, scale_factor=0.5, mode="bilinear")
+    return means.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Tensor:
+    """A rectangle of each photo's grid of regions: what a crop shows, without running the trunk.
+
+    Args:
+        regions: (B, R, C), R a square's rows one after the other.
+        least: least share of the grid's area; the rectangle's size is drawn once for the batch.
+        generator: draws size and places.
+
+    Returns:
+        (B, R', C).
+    """
+    count, size, _ = regions.shape
+    side = round(size**0.5)
+    shortest = min(side, max(1, int(np.ceil(side * least**0.5))))
+    high, wide = generator.integers(shortest, side + 1, size=2)
+    top = generator.integers(side - high + 1, size=count)
+    left = generator.integers(side - wide + 1, size=count)
+    rows = (top[:, None] + np.arange(high))[:, :, None] * side
+    chosen = rows + (left[:, None] + np.arange(wide))[:, None, :]
+    index = torch.from_numpy(chosen.reshape(count, -1, 1)).to(regions.device)
+    return regions.gather(1, index.expand(-1, -1, regions.shape[2]))

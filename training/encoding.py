@@ -1,0 +1,105 @@
+"""Encodes photos and recipes to tokens, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hficma.data.dataset import Dataset
+from hficma.errors import InputError
+from hficma.model import Model, RecipeBatch, Tokens
+from hficma.progress import Progress
+
+from .data.photo_cache import ENCODE_BATCH
+from .data.photo_reading import read_photos
+from .data.recipe_batches import RecipeTexts
+
+Positions = npt.NDArray[np.int64]
+
+
+@torch.inference_mode()
+def encode(
+    model: Model, regions: Iterable[Tensor], recipes: Iterable[RecipeBatch]
+) -> tuple[Tokens, Tokens]:
+    """Photos and recipes, batch by batch, to tokens in float32."""
+    image = joined([model.image_tokens(batch) for batch in regions])
+    recipe = joined([model.recipe_tokens(*batch) for batch in recipes])
+    return image, recipe
+
+
+def joined(batches: list[Tokens]) -> Tokens:
+    """Batches of tokens as one, padded to the longest, in float32."""
+    lengths = torch.cat([batch.lengths for batch in batches])
+    tokens = [batch.tokens for batch in batches if batch.tokens is not None]
+    longest = max((one.shape[1] for one in tokens), default=0)
+    parts = [F.pad(one.float(), (0, 0, 0, longest - one.shape[1])) for one in tokens]
+    return Tokens(
+        torch.cat([batch.global_.float() for batch in batches]),
+        torch.cat(parts) if parts else None,
+        lengths,
+    )
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Pairs of a dataset as tokens."""
+
+    image: Tokens
+    """Photos that could be read."""
+    recipe: Tokens
+    """Their recipes."""
+    usable: npt.NDArray[np.bool_]
+    """Which of the positions asked for they are."""
+    complaints: tuple[str, ...]
+    """Why the others are not there, one line each."""
+
+
+@torch.inference_mode()
+def encode_positions(
+    model: Model, dataset: Dataset, rows: Positions, progress: Progress
+) -> EncodedPairs:
+    """Photos (centre crop) and recipes at the given positions, to tokens.
+
+    Raises:
+        InputError: no photo can be read.
+    """
+    progress.stage("photos", len(rows))
+    complaints: list[str | None] = []
+    image = [
+        model.image_tokens(model.regions(torch.from_numpy(pixels).to(model.device)))
+        for pixels in _photo_batches(dataset, rows, complaints, progress)
+    ]
+    told = tuple(text for text in complaints if text is not None)
+    if not image:
+        raise InputError(f"{dataset.name}: no photo can be read; the first: {told[0]}")
+    usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
+    texts = RecipeTexts((dataset.recipe(int(row)) for row in rows[usable]), model.tokenizer)
+    recipe = [
+        model.recipe_tokens(
+            *texts.batch(model, range(start, min(start + ENCODE_BATCH, len(texts))))
+        )
+        for start in range(0, len(texts), ENCODE_BATCH)
+    ]
+    return EncodedPairs(joined(image), joined(recipe), usable, told)
+
+
+def _photo_batches(
+    dataset: Dataset, rows: Positions, complaints: list[str | None], progress: Progress
+) -> Iterator[npt.NDArray[np.uint8]]:
+    waiting: list[npt.NDArray[np.uint8]] = []
+    for pixels, complaint in read_photos(dataset, rows):
+        complaints.append(complaint)
+        progress.advance()
+        if pixels is not None:
+            waiting.append(pixels)
+        if len(waiting) == ENCODE_BATCH:
+            yield np.concatenate(waiting)
+            waiting.clear()
+    if waiting:
+        yield np.concatenate(waiting)
