@@ -35,11 +35,11 @@ __getattr__ = on_demand(
     {
         "Comparison": ".comparison",
         "compare": ".comparison",
-        "Evaluation": ".evaluation",
+        "Evaluation": ".evaluation_figures",
         "evaluate": ".evaluation",
         "extract": ".extraction",
         "train": ".training",
-        "load_options": ".config.options",
-        "presets": ".config.options",
+        "load_options": ".config.option_files",
+        "presets": ".config.option_files",
     },
 )

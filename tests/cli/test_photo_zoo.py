@@ -140,7 +140,8 @@ def test_import_goes_on(zoo: Path, tmp_path: Path) -> None:
 def test_training_and_evaluation_go_on(recipes: JsonlDataset, tmp_path: Path) -> None:
     """Both read through `training.photos`: each bad photo is one line, in its place."""
     pytest.importorskip("torch", reason="trains")
-    from hficma.training.data.photo_cache import cached_pixels, read_photos
+    from hficma.training.data.photo_cache import cached_pixels
+    from hficma.training.data.photo_reading import read_photos
 
     rows = np.arange(len(recipes))
     wanted = [recipes.recipe(int(row)).id in READ for row in rows]

@@ -275,7 +275,7 @@ SHAPES = st.sampled_from([
 def test_any_shape_takes_bounded_memory(size: tuple[int, int], seed: int) -> None:
     """Scaled first and cropped then, 1 x 100,000 pixels were 26 GB."""
     pytest.importorskip("torch", reason="training's views are compared too")
-    from hficma.training.data.photo_cache import random_view, square
+    from hficma.training.data.photo_views import random_view, square
 
     photo = Image.new("RGB", size, (10, 200, 30))
     before = _peak()
@@ -302,7 +302,7 @@ def test_ordinary_shapes_are_scaled_whole(width: int, height: int, seed: int) ->
     """Training, indexes and searches must see bit for bit the same pixels: those of scaling the
     whole photo and cropping then, for every photo up to 16 times as long as wide."""
     pytest.importorskip("torch", reason="training's views are compared too")
-    from hficma.training.data.photo_cache import square
+    from hficma.training.data.photo_views import square
 
     generator = np.random.default_rng(seed)
     photo = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
