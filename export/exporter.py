@@ -129,11 +129,11 @@ def export_model(
                 image = facts["graphs"]["image"]
                 facts |= quantize_image(building, image, photos, widen=data is not None)
             else:
-                trunk = None
+                image_encoder = None
                 if precision == "fp16":
                     items = _items(model, data, ("train",), narrow.PHOTOS + narrow.JUDGES)
-                    trunk = narrow.narrow_trunk(model, items, _DTYPES[precision])
-                _write_graphs(model, building, facts["graphs"], precision, trunk)
+                    image_encoder = narrow.narrow_image_encoder(model, items, _DTYPES[precision])
+                _write_graphs(model, building, facts["graphs"], precision, image_encoder)
         proved = installed("cpu") if runtimes is None else runtimes
         found, changes = _prove(model, building, facts, data, proved, queries)
         (building / PARITY).write_text(json.dumps(parity.report(found, changes), indent=1))
@@ -175,9 +175,9 @@ def _write_graphs(
     building: Path,
     graphs: dict[str, Any],
     precision: str,
-    trunk: torch.nn.Module | None,
+    image_encoder: torch.nn.Module | None,
 ) -> None:
-    for name, branch in branches(model, _DTYPES[precision], trunk=trunk):
+    for name, branch in branches(model, _DTYPES[precision], image_encoder=image_encoder):
         if precision == "bf16" and not name.startswith(parity.AFTER_ENCODING):
             continue  # S_global keeps its digits; encoding is not what bf16 is wanted for
         file = f"onnx/{name}.{precision}.onnx"

@@ -1,4 +1,4 @@
-"""Rounds a trunk to half precision so that what tells photos apart is kept.
+"""Rounds an image encoder to half precision so that what tells photos apart is kept.
 
 S_global compares regions that are averaged, and the averages of two photos are mostly alike: the
 part that tells them apart is small, and an error that moves all regions at once shows in S. What
@@ -16,10 +16,10 @@ So the stem stays wide, and each layer behind it is rounded as a whole: its bias
 what the layers before it have lost on average, then weight by weight, each making good what the
 ones before it did to the outputs: 4e-3, and 2.3e-3 on real photos, in the same bytes.
 
-How much of a trunk is stem, S_global itself says. Scores of random weights lie close together, and
-the same error is more of their spread: AdaMine over a ResNet-50 of random weights is off by 4.3e-3
-behind a stem down to an eighth of the photo's size, by 2.1e-3 down to a sixteenth, which holds 30 %
-of the weights. So the stem grows until scores of photos that nothing was rounded on hold.
+How much of an encoder is stem, S_global itself says. Scores of random weights lie close together,
+and the same error is more of their spread: AdaMine over a ResNet-50 of random weights is off by
+4.3e-3 behind a stem down to an eighth of the photo's size, by 2.1e-3 down to a sixteenth, which
+holds 30 % of the weights. So the stem grows until scores of photos that nothing was rounded on hold.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ photos move further than these few, and the recipes' branch adds its own."""
 STEM_SIZES = (CROP // 2, CROP // 4, CROP // 8, CROP // 16)
 """Pixels a side down to which layers belong to the stem, the narrowest stem first."""
 MOST_WIDE = 1 / 3
-"""Share of a trunk's weights that a grown stem may hold: a narrow graph is there to be small."""
+"""Share of the weights that a grown stem may hold: a narrow graph is there to be small."""
 SAMPLES = 20_000
 """Positions that count at most: many times the inputs of any filter that sees so many."""
 BLOCK = 128
@@ -65,8 +65,8 @@ photos never showed gets no arbitrary weight."""
 _log = logging.getLogger("hficma")
 
 
-class NarrowTrunk(nn.Module):
-    """A trunk in half precision behind a stem in float32.
+class NarrowImageEncoder(nn.Module):
+    """An image encoder in half precision behind a stem in float32.
 
     Args:
         stem: first layers, float32.
@@ -87,8 +87,8 @@ class NarrowTrunk(nn.Module):
 
 
 @torch.no_grad()
-def narrow_trunk(model: Model, items: Items, dtype: torch.dtype) -> NarrowTrunk:
-    """Round the trunk of a model by what that does to photos.
+def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> NarrowImageEncoder:
+    """Round the image encoder of a model by what that does to photos.
 
     Args:
         model: in evaluation mode, on the CPU; is not changed.
@@ -107,7 +107,7 @@ def narrow_trunk(model: Model, items: Items, dtype: torch.dtype) -> NarrowTrunk:
             break
         rest = _folded(rest)
         _round_layers(rest, stem(pixels), dtype)
-        grown = NarrowTrunk(stem, rest.to(dtype), dtype).eval().requires_grad_(False)
+        grown = NarrowImageEncoder(stem, rest.to(dtype), dtype).eval().requires_grad_(False)
         change = _scores(model, grown, judges, recipes) - wide
         share = float(change.abs().max() / wide.std())
         _log.info("fp16: stem down to %d pixels moves S_global by %.1e of its spread", size, share)
@@ -119,10 +119,10 @@ def narrow_trunk(model: Model, items: Items, dtype: torch.dtype) -> NarrowTrunk:
     return narrow
 
 
-def _scores(model: Model, trunk: nn.Module, pixels: Tensor, recipes: Tensor) -> Tensor:
-    """S_global (B, M) of photos through a trunk and of recipes' global vectors (M, D_g)."""
-    # Everything behind the trunk is wide here: its own loss has nothing to do with the stem.
-    regions = trunk(pixels).float().flatten(2).mT
+def _scores(model: Model, encoder: nn.Module, pixels: Tensor, recipes: Tensor) -> Tensor:
+    """Compute S_global (B, M) of photos through an encoder and recipes' global vectors (M, D_g)."""
+    # Everything behind the encoder is wide here: its own loss has nothing to do with the stem.
+    regions = encoder(pixels).float().flatten(2).mT
     scores: Tensor = model.image_tokens(regions).global_ @ recipes.mT
     return scores
 
@@ -131,20 +131,20 @@ def _weights(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _split(trunk: nn.Module, pixels: Tensor, size: int) -> tuple[nn.Module, nn.Module]:
-    """Cut a trunk behind its layers of at least `size` pixels a side: stem and rest."""
-    if not isinstance(trunk, nn.Sequential):
-        return nn.Identity(), trunk
+def _split(encoder: nn.Module, pixels: Tensor, size: int) -> tuple[nn.Module, nn.Module]:
+    """Cut an encoder behind its layers of at least `size` pixels a side: stem and rest."""
+    if not isinstance(encoder, nn.Sequential):
+        return nn.Identity(), encoder
     stem, features = 0, pixels[:1]
-    for layer in trunk:
+    for layer in encoder:
         features = layer(features)
         if features.shape[-1] < size:
             break
         stem += 1
-    return trunk[:stem], trunk[stem:]
+    return encoder[:stem], encoder[stem:]
 
 
-def _folded(trunk: nn.Module) -> nn.Module:
+def _folded(encoder: nn.Module) -> nn.Module:
     """Multiply batch normalisations into the convolutions before them, in float64.
 
     Left apart, a channel's mean would be rounded before it is subtracted.
@@ -152,21 +152,21 @@ def _folded(trunk: nn.Module) -> nn.Module:
     from torch.fx.experimental.optimization import fuse
 
     try:
-        folded: nn.Module = fuse(trunk.double()).float()
-    except Exception as error:  # whatever a trunk's own Python does while it is traced
+        folded: nn.Module = fuse(encoder.double()).float()
+    except Exception as error:  # whatever an encoder's own Python does while it is traced
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         _log.warning("fp16: batch normalisations stay apart from their convolutions (%s)", reason)
-        return trunk.float()
+        return encoder.float()
     return folded
 
 
-def _round_layers(trunk: nn.Module, features: Tensor, dtype: torch.dtype) -> None:
-    """Round the convolutions of a trunk in place, one after the other as `features` pass.
+def _round_layers(encoder: nn.Module, features: Tensor, dtype: torch.dtype) -> None:
+    """Round the convolutions of an encoder in place, one after the other as `features` pass.
 
     The first pass notes what each gives. In the second, each is rounded just before it runs, on
     inputs that come from layers already rounded, and held to its output of the first pass.
     """
-    layers = [layer for layer in trunk.modules() if isinstance(layer, nn.Conv2d)]
+    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
     wanted: dict[nn.Module, Tensor] = {}
 
     def note(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -179,11 +179,11 @@ def _round_layers(trunk: nn.Module, features: Tensor, dtype: torch.dtype) -> Non
         return (narrow,)
 
     hooks = [layer.register_forward_hook(note) for layer in layers]
-    trunk(features)
+    encoder(features)
     for hook in hooks:
         hook.remove()
     hooks = [layer.register_forward_pre_hook(round_layer) for layer in layers]
-    trunk(features)
+    encoder(features)
     for hook in hooks:
         hook.remove()
 

@@ -1,6 +1,6 @@
 """int8 for the image branch: static Q/DQ, a scale a channel, calibrated on photos.
 
-Only the trunk is quantised: there int8 pays, and there its noise is averaged over regions.
+Only the image encoder is quantised: there int8 pays, and there its noise is averaged over regions.
 Which layers stay wide is measured on photos that did not calibrate.
 """
 

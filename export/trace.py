@@ -9,7 +9,8 @@ import torch
 from torch.onnx.utils import register_custom_op_symbolic
 
 from hficma.errors import MissingDependencyError
-from hficma.model.graphs import Branch, Port, Ports
+from hficma.model.graphs import ArraySpecs, Branch
+from hficma.types import ArraySpec
 
 OPSET = 20
 
@@ -60,7 +61,7 @@ def trace(branch: Branch, path: Path) -> None:
     onnx.save(model, path)
 
 
-def _example(port: Port) -> torch.Tensor:
+def _example(port: ArraySpec) -> torch.Tensor:
     shape = [_EXAMPLE_SIZES[size] if isinstance(size, str) else size for size in port.shape]
     # Ones are valid as ids, as lengths, as pixels and as tokens.
     return torch.ones(shape, dtype=getattr(torch, port.dtype))
@@ -108,7 +109,7 @@ def _mend_casts(graph: Any) -> None:
                 attribute.i = bfloat16
 
 
-def _name_outputs(graph: Any, ports: Ports) -> None:
+def _name_outputs(graph: Any, ports: ArraySpecs) -> None:
     """Give outputs the sizes of their ports; the tracer's guesses can be names of its own."""
     for output in graph.output:
         shape = output.type.tensor_type.shape

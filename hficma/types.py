@@ -16,7 +16,10 @@ B photos. A letter means the same thing in every file:
 | L | tokens of one item, whichever its kind: regions of a photo, ingredients of a recipe |
 | H | attention heads |
 | D | model width: the number of features of a token (a head sees D / H of them) |
-| G | width of a global vector |
+| G | groups, each of B x M pairs that are scored together |
+
+Widths that are not D have its letter and an index: D_g of a global vector, D_s of a sentence
+vector, D_w of a word vector; C is the number of channels of an image encoder's features.
 
 The graphs of a bundle name two dynamic axes otherwise, and their files keep it so: there S counts
 the distinct sentences of a batch, and N the sentences of a recipe.
@@ -29,6 +32,7 @@ Importing this module imports NumPy and nothing else, so any part of the program
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -75,3 +79,13 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 Strings: TypeAlias = npt.NDArray[np.str_]
 """Fixed-width strings, such as the partition of each recipe."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """The type and shape of an array that a graph reads or gives."""
+
+    dtype: str
+    """`uint8`, `int64` or `float32`."""
+    shape: tuple[int | str, ...]
+    """Fixed sizes as numbers, dynamic ones by letter."""

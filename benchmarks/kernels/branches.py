@@ -27,7 +27,8 @@ from hficma.export.whole_bundle import placed_sentences
 from hficma.model import HFICMA, Model, ModelConfig, PaddedEncodings, build_model, load_model
 from hficma.model.base import Tokens
 from hficma.model.numerics import unit_rows
-from hficma.model.similarity import pair_scores, tabulate
+from hficma.model.similarity import tabulate
+from hficma.model.tiling import pair_scores
 from hficma.terminal import TextConsole
 from hficma.text.word_vectors import WordVectors
 from hficma.training.config.option_files import load_options

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from hficma.model.fusion import CrossFusion
 from hficma.model.numerics import unit_rows
-from hficma.model.similarity import pair_scores, project, tabulate
+from hficma.model.published_attention import multiply_adds, published_scores
+from hficma.model.similarity import project, tabulate
+from hficma.model.tiling import pair_scores
 from hficma.terminal import TextConsole
 
 from ..common.timing import Timing, environment, interleaved, noise_warning, torch_threads
-from .published_attention import multiply_adds, published_scores
 
 REGIONS = 49
 GEMM_SIZE = 1024

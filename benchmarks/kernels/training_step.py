@@ -18,11 +18,12 @@ from rich.table import Table
 
 from hficma.model.fusion import CrossFusion
 from hficma.model.numerics import unit_rows
-from hficma.model.similarity import pair_scores, project
+from hficma.model.published_attention import published_scores
+from hficma.model.similarity import project
+from hficma.model.tiling import pair_scores
 from hficma.terminal import TextConsole
 
 from ..common.timing import environment, peak_resident_mb
-from .published_attention import published_scores
 
 REGIONS = 49
 SLOTS = 20

@@ -16,11 +16,12 @@ from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
 from hficma.images import decode_photo, preprocess
 from hficma.metrics import RECALLS, Figures
 from hficma.model import HFICMA, Model, Tokens
-from hficma.model.similarity import FoldedWeights, PaddedEncodings, pair_scores, project, tabulate
+from hficma.model.published_attention import published_scores
+from hficma.model.similarity import FoldedWeights, PaddedEncodings, project, tabulate
+from hficma.model.tiling import pair_scores
 
 from ..common.report import Column, Figure, Row, Table
 from ..common.timing import Recorder
-from ..kernels.published_attention import published_scores
 from .exact_ranks import Ranks
 from .stages import PERCENTILES, percentiles
 

@@ -17,12 +17,12 @@ from hficma.engine.encoder import raise_level
 from hficma.engine.index.item_encoding import LEVELS, ItemArrays, Level, StoredEncodings, rows_of
 from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
 from hficma.engine.runtimes.options import ExecutionOptions
+from hficma.model.published_attention import published_scores
 
 from ..common.costs import photo_work, search_work
 from ..common.hardware import Limits
 from ..common.synthetic_index import REAL_LENGTHS, drawn_photo, drawn_recipes
 from ..common.timing import REGIONS, interleaved
-from ..kernels.published_attention import published_scores
 
 if TYPE_CHECKING:
     from PIL.Image import Image

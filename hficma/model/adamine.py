@@ -1,4 +1,11 @@
-"""AdaMine: a joint space of photos and recipes (SIGIR 2018). It has no local score."""
+"""AdaMine: a joint space of photos and recipes (SIGIR 2018). It has no local score.
+
+    photo ──▶ image encoder, mean over regions (C) ──▶ linear, tanh, unit length ──▶ (D)
+    ingredients ──▶ embedding, LSTM both ways, last states ─┐
+    sentences ──▶ LSTM, last state ─────────────────────────┴▶ linear, tanh, unit length ──▶ (D)
+
+S is the cosine of the two.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +24,32 @@ from .similarity import PaddedEncodings
 
 
 class AdaMine(Model):
-    """Both sides to a joint space of `width`, tanh, unit length; similarity is the cosine.
+    """The network as published, but that sequences are read to their own lengths.
 
-    Sequences are read to their own lengths, where the released code reads the padding.
+    The released code runs its LSTMs over the padding.
+
+    Args:
+        config: sizes and choices.
+        tokenizer: reads recipes.
+        image_encoder: (B, 3, 224, 224) to (B, C, 7, 7).
+        channels: C.
+        sentence_encoder: word ids to sentence vectors.
+        word_table: (V + 2, D_w) vectors of the words, trained further.
     """
 
     has_local = False
-    kept_wide = ("image_embedding", "recipe_embedding")
+    float32_layers = ("image_embedding", "recipe_embedding")
 
     def __init__(
         self,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        trunk: nn.Module,
+        image_encoder: nn.Module,
         channels: int,
         sentence_encoder: SentenceEncoder,
         word_table: Tensor,
     ) -> None:
-        super().__init__(config, tokenizer, trunk, sentence_encoder)
+        super().__init__(config, tokenizer, image_encoder, sentence_encoder)
         self.ingredient_words = nn.Embedding.from_pretrained(
             word_table.clone(), freeze=False, padding_idx=0
         )
@@ -69,20 +84,21 @@ class AdaMine(Model):
         return Tokens(embedding, None, ingredient_counts)
 
     def project_image(self, image: Tokens) -> NoReturn:
-        """AdaMine has no local part."""
+        """Refuse: AdaMine has no local part."""
         raise TypeError("AdaMine has no local part to project")
 
     def project_recipe(self, recipe: Tokens) -> NoReturn:
-        """AdaMine has no local part."""
+        """Refuse: AdaMine has no local part."""
         raise TypeError("AdaMine has no local part to project")
 
     def pair_scores(
         self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
     ) -> NoReturn:
-        """AdaMine has no local part."""
+        """Refuse: AdaMine has no local part."""
         raise TypeError("AdaMine has no local part to score")
 
 
 def _embedded(features: Tensor, layer: nn.Linear) -> Tensor:
+    """Bring features (N, ...) to unit vectors (N, D) of the joint space."""
     embedding = layer(features.to(layer.weight.dtype))
     return unit_rows(at_least_float32(embedding.tanh()))

@@ -28,20 +28,25 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENCODE_BATCH = 32
+"""Photos or recipes encoded at once."""
 
 
 class Tokens(NamedTuple):
-    """Photos or recipes as the branches give them: level `tokens` of the design."""
+    """N photos or N recipes as their encoders give them."""
 
     global_: Tensor
     """(N, D_g): an inner product of two of these is S_global."""
     tokens: Tensor | None
-    """(N, n, d), padded rows zero; None for a model without a local part."""
+    """(N, L, D), padded rows zero; None for a model without a local part."""
     lengths: Tensor
     """(N,) int64: tokens that are not padding."""
 
     def select(self, items: Tensor | slice) -> Tokens:
-        """The given items."""
+        """Return some items.
+
+        Args:
+            items: their positions (K,) int64, or a slice of them.
+        """
         tokens = None if self.tokens is None else self.tokens[items]
         return Tokens(self.global_[items], tokens, self.lengths[items])
 
@@ -58,60 +63,92 @@ class Scores(NamedTuple):
 
 
 class RecipeBatch(NamedTuple):
-    """Recipes as the recipe branch reads them."""
+    """M recipes as the recipe encoder reads them, padded with zeros."""
 
     ingredients: Tensor
-    """(M, T) int64, padded with 0."""
+    """(M, T) int64 ids."""
     ingredient_counts: Tensor
     """(M,) int64."""
     sentences: Tensor
-    """(M, N, D_s) sentence vectors, padded rows zero."""
+    """(M, S, D_s) sentence vectors."""
     sentence_counts: Tensor
     """(M,) int64."""
 
 
 class Model(nn.Module):
-    """A photo branch, a recipe branch and how alike their outputs are.
+    """An image encoder, a recipe encoder, and how alike their outputs are.
+
+    Encoding is in steps, so that each can be run, stored and exported by itself:
+
+        photos (B, 224, 224, 3) ── regions ──▶ (B, R, C) ── image_tokens ──▶ Tokens ── project_image
+        sentences (S, W) ── sentence_vectors ──▶ (S, D_s) ─┐                               │
+        ingredients (M, T) ────────────────────────────────┴ recipe_tokens ──▶ Tokens      │
+                                                                  └── project_recipe       │
+                                         pair_scores (B, M) ◀──────────────┴───────────────┘
 
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        trunk: (B, 3, 224, 224) to (B, C, 7, 7).
+        image_encoder: (B, 3, 224, 224) to (B, C, 7, 7).
         sentence_encoder: word ids to sentence vectors.
+
+    Attributes:
+        has_local: whether S has a local part.
+        float32_layers: names of layers that stay float32 where a graph computes in less: what
+            tells items apart is small there beside what they share, so that rounding it to 11
+            bits would show.
     """
 
     has_local: bool
-    kept_wide: tuple[str, ...] = ()
-    """Layers that stay float32 in narrow branches: what tells items apart is small beside what
-    they share, so that rounding it to 11 bits would show."""
+    float32_layers: tuple[str, ...] = ()
 
     def __init__(
         self,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        trunk: nn.Module,
+        image_encoder: nn.Module,
         sentence_encoder: SentenceEncoder,
     ) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
         self.normalize = Normalize()
-        self.trunk = trunk
+        # The attribute's name is in every weights file, as `trunk.*`, and in `model_id`.
+        self.trunk = image_encoder
         self.sentence_encoder = sentence_encoder
 
     def regions(self, photos: Tensor) -> Tensor:
-        """Run the trunk: uint8 photos (B, 224, 224, 3) to regions (B, R, C)."""
+        """Run the image encoder.
+
+        Args:
+            photos: (B, 224, 224, 3) uint8.
+
+        Returns:
+            (B, R, C), row by row of the 7 x 7 grid.
+        """
         features: Tensor = self.trunk(self.normalize(photos))
         return features.flatten(2).mT
 
     def sentence_vectors(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Word ids (S, W), padded with 0, and their counts (S,) to vectors (S, D_s)."""
+        """Encode sentences.
+
+        Args:
+            word_ids: (S, W) int64, padded with 0.
+            lengths: (S,) int64, words of each.
+
+        Returns:
+            (S, D_s).
+        """
         vectors: Tensor = self.sentence_encoder(word_ids, lengths)
         return vectors
 
     @abstractmethod
     def image_tokens(self, regions: Tensor) -> Tokens:
-        """Regions (B, R, C) to the global vector and, with a local part, tokens (B, R, d)."""
+        """Compute a photo's global vector and, with a local part, its tokens.
+
+        Args:
+            regions: (B, R, C).
+        """
 
     @abstractmethod
     def recipe_tokens(
@@ -121,36 +158,43 @@ class Model(nn.Module):
         sentences: Tensor,
         sentence_counts: Tensor,
     ) -> Tokens:
-        """The fields of a `RecipeBatch` to the global vector and tokens (M, T, d)."""
+        """Compute a recipe's global vector and, with a local part, its tokens.
+
+        Args:
+            ingredients: (M, T) int64; this and the others are the fields of a `RecipeBatch`.
+            ingredient_counts: (M,) int64.
+            sentences: (M, S, D_s).
+            sentence_counts: (M,) int64.
+        """
 
     @abstractmethod
     def project_image(self, image: Tokens) -> PaddedEncodings:
-        """Everything of a photo that pair scores need, once per photo."""
+        """Compute everything of a photo that pair scores need, once per photo."""
 
     @abstractmethod
     def project_recipe(self, recipe: Tokens) -> PaddedEncodings:
-        """Everything of a recipe that pair scores need, once per recipe."""
+        """Compute everything of a recipe that pair scores need, once per recipe."""
 
     @abstractmethod
     def pair_scores(
         self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
     ) -> Tensor:
-        """S_local (B, M) of every pair; see `hficma.model.similarity.pair_scores`."""
+        """Compute S_local (B, M) of every pair; see `hficma.model.tiling.pair_scores`."""
 
     def local_scores(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Tensor:
-        """S_local (B, M) from tokens: projected and scored in one go."""
+        """Compute S_local (B, M) from tokens: project both, then score every pair."""
         return self.pair_scores(self.project_image(image), self.project_recipe(recipe), tile=tile)
 
     def grouped_local_scores(
         self, image: Tokens, recipe: Tokens, groups: Sequence[Tensor], *, tile: int | None = None
     ) -> list[Tensor]:
-        """S_local within groups of pairs, each as by `local_scores`.
+        """Compute S_local within groups of pairs, each as by `local_scores`.
 
         Args:
             image: B photos.
             recipe: their B recipes.
             groups: positions; each pair is in one group.
-            tile: pairs computed at once, see `group_scores`.
+            tile: pairs computed at once, see `hficma.model.tiling.group_scores`.
 
         Returns:
             for each group (size, size).
@@ -174,17 +218,17 @@ class Model(nn.Module):
         return Scores(self.total(global_, local), global_, local)
 
     def total(self, global_: Tensor, local: Tensor | None) -> Tensor:
-        """S = w_g S_global + w_l S_local, all (B, M); None for a model without a local part."""
+        """Return S = w_g S_global + w_l S_local, all (B, M); see `hficma.scores`."""
         return self.config.score_weights.total(global_, local)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device that the weights are on."""
         return next(self.parameters()).device
 
     @property
     def model_id(self) -> str:
-        """SHA-256 over weights, options and vocabulary: what an index belongs to."""
+        """Return a SHA-256 over weights, options and vocabulary: what an index belongs to."""
         digest = hashlib.sha256()
         vocabulary = self.tokenizer.vocabulary
         digest.update(json.dumps(self.config.to_json(), sort_keys=True).encode())
@@ -196,26 +240,30 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def encode_images(self, photos: Sequence[Image]) -> Tokens:
-        """Photos (upright RGB, any size) to tokens, by centre crop."""
+        """Encode photos.
+
+        Args:
+            photos: B images, upright RGB, of any size; the centre is cropped.
+        """
         batches = []
         for start in range(0, len(photos), ENCODE_BATCH):
             pixels = np.stack([preprocess(photo) for photo in photos[start : start + ENCODE_BATCH]])
             batches.append(
                 self.image_tokens(self.regions(torch.from_numpy(pixels).to(self.device)))
             )
-        return _joined(batches)
+        return _concatenated(batches)
 
     @torch.no_grad()
     def encode_recipes(self, recipes: Sequence[Recipe]) -> Tokens:
-        """Recipes to tokens."""
+        """Encode M recipes, as they are written."""
         batches = []
         for start in range(0, len(recipes), ENCODE_BATCH):
             ids = [self.tokenizer(recipe) for recipe in recipes[start : start + ENCODE_BATCH]]
             batches.append(self.recipe_tokens(*self.recipe_batch(ids)))
-        return _joined(batches)
+        return _concatenated(batches)
 
     def recipe_batch(self, recipes: Sequence[RecipeIds]) -> RecipeBatch:
-        """Pad the ids of recipes and encode their sentences, each distinct one once."""
+        """Pad the ids of M recipes and encode their sentences, each distinct one once."""
         distinct = DistinctSentences()
         rows, sentence_counts = self._padded([distinct.rows(one.sentences) for one in recipes])
         ingredients, ingredient_counts = self._padded([one.ingredients for one in recipes])
@@ -231,7 +279,14 @@ class Model(nn.Module):
 
 
 class GlobalProjection(nn.Module):
-    """Brings a global vector to the index's width, and to unit length for `cosine`."""
+    """Bring a global vector to the index's width, and to unit length for `cosine`.
+
+    As published there is neither: D_g is then 2 D, and S_global a plain inner product.
+
+    Args:
+        config: of the model.
+        input_width: width of the vectors as the encoder gives them.
+    """
 
     def __init__(self, config: ModelConfig, input_width: int) -> None:
         super().__init__()
@@ -241,19 +296,23 @@ class GlobalProjection(nn.Module):
         )
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(N, D_in) -> (N, D_g)."""
+        """Map vectors (N, input width) to (N, D_g)."""
         if self.linear is not None:
             vectors = self.linear(vectors)
         return unit_rows(at_least_float32(vectors)) if self.cosine else vectors
 
 
-def _joined(batches: Sequence[Tokens]) -> Tokens:
+def _concatenated(batches: Sequence[Tokens]) -> Tokens:
+    """Return batches as one, padded to the longest item of all."""
     lengths = torch.cat([batch.lengths for batch in batches])
-    global_ = torch.cat([batch.global_ for batch in batches])
     longest = int(lengths.max())
     parts = [
         F.pad(batch.tokens[:, :longest], (0, 0, 0, max(0, longest - batch.tokens.shape[1])))
         for batch in batches
         if batch.tokens is not None
     ]
-    return Tokens(global_, torch.cat(parts) if parts else None, lengths)
+    return Tokens(
+        torch.cat([batch.global_ for batch in batches]),
+        torch.cat(parts) if parts else None,
+        lengths,
+    )

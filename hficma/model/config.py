@@ -12,12 +12,12 @@ from ..scores import ScoreWeights
 from ..text.vocabulary import TextConfig
 
 REGION_GRID = 7
-"""Regions a side: every trunk ends at 7 x 7 for photos of 224 x 224."""
+"""Regions a side: every image encoder ends at 7 x 7 for photos of 224 x 224."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What `build_model` makes. The defaults are HF-ICMA as published."""
+    """What `build_model` builds. The defaults are HF-ICMA as published."""
 
     kind: Literal["hf-icma", "adamine"] = "hf-icma"
     """Which system."""
@@ -26,7 +26,7 @@ class ModelConfig:
     heads: int = 8
     """H: heads of the cross-attention; divides the width."""
     backbone: str = "resnet50"
-    """`tiny`, or any torchvision classifier whose trunk ends at 7 x 7 regions."""
+    """The image encoder: `tiny`, or any torchvision classifier that ends at 7 x 7 regions."""
     word_dim: int = 300
     """Width of a word vector."""
     sentence: Literal["mean", "gru"] = "gru"
@@ -36,7 +36,7 @@ class ModelConfig:
     ingredient_width: int = 300
     """AdaMine: state of each direction of the ingredient LSTM."""
     global_dim: int | None = None
-    """Width both global vectors are brought to; None keeps the published, unprojected ones."""
+    """D_g that both global vectors are brought to; None leaves them unprojected, as published."""
     global_similarity: Literal["dot", "cosine"] = "dot"
     """`dot` is the published, un-normalised inner product."""
     global_weight: float = 0.2
@@ -65,7 +65,7 @@ class ModelConfig:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
+        """Return the configuration as JSON values."""
         return {**dataclasses.asdict(self), "text": self.text.to_json()}
 
     @classmethod

@@ -1,20 +1,31 @@
 """The model cut into the graphs that export compiles and runtimes execute, by name.
 
+    photos ──▶ image ──▶ tokens ──▶ project_image ──▶ value ──▶ tabulate_image ──▶ table
+    word_ids ──▶ sentence ──▶ vectors ─┐
+    ingredients ───────────────────────┴▶ recipe ──▶ tokens ──▶ project_recipe ──▶ ...
+    both items' encodings ──▶ cross_tables, cross_recipe_projections, cross_image_projections
+                                        ──▶ score, global, local
+
+The three cross graphs compute the same scores and differ in whose table they read and whose they
+make on the way: an index stores tables or, in less room, projections. A model without a local part
+has the graphs image, sentence and recipe alone.
+
 A graph reads and gives named arrays: ids as int64, photos as uint8, everything else float32
-in every precision, so that whoever feeds one need not know what it computes in.
+in every precision, so that whoever feeds one need not know what it computes in. The names of graphs
+and arrays, and the letters of their dynamic axes, are part of the bundle's format.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..images import CROP
+from ..types import ArraySpec
 from .base import Model, Tokens
 from .config import REGION_GRID
 from .encoders.sentence_encoder import MeanSentences
@@ -22,20 +33,12 @@ from .hf_icma import HFICMA
 from .similarity import FoldedItemWeights, FoldedWeights, PaddedEncodings, pair_block, project
 
 REGIONS = REGION_GRID**2
+"""R: regions of a photo."""
 PROJECTIONS = ("query", "key", "value", "gate", "fuse")
+"""Arrays of the level `projections` that have a row of D numbers a token."""
+ROLES = ("image", "recipe")
 
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a graph."""
-
-    dtype: str
-    """`uint8`, `int64` or `float32`."""
-    shape: tuple[int | str, ...]
-    """Fixed sizes as numbers, dynamic ones by letter."""
-
-
-Ports = dict[str, Port]
+ArraySpecs = dict[str, ArraySpec]
 
 
 class Branch(nn.Module):
@@ -47,7 +50,7 @@ class Branch(nn.Module):
         dtype: what the graph computes in.
     """
 
-    def __init__(self, inputs: Ports, outputs: Ports, dtype: torch.dtype) -> None:
+    def __init__(self, inputs: ArraySpecs, outputs: ArraySpecs, dtype: torch.dtype) -> None:
         super().__init__()
         self.inputs = inputs
         self.outputs = outputs
@@ -55,12 +58,16 @@ class Branch(nn.Module):
 
     @abstractmethod
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """The graph itself, in `dtype`, except for what it widens on purpose."""
+        """Compute the outputs, in order, in `dtype` except for what is widened on purpose.
+
+        Args:
+            arrays: the inputs by name.
+        """
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
-        """Run on arrays in the order of `inputs`; gives float32."""
-        named = dict(zip(self.inputs, arrays, strict=True))
-        return tuple(result.float() for result in self.compute(named))
+        """Run on arrays in the order of `inputs`; the results are float32."""
+        by_name = dict(zip(self.inputs, arrays, strict=True))
+        return tuple(result.float() for result in self.compute(by_name))
 
 
 class ImageBranch(Branch):
@@ -70,8 +77,9 @@ class ImageBranch(Branch):
         outputs = {"global": _floats("B", global_dim)}
         if model.has_local:
             outputs["tokens"] = _floats("B", REGIONS, model.config.width)
-        super().__init__({"photos": Port("uint8", ("B", CROP, CROP, 3))}, outputs, dtype)
-        # The graph needs the trunk and two or three layers; the rest stays out of its weights.
+        super().__init__({"photos": ArraySpec("uint8", ("B", CROP, CROP, 3))}, outputs, dtype)
+        # The graph needs the image encoder and two or three layers; the rest is left out of its
+        # weights.
         self.model = _without(model, "sentence_encoder", "ingredient_words")
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
@@ -83,9 +91,9 @@ class SentenceBranch(Branch):
     """Word ids to sentence vectors."""
 
     def __init__(self, model: Model, dtype: torch.dtype) -> None:
-        inputs = {"word_ids": Port("int64", ("S", "W"))}
+        inputs = {"word_ids": ArraySpec("int64", ("S", "W"))}
         if not isinstance(model.sentence_encoder, MeanSentences):
-            inputs["lengths"] = Port("int64", ("S",))  # a mean does not read them
+            inputs["lengths"] = ArraySpec("int64", ("S",))  # a mean does not read them
         super().__init__(inputs, {"vectors": _floats("S", model.sentence_encoder.width)}, dtype)
         self.encoder = model.sentence_encoder
 
@@ -100,10 +108,10 @@ class RecipeBranch(Branch):
 
     def __init__(self, model: Model, global_dim: int, dtype: torch.dtype) -> None:
         inputs = {
-            "ingredients": Port("int64", ("M", "T")),
-            "ingredient_counts": Port("int64", ("M",)),
+            "ingredients": ArraySpec("int64", ("M", "T")),
+            "ingredient_counts": ArraySpec("int64", ("M",)),
             "sentences": _floats("M", "N", model.sentence_encoder.width),
-            "sentence_counts": Port("int64", ("M",)),
+            "sentence_counts": ArraySpec("int64", ("M",)),
         }
         outputs = {"global": _floats("M", global_dim)}
         if model.has_local:
@@ -117,54 +125,54 @@ class RecipeBranch(Branch):
 
 
 class ProjectBranch(Branch):
-    """Tokens of one side to its projections."""
+    """Tokens of photos or recipes to their projections."""
 
-    def __init__(self, side: str, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
-        count, size = _letters(side)
+    def __init__(self, role: str, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
+        count, size = _letters(role)
         width = weights.fuse_bias.shape[0]
         inputs = {"tokens": _floats(count, size, width)}
-        if side == "recipe":
-            inputs["lengths"] = Port("int64", (count,))
+        if role == "recipe":
+            inputs["lengths"] = ArraySpec("int64", (count,))
         outputs = {name: _floats(count, size, width) for name in PROJECTIONS}
         outputs |= {"gate_bias": _floats(count, size), "mean": _floats(count, width)}
         super().__init__(inputs, outputs, dtype)
-        self.weights = _Folded(weights, dtype)
+        self.weights = _FoldedItemBuffers(weights, dtype)
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See the base."""
         tokens = arrays["tokens"].to(self.dtype)
         lengths = arrays.get("lengths")
-        if lengths is None:
+        if lengths is None:  # photos: every one has R regions
             lengths = torch.full_like(tokens[:, 0, 0], REGIONS)
-        side = project(tokens, lengths, self.weights.side())
-        return tuple(getattr(side, name) for name in self.outputs)
+        encodings = project(tokens, lengths, self.weights.folded())
+        return tuple(getattr(encodings, name) for name in self.outputs)
 
 
 class TabulateBranch(Branch):
-    """Values of one side to its table."""
+    """Values of photos or recipes to their tables."""
 
-    def __init__(self, side: str, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
-        count, size = _letters(side)
+    def __init__(self, role: str, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
+        count, size = _letters(role)
         heads, _, width = weights.table.shape
         super().__init__(
             {"value": _floats(count, size, width)},
             {"table": _floats(count, heads, size, width)},
             dtype,
         )
-        self.weights = _Folded(weights, dtype)
+        self.weights = _FoldedItemBuffers(weights, dtype)
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See the base."""
-        return (_table(arrays["value"].to(self.dtype), self.weights.side().table),)
+        return (_table(arrays["value"].to(self.dtype), self.weights.folded().table),)
 
 
 class CrossBranch(Branch):
-    """Scores of every photo and recipe within each of G groups.
+    """Scores of every photo with every recipe within each of G groups.
 
     Args:
-        weights: folded, wide.
-        config: of the model; its weights of the two parts.
-        tabulated: sides whose table is given; the other's is made inside.
+        weights: folded, in float64.
+        model: whose they are; says how the two parts of S are weighed.
+        tabulated: roles whose table is an input; that of the others is computed in the graph.
         global_dim: D_g.
         dtype: what S_local is computed in; S_global is float32 always.
     """
@@ -173,78 +181,83 @@ class CrossBranch(Branch):
         self,
         weights: FoldedWeights,
         model: HFICMA,
-        tabulated: tuple[str, ...],
+        tabulated: Sequence[str],
         global_dim: int,
         dtype: torch.dtype,
     ) -> None:
         heads, _, width = weights.image.table.shape
-        inputs: Ports = {}
-        for side in ("image", "recipe"):
-            count, size = _letters(side)
+        inputs: ArraySpecs = {}
+        for role in ROLES:
+            count, size = _letters(role)
             for name in PROJECTIONS:
-                inputs[f"{side}_{name}"] = _floats("G", count, size, width)
-            inputs[f"{side}_gate_bias"] = _floats("G", count, size)
-            inputs[f"{side}_mean"] = _floats("G", count, width)
-            if side in tabulated:
-                inputs[f"{side}_table"] = _floats("G", count, heads, size, width)
-            inputs[f"{side}_global"] = _floats("G", count, global_dim)
-        inputs["recipe_lengths"] = Port("int64", ("G", "M"))
+                inputs[f"{role}_{name}"] = _floats("G", count, size, width)
+            inputs[f"{role}_gate_bias"] = _floats("G", count, size)
+            inputs[f"{role}_mean"] = _floats("G", count, width)
+            if role in tabulated:
+                inputs[f"{role}_table"] = _floats("G", count, heads, size, width)
+            inputs[f"{role}_global"] = _floats("G", count, global_dim)
+        inputs["recipe_lengths"] = ArraySpec("int64", ("G", "M"))
         scores = _floats("G", "B", "M")
         super().__init__(inputs, {"score": scores, "global": scores, "local": scores}, dtype)
-        self.weights = _FoldedSpine(weights, dtype)
+        self.weights = _FoldedBuffers(weights, dtype)
         self.score_weights = model.config.score_weights
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See the base."""
-        weights = self.weights.spine()
-        image = self._side("image", arrays, weights.image)
-        recipe = self._side("recipe", arrays, weights.recipe)
+        weights = self.weights.folded()
+        image = self._encodings("image", arrays, weights.image)
+        recipe = self._encodings("recipe", arrays, weights.recipe)
         local = pair_block(image, recipe, weights).float()
         global_ = arrays["image_global"] @ arrays["recipe_global"].mT
         return self.score_weights.total(global_, local), global_, local
 
-    def _side(
-        self, side: str, arrays: dict[str, Tensor], weights: FoldedItemWeights
+    def _encodings(
+        self, role: str, arrays: dict[str, Tensor], weights: FoldedItemWeights
     ) -> PaddedEncodings:
+        """Gather the inputs of one role, computing the table where it is none of them."""
         names = (*PROJECTIONS, "gate_bias", "mean")
-        parts = {name: arrays[f"{side}_{name}"].to(self.dtype) for name in names}
-        lengths = arrays.get(f"{side}_lengths")
-        if lengths is None:
+        parts = {name: arrays[f"{role}_{name}"].to(self.dtype) for name in names}
+        lengths = arrays.get(f"{role}_lengths")
+        if lengths is None:  # photos: every one has R regions
             lengths = torch.full_like(parts["mean"][..., 0], REGIONS)
-        given = arrays.get(f"{side}_table")
-        table = _table(parts["value"], weights.table) if given is None else given.to(self.dtype)
+        stored = arrays.get(f"{role}_table")
+        table = _table(parts["value"], weights.table) if stored is None else stored.to(self.dtype)
         return PaddedEncodings(**parts, lengths=lengths, table=table)
 
 
 def branches(
-    model: Model, dtype: torch.dtype = torch.float32, *, trunk: nn.Module | None = None
+    model: Model,
+    dtype: torch.dtype = torch.float32,
+    *,
+    image_encoder: nn.Module | None = None,
 ) -> Iterator[tuple[str, Branch]]:
-    """The graphs of a model by name, one after the other, in evaluation mode.
+    """Yield the graphs of a model by name, one after the other, in evaluation mode.
 
     Args:
         model: in evaluation mode; is not changed.
         dtype: what the graphs compute in.
-        trunk: float32 pixels to regions in `dtype`, in place of the model's own rounded as it is.
+        image_encoder: float32 pixels to features in `dtype`, in place of the model's own with its
+            weights rounded one by one.
     """
     wide = model
     if dtype != torch.float32:
         model = copy.deepcopy(model).to(dtype)
-        for name in wide.kept_wide:
+        for name in wide.float32_layers:
             setattr(model, name, getattr(wide, name))
-        if trunk is not None:
-            model.normalize, model.trunk = wide.normalize, trunk
+        if image_encoder is not None:
+            model.normalize, model.trunk = wide.normalize, image_encoder
     global_dim = global_width(wide)
     yield "image", ImageBranch(model, global_dim, dtype).eval()
     yield "sentence", SentenceBranch(model, dtype).eval()
     yield "recipe", RecipeBranch(model, global_dim, dtype).eval()
     if not isinstance(wide, HFICMA):
         return
-    weights = _fold_wide(wide)
-    for side, own in (("image", weights.image), ("recipe", weights.recipe)):
-        yield f"project_{side}", ProjectBranch(side, own, dtype).eval()
-        yield f"tabulate_{side}", TabulateBranch(side, own, dtype).eval()
+    weights = _folded_in_float64(wide)
+    for role, item_weights in (("image", weights.image), ("recipe", weights.recipe)):
+        yield f"project_{role}", ProjectBranch(role, item_weights, dtype).eval()
+        yield f"tabulate_{role}", TabulateBranch(role, item_weights, dtype).eval()
     for name, tabulated in (
-        ("cross_tables", ("image", "recipe")),
+        ("cross_tables", ROLES),
         ("cross_recipe_projections", ("image",)),
         ("cross_image_projections", ("recipe",)),
     ):
@@ -252,14 +265,14 @@ def branches(
 
 
 def global_width(model: Model) -> int:
-    """D_g of a model, from its layers."""
+    """Return D_g of a model, from its options."""
     config = model.config
     if config.kind == "adamine":
         return config.width
     return config.global_dim if config.global_dim is not None else 2 * config.width
 
 
-class _Folded(nn.Module):
+class _FoldedItemBuffers(nn.Module):
     """`FoldedItemWeights` as buffers, so that they move and export with their graph."""
 
     def __init__(self, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
@@ -267,35 +280,37 @@ class _Folded(nn.Module):
         for name, tensor in weights._asdict().items():
             self.register_buffer(name, tensor.to(dtype).contiguous())
 
-    def side(self) -> FoldedItemWeights:
-        """The weights again."""
+    def folded(self) -> FoldedItemWeights:
+        """Return the buffers as they came in."""
         return FoldedItemWeights(
             **{name: getattr(self, name) for name in FoldedItemWeights._fields}
         )
 
 
-class _FoldedSpine(nn.Module):
+class _FoldedBuffers(nn.Module):
+    """`FoldedWeights` as buffers."""
+
     def __init__(self, weights: FoldedWeights, dtype: torch.dtype) -> None:
         super().__init__()
-        self.image = _Folded(weights.image, dtype)
-        self.recipe = _Folded(weights.recipe, dtype)
+        self.image = _FoldedItemBuffers(weights.image, dtype)
+        self.recipe = _FoldedItemBuffers(weights.recipe, dtype)
         for name in FoldedWeights._fields[2:]:
             self.register_buffer(name, getattr(weights, name).to(dtype))
 
-    def spine(self) -> FoldedWeights:
-        """The weights again."""
+    def folded(self) -> FoldedWeights:
+        """Return the buffers as they came in."""
         rest = {name: getattr(self, name) for name in FoldedWeights._fields[2:]}
-        return FoldedWeights(image=self.image.side(), recipe=self.recipe.side(), **rest)
+        return FoldedWeights(image=self.image.folded(), recipe=self.recipe.folded(), **rest)
 
 
-def _fold_wide(model: HFICMA) -> FoldedWeights:
-    """The spine multiplied out in float64: rounding happens once, to the graph's precision."""
+def _folded_in_float64(model: HFICMA) -> FoldedWeights:
+    """Multiply the cross scorer out in float64: rounding happens once, to the graph's precision."""
     with torch.no_grad():
         return copy.deepcopy(model.cross_fusion).double().fold()
 
 
 def _table(value: Tensor, weight: Tensor) -> Tensor:
-    """value (..., n, d) to its table (..., H, n, d).
+    """Compute the table (..., H, L, D) of values (..., L, D), as `similarity.tabulate` does.
 
     A product a head with a constant matrix, which runtimes pack once; one batched product over
     all heads takes onnxruntime ten times as long.
@@ -311,15 +326,16 @@ def _present(tokens: Tokens) -> tuple[Tensor, ...]:
 
 
 def _without(model: Model, *names: str) -> Model:
-    """A shallow copy of a model that lacks some of its parts."""
+    """Return a shallow copy of a model that lacks some of its parts."""
     partial = copy.copy(model)
     partial._modules = {name: part for name, part in model._modules.items() if name not in names}
     return partial
 
 
-def _letters(side: str) -> tuple[str, int | str]:
-    return ("B", REGIONS) if side == "image" else ("M", "T")
+def _letters(role: str) -> tuple[str, int | str]:
+    """Return the axes of a role's items and of their tokens."""
+    return ("B", REGIONS) if role == "image" else ("M", "T")
 
 
-def _floats(*shape: int | str) -> Port:
-    return Port("float32", shape)
+def _floats(*shape: int | str) -> ArraySpec:
+    return ArraySpec("float32", shape)

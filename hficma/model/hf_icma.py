@@ -1,4 +1,17 @@
-"""HF-ICMA: hybrid of global and cross-attention similarity (SIGIR 2021)."""
+"""HF-ICMA: a global inner product and a cross-attention score, weighed together (SIGIR 2021).
+
+    photo ──▶ image encoder ──▶ F (R, 2 D) ──┬▶ mean over R ──▶ global vector (2 D)
+                                             └▶ joint embedding ──▶ tokens E^v (R, D)
+
+    ingredients ──▶ embedding, GRU both ways ──▶ R^g (T, D) ─┐
+    sentences ──▶ sentence encoder ────────────▶ R^s (S, D) ─┴▶ recipe fusion ─┐
+                           global vector (2 D) ◀── mean over S ◀── E^s (S, 2 D) ─┤
+                           tokens E^g (T, D) ◀── joint embedding ◀── Ẽ^g (T, 2 D) ─┘
+
+The symbols are those of the paper's figure of the framework. S_global is the inner product of the
+two global vectors, S_local comes from the two sets of tokens (`similarity.py`), and
+S = 0.2 S_global + 0.8 S_local.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +26,46 @@ from .config import ModelConfig
 from .encoders.recurrent import Bidirectional
 from .encoders.sentence_encoder import SentenceEncoder
 from .fusion import CrossFusion, JointEmbedding, RecipeFusion
+from .numerics import mean_weights, padding_bias
 from .similarity import (
     FoldedWeights,
     PaddedEncodings,
-    group_scores,
-    padding_bias,
-    pair_scores,
     project,
-    token_share,
 )
+from .tiling import group_scores, pair_scores
 
 
 class HFICMA(Model):
     """The network as published; other sizes by `config`.
 
-    Where the trunk's channels are not 2 d, `region_adapter` brings regions to 2 d before the
-    joint embedding; where sentence vectors are not d wide, `sentence_adapter` brings them to d.
+    Where the image encoder's channels C are not 2 D, `region_adapter` brings regions to 2 D before
+    the joint embedding; where sentence vectors are not D wide, `sentence_adapter` brings them to D.
     At the published sizes neither exists.
+
+    Args:
+        config: sizes and choices.
+        tokenizer: reads recipes.
+        image_encoder: (B, 3, 224, 224) to (B, C, 7, 7).
+        channels: C.
+        sentence_encoder: word ids to sentence vectors.
+        word_table: (V + 2, D_w) vectors of the words, trained further.
     """
 
     has_local = True
     # A recipe's global vector is a mean of what passes these, un-normalised as published: what
     # rounding takes there is the same in many recipes, and no other layer makes it good.
-    kept_wide = ("sentence_adapter", "recipe_fusion", "recipe_global")
+    float32_layers = ("sentence_adapter", "recipe_fusion", "recipe_global")
 
     def __init__(
         self,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        trunk: nn.Module,
+        image_encoder: nn.Module,
         channels: int,
         sentence_encoder: SentenceEncoder,
         word_table: Tensor,
     ) -> None:
-        super().__init__(config, tokenizer, trunk, sentence_encoder)
+        super().__init__(config, tokenizer, image_encoder, sentence_encoder)
         width = config.width
         self.ingredient_words = nn.Embedding.from_pretrained(
             word_table.clone(), freeze=False, padding_idx=0
@@ -68,7 +87,7 @@ class HFICMA(Model):
 
     def image_tokens(self, regions: Tensor) -> Tokens:
         """See the base."""
-        lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()
+        lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()  # R, for each
         tokens = self.joint_embedding(self.region_adapter(regions))
         return Tokens(self.image_global(regions.mean(dim=1)), tokens, lengths)
 
@@ -81,27 +100,30 @@ class HFICMA(Model):
     ) -> Tokens:
         """See the base."""
         ahead, back = self.ingredient_gru(self.ingredient_words(ingredients), ingredient_counts)
-        wide = self.recipe_fusion.sentence_key.weight.dtype  # see `kept_wide`
+        # Averaged over both directions, as in the release (and in VSE++).
+        ingredient_states = (ahead + back) / 2
+        wide = self.recipe_fusion.sentence_key.weight.dtype  # see `float32_layers`
         fused_ingredients, fused_sentences = self.recipe_fusion(
-            ((ahead + back) / 2).to(wide),
+            ingredient_states.to(wide),
             ingredient_counts,
             self.sentence_adapter(sentences.to(wide)),
             sentence_counts,
         )
-        share = token_share(sentence_counts, sentences.shape[1], fused_sentences.dtype)
-        mean_sentence = (share[:, None] @ fused_sentences)[:, 0]
+        # The released code divides by its 20 slots; here by the sentences that there are.
+        weights = mean_weights(sentence_counts, sentences.shape[1], fused_sentences.dtype)
+        mean_sentence = (weights[:, None] @ fused_sentences)[:, 0]
         tokens = self.joint_embedding(
             fused_ingredients.to(self.joint_embedding.linear.weight.dtype)
         )
-        padded = padding_bias(ingredient_counts, ingredients.shape[1], tokens.dtype) < 0
+        is_padding = padding_bias(ingredient_counts, ingredients.shape[1], tokens.dtype) < 0
         return Tokens(
             self.recipe_global(mean_sentence),
-            tokens.masked_fill(padded[..., None], 0),
+            tokens.masked_fill(is_padding[..., None], 0),
             ingredient_counts,
         )
 
     def fold(self) -> FoldedWeights:
-        """The weights of the spine, multiplied out; once per training step or export."""
+        """Multiply out the weights of the cross scorer: once per training step or export."""
         return self.cross_fusion.fold()
 
     def project_image(self, image: Tokens) -> PaddedEncodings:

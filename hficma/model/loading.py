@@ -1,4 +1,4 @@
-"""Make a model from its options, or open the one a run trained."""
+"""Build a model from its options, or open the one that a run trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..text.word_vectors import WordVectors
 from .adamine import AdaMine
 from .base import Model
 from .config import ModelConfig
-from .encoders.image_encoder import make_trunk
+from .encoders.image_encoder import make_image_encoder
 from .encoders.sentence_encoder import GRUSentences, MeanSentences, SentenceEncoder, word_weights
 from .hf_icma import HFICMA
 
@@ -31,12 +31,12 @@ def build_model(
     backbone_weights: str | Path | None = None,
     seed: int = 0,
 ) -> Model:
-    """A new model: word vectors and trunk as given, everything else from `seed`.
+    """Build a new model: word vectors and image encoder as they come, all else from `seed`.
 
     Args:
         config: sizes and choices; `word_dim` must be the vectors' width.
         vectors: vocabulary and table.
-        backbone_weights: see `hficma.model.encoders.image_encoder.make_trunk`.
+        backbone_weights: see `hficma.model.encoders.image_encoder.make_image_encoder`.
         seed: of the random weights; the caller's random state is left as it was.
     """
     if vectors.dim != config.word_dim:
@@ -82,11 +82,11 @@ def _check_fit(
     with torch.device("meta"):
         table = torch.empty(vocabulary.table_rows, config.word_dim)
         try:
-            wanted = _assemble(config, vocabulary, table, None).state_dict()
+            expected = _assemble(config, vocabulary, table, None).state_dict()
         except (RuntimeError, ValueError, OverflowError, InputError) as error:  # of no model
             raise ArtifactError(f"{file}: does not fit the run's options ({error})") from error
-    differing = wanted.keys() ^ state.keys() or {
-        name for name, value in wanted.items() if value.shape != state[name].shape
+    differing = expected.keys() ^ state.keys() or {
+        name for name, value in expected.items() if value.shape != state[name].shape
     }
     if differing:
         raise ArtifactError(f"{file}: does not fit the run's options ({min(differing)} differs)")
@@ -127,7 +127,7 @@ def _assemble(
         encoder = MeanSentences(table, word_weights(counts))
     else:
         encoder = GRUSentences(table, config.sentence_dim)
-    trunk, channels = make_trunk(config.backbone, backbone_weights)
+    image_encoder, channels = make_image_encoder(config.backbone, backbone_weights)
     if config.kind == "hf-icma" and config.global_dim is None and channels != 2 * config.width:
         raise InputError(
             f"backbone {config.backbone}: its global vector is {channels} wide, a recipe's "
@@ -135,4 +135,4 @@ def _assemble(
         )
     tokenizer = Tokenizer(vocabulary, config.text)
     kind = HFICMA if config.kind == "hf-icma" else AdaMine
-    return kind(config, tokenizer, trunk, channels, encoder, table)
+    return kind(config, tokenizer, image_encoder, channels, encoder, table)

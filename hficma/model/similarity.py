@@ -1,27 +1,72 @@
-r"""S_local in its fast, exact form: one-sided projections, tables, and one small product a pair.
+r"""S_local in its fast, exact form: what each item gives alone, and one small product a pair.
 
-With L(x) = x Wᵀ + b as torch stores linear layers, h heads of size d_k = d / h, photo tokens
-v1 (R, d) and recipe tokens v2 (T, d), the published cross-attention and gated fusion are
+The local score of HF-ICMA (SIGIR 2021) is cross-attention between the R regions of a photo and the
+T ingredients of a recipe, followed by a gated fusion of what each token is with what it reads. The
+numbers in brackets are this page's. The same equations stand as plain layers, one after the other,
+in `published_attention.py`, to which tests hold this file in value and in every gradient.
 
-    x1 = concat_h A12_h u2_h         A12_h = softmax(query1_h key2_hᵀ / √d_k)
-    g1 = σ(v1 · L4(x1))
-    co1 = ReLU(fc_1([v1 ; L4(x1)] g1)) + v1          e1 = L2(mean co1)
-    S_local = σ(MLP([e1 ; e2]))                      and x2, g2, co2, e2 with the sides swapped,
+Published form
+--------------
 
-with query = L1(K v), key = L2(K v), value u = L3(v), K the side's bias-free key projection.
-Four exact steps leave little of it to each pair:
+V1 (R, D) are the photo's tokens and V2 (T, D) the recipe's. The attention has H heads of D / H
+features; L(x) = x Wᵀ + b is a linear layer as torch stores it. L1, L2, L3 and L4 are the
+attention's query, key, value and output layers, shared by both directions; K_1 and K_2 are a
+photo's and a recipe's bias-free key layers, F_1 and F_2 their fusion layers, from 2 D to D. (The
+released code calls them `linears1` to `linears4`, `img_key_fc`, `txt_key_fc`, `fc_1` and `fc_2`,
+and the MLP `fc_out`.) Subscript h is one head's slice of the features:
 
-1. v1 · L4(x) = p1 · x + s1 with p1 = v1 W4 and s1 = v1 · b4: the gate needs no output layer,
-   g1[i] = σ(Σ_h Σ_j A12_h[i, j] (p1_h[i] · u2_h[j]) + s1[i]).
-2. The gate is one number a token, so it commutes with the linear layer behind it:
-   fc_1([v1 ; L4(x)] g) = g ⊙ (a1 + W1b W4 x) + b_fc1, with a1 = W1a v1 + W1b b4.
-3. W1b W4 is one matrix, and x is linear in the other side's values, so it folds into them:
-   t2_h = u2_h (W1b W4)_hᵀ is a table of the recipe alone, and W1b W4 x = Σ_h A12_h t2_h.
-4. mean(v1) leaves the pair: mean co1 = mean ReLU(...) + mean v1.
+                    D                        D
+           ┌─────┬─────┬─────┐              ┌─────┐
+    x:   L │ h=0 │ h=1 │ ... │       x_h: L │ D/H │       [a ; b] joins features: (L, 2 D)
+           └─────┴─────┴─────┘              └─────┘
 
-What depends on one item alone is in `PaddedEncodings`, made by `project` (query, key, value,
-gate p, fuse a, gate_bias s, mean) and `tabulate` (table t). What is left for a pair is in
-`pair_scores`.
+The direction in which regions read ingredients; the other has 1 and 2 swapped:
+
+    (1)  Q_1 = L1(K_1 V1)    Y_2 = L2(K_2 V2)    U_2 = L3(V2)                 (R, D) (T, D) (T, D)
+    (2)  A_h = softmax(Q_1h Y_2hᵀ / √(D/H))      padding of the recipe masked (R, T)
+    (3)  X = concat_h A_h U_2h                                                (R, D)
+    (4)  g = σ(rowsum(V1 ⊙ L4(X)))               one gate a token             (R)
+    (5)  C_1 = ReLU(F_1(g ⊙ [V1 ; L4(X)])) + V1                               (R, D)
+    (6)  c_1 = mean over tokens of C_1                                        (D)
+    (7)  S_local = σ(MLP([c_1/|c_1| ; c_2/|c_2|]))                            a number
+
+The released code takes the mean of (6) over all 20 slots of a recipe, filled or not; here it is
+over the tokens that there are, so that padding never changes a score. With 20 ingredients both
+agree.
+
+Computed so, a pair costs 440 million multiply-adds at the published sizes (D = 1024, R = 49,
+T = 20), nearly all in linear layers that are run again for each pair.
+
+Fast form
+---------
+
+Four steps, each an identity of linear algebra, leave a pair 22 million. W4, b4 are the weight and
+bias of L4; F_1 has the bias f_1 and the weight [Wa Wb], whose halves meet V1 and L4(X).
+
+(a) The gate needs no output layer. Row by row v · L4(x) = v · (W4 x + b4) = (v W4) · x + v · b4, so
+    with `gate` P_1 = V1 W4 and `gate_bias` s_1 = V1 b4, both of the photo alone, and (3):
+
+        g = σ(Σ_h rowsum(A_h ⊙ (P_1h U_2hᵀ)) + s_1)                           from (4)
+
+    The sum over tokens is of R x T numbers a head, not of R x D.
+(b) The gate is one number a token, so it commutes with a linear map of that token's features:
+
+        F_1(g ⊙ [V1 ; L4(X)]) = g ⊙ (V1 Waᵀ + L4(X) Wbᵀ) + f_1                from (5)
+                              = g ⊙ (a_1 + X (Wb W4)ᵀ) + f_1
+    with `fuse` a_1 = V1 Waᵀ + b4 Wbᵀ, of the photo alone.
+(c) Wb W4 is one matrix of weights, and X is linear in the recipe's values. Head by head it is
+    multiplied into them, once per recipe, which gives its `table`:
+
+        t_2h = U_2h ((Wb W4)ᵀ)_h    (H, T, D)        ( )_h: the D/H rows that meet head h
+        X (Wb W4)ᵀ = Σ_h A_h t_2h = [A_0 ... A_H-1] [t_20 ; ... ; t_2,H-1]
+
+    The last form is one product, (R, H T) by (H T, D), in place of one by (D, D) for each pair.
+(d) The mean of V1 does not depend on the recipe: c_1 = mean(ReLU(...)) + `mean` V1.
+
+So the work falls into what depends on weights alone (`CrossFusion.fold`, giving `FoldedWeights`),
+on one item alone (`project`: query, key, value, gate, fuse, gate_bias, mean; `tabulate`: table;
+both held in `PaddedEncodings`, and by an index), and on a pair (`pair_block`). No step
+approximates: in float64 both forms differ by 1e-16.
 """
 
 from __future__ import annotations
@@ -33,82 +78,76 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from .numerics import at_least_float32, unit_rows
-
-MASKED = -1e4
-"""Added to the logits of padded tokens: exp underflows to 0 in every precision, never NaN."""
-
-MATCH_PAIRS = 1024
-"""Pairs whose means wait for the matching MLP: enough to fill a matrix product."""
-
-TILE_PAIRS = 64
-"""Pairs scored at once without gradients: enough to share a table, few enough to stay cached."""
-GROUP_PAIRS = 256
-"""Pairs of several groups scored at once: groups are small, and two threads idle on one."""
-TILE_RECIPES = 32
-"""Recipes of a tile at most: tables made on the way are the largest thing in it."""
+from .numerics import at_least_float32, mean_weights, padding_bias, unit_rows
 
 
 class FoldedItemWeights(NamedTuple):
-    """Folded weights that depend on one side."""
+    """The folded weights that one kind of item meets: photos (index 1) or recipes (index 2).
+
+    The comments are for photos; for recipes 1 and 2 are swapped.
+    """
 
     projection: Tensor
-    """(5 d, d): query, key, value, gate, fuse, one below the other."""
+    """(5 D, D): L1 K_1, L2 K_1, L3, W4ᵀ and Wa, one below the other."""
     projection_bias: Tensor
-    """(5 d,)."""
+    """(5 D,): the biases of L1, L2, L3, zeros, and Wb b4."""
     gate_bias: Tensor
-    """(d,): b4."""
+    """(D,): b4, which gives s_1 of step (a)."""
     table: Tensor
-    """(H, d_k, d): the other side's (W_b W4)_hᵀ, which folds this side's values."""
+    """(H, D / H, D): (Wb W4)ᵀ of step (c), a head's rows to a slice, with the Wb of F_2: a photo's
+    table is read by recipes."""
     fuse_bias: Tensor
-    """(d,): b_fc of this side."""
+    """(D,): f_1."""
 
 
 class FoldedWeights(NamedTuple):
-    """Everything that `project`, `tabulate` and `pair_scores` read."""
+    """Everything that `project`, `tabulate` and `pair_block` read of a model."""
 
     image: FoldedItemWeights
     recipe: FoldedItemWeights
     match_hidden: Tensor
-    """(d, 2 d): first layer of the matching MLP."""
+    """(D, 2 D): first layer of the MLP of (7)."""
     match_hidden_bias: Tensor
-    """(d,)."""
+    """(D,)."""
     match_output: Tensor
-    """(1, d)."""
+    """(1, D): second layer."""
     match_output_bias: Tensor
     """(1,)."""
 
 
 @dataclass(frozen=True)
 class PaddedEncodings:
-    """Photos or recipes prepared for `pair_scores`; N items of n padded tokens each.
+    """What pair scores need of N photos or N recipes, each padded to L tokens.
 
-    The leading dimension may be two, (G, N), inside the pair kernel.
+    Inside `pair_block` the leading axis is two, (G, N): groups, and the items of each.
     """
 
     query: Tensor
-    """(N, n, d)."""
+    """(N, L, D)."""
     key: Tensor
-    """(N, n, d)."""
+    """(N, L, D)."""
     value: Tensor
-    """(N, n, d)."""
+    """(N, L, D): U."""
     gate: Tensor
-    """(N, n, d): p."""
+    """(N, L, D): P of step (a)."""
     fuse: Tensor
-    """(N, n, d): a."""
+    """(N, L, D): a of step (b)."""
     gate_bias: Tensor
-    """(N, n): s."""
+    """(N, L): s of step (a)."""
     mean: Tensor
-    """(N, d): mean of the item's tokens."""
+    """(N, D): mean of the item's tokens, step (d)."""
     lengths: Tensor
     """(N,) int64: tokens that are not padding."""
     table: Tensor | None = None
-    """(N, H, n, d), or None at the level `projections`."""
+    """(N, H, L, D): t of step (c), or None at the level `projections`."""
 
     def select(self, items: Tensor | slice) -> PaddedEncodings:
-        """The given items, padded only to the longest of them; a slice copies nothing."""
+        """Return some items, padded only to the longest of them; a slice copies nothing.
+
+        Args:
+            items: their positions, or a slice of them.
+        """
         lengths = self.lengths[items]
         longest = int(lengths.max())
         chosen = {"mean": self.mean[items], "lengths": lengths}
@@ -119,36 +158,46 @@ class PaddedEncodings:
         return PaddedEncodings(**chosen)
 
     def split(self, sizes: Sequence[int]) -> list[PaddedEncodings]:
-        """Consecutive items, so many each; together their gradient is one copy."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        parts = {
-            name: array.split(list(sizes)) for name, array in arrays.items() if array is not None
-        }
+        """Cut into consecutive runs of items.
+
+        One `Tensor.split` of each array: its gradient is one copy, where that of as many slices
+        would be a sum of arrays full of zeros.
+
+        Args:
+            sizes: items of each run; N together.
+        """
+        parts = {name: array.split(list(sizes)) for name, array in self._arrays().items()}
         return [
-            PaddedEncodings(**{name: part[i] for name, part in parts.items()})
-            for i in range(len(sizes))
+            PaddedEncodings(**{name: part[run] for name, part in parts.items()})
+            for run in range(len(sizes))
         ]
 
     def grouped(self, shape: tuple[int, int]) -> PaddedEncodings:
-        """The same items with the leading dimension split into (G, N)."""
-        arrays: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in fields(self)}
+        """Return the same items with the leading axis split into (G, N)."""
         return PaddedEncodings(
             **{
                 name: array.reshape(*shape, *array.shape[1:])
-                for name, array in arrays.items()
-                if array is not None
+                for name, array in self._arrays().items()
             }
         )
 
+    def _arrays(self) -> dict[str, Tensor]:
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: array for name, array in arrays.items() if array is not None}
+
 
 def project(tokens: Tensor, lengths: Tensor, weights: FoldedItemWeights) -> PaddedEncodings:
-    """Everything of one side that is linear in its tokens: once per photo or recipe.
+    """Compute everything of an item that is linear in its tokens: once per photo or recipe.
 
     Args:
-        tokens: (N, n, d), unit rows; padded rows are zero.
+        tokens: V (N, L, D), unit rows; padded rows are zero.
         lengths: (N,) int64, at least 1.
-        weights: of the side.
+        weights: of the items' kind.
+
+    Returns:
+        the items at the level `projections`; what stands at padded tokens means nothing.
     """
+    # One product by five matrices below each other: (N, L, D) -> (N, L, 5 D).
     projected = F.linear(tokens, weights.projection, weights.projection_bias)
     query, key, value, gate, fuse = projected.chunk(5, dim=-1)
     return PaddedEncodings(
@@ -163,225 +212,128 @@ def project(tokens: Tensor, lengths: Tensor, weights: FoldedItemWeights) -> Padd
     )
 
 
-def tabulate(side: PaddedEncodings, weights: FoldedItemWeights) -> PaddedEncodings:
-    """Raise a side from `projections` to `tables`: t_h = u_h (W_b W4)_hᵀ.
+def tabulate(encodings: PaddedEncodings, weights: FoldedItemWeights) -> PaddedEncodings:
+    """Raise items from the level `projections` to `tables`: step (c), t_h = U_h ((Wb W4)ᵀ)_h.
 
     Args:
-        side: with `value` (N, n, d).
-        weights: of the same side.
+        encodings: N items with `value` (N, L, D).
+        weights: of the items' kind.
+
+    Returns:
+        the same with `table` (N, H, L, D).
     """
     heads, head_width, width = weights.table.shape
-    count, size = side.value.shape[:2]
-    # One product a head over all items at once fills the machine better than one an item.
-    values = side.value.reshape(count * size, heads, head_width).transpose(0, 1)
+    count, size = encodings.value.shape[:2]
+    # One product a head over all items at once fills the machine better than one an item:
+    # (N, L, D) -> (H, N L, D/H), times (H, D/H, D) -> (H, N L, D).
+    values = encodings.value.reshape(count * size, heads, head_width).transpose(0, 1)
     table = torch.bmm(values, weights.table).view(heads, count, size, width)
-    return replace(side, table=table.transpose(0, 1).contiguous())
-
-
-def pair_scores(
-    image: PaddedEncodings,
-    recipe: PaddedEncodings,
-    weights: FoldedWeights,
-    *,
-    candidates: Tensor | None = None,
-    tile: int | None = None,
-) -> Tensor:
-    """S_local of pairs, in (0, 1).
-
-    Args:
-        image: B photos, at `projections` or `tables`.
-        recipe: M recipes, at `projections` or `tables`; may be ragged, `lengths` counts.
-        weights: of the same model.
-        candidates: (B, K) int64 positions in `recipe`; None scores the whole block.
-        tile: pairs computed at once. None: all of them when gradients are recorded,
-            `TILE_PAIRS` otherwise. With gradients, each tile is computed again in the
-            backward pass instead of being kept, which bounds the memory.
-
-    Returns:
-        (B, M), or (B, K) with `candidates`; float32 or wider.
-    """
-    trained = (image.value, recipe.value, weights.match_output)
-    recording = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in trained)
-    if image.table is None:
-        image = tabulate(image, weights.image)
-    if candidates is not None:
-        photos = image.mean.shape[0]
-        shape = (photos, candidates.shape[1])
-        rows = [
-            pair_scores(
-                image.select(torch.tensor([photo])),
-                recipe.select(candidates[photo]),
-                weights,
-                tile=tile,
-            )
-            for photo in range(photos)
-        ]
-        return torch.cat(rows).view(shape)
-    if recording and recipe.table is None:
-        recipe = tabulate(recipe, weights.recipe)
-    if recording and tile is None:
-        return pair_block(image.grouped((1, -1)), recipe.grouped((1, -1)), weights)[0]
-    return _tiled(image, recipe, weights, tile or TILE_PAIRS, recompute=recording)
-
-
-def group_scores(
-    image: PaddedEncodings,
-    recipe: PaddedEncodings,
-    weights: FoldedWeights,
-    sizes: Sequence[int],
-    *,
-    tile: int | None = None,
-) -> list[Tensor]:
-    """S_local within groups of pairs: every photo of a group with every recipe of it.
-
-    Args:
-        image: B photos at `projections`, group after group.
-        recipe: their B recipes.
-        weights: of the same model.
-        sizes: of the groups; B together.
-        tile: pairs computed at once, one group at least, and again in the backward pass, which
-            bounds the memory; None keeps what the backward pass needs.
-
-    Returns:
-        for each group (size, size).
-    """
-    image, recipe = tabulate(image, weights.image), tabulate(recipe, weights.recipe)
-    blocks: list[tuple[int, int]] = []  # so many groups of such a size
-    for size in sizes:
-        count, last = blocks[-1] if blocks else (0, 0)
-        if size == last and (count + 1) * size**2 <= (tile or GROUP_PAIRS):
-            blocks[-1] = (count + 1, size)
-        else:
-            blocks.append((1, size))
-    items = [count * size for count, size in blocks]
-    scores: list[Tensor] = []
-    for shape, photos, recipes in zip(blocks, image.split(items), recipe.split(items), strict=True):
-        block = (photos.grouped(shape), recipes.grouped(shape), weights)
-        if tile is None:
-            scores += pair_block(*block)
-        else:
-            scores += checkpoint(pair_block, *block, use_reentrant=False)
-    return scores
-
-
-def _tiled(
-    image: PaddedEncodings,
-    recipe: PaddedEncodings,
-    weights: FoldedWeights,
-    tile: int,
-    *,
-    recompute: bool,
-) -> Tensor:
-    """The block (B, M) in tiles of similar lengths, so that little padding is computed."""
-    photos = image.lengths.shape[0]
-    rows = max(1, min(photos, int(tile**0.5)))
-    columns = max(1, min(tile // rows, TILE_RECIPES))
-    order = torch.argsort(recipe.lengths, stable=True)
-    sorted_already = bool((recipe.lengths.diff() >= 0).all())
-    scores, waiting = [], []
-    for first in range(0, len(order), columns):
-        some = slice(first, first + columns)
-        part = recipe.select(some if sorted_already else order[some])
-        if part.table is None:
-            part = tabulate(part, weights.recipe)
-        part = part.grouped((1, -1))
-        strip = []
-        for top in range(0, photos, rows):
-            block = image.select(slice(top, top + rows)).grouped((1, -1))
-            if recompute:
-                means = checkpoint(_block_means, block, part, weights, use_reentrant=False)
-            else:
-                means = _block_means(block, part, weights)
-            strip.append([mean[0] for mean in means])
-        waiting.append([torch.cat(rows_of) for rows_of in zip(*strip, strict=True)])
-        # The matching MLP reads its weights once for many pairs, not once for a tile.
-        if len(waiting) * columns * photos >= MATCH_PAIRS or first + columns >= len(order):
-            joined = [torch.cat(strips, dim=1) for strips in zip(*waiting, strict=True)]
-            scores.append(match_score(joined[0], joined[1], weights))
-            waiting.clear()
-    return torch.cat(scores, dim=1)[:, torch.argsort(order)]
+    return replace(encodings, table=table.transpose(0, 1).contiguous())
 
 
 def pair_block(image: PaddedEncodings, recipe: PaddedEncodings, weights: FoldedWeights) -> Tensor:
-    """S_local of every photo with every recipe of its group, (G, B, M).
+    """Compute S_local of every photo with every recipe of its group.
 
     Args:
         image: (G, B, ...), at `tables`. A block of B photos and M recipes is G = 1; B photos
             with K candidates each are G = B groups of 1 photo and K recipes.
         recipe: (G, M, ...), at `tables`.
         weights: of the same model.
+
+    Returns:
+        (G, B, M), float32 or wider.
     """
-    return match_score(*_block_means(image, recipe, weights), weights)
+    return match_score(*fused_means(image, recipe, weights), weights)
 
 
-def _block_means(
+def fused_means(
     image: PaddedEncodings, recipe: PaddedEncodings, weights: FoldedWeights
 ) -> tuple[Tensor, Tensor]:
-    """mean co1 and mean co2 of every pair of a group, each (G, B, M, d)."""
-    image_mean = _fused_mean(image, recipe, weights.image).transpose(1, 2)
-    return image_mean, _fused_mean(recipe, image, weights.recipe)
-
-
-def attend(own: PaddedEncodings, other: PaddedEncodings, heads: int) -> tuple[Tensor, Tensor]:
-    """What each token of one side reads on the other, and how far its gate opens.
+    """Compute c_1 and c_2 of (6) for every pair of a group, each (G, B, M, D).
 
     Args:
-        own: (G, N, n, ...) tokens that read.
-        other: (G, O, o, ...) tokens that are read; its padding gets no attention.
+        image: (G, B, ...), at `tables`.
+        recipe: (G, M, ...), at `tables`.
+        weights: of the same model.
+    """
+    image_mean = _fused_mean(image, recipe, weights.image)  # (G, M, B, D)
+    recipe_mean = _fused_mean(recipe, image, weights.recipe)  # (G, B, M, D)
+    return image_mean.transpose(1, 2), recipe_mean
+
+
+def attend(reader: PaddedEncodings, source: PaddedEncodings, heads: int) -> tuple[Tensor, Tensor]:
+    """Compute what each token reads on the other kind of item, and how far its gate opens.
+
+    Equations (2) and (a), of N items whose n tokens read and O items whose o tokens are read:
+
+        products(Q, Y):   (G, N, n, D) -> (G, H, N n, D/H)                 one matrix a head
+                          (G, O, o, D) -> (G, H, D/H, O o)                 and their product,
+                                       -> (G, H, N, n, O, o)               all tokens with all
+
+    Args:
+        reader: (G, N, n, ...) items whose tokens read.
+        source: (G, O, o, ...) items that are read; their padding gets no attention.
         heads: H.
 
     Returns:
         attention (G, H, N, n, O, o), summing to 1 over o, and gates (G, N, n, O) in (0, 1).
     """
-    groups, _, _, width = own.query.shape
-    padding = padding_bias(other.lengths, other.key.shape[2], own.query.dtype)
+    groups, _, _, width = reader.query.shape
+    padding = padding_bias(source.lengths, source.key.shape[2], reader.query.dtype)  # (G, O, o)
 
     def products(left: Tensor, right: Tensor) -> Tensor:
-        """(G, N, n, d) and (G, O, o, d) -> inner products of each head (G, H, N, n, O, o)."""
         sizes = (*left.shape[1:3], *right.shape[1:3])
         left = left.reshape(groups, -1, heads, width // heads).transpose(1, 2)
         right = right.reshape(groups, -1, heads, width // heads).permute(0, 2, 3, 1)
         return (left @ right).reshape(groups, heads, *sizes)
 
-    logits = products(own.query * (heads / width) ** 0.5, other.key)
+    # Scaled before the product: D numbers a token, not O o.
+    logits = products(reader.query * (heads / width) ** 0.5, source.key)
     attention = torch.softmax(logits + padding[:, None, None, None], dim=-1)
-    agreement = (attention * products(own.gate, other.value)).sum(dim=(1, 5))
-    return attention, torch.sigmoid(agreement + own.gate_bias[..., None])
+    agreement = (attention * products(reader.gate, source.value)).sum(dim=(1, 5))  # over h and o
+    return attention, torch.sigmoid(agreement + reader.gate_bias[..., None])
 
 
-def _fused_mean(own: PaddedEncodings, other: PaddedEncodings, weights: FoldedItemWeights) -> Tensor:
-    """mean co: own (G, N, n, ...), other (G, O, o, ...) at `tables` -> (G, O, N, d)."""
-    assert other.table is not None
-    groups, count, size, width = own.fuse.shape
-    others, heads = other.table.shape[1:3]
-    attention, gate = attend(own, other, heads)
-    # The gate scales the attention, n x H o numbers, rather than what it gathers, n x d.
+def _fused_mean(
+    reader: PaddedEncodings, source: PaddedEncodings, weights: FoldedItemWeights
+) -> Tensor:
+    """Compute c of (6): reader (G, N, n, ...), source (G, O, o, ...) -> (G, O, N, D).
+
+    With steps (b) and (c), c = mean(ReLU(g ⊙ a + Σ_h (g ⊙ A_h) t_h + f)) + mean V.
+    """
+    assert source.table is not None
+    groups, count, size, width = reader.fuse.shape
+    others, heads = source.table.shape[1:3]
+    attention, gate = attend(reader, source, heads)
+    # The gate scales the attention, H o numbers a token, rather than what it gathers, D.
+    # Laid out for one product an item that is read, all tokens that read it below each other:
+    #     shares (G, H, N, n, O, o) -> (G O, N n, H o)      table (G, O, H, o, D) -> (G O, H o, D)
     shares = (attention * gate[:, None, ..., None]).permute(0, 4, 2, 3, 1, 5)
-    table = other.table.reshape(groups * others, -1, width)
-    gated = torch.addcmul(weights.fuse_bias, gate.permute(0, 3, 1, 2)[..., None], own.fuse[:, None])
-    # In place: these (n x d) a pair are nearly all of the memory, with and without gradients.
+    table = source.table.reshape(groups * others, -1, width)
+    # f + g ⊙ a: (G, O, N, n, 1) times (G, 1, N, n, D).
+    gated = torch.addcmul(
+        weights.fuse_bias, gate.permute(0, 3, 1, 2)[..., None], reader.fuse[:, None]
+    )
+    # In place: these (n, D) a pair are nearly all of the memory, with and without gradients.
     fused = gated.to(table.dtype).reshape(groups * others, count * size, width)
     fused.baddbmm_(shares.reshape(groups * others, count * size, -1).to(table.dtype), table)
     fused = fused.relu_().view(groups, others, count, size, width)
-    share = token_share(own.lengths, size, fused.dtype)
-    return (share[:, None, :, None] @ fused)[..., 0, :] + own.mean[:, None]
+    means = mean_weights(reader.lengths, size, fused.dtype)  # (G, N, n)
+    return (means[:, None, :, None] @ fused)[..., 0, :] + reader.mean[:, None]
 
 
 def match_score(image_mean: Tensor, recipe_mean: Tensor, weights: FoldedWeights) -> Tensor:
-    """σ(MLP([L2(image_mean) ; L2(recipe_mean)])): (..., d) twice -> (...)."""
+    """Compute S_local of (7) from c_1 and c_2.
+
+    Args:
+        image_mean: c_1 (..., D).
+        recipe_mean: c_2 (..., D).
+        weights: of the model.
+
+    Returns:
+        (...) in (0, 1), float32 or wider.
+    """
     joined = torch.cat([unit_rows(image_mean), unit_rows(recipe_mean)], dim=-1)
     hidden = F.linear(joined, weights.match_hidden, weights.match_hidden_bias).relu()
     logit = F.linear(hidden, weights.match_output, weights.match_output_bias)[..., 0]
     return torch.sigmoid(at_least_float32(logit))
-
-
-def padding_bias(lengths: Tensor, slots: int, dtype: torch.dtype) -> Tensor:
-    """lengths (...) -> (..., T): 0 for tokens, `MASKED` for padding."""
-    padded = torch.arange(slots, device=lengths.device) >= lengths[..., None]
-    return padded.to(dtype) * MASKED
-
-
-def token_share(lengths: Tensor, slots: int, dtype: torch.dtype) -> Tensor:
-    """lengths (...) -> (..., T): 1 / length for tokens, 0 for padding: a masked mean's weights."""
-    valid = torch.arange(slots, device=lengths.device) < lengths[..., None]
-    return valid.to(dtype) / lengths[..., None].to(dtype)

@@ -21,12 +21,12 @@ def test_attention_and_gates_equal_the_torch_model(hf_icma_bundle: Path) -> None
     """The engine computes them again in numpy, from the sides."""
     pytest.importorskip("torch", reason="the truth is the torch model's")
     from hficma.model import HFICMA, load_model
-    from hficma.model.attention_maps import explain
+    from hficma.model.attention_maps import attention_maps
 
     found = explain_pair(Bundle.open(hf_icma_bundle), DATA.photo(1), DATA.recipe(2))
     model = load_model(hf_icma_bundle)
     assert isinstance(model, HFICMA)
-    wanted = explain(
+    wanted = attention_maps(
         model, model.encode_images([DATA.photo(1)]), model.encode_recipes([DATA.recipe(2)])
     )
     np.testing.assert_allclose(found.on_regions, wanted.mean_ingredient_to_regions, atol=1e-5)

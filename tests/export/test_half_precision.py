@@ -16,7 +16,7 @@ from hficma.artifacts.manifest import read_manifest
 from hficma.export import export_model
 from hficma.export import half_precision as narrow
 from hficma.export.calibration_items import smooth_items
-from hficma.export.half_precision import narrow_trunk
+from hficma.export.half_precision import narrow_image_encoder
 from hficma.model import Model, ModelConfig, build_model
 from hficma.model.encoders.image_encoder import _torchvision
 from hficma.training.config.option_files import load_options, presets
@@ -117,7 +117,7 @@ def test_filters_that_nearly_cancel_are_rounded_together() -> None:
     model.trunk = edges().eval()
     alone = changes(model, rounded_alone(model))
     together = changes(
-        model, narrow_trunk(model, smooth_items(model.tokenizer, 12, 4), torch.float16)
+        model, narrow_image_encoder(model, smooth_items(model.tokenizer, 12, 4), torch.float16)
     )
     assert together < alone / 4
 
@@ -137,7 +137,9 @@ def test_a_real_trunk_keeps_what_tells_photos_apart(
     """A kind of layer that is rounded wrongly: strides, groups, layers without a bias."""
     monkeypatch.setattr(narrow, "PHOTOS", 4)
     monkeypatch.setattr(narrow, "STEM_SIZES", (112,))
-    trunk = narrow_trunk(real_model, smooth_items(real_model.tokenizer, 5, 4), torch.float16)
+    trunk = narrow_image_encoder(
+        real_model, smooth_items(real_model.tokenizer, 5, 4), torch.float16
+    )
     assert {p.dtype for p in trunk.rest.parameters()} == {torch.float16}
     # Random layers, one behind the other, enlarge any difference; trained ones do not.
     assert changes(real_model, trunk) < 0.6 * changes(real_model, rounded_alone(real_model))
@@ -159,14 +161,14 @@ def test_a_stem_grows_only_while_scores_need_it(
     monkeypatch.setattr(narrow, "_split", split_and_note)
     monkeypatch.setattr(narrow, "_round_layers", lambda *_: None)
     monkeypatch.setattr(narrow, "ENOUGH", 1.0)
-    shortest = narrow_trunk(real_model, items, torch.float16)
+    shortest = narrow_image_encoder(real_model, items, torch.float16)
     assert tried == [112]
     monkeypatch.setattr(narrow, "ENOUGH", 0.0)
-    grown = narrow_trunk(real_model, items, torch.float16)
+    grown = narrow_image_encoder(real_model, items, torch.float16)
     assert tried == [112, 112, 56, 28, 14]
     assert len(shortest.stem) < len(grown.stem)
     monkeypatch.setattr(narrow, "MOST_WIDE", 0.0)
-    assert len(narrow_trunk(real_model, items, torch.float16).stem) == len(shortest.stem)
+    assert len(narrow_image_encoder(real_model, items, torch.float16).stem) == len(shortest.stem)
 
 
 @pytest.mark.parametrize(("groups", "inputs"), [(1, 30), (5, 9), (2, 300)])

@@ -1,8 +1,9 @@
-"""The published formulas of HF-ICMA, written as plainly as they are printed: loops for sums.
+"""The published formulas of HF-ICMA's encoders, as plainly as they are printed: loops for sums.
 
 Slow, for comparison only. Reads its weights from a state dict by name, so that it shares no
-code with the model. Where the design departs from the release (padding, masks), full recipes
-have neither, and the formulas are the published ones to the letter.
+code with the encoders; of S_local the plain layers are `hficma.model.published_attention`. Where
+the design departs from the release (padding, masks), full recipes have neither, and the formulas
+are the published ones to the letter.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import math
 
 import torch
 from torch import Tensor
+
+from hficma.model.fusion import CrossFusion
+from hficma.model.published_attention import published_scores
 
 State = dict[str, Tensor]
 
@@ -81,50 +85,17 @@ def image(state: State, regions: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     return sum(regions) / len(regions), [embed(state, region) for region in regions]
 
 
-def multi_head(
-    state: State, query: Tensor, keys: list[Tensor], values: list[Tensor], heads: int
-) -> Tensor:
-    size = len(query) // heads
-    q = linear(state, "cross_fusion.attention_query", query)
-    ks = [linear(state, "cross_fusion.attention_key", key) for key in keys]
-    vs = [linear(state, "cross_fusion.attention_value", value) for value in values]
-    parts = []
-    for head in range(heads):
-        own = slice(head * size, (head + 1) * size)
-        parts.append(
-            attend(q[own], [k[own] for k in ks], [v[own] for v in vs], 1 / math.sqrt(size))
-        )
-    return linear(state, "cross_fusion.attention_output", torch.cat(parts))
-
-
-def local(state: State, v1: list[Tensor], v2: list[Tensor], heads: int) -> Tensor:
-    """S_local of one pair."""
-    k1 = [linear(state, "cross_fusion.image_key", v) for v in v1]
-    k2 = [linear(state, "cross_fusion.recipe_key", v) for v in v2]
-    co1, co2 = [], []
-    for v, k in zip(v1, k1, strict=True):
-        w = multi_head(state, k, k2, v2, heads)
-        gate = torch.sigmoid((v * w).sum())
-        co1.append(linear(state, "cross_fusion.image_fuse", torch.cat([v, w]) * gate).relu() + v)
-    for v, k in zip(v2, k2, strict=True):
-        w = multi_head(state, k, k1, v1, heads)
-        gate = torch.sigmoid((v * w).sum())
-        co2.append(linear(state, "cross_fusion.recipe_fuse", torch.cat([v, w]) * gate).relu() + v)
-    joined = torch.cat([unit(sum(co1) / len(co1)), unit(sum(co2) / len(co2))])
-    hidden = linear(state, "cross_fusion.match_hidden", joined).relu()
-    return torch.sigmoid(linear(state, "cross_fusion.match_output", hidden))[0]
-
-
 def score(
     state: State,
+    fusion: CrossFusion,
     regions: list[Tensor],
     ingredient_ids: list[int],
     sentences: list[Tensor],
-    heads: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """S, S_global and S_local of one photo and one recipe."""
     image_mean, v1 = image(state, regions)
     recipe_mean, v2 = recipe(state, ingredient_ids, sentences)
     global_ = image_mean @ recipe_mean
-    local_ = local(state, v1, v2, heads)
-    return 0.2 * global_ + 0.8 * local_, global_, local_
+    lengths = torch.tensor([len(v2)])
+    local = published_scores(fusion, torch.stack(v1)[None], torch.stack(v2)[None], lengths, 1)
+    return 0.2 * global_ + 0.8 * local[0, 0], global_, local[0, 0]

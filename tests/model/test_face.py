@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from hficma.artifacts.manifest import new_directory
 from hficma.errors import ArtifactError, InputError
 from hficma.model import HFICMA, Model, load_model
-from hficma.model.attention_maps import explain
-from hficma.model.encoders.image_encoder import make_trunk
+from hficma.model.attention_maps import attention_maps
+from hficma.model.encoders.image_encoder import make_image_encoder
 from hficma.recipe import Recipe
 from tests.model.factories import make_model
 
@@ -91,7 +91,7 @@ def test_the_explanation_is_of_this_pair() -> None:
     assert isinstance(model, HFICMA)
     photos, recipes = dishes()
     image, recipe = model.encode_images(photos[:1]), model.encode_recipes(recipes[:1])
-    told = explain(model, image, recipe)
+    told = attention_maps(model, image, recipe)
     count = int(recipe.lengths[0])
     assert told.ingredient_to_regions.shape == (2, count, 49)
     assert told.region_to_ingredients.shape == (2, 49, count)
@@ -99,7 +99,7 @@ def test_the_explanation_is_of_this_pair() -> None:
     assert torch.allclose(told.mean_region_to_ingredients.sum(-1), torch.ones(49), atol=1e-5)
     assert told.score == pytest.approx(model.score(image, recipe).total.item(), abs=1e-6)
     with pytest.raises(ValueError, match="one photo and one recipe"):
-        explain(model, model.encode_images(photos), recipe)
+        attention_maps(model, model.encode_images(photos), recipe)
 
 
 def test_a_changed_weights_file_is_refused(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_changed_weights_file_is_refused(tmp_path: Path) -> None:
 )
 def test_torchvision_trunks_give_49_regions(backbone: str, channels: int) -> None:
     """Any torchvision classifier with a convolutional trunk serves."""
-    trunk, width = make_trunk(backbone)
+    trunk, width = make_image_encoder(backbone)
     assert width == channels
     with torch.no_grad():
         assert trunk.eval()(torch.zeros(1, 3, 224, 224)).shape == (1, channels, 7, 7)
@@ -134,10 +134,10 @@ def test_global_vectors_of_two_widths_are_refused() -> None:
 
 def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     """Each would otherwise end in a traceback from inside torchvision."""
-    from hficma.model.encoders.image_encoder import tiny_trunk
+    from hficma.model.encoders.image_encoder import tiny_image_encoder
 
     wrong = tmp_path / "wrong.safetensors"
-    save_file(tiny_trunk()[0].state_dict(), wrong)
+    save_file(tiny_image_encoder()[0].state_dict(), wrong)
     mistakes = [
         ("no_such_net", None, "torchvision has no such classifier"),
         ("vit_b_16", None, "no convolutional trunk"),
@@ -147,7 +147,7 @@ def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     ]
     for backbone, weights, message in mistakes:
         with pytest.raises(InputError, match=message) as caught:
-            make_trunk(backbone, weights)
+            make_image_encoder(backbone, weights)
         assert "\n" not in str(caught.value)
 
 

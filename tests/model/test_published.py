@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hficma.model import HFICMA, RecipeBatch
-from hficma.model.similarity import pair_scores, tabulate
+from hficma.model.similarity import tabulate
+from hficma.model.tiling import pair_scores
 from tests.model import published
 from tests.model.factories import published_model, random_recipes, random_regions
 
@@ -21,7 +22,6 @@ def plain_scores(
     model: HFICMA, regions: torch.Tensor, recipes: RecipeBatch, state: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
     rows = []
-    heads = model.config.heads
     for photo in regions:
         for t, n, ids, sentences in zip(
             recipes.ingredient_counts,
@@ -34,10 +34,10 @@ def plain_scores(
                 torch.stack(
                     published.score(
                         state,
+                        model.cross_fusion,
                         list(photo),
                         ids[:t].tolist(),
                         list(sentences[:n]),
-                        heads,
                     )
                 )
             )

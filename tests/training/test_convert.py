@@ -31,9 +31,9 @@ def vocabulary(tmp_path: Path) -> Path:
 
 
 def resnet18() -> nn.Module:
-    from hficma.model.encoders.image_encoder import make_trunk
+    from hficma.model.encoders.image_encoder import make_image_encoder
 
-    return make_trunk("resnet18")[0]
+    return make_image_encoder("resnet18")[0]
 
 
 def hf_icma(rows: int) -> dict[str, Tensor]:

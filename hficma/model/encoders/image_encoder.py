@@ -1,4 +1,4 @@
-"""Trunks: photos in, 7 x 7 regions out. The one module that imports torchvision."""
+"""Image encoders: photos in, features of 7 x 7 regions out. Alone in importing torchvision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...untrusted.torch_checkpoints import load_weights
 from ..config import REGION_GRID
 
 TORCHVISION = "torchvision"
-"""Value of `backbone_weights` that downloads torchvision's own."""
+"""Value of `weights` that downloads torchvision's own."""
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
@@ -24,7 +24,7 @@ _stubs: list[torch.library.Library] = []
 
 
 class Normalize(nn.Module):
-    """uint8 photos (B, H, W, 3) to normalised float (B, 3, H, W), ImageNet's mean and deviation."""
+    """Brings uint8 photos to ImageNet's mean and deviation, channels first."""
 
     mean: Tensor
     deviation: Tensor
@@ -36,7 +36,7 @@ class Normalize(nn.Module):
             self.register_buffer(name, scaled, persistent=False)
 
     def forward(self, photos: Tensor) -> Tensor:
-        """See the class."""
+        """Map photos (B, 224, 224, 3), uint8, to normalised floats (B, 3, 224, 224)."""
         # Cast first: TensorRT takes uint8 as an input, but only casts can read it.
         pixels = photos.to(self.mean.dtype, copy=True).permute(0, 3, 1, 2)
         # In place: 38 MB less to write, twice, for 64 photos.
@@ -44,6 +44,8 @@ class Normalize(nn.Module):
 
 
 class _Residual(nn.Module):
+    """Two convolutions and the input added (He et al., CVPR 2016), (B, C, h, w) to the same."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
@@ -59,14 +61,14 @@ class _Residual(nn.Module):
         return result
 
 
-def tiny_trunk() -> tuple[nn.Module, int]:
-    """A small residual trunk that trains from random weights on a CPU."""
+def tiny_image_encoder() -> tuple[nn.Module, int]:
+    """Build a small residual network that trains from random weights on a CPU, and its channels."""
 
     def halve(inputs: int, outputs: int, size: int = 3, stride: int = 2) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
         return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
-    trunk = nn.Sequential(
+    encoder = nn.Sequential(
         *halve(3, 24, size=7, stride=4),
         *halve(24, 48),
         *halve(48, 96),
@@ -74,11 +76,11 @@ def tiny_trunk() -> tuple[nn.Module, int]:
         *halve(96, 192),
         _Residual(192),
     )
-    return trunk, 192
+    return encoder, 192
 
 
-def make_trunk(backbone: str, weights: str | Path | None = None) -> tuple[nn.Module, int]:
-    """A trunk by name, and its number of channels.
+def make_image_encoder(backbone: str, weights: str | Path | None = None) -> tuple[nn.Module, int]:
+    """Build an image encoder by name, and return it with its number of channels.
 
     Args:
         backbone: `tiny`, or a torchvision classifier such as `resnet50`.
@@ -86,7 +88,7 @@ def make_trunk(backbone: str, weights: str | Path | None = None) -> tuple[nn.Mod
             `.pth`), `torchvision` to download them, or None for random ones.
 
     Returns:
-        a module from (B, 3, 224, 224) to (B, C, 7, 7), and C.
+        a module from normalised photos (B, 3, 224, 224) to features (B, C, 7, 7), and C.
 
     Raises:
         InputError: no such backbone, it has other than 7 x 7 regions, or the weights do not fit.
@@ -94,14 +96,14 @@ def make_trunk(backbone: str, weights: str | Path | None = None) -> tuple[nn.Mod
     if backbone == "tiny":
         if weights is not None:
             raise InputError("backbone tiny has no weights to load; it is trained from random")
-        return tiny_trunk()
+        return tiny_image_encoder()
     classifier = _classifier(backbone, download=str(weights) == TORCHVISION)
     if weights is not None and str(weights) != TORCHVISION:
         _load_classifier(classifier, Path(weights), backbone)
-    trunk = _without_head(classifier)
+    encoder = _without_head(classifier)
     with torch.no_grad():
         try:
-            shape = trunk.eval()(torch.zeros(1, 3, CROP, CROP)).shape
+            shape = encoder.eval()(torch.zeros(1, 3, CROP, CROP)).shape
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"backbone {backbone}: has no convolutional trunk") from error
     if len(shape) != 4 or tuple(shape[2:]) != (REGION_GRID, REGION_GRID):
@@ -109,10 +111,11 @@ def make_trunk(backbone: str, weights: str | Path | None = None) -> tuple[nn.Mod
             f"backbone {backbone}: ends at {tuple(shape[1:])}, not at "
             f"{REGION_GRID} x {REGION_GRID} regions; take resnet50 or mobilenet_v2"
         )
-    return trunk.train(), shape[1]
+    return encoder.train(), shape[1]
 
 
 def _classifier(backbone: str, *, download: bool) -> nn.Module:
+    """Build a classifier of torchvision by name, with torchvision's weights or random ones."""
     models = _torchvision().models
     if backbone not in models.list_models(models):
         raise InputError(
@@ -134,6 +137,7 @@ def _classifier(backbone: str, *, download: bool) -> nn.Module:
 
 
 def _load_classifier(classifier: nn.Module, path: Path, backbone: str) -> None:
+    """Load a weights file into a classifier; the file may lack the head, which is not used."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; trunk.weights takes a weights file")
     try:
@@ -158,6 +162,7 @@ def _load_classifier(classifier: nn.Module, path: Path, backbone: str) -> None:
 
 
 def _without_head(classifier: nn.Module) -> nn.Module:
+    """Return the convolutional layers of a classifier, in their order."""
     features = getattr(classifier, "features", None)
     if isinstance(features, nn.Module):
         return features

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def reversed_positions(lengths: Tensor, size: int) -> Tensor:
-    """Positions that reverse each row within its length and leave the padding in place.
+    """Return positions that reverse each row within its length and leave the padding in place.
 
     Args:
         lengths: (M,) int64.
@@ -26,17 +26,17 @@ def reversed_positions(lengths: Tensor, size: int) -> Tensor:
 
 
 def take_rows(values: Tensor, positions: Tensor) -> Tensor:
-    """values (M, T, D) at positions (M, S) -> (M, S, D)."""
+    """Gather rows of values (M, T, D) at positions (M, K): (M, K, D)."""
     return values.gather(1, positions[:, :, None].expand(-1, -1, values.shape[2]))
 
 
 def last_valid(values: Tensor, lengths: Tensor) -> Tensor:
-    """The last unpadded step: values (M, T, D), lengths (M,) -> (M, D)."""
+    """Gather the last unpadded step of values (M, T, D), by lengths (M,): (M, D)."""
     return take_rows(values, (lengths - 1)[:, None])[:, 0]
 
 
 def run_steps(layer: nn.GRU | nn.LSTM, values: Tensor) -> Tensor:
-    """States of a recurrent layer at every step, in its weights' own precision.
+    """Compute the states of a recurrent layer at every step, in the precision of its weights.
 
     Autocast is off in here: CPUs lack half-precision kernels for some layers, and errors of
     half precision grow with every step.
@@ -44,6 +44,9 @@ def run_steps(layer: nn.GRU | nn.LSTM, values: Tensor) -> Tensor:
     Args:
         layer: batch first.
         values: (M, T, D_in).
+
+    Returns:
+        (M, T, width).
     """
     with torch.autocast(values.device.type, enabled=False):
         states: Tensor = layer(values.to(next(layer.parameters()).dtype))[0]
@@ -65,7 +68,7 @@ class Bidirectional(nn.Module):
         self.back = kind(input_width, width, batch_first=True)
 
     def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """States of both directions at every step.
+        """Compute the states of both directions at every step.
 
         Args:
             values: (M, T, D_in), padded.

@@ -76,7 +76,7 @@ class GRUSentences(SentenceEncoder):
 
 
 def word_weights(counts: Tensor) -> Tensor:
-    """Weights of words by frequency: rare words say more.
+    """Compute weights of words by frequency: rare words say more (Arora et al., ICLR 2017).
 
     Args:
         counts: (V + 2,) how often each word was seen; zeros for the reserved rows.

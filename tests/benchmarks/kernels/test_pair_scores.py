@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from hficma.benchmarks.kernels.pair_scores import costs, measure
-from hficma.benchmarks.kernels.published_attention import multiply_adds, published_scores
-from hficma.model.similarity import pair_scores, project
+from hficma.model.published_attention import multiply_adds, published_scores
+from hficma.model.similarity import project
+from hficma.model.tiling import pair_scores
 from tests.model.factories import published_model, random_recipes, random_regions
 
 
