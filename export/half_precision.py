@@ -19,7 +19,8 @@ ones before it did to the outputs: 4e-3, and 2.3e-3 on real photos, in the same 
 How much of an encoder is stem, S_global itself says. Scores of random weights lie close together,
 and the same error is more of their spread: AdaMine over a ResNet-50 of random weights is off by
 4.3e-3 behind a stem down to an eighth of the photo's size, by 2.1e-3 down to a sixteenth, which
-holds 30 % of the weights. So the stem grows until scores of photos that nothing was rounded on hold.
+holds 30 % of the weights. So the stem grows until scores of photos hold that nothing was rounded
+on.
 """
 
 from __future__ import annotations

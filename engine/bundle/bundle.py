@@ -14,8 +14,9 @@ from hficma.artifacts.manifest import Manifest, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError
 from hficma.scores import ScoreWeights
 from hficma.text.vocabulary import TextConfig, Tokenizer, Vocabulary
+from hficma.types import ArraySpec
 
-from ..runtimes import Array, Arrays, Execution, Graph, Port, Runtime, runtime
+from ..runtimes import Array, Arrays, Execution, Graph, Runtime, runtime
 from ..runtimes.onnx_check.graph_costs import check_graph
 from ..runtimes.options import AUTO, ExecutionOptions
 from ..runtimes.reference import REFERENCE, read_reference
@@ -191,5 +192,5 @@ class Bundle(Closing):
         return read_reference(verified_file(self.path, self.manifest, REFERENCE))
 
 
-def _ports(record: Mapping[str, Any]) -> dict[str, Port]:
-    return {name: Port(port["dtype"], tuple(port["shape"])) for name, port in record.items()}
+def _ports(record: Mapping[str, Any]) -> dict[str, ArraySpec]:
+    return {name: ArraySpec(port["dtype"], tuple(port["shape"])) for name, port in record.items()}

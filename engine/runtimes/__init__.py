@@ -7,7 +7,7 @@ selection.choose(graph, reference, ...)  what `auto` takes: the fastest that agr
 
 from __future__ import annotations
 
-from .base import Array, Arrays, Execution, Graph, Port, Runtime
+from .base import Array, Arrays, Execution, Graph, Runtime
 from .options import ExecutionKeywords, ExecutionOptions
 from .registry import RUNTIMES, runtime
 
@@ -19,7 +19,6 @@ __all__ = [
     "ExecutionKeywords",
     "ExecutionOptions",
     "Graph",
-    "Port",
     "Runtime",
     "runtime",
 ]

@@ -11,18 +11,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from hficma.types import ArraySpec
+
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a graph."""
-
-    dtype: str
-    """`uint8`, `int64` or `float32`."""
-    shape: tuple[int | str, ...]
-    """Fixed sizes as numbers, dynamic ones by letter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +31,9 @@ class Graph:
     """Of the file."""
     bundle: Path
     """The directory it belongs to."""
-    inputs: Mapping[str, Port]
+    inputs: Mapping[str, ArraySpec]
     """By name."""
-    outputs: Mapping[str, Port]
+    outputs: Mapping[str, ArraySpec]
     """By name, in the graph's order."""
 
 

@@ -16,8 +16,9 @@ from typing import IO, Literal
 import numpy as np
 
 from hficma.errors import ArtifactError
+from hficma.types import ArraySpec
 
-from .base import Array, Arrays, Graph, Port, Runtime
+from .base import Array, Arrays, Graph, Runtime
 
 REFERENCE = "reference.npz"
 
@@ -133,7 +134,7 @@ def _read_array(file: IO[bytes], size: int) -> Array:
     return values
 
 
-def arrays_of(graph: str, ports: Mapping[str, Port], reference: Arrays) -> dict[str, Array]:
+def arrays_of(graph: str, ports: Mapping[str, ArraySpec], reference: Arrays) -> dict[str, Array]:
     """A graph's inputs or outputs out of the reference; cross graphs get one group."""
     names = {port: array_name(graph, port) for port in ports}
     if missing := [name for name in names.values() if name not in reference]:

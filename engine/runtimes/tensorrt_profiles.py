@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .base import Array, Arrays, Port
+from hficma.types import ArraySpec
+
+from .base import Array, Arrays
 
 BATCH_AXES = "BMSG"
 """Axes along which nothing is summed, so that inputs may be split there."""
@@ -44,7 +46,7 @@ def profiles_of(graph: str, text: Mapping[str, int]) -> list[dict[str, Range]]:
     ]
 
 
-def sizes_of(inputs: Arrays, ports: Mapping[str, Port]) -> dict[str, int]:
+def sizes_of(inputs: Arrays, ports: Mapping[str, ArraySpec]) -> dict[str, int]:
     """The dynamic sizes of some inputs, by letter."""
     return {
         letter: inputs[name].shape[axis]
@@ -57,8 +59,8 @@ def sizes_of(inputs: Arrays, ports: Mapping[str, Port]) -> dict[str, int]:
 def run_in_profiles(
     execute: Callable[[int, dict[str, Array]], dict[str, Array]],
     inputs: Arrays,
-    input_ports: Mapping[str, Port],
-    output_ports: Mapping[str, Port],
+    input_ports: Mapping[str, ArraySpec],
+    output_ports: Mapping[str, ArraySpec],
     profiles: list[dict[str, Range]],
 ) -> dict[str, Array]:
     """Run inputs of any size, split along a batch axis where no profile takes them whole.

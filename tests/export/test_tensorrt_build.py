@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.runtimes.base import Graph, Port
+from hficma.engine.runtimes.base import Graph
 from hficma.engine.runtimes.tensorrt_plans import PlanKey, why_stale, write_plan
 from hficma.engine.runtimes.tensorrt_profiles import profiles_of, run_in_profiles
 from hficma.model import ModelConfig, build_model
 from hficma.model.graphs import branches
 from hficma.training import load_options, presets
+from hficma.types import ArraySpec
 from tests.model.factories import make_vectors
 
 KEY = PlanKey(
@@ -59,8 +60,11 @@ def test_a_plan_is_stale_when_anything_it_depends_on_changed(tmp_path: Path) -> 
 
 def test_inputs_beyond_a_profile_are_split_and_joined() -> None:
     """A query with more candidates than a plan takes would fail, or lose some."""
-    ports = {"left": Port("float32", ("G", "B", 3)), "right": Port("float32", ("G", "M", 3))}
-    outputs = {"score": Port("float32", ("G", "B", "M"))}
+    ports = {
+        "left": ArraySpec("float32", ("G", "B", 3)),
+        "right": ArraySpec("float32", ("G", "M", 3)),
+    }
+    outputs = {"score": ArraySpec("float32", ("G", "B", "M"))}
     profiles = [
         {"G": (1, 1, 2), "B": (1, 1, 1), "M": (1, 2, 4)},
         {"G": (1, 1, 1), "B": (1, 2, 3), "M": (1, 2, 3)},

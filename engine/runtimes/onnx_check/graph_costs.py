@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from hficma.errors import ArtifactError
+from hficma.types import ArraySpec
 
-from ..base import Graph, Port
+from ..base import Graph
 from .arranging import ARRANGING
 from .computing import COMPUTING
 from .onnx_file import MOST_RANK, Node, OnnxGraph, OnnxPort, Tensor, UnfitError, read_onnx
@@ -60,7 +61,9 @@ def check_graph(graph: Graph) -> None:
         raise ArtifactError(f"{graph.file}: {error}; refused") from error
 
 
-def _check_ports(declared: Mapping[str, OnnxPort], ports: Mapping[str, Port], kind: str) -> None:
+def _check_ports(
+    declared: Mapping[str, OnnxPort], ports: Mapping[str, ArraySpec], kind: str
+) -> None:
     if declared.keys() != ports.keys():
         raise UnfitError(f"has other {kind}s than the manifest says")
     for name, port in ports.items():

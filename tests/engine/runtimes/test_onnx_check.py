@@ -17,13 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hficma.artifacts.manifest import sha256
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.runtimes import Graph, Port
+from hficma.engine.runtimes import Graph
 from hficma.engine.runtimes.onnx_check.graph_costs import RULES, check_graph
 from hficma.engine.runtimes.onnx_check.onnx_file import OPERATORS, read_onnx
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import ArtifactError, HficmaError
+from hficma.types import ArraySpec
 
-FLOATS = Port("float32", ("B", 4))
+FLOATS = ArraySpec("float32", ("B", 4))
 
 
 def ints(name: str, *values: int) -> TensorProto:
@@ -227,7 +228,11 @@ def test_nodes_that_read_each_other_are_refused(tmp_path: Path) -> None:
 def test_ports_are_those_of_the_manifest(tmp_path: Path) -> None:
     """Another type or shape would fail deep inside a runtime, or be read as what it is not."""
     graph = make_graph(tmp_path, [node("Relu", "x", "y")])
-    for port in (Port("int64", ("B", 4)), Port("float32", ("B", 5)), Port("float32", ("B",))):
+    for port in (
+        ArraySpec("int64", ("B", 4)),
+        ArraySpec("float32", ("B", 5)),
+        ArraySpec("float32", ("B",)),
+    ):
         refused(dataclasses.replace(graph, inputs={"x": port}), "input")
     refused(dataclasses.replace(graph, outputs={"z": FLOATS}), "other outputs")
     graph = make_graph(tmp_path, [node("Transpose", "x", "y", perm=[1, 0])])
