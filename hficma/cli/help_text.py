@@ -7,10 +7,12 @@ commands ends each at 45 characters. Every command and group of `hficma` is made
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class PlainCommand(TyperCommand):
@@ -31,9 +33,13 @@ class PlainGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, each with the first sentence of its help, wrapped and not cut."""
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            assert command is not None, name
+            rows.append((name, first_sentence(command.help)))
         with formatter.section("Commands"):
-            formatter.write_dl([(name, first_sentence(command.help)) for name, command in commands])
+            formatter.write_dl(rows)
 
 
 def write_options(command: Any, ctx: Any, formatter: Any) -> None:
@@ -56,7 +62,9 @@ def first_sentence(help_text: str | None) -> str:
     return paragraph.partition(" Example:")[0].removesuffix(".")
 
 
-def command_group(help_text: str, *, cls: type[TyperGroup] = PlainGroup, **options: Any) -> Any:
+def command_group(
+    help_text: str, *, cls: type[TyperGroup] = PlainGroup, **options: Any
+) -> typer.Typer:
     """Return a Typer app of commands in the one style.
 
     Args:
@@ -77,7 +85,7 @@ def command_group(help_text: str, *, cls: type[TyperGroup] = PlainGroup, **optio
 class _PlainTyper(typer.Typer):
     """A Typer app whose commands are `PlainCommand`s."""
 
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+    def command(self, name: str | None = None, **options: Any) -> Callable[[_Function], _Function]:
         """Register a command; see `typer.Typer.command`."""
         options.setdefault("cls", PlainCommand)
         return super().command(name, **options)
