@@ -306,7 +306,7 @@ def _refuse_another_model(index: Index, bundle: Bundle) -> None:
     """Raise an ArtifactError where a bundle cannot search an index."""
     if bundle.model_id != index.facts.model_id:
         raise model_mismatch(index.path, index.facts, bundle)
-    keeps = index.facts.keep is not None
+    keeps = index.facts.level is not None
     for shard in index.shards[:1]:
         facts, sizes = shard.facts, bundle.facts
         if (

@@ -64,17 +64,17 @@ def search_work(index: Index, bundle: Bundle, candidates: int) -> dict[str, Work
     facts, vectors = bundle.facts, index.count * int(bundle.facts["global_dim"])
     code = CODE_BYTES.get(index.facts.prefilter)
     work = {"prefilter": Work(vectors, None if code is None else code * vectors)}
-    if not bundle.has_local or index.facts.keep is None:
+    if not bundle.has_local or index.facts.level is None:
         return work
     candidates = min(candidates, index.count)
     tokens = sum(shard.facts.tokens for shard in index.shards) / index.count
     width, heads = int(facts["width"]), int(facts["heads"])
-    each = bytes_a_token(index.facts.keep, index.facts.side_precision, width, heads)
+    each = bytes_a_token(index.facts.level, index.facts.encoding_precision, width, heads)
     slots = tokens if index.facts.role == "recipe" else _typical_slots(index)
     pair = 4 * REGIONS * slots * width + 2 * REGIONS * heads * slots * width
     pair += 2 * width * width + width
     # Below `tables`, the item's own table is made for the pair, and below that its projections.
-    raised = {"tables": 0, "projections": 1, "tokens": 6}[index.facts.keep]
+    raised = {"tables": 0, "projections": 1, "tokens": 6}[index.facts.level]
     pair += raised * tokens * width * width
     work["gather"] = Work(None, candidates * tokens * each)
     work["cross branch"] = Work(candidates * pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hficma.engine.encoder import raise_level
 from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
 from hficma.engine.index.item_encoding import LEVELS, Level, Precision, RaggedEncodings
 from hficma.engine.writing.shard_writer import ShardWriter
-from hficma.engine.writing.transaction import files_of, new_shard, shard_name
+from hficma.engine.writing.transaction import listed_files, new_shard, shard_name
 from hficma.recipe import Recipe
 
 from .timing import REGIONS
@@ -101,7 +102,7 @@ def drawn_index(
     opened = Bundle.open(bundle)
     facts = IndexFacts(
         of="recipes", model_id=opened.model_id, bundle=str(bundle.resolve()), dataset=None,
-        keep=keep, side_precision=side_precision, prefilter=prefilter, shard_items=SHARD_ITEMS,
+        level=keep, encoding_precision=side_precision, prefilter=prefilter, shard_items=SHARD_ITEMS,
     )  # fmt: skip
     rng = np.random.default_rng(SEED)
     global_dim = opened.facts["global_dim"]
@@ -117,9 +118,10 @@ def drawn_index(
                 _append(writer, pool, first, size, centres, rng)
     write_index_manifest(
         building,
-        IndexFacts(**{**facts.to_json(), "shards": tuple(names), "removed": (),
-                      "next_number": count, "next_shard": len(names)}),
-        files_of(building, names),
+        replace(
+            facts, shards=tuple(names), next_number=count, next_shard=len(names)
+        ),
+        listed_files(building, names),
     )  # fmt: skip
     building.rename(out)
     return out

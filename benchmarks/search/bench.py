@@ -90,5 +90,5 @@ def _of_index(index: Path, options: BenchOptions) -> tuple[Path, list[IndexKind]
         raise InputError(f"{index}: does not say what it was made of; name it with --data")
     bag = queries_for(data, options.items)
     note = f"an index as it stands: {index.name}, of {facts.of}; queries are test items of {data}"
-    kinds = [IndexKind(facts.prefilter, facts.side_precision)]
+    kinds = [IndexKind(facts.prefilter, facts.encoding_precision)]
     return options.bundle or facts.find_bundle(index), kinds, [bag], note

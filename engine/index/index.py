@@ -202,7 +202,7 @@ def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> Non
     last = -1
     for shard in shards:
         mine = shard.facts
-        if mine.level != facts.keep or (mine.level and mine.precision != facts.side_precision):
+        if mine.level != facts.level or (mine.level and mine.precision != facts.encoding_precision):
             raise ArtifactError(f"{shard.folder}: is of another level or precision than {path}")
         if (mine.global_dim, mine.width) != (first.global_dim, first.width) or (
             mine.level == "tables" and mine.heads != first.heads

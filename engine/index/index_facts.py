@@ -28,6 +28,10 @@ SHARD_NAME = re.compile(r"\d{6,12}")
 ItemKind = Literal["recipes", "images"]
 
 
+_KEYS = {"level": "keep", "encoding_precision": "side_precision"}
+"""The manifest's keys of the fields that have another name there: its format does not change."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IndexFacts:
     """What an index's manifest records."""
@@ -40,10 +44,10 @@ class IndexFacts:
     """Where that bundle was, relative to the index; absolute in those of older versions."""
     dataset: str | None
     """What was indexed first, as `open_dataset` takes it."""
-    keep: Level | None
-    """Level of the sides; None for a model without a local part."""
-    side_precision: Precision
-    """Of the sides' wide arrays."""
+    level: Level | None
+    """Level at which items are stored; None for a model without a local part."""
+    encoding_precision: Precision
+    """In which the wide arrays of the items' encodings are stored."""
     prefilter: str
     """FAISS factory string of new shards."""
     shard_items: int
@@ -63,8 +67,8 @@ class IndexFacts:
         return "recipe" if self.of == "recipes" else "image"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """Return the facts as JSON values, under the manifest's keys."""
+        return {_KEYS.get(name, name): value for name, value in asdict(self).items()}
 
     def find_bundle(self, path: Path) -> Path:
         """Where the bundle of the index at `path` is now; see `workspace.find_bundle`."""
@@ -87,9 +91,8 @@ class IndexFacts:
             ArtifactError: they are not what an index records.
         """
         try:
-            return cls._parsed(
-                Fields(manifest.facts, "facts", {field.name for field in fields(cls)})
-            )
+            keys = {_KEYS.get(field.name, field.name) for field in fields(cls)}
+            return cls._parsed(Fields(manifest.facts, "facts", keys))
         except ValueError as error:
             raise ArtifactError(f"{path}: its {MANIFEST} is damaged ({error})") from error
 
@@ -100,8 +103,8 @@ class IndexFacts:
             model_id=record.text("model_id"),
             bundle=record.text("bundle"),
             dataset=record.optional_text("dataset"),
-            keep=cast("Level | None", record.optional_text("keep", LEVELS)),
-            side_precision=cast(Precision, record.text("side_precision", PRECISIONS)),
+            level=cast("Level | None", record.optional_text("keep", LEVELS)),
+            encoding_precision=cast(Precision, record.text("side_precision", PRECISIONS)),
             prefilter=record.text("prefilter"),
             shard_items=record.integer("shard_items", 1),
             shards=tuple(text(name, "a shard") for name in record.sequence("shards")),

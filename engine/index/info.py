@@ -29,8 +29,8 @@ def _info(index: Index) -> dict[str, Any]:
         "of": facts.of,
         "items": index.item_count,
         "removed": len(facts.removed),
-        "keep": facts.keep,
-        "side_precision": facts.side_precision,
+        "keep": facts.level,
+        "side_precision": facts.encoding_precision,
         "side_errors": {
             name: {"relative_rms": error.relative, "largest": error.largest}
             for name, error in errors.items()

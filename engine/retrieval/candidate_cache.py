@@ -70,7 +70,7 @@ def cache_shared_candidates(
         heads: H.
     """
     facts = index.facts
-    if facts.keep is None or (facts.keep == "tables" and facts.side_precision == "fp32"):
+    if facts.level is None or (facts.level == "tables" and facts.encoding_precision == "fp32"):
         return CandidateCache(index)
     items, counts = np.unique(np.concatenate([v.items for v in visits]), return_counts=True)
     items = items[counts > 1]

@@ -1,11 +1,11 @@
-"""What is indexed, cut into pieces of a shard each."""
+"""What is indexed, cut into chunks: the items that one shard will hold."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,144 +14,114 @@ from hficma.data.stream import RecipeStream
 from hficma.errors import InputError
 
 from ..index.item_encoding import Role
-from ..index.shard import Shard
-from ..index.shard_facts import ShardFacts
-from .encoding_pipeline import Progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hficma.data.dataset import Dataset
     from hficma.recipe import Recipe
 
     from ..bundle.bundle import Bundle
 
-Indexed: TypeAlias = "Dataset | RecipeStream"
-COMPARED_TOGETHER = 1024
-SAMPLED = 256
-"""Recipes that stand for a dataset."""
+IndexInput: TypeAlias = "Dataset | RecipeStream"
+"""What can be indexed: a dataset, read in any order, or a stream of recipes, read once."""
+
+SAMPLE_SIZE = 256
+"""Recipes that stand for a dataset: enough to tell it from others, read in a moment."""
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """The items of one shard."""
 
     dataset: Dataset
-    """Holds them."""
-    wanted: range
-    """Their positions there."""
-    first: int
-    """Items that came before the dataset's first."""
+    """Holds the items: the whole dataset, or the part of a stream that is in memory."""
+    positions: range
+    """Positions of the items in `dataset`."""
+    offset: int
+    """Items of the input before the first of `dataset`: 0 unless the input is a stream."""
     total: int
-    """Items in all, or of a stream so far."""
+    """Items of the whole input; of a stream, those read so far."""
 
     @property
     def stop(self) -> int:
-        """Items up to the end of this piece."""
-        return self.first + self.wanted.stop
-
-    def telling(self, progress: Progress) -> Callable[[int], None]:
-        """What is told how far in the dataset the writing is."""
-        return lambda done: progress(self.first + done, self.total)
-
-    def changed(self, shard: Path) -> str | None:
-        """The id of the first item of a finished shard that is not this piece's, if there is one.
-
-        Every record is compared: to read one costs a thousandth of encoding it, and a line that
-        was mended meanwhile would otherwise stay in the index as it was.
-        """
-        if not ShardFacts.read(shard).count:
-            return None
-        with Shard(shard) as opened:
-            numbers = (opened.numbers - self.first).tolist()
-            for start in range(0, opened.count, COMPARED_TOGETHER):
-                places = range(start, min(start + COMPARED_TOGETHER, opened.count))
-                for place, stored in opened.records.recipes(places).items():
-                    if not self._holds(stored, numbers[place]):
-                        return stored.id
-        return None
-
-    def reaches(self, shard: Path) -> bool:
-        """Whether a finished shard goes as far as this piece.
-
-        Where a stream had ended, it may go on now; what was its last shard is made again then.
-        """
-        if not ShardFacts.read(shard).count:
-            return False
-        with Shard(shard) as opened:
-            return int(opened.numbers[-1]) == self.stop - 1
-
-    def _holds(self, recipe: Recipe, position: int) -> bool:
-        try:
-            return position in self.wanted and self.dataset.recipe(position) == recipe
-        except InputError:
-            return False
+        """Items of the input up to the end of this chunk."""
+        return self.offset + self.positions.stop
 
 
-class Source:
-    """A dataset, or a stream of which one piece after the other is held.
+class ItemSource:
+    """A dataset, or a stream of which one chunk after the other is held in memory.
 
     Args:
-        indexed: what is indexed.
-        size: items a piece.
+        items: what is indexed.
+        chunk_size: items a chunk.
     """
 
-    def __init__(self, indexed: Indexed, size: int) -> None:
-        self.streamed = isinstance(indexed, RecipeStream)
-        self.name = indexed.name
-        self._size = size
+    def __init__(self, items: IndexInput, chunk_size: int) -> None:
+        self.streamed = isinstance(items, RecipeStream)
+        self.name = items.name
+        self._chunk_size = chunk_size
         self._parts: Iterator[Dataset]
-        if isinstance(indexed, RecipeStream):
-            self._parts = indexed.parts(size)
+        if isinstance(items, RecipeStream):
+            self._parts = items.parts(chunk_size)
         else:
-            self._parts = iter((indexed,))
-        self._head = next(self._parts, None)
+            self._parts = iter((items,))
+        # Read ahead: whether a stream ends within its first chunk decides how it is stored.
+        self._first_part = next(self._parts, None)
 
     @property
     def sample(self) -> Dataset | None:
-        """What tells of the whole: the dataset, or a stream's first piece; None of nothing."""
-        return self._head
+        """What tells of the whole: the dataset, or a stream's first chunk; None of nothing."""
+        return self._first_part
 
     @property
     def count(self) -> int | None:
         """Items in all; None where a stream may go on."""
-        if self._head is None:
+        if self._first_part is None:
             return 0
-        count = len(self._head)
-        return None if self.streamed and count == self._size else count
+        count = len(self._first_part)
+        return None if self.streamed and count == self._chunk_size else count
 
-    def pieces(self) -> Iterator[Piece]:
-        """The pieces, once; a stream's next one is read when it is asked for."""
-        part, self._head = self._head, None
-        first = 0
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks, once; a stream's next one is read when it is asked for."""
+        part, self._first_part = self._first_part, None
+        offset = 0
         while part is not None:
             count = len(part)
-            for start in range(0, count, self._size):
-                wanted = range(start, min(start + self._size, count))
-                yield Piece(part, wanted, first, first + count)
-            first += count
-            part = None
+            for start in range(0, count, self._chunk_size):
+                positions = range(start, min(start + self._chunk_size, count))
+                yield Chunk(part, positions, offset, offset + count)
+            offset += count
+            part = None  # let go of it before the next is read: memory holds one of them
             part = next(self._parts, None)
 
 
 def average_tokens(bundle: Bundle, role: Role, dataset: Dataset) -> float:
-    """Tokens an item has on average, from items spread over the dataset."""
+    """Return the tokens that an item has on average, from a sample of the dataset.
+
+    Args:
+        bundle: of the model that reads the items.
+        role: `image` for photos, which all have R regions, or `recipe`.
+        dataset: the items.
+    """
     if role == "image":
         return float(bundle.facts["regions"])
-    lengths = [len(bundle.tokenizer(recipe).ingredients) for recipe in _spread(dataset)]
+    lengths = [len(bundle.tokenizer(recipe).ingredients) for recipe in _sample(dataset)]
     return float(np.mean(lengths)) if lengths else 0.0
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """What tells a dataset from another of its name: its size, and items spread over it."""
+    """Return what tells a dataset from another of its name, from its size and a sample.
+
+    Returns:
+        SHA-256, in hexadecimal.
+    """
     digest = hashlib.sha256(str(len(dataset)).encode())
-    for recipe in _spread(dataset):
+    for recipe in _sample(dataset):
         digest.update(json.dumps(recipe.to_json(), sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def _spread(dataset: Dataset) -> Iterator[Recipe]:
-    """Up to some hundred recipes of all its parts."""
-    for position in range(0, len(dataset), max(1, len(dataset) // SAMPLED)):
-        # What cannot be read is told when it is its turn.
+def _sample(dataset: Dataset) -> Iterator[Recipe]:
+    """Yield up to about `SAMPLE_SIZE` recipes, spread evenly over the dataset."""
+    for position in range(0, len(dataset), max(1, len(dataset) // SAMPLE_SIZE)):
+        # One that cannot be read is reported when it is its turn to be indexed.
         with contextlib.suppress(InputError):
             yield dataset.recipe(position)

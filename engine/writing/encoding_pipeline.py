@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
 
-class Batch(NamedTuple):
+class EncodedBatch(NamedTuple):
     """Items ready to be written."""
 
     positions: npt.NDArray[np.int64]
@@ -59,14 +59,14 @@ class Batch(NamedTuple):
             kept &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
         return kept
 
-    def selected(self, places: npt.NDArray[np.int64]) -> Batch:
+    def selected(self, places: npt.NDArray[np.int64]) -> EncodedBatch:
         """The items at some places."""
         encodings = self.encodings
         if encodings is not None:
             arrays = {name: array[places] for name, array in encodings.arrays.items()}
             encodings = RaggedEncodings(encodings.lengths[places], arrays)
         recipes = [self.recipes[place] for place in places]
-        return Batch(self.positions[places], recipes, self.vectors[places], encodings)
+        return EncodedBatch(self.positions[places], recipes, self.vectors[places], encodings)
 
 
 class _Decoded(NamedTuple):
@@ -85,7 +85,7 @@ def encoded_batches(
     threads: int,
     strict: bool,
     on_bad: OnBad,
-) -> Iterator[Batch]:
+) -> Iterator[EncodedBatch]:
     """Encode the dataset's items at some positions, in order, with decoding running ahead.
 
     Recipes without a photo are no photos: they are passed over. What cannot be read is told to
@@ -177,7 +177,7 @@ def _decoded(
 
 def _encoded(
     bundle: Bundle, role: Role, level: Level | None, decoded: Iterator[_Decoded]
-) -> Iterator[Batch]:
+) -> Iterator[EncodedBatch]:
     for chunk in decoded:
         encoded = encode(bundle, chunk.contents)
         for start in range(0, len(chunk.positions), WRITTEN_TOGETHER):
@@ -185,7 +185,7 @@ def _encoded(
             encodings = None
             if encoded.encodings is not None and level is not None:
                 encodings = raise_level(bundle, role, selected(encoded.encodings, part), level)
-            yield Batch(
+            yield EncodedBatch(
                 np.array(chunk.positions[part], dtype=np.int64),
                 chunk.recipes[part],
                 encoded.vectors[part],

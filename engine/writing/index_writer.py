@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.artifacts.closing import Closing
 from hficma.artifacts.locks import LOCK, locked
 from hficma.artifacts.manifest import inside, read_manifest
 from hficma.errors import InputError
+from hficma.types import Mask
 
 from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory
@@ -31,24 +31,25 @@ from ..index.index_facts import (
     write_index_manifest,
 )
 from ..index.shard import Shard
+from ..index.shard_facts import ShardFacts
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
-from .chunks import Indexed, Source
+from .chunks import IndexInput, ItemSource
 from .compaction import copy_items, runs_to_merge, tail_to_merge
-from .encoding_pipeline import OnBad, Progress, encoded_batches
+from .encoding_pipeline import OnBad, Progress
+from .ingest import write_shards
 from .transaction import (
     PLAN,
     building_lock,
-    files_of,
-    filled,
+    listed_files,
     new_shard,
     reported,
     shard_name,
+    shards_with_items,
     sweep,
-    write_batches,
 )
 from .unique_ids import UniqueIds
 
-UNTOUCHED = "mend that and try again: the index is as it was"
+RETRY_HINT = "mend that and try again: the index is as it was"
 
 
 class IndexWriter(Closing):
@@ -66,7 +67,7 @@ class IndexWriter(Closing):
         self._stack = ExitStack()
         self._facts = IndexFacts.read(path)
         try:
-            with reported(path, hint=UNTOUCHED):
+            with reported(path, hint=RETRY_HINT):
                 self._stack.enter_context(locked(inside(path, LOCK), name=str(path)))
                 # Another writer may have ended between the first reading and the lock.
                 self._facts = IndexFacts.read(path)
@@ -83,7 +84,7 @@ class IndexWriter(Closing):
 
     def add(
         self,
-        dataset: Indexed,
+        dataset: IndexInput,
         *,
         bundle: Path | None = None,
         strict: bool = False,
@@ -111,37 +112,19 @@ class IndexWriter(Closing):
         if opened.model_id != facts.model_id:
             raise model_mismatch(self._path, facts, opened)
         check_factory(facts.prefilter, opened.facts["global_dim"])
-        source = Source(dataset, facts.shard_items)
-        names: list[str] = []
-        added = stop = 0
-        with reported(self._path, hint=UNTOUCHED):
+        source = ItemSource(dataset, facts.shard_items)
+        with reported(self._path, hint=RETRY_HINT):
             try:
-                unique = UniqueIds(
-                    self._shard_folders(), facts.removed, strict=strict, on_bad=on_bad
-                )
-                for piece in source.pieces():
-                    batches = encoded_batches(
-                        opened, facts.role, facts.keep, piece.dataset, piece.wanted,
-                        threads=options.thread_count, strict=strict, on_bad=on_bad,
-                    )  # fmt: skip
-                    name = shard_name(facts.next_shard + len(names))
-                    with new_shard(self._path, name, facts) as writer:
-                        write_batches(
-                            writer, batches, facts.next_number + piece.first, unique,
-                            piece.telling(progress),
-                        )  # fmt: skip
-                    added += writer.count
-                    unique.shard_done(self._path / SHARDS / name)
-                    names.append(name)
-                    stop = piece.stop
+                folders = [self._folder(name) for name in facts.shards]
+                unique = UniqueIds(folders, facts.removed, strict=strict, on_bad=on_bad)
+                extended = write_shards(
+                    self._path, facts, source, opened, unique, threads=options.thread_count,
+                    strict=strict, on_bad=on_bad, progress=progress,
+                )  # fmt: skip
+                new_shards = extended.shards[len(facts.shards) :]
+                added = sum(ShardFacts.read(self._folder(name)).count for name in new_shards)
                 if added:
-                    longer = replace(
-                        facts,
-                        shards=(*facts.shards, *filled(self._path, names)),
-                        next_number=facts.next_number + stop,
-                        next_shard=facts.next_shard + len(names),
-                    )
-                    self._commit(self._with_merged_tail(longer))
+                    self._commit(self._with_merged_tail(extended))
             finally:
                 sweep(self._path, self._facts.shards)  # also what an addition that failed wrote
         return added
@@ -149,79 +132,86 @@ class IndexWriter(Closing):
     def remove(self, ids: Iterable[str]) -> int:
         """Take items out of the index; their space is freed by `compact`.
 
+        Args:
+            ids: of the items' recipes.
+
         Returns:
             items removed.
 
         Raises:
             InputError: an id that the index does not hold; nothing is removed then.
         """
-        wanted = list(dict.fromkeys(ids))
+        distinct = list(dict.fromkeys(ids))
         removed = set(self._facts.removed)
-        found: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         for shard in self._each_shard():
-            for identity, position in shard.records.with_ids(wanted).items():
+            for id_, position in shard.records.with_ids(distinct).items():
                 number = int(shard.numbers[position])
                 if number not in removed:
-                    found[identity] = number
-        missing = [identity for identity in wanted if identity not in found]
-        if missing:
+                    numbers[id_] = number
+        if missing := [id_ for id_ in distinct if id_ not in numbers]:
             raise InputError(f"{missing[0]}: no item of {self._path} has this id")
-        with reported(self._path, hint=UNTOUCHED):
-            self._commit(replace(self._facts, removed=tuple(sorted(removed | set(found.values())))))
-        return len(found)
+        with reported(self._path, hint=RETRY_HINT):
+            self._commit(replace(self._facts, removed=tuple(sorted(removed | {*numbers.values()}))))
+        return len(numbers)
 
     def compact(self, *, progress: Progress = lambda done, total: None) -> None:
         """Merge shards that removals or small additions left, without encoding anything again.
 
         Shards that are full and lost nothing stay as they are, unless older rules wrote the words
         that filters look up.
+
+        Args:
+            progress: called with items copied so far and items to copy.
         """
         facts = self._facts
-        kept, outdated = [], []
+        stored, remaining, outdated = [], [], []
         for shard in self._each_shard():
-            kept.append(self._kept(shard))
+            stored.append(shard.count)
+            remaining.append(int(self._remaining(shard).sum()))
             outdated.append(shard.records.outdated)
-        held, left = [len(mask) for mask in kept], [int(mask.sum()) for mask in kept]
-        runs = runs_to_merge(left, facts.shard_items)
-        changed = {
+        runs = runs_to_merge(remaining, facts.shard_items)
+        rewritten = {
             run
             for run in runs
-            if len(run) > 1 or left[run.start] < held[run.start] or outdated[run.start]
+            if len(run) > 1 or remaining[run.start] < stored[run.start] or outdated[run.start]
         }
-        total = sum(held[place] for run in changed for place in run)
+        total = sum(stored[place] for run in rewritten for place in run)
         names: list[str] = []
-        fresh = facts.next_shard
+        next_shard = facts.next_shard
         done = 0
-        with reported(self._path, hint=UNTOUCHED):
+        with reported(self._path, hint=RETRY_HINT):
             sweep(self._path, facts.shards)
             try:
                 for run in runs:
-                    old = facts.shards[run.start : run.stop]
-                    if run not in changed:
-                        names += old
+                    if run not in rewritten:
+                        names += facts.shards[run.start : run.stop]
                         continue
-                    self._merge(old, shard_name(fresh))
-                    names += filled(self._path, [shard_name(fresh)])
-                    fresh += 1
-                    done += sum(held[place] for place in run)
+                    merged = shard_name(next_shard)
+                    self._merge(facts.shards[run.start : run.stop], merged)
+                    names += shards_with_items(self._path, [merged])
+                    next_shard += 1
+                    done += sum(stored[place] for place in run)
                     progress(done, total)
-                self._commit(replace(facts, shards=tuple(names), removed=(), next_shard=fresh))
+                self._commit(replace(facts, shards=tuple(names), removed=(), next_shard=next_shard))
             finally:
                 # The old shards, or the new ones where the disk took only some of them.
                 sweep(self._path, self._facts.shards)
 
     def _with_merged_tail(self, facts: IndexFacts) -> IndexFacts:
         """Merge the last shards of `facts`, written but not yet committed, if they are small."""
-        sizes = (int(self._kept(shard).sum()) for shard in self._each_shard(reversed(facts.shards)))
+        sizes = (
+            int(self._remaining(shard).sum()) for shard in self._each_shard(reversed(facts.shards))
+        )
         count = tail_to_merge(sizes, facts.shard_items)
         if count < 2:
             return facts
-        name = shard_name(facts.next_shard)
-        gone = self._merge(facts.shards[-count:], name)
+        merged = shard_name(facts.next_shard)
+        dropped = self._merge(facts.shards[-count:], merged)
         return replace(
             facts,
-            shards=(*facts.shards[:-count], *filled(self._path, [name])),
-            removed=tuple(number for number in facts.removed if number not in gone),
+            shards=(*facts.shards[:-count], *shards_with_items(self._path, [merged])),
+            removed=tuple(number for number in facts.removed if number not in dropped),
             next_shard=facts.next_shard + 1,
         )
 
@@ -231,35 +221,42 @@ class IndexWriter(Closing):
         Returns:
             numbers of the removed items that were left behind.
         """
-        gone: set[int] = set()
+        dropped: set[int] = set()
         with new_shard(self._path, merged, self._facts) as writer:
             for shard in self._each_shard(names):
-                kept = self._kept(shard)
-                copy_items(shard, kept, writer)
-                gone.update(shard.numbers[~kept].tolist())
-        return gone
+                remaining = self._remaining(shard)
+                copy_items(shard, remaining, writer)
+                dropped.update(shard.numbers[~remaining].tolist())
+        return dropped
 
-    def _kept(self, shard: Shard) -> npt.NDArray[np.bool_]:
-        """Which items of a shard were not removed, (N,)."""
+    def _remaining(self, shard: Shard) -> Mask:
+        """Return which items of a shard were not removed, (N,)."""
         return ~np.isin(shard.numbers, np.array(self._facts.removed, dtype=np.int64))
 
     def _commit(self, facts: IndexFacts) -> None:
-        """Make `facts` the state of the index."""
-        known = read_manifest(self._path, kind=KIND).files
-        named = set(facts.shards)
-        fresh = [name for name in facts.shards if name not in self._facts.shards]
-        files = {file: digest for file, digest in known.items() if file.split("/")[1] in named}
+        """Make `facts` the state of the index, by one rename of its manifest."""
+        old_files = read_manifest(self._path, kind=KIND).files
+        # Keys are shards/NAME/FILE; what merged or compacted shards had is dropped.
+        files = {
+            file: digest for file, digest in old_files.items() if file.split("/")[1] in facts.shards
+        }
+        new_shards = [name for name in facts.shards if name not in self._facts.shards]
+        files.update(listed_files(self._path, new_shards))
         try:
-            write_index_manifest(self._path, facts, {**files, **files_of(self._path, fresh)})
+            write_index_manifest(self._path, facts, files)
         finally:
             # A disk may fail behind the rename: what is swept next must be what stands there.
             self._facts = IndexFacts.read(self._path)
 
-    def _shard_folders(self) -> list[Path]:
-        return [self._path / SHARDS / name for name in self._facts.shards]
+    def _folder(self, shard: str) -> Path:
+        return self._path / SHARDS / shard
 
     def _each_shard(self, names: Iterable[str] | None = None) -> Iterator[Shard]:
-        """Open one shard after the other: a thousand need no more descriptors than one."""
+        """Open one shard after the other: a thousand need no more descriptors than one.
+
+        Args:
+            names: of the shards; None takes those of the index.
+        """
         listed = files_by_shard(read_manifest(self._path, kind=KIND).files)
         for name in self._facts.shards if names is None else names:
             # Those just written are in no manifest yet.

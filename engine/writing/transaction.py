@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import numpy as np
 
 from hficma.artifacts.manifest import MANIFEST, disk_reason, inside, sha256, sync
 from hficma.artifacts.unfinished import remove_tree
@@ -16,9 +14,7 @@ from hficma.errors import ArtifactError
 
 from ..index.index_facts import SHARDS, IndexFacts
 from ..index.shard_facts import FACTS, ShardFacts
-from .encoding_pipeline import Batch
 from .shard_writer import ShardWriter
-from .unique_ids import UniqueIds
 
 PLAN = "plan.json"
 """In an unfinished index: what it is being made of. One that was killed in its last step has it
@@ -64,7 +60,7 @@ def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWrite
     remove_tree(part)
     part.mkdir(parents=True)
     try:
-        writer = ShardWriter(part, level=facts.keep, precision=facts.side_precision)
+        writer = ShardWriter(part, level=facts.level, precision=facts.encoding_precision)
     except BaseException:
         remove_tree(part)
         raise
@@ -80,34 +76,7 @@ def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWrite
             remove_tree(part)
 
 
-def write_batches(
-    writer: ShardWriter,
-    batches: Iterable[Batch],
-    first_number: int,
-    unique: UniqueIds,
-    advance: Callable[[int], None],
-) -> None:
-    """Write a dataset's items, numbered from `first_number` by their place in it.
-
-    Args:
-        writer: of the shard.
-        batches: encoded items.
-        first_number: number of the dataset's first item.
-        unique: passes over items whose id is taken, and names those that are no numbers.
-        advance: told how far in the dataset the writing is.
-    """
-    for batch in batches:
-        finite = batch.finite()
-        for place in np.flatnonzero(~finite).tolist():
-            unique.refuse(batch.recipes[place], "the model makes no finite numbers of it")
-        kept = finite.copy()
-        kept[finite] = unique.kept([batch.recipes[place] for place in np.flatnonzero(finite)])
-        part = batch if kept.all() else batch.selected(np.flatnonzero(kept))
-        writer.append(part.positions + first_number, part.recipes, part.vectors, part.encodings)
-        advance(int(batch.positions[-1]) + 1)
-
-
-def files_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+def listed_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Manifest entries, path to SHA-256, of finished shards."""
     files = {}
     for name in names:
@@ -118,7 +87,7 @@ def files_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return files
 
 
-def filled(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
+def shards_with_items(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
     """The shards that hold an item."""
     return tuple(name for name in names if ShardFacts.read(folder / SHARDS / name).count)
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hficma.errors import InputError
 from hficma.recipe import Recipe
+from hficma.types import Mask
 
 from ..index.shard import Shard
 from ..index.shard_facts import ShardFacts
@@ -50,8 +51,8 @@ class UniqueIds:
         self._strict = strict
         self._on_bad = on_bad
 
-    def kept(self, recipes: Sequence[Recipe]) -> npt.NDArray[np.bool_]:
-        """Which of the next items are new, (N,)."""
+    def accept(self, recipes: Sequence[Recipe]) -> Mask:
+        """Return which of the next items are new, (N,), and count their ids as taken."""
         holders = self._holders([recipe.id for recipe in recipes])
         mask = np.ones(len(recipes), dtype=bool)
         for place, recipe in enumerate(recipes):

@@ -14,7 +14,7 @@ from ..console import Bars, print_json, stdout, table
 from ..help_text import command_group
 
 if TYPE_CHECKING:
-    from hficma.engine.writing.chunks import Indexed
+    from hficma.engine.writing.chunks import IndexInput
 
 app = command_group(
     "Make an index of recipes or photos; `add`, `remove`, `compact`, `info`, `verify` one.\n\n"
@@ -67,7 +67,7 @@ def make(
     if ctx.invoked_subcommand is not None:
         return
     from hficma.engine import build_index
-    from hficma.engine.writing.build import unfinished_index
+    from hficma.engine.writing.unfinished_build import find_unfinished_index
 
     from ...artifacts.manifest import read_manifest
 
@@ -81,7 +81,7 @@ def make(
         dataset = _open_data(data, partition, strict=strict, on_bad=bars.bad)
         new = workspace.new("index", of)
         path = build_index(
-            bundle, dataset, out or unfinished_index(new.parent, of) or new, of=of, keep=keep,
+            bundle, dataset, out or find_unfinished_index(new.parent, of) or new, of=of, keep=keep,
             side_precision=side_precision, prefilter=prefilter, restart=restart, strict=strict,
             on_bad=bars.bad, progress=bars.counting(f"indexing {of}"), runtime=runtime,
             precision=precision, device=device,
@@ -192,7 +192,7 @@ def verify(index: Index = None, bundle: Own = None, data: Data = None) -> None:
 
 def _open_data(
     data: str, partitions: list[str] | None, *, strict: bool, on_bad: Callable[[str], None]
-) -> Indexed:
+) -> IndexInput:
     """Open what `--data` names; standard input is read as it is indexed."""
     from ...data.dataset import open_dataset
     from ...data.stream import STDIN, RecipeStream

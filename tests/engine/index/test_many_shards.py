@@ -19,7 +19,7 @@ from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import encode_recipes, raise_level
 from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
 from hficma.engine.runtimes.options import ExecutionOptions
-from hficma.engine.writing.transaction import files_of, new_shard, shard_name
+from hficma.engine.writing.transaction import listed_files, new_shard, shard_name
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
 
@@ -38,7 +38,7 @@ def many(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     bundle = Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="onnxruntime", threads=1))
     facts = IndexFacts(
         of="recipes", model_id=bundle.model_id, bundle=str(hf_icma_bundle), dataset=None,
-        keep="tables", side_precision="fp32", prefilter="Flat", shard_items=1,
+        level="tables", encoding_precision="fp32", prefilter="Flat", shard_items=1,
     )  # fmt: skip
     recipe = NoiseDataset(1).recipe(0)
     encoded = encode_recipes(bundle, [bundle.tokenizer(recipe)])
@@ -54,9 +54,8 @@ def many(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
                 writer.append([number], [one], encoded.vectors, encodings)
     write_index_manifest(
         path,
-        IndexFacts(**{**facts.to_json(), "shards": tuple(names), "removed": (),
-                      "next_number": SHARDS, "next_shard": SHARDS}),
-        files_of(path, names),
+        replace(facts, shards=tuple(names), next_number=SHARDS, next_shard=SHARDS),
+        listed_files(path, names),
     )  # fmt: skip
     return path
 

@@ -88,14 +88,14 @@ def test_unfinished_work_of_other_inputs_is_kept_until_it_is_given_up(
     """Shards of two datasets must never stand in one index, nor a night's work go for a typo."""
     out = tmp_path / "index"
     for later, options, said in (
-        (NoiseDataset(15, first=100), {}, "--data was noise:0:30, is noise:100:15"),
-        (Renamed(30, first=200), {}, "the recipes of the data changed"),
-        (NoiseDataset(30), {"prefilter": "SQ8"}, "--prefilter was Flat, is SQ8"),
+        (NoiseDataset(15, first=100), {}, "the dataset was noise:0:30, is noise:100:15"),
+        (Renamed(30, first=200), {}, "the recipes of the dataset changed"),
+        (NoiseDataset(30), {"prefilter": "SQ8"}, "the prefilter was Flat, is SQ8"),
     ):
         with pytest.raises(KeyboardInterrupt):
             build_index(adamine_bundle, Interrupted(30, LOOKED_AT + 25), out, shard_items=10)
         written = when_written(unfinished(out))
-        with pytest.raises(ArtifactError, match=f"2 shards are done.*{said}.*--restart"):
+        with pytest.raises(ArtifactError, match=f"2 shards are done.*{said}.*restart"):
             build_index(adamine_bundle, later, out, shard_items=10, **options)
         assert when_written(unfinished(out)) == written
         build_index(adamine_bundle, later, out, shard_items=10, restart=True, **options)
@@ -116,7 +116,7 @@ def test_a_record_that_was_mended_meanwhile_is_seen(adamine_bundle: Path, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         build_index(adamine_bundle, Interrupted(600, after=300 + 550), out, shard_items=500)
     assert len(when_written(unfinished(out))) == 1
-    with pytest.raises(ArtifactError, match=r"r301 is not what it was.*--restart"):
+    with pytest.raises(ArtifactError, match=r"r301 is not what it was.*restart"):
         build_index(adamine_bundle, Mended(600), out, shard_items=500)
     build_index(adamine_bundle, data, out, shard_items=500)
     assert len(ids(out)) == 600

@@ -116,7 +116,7 @@ def test_a_stream_that_goes_on_behind_its_old_end(
 
     out = tmp_path / "index"
     with monkeypatch.context() as patched:
-        patched.setattr("hficma.engine.writing.build._finish", killed)
+        patched.setattr("hficma.engine.writing.unfinished_build.UnfinishedBuild.complete", killed)
         with pytest.raises(KeyboardInterrupt):
             build_index(adamine_bundle, RecipeStream(recipes(12)), out, shard_items=SIZE)
     path = build_index(adamine_bundle, RecipeStream(recipes(19)), out, shard_items=SIZE)

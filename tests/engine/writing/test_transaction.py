@@ -149,8 +149,8 @@ def test_who_comes_second_is_told_of_the_first(
 
     from hficma.engine.writing import build
 
-    planned = build._planned
-    monkeypatch.setattr(build, "_planned", meanwhile)
+    planned = build._planned_facts
+    monkeypatch.setattr(build, "_planned_facts", meanwhile)
     with pytest.raises(ArtifactError, match="another process was writing to it, and is done"):
         build_index(adamine_bundle, NoiseDataset(4), out)
     assert first.exitcode == 0
@@ -221,14 +221,19 @@ def test_taken_ids_are_found_whatever_way_they_are_looked_up(
     told: list[str] = []
     unique = UniqueIds(shards[:1], (1, 5), strict=False, on_bad=told.append)
     for _ in range(3):
-        kept = unique.kept([data.recipe(i) for i in (0, 2, 3)])
+        kept = unique.accept([data.recipe(i) for i in (0, 2, 3)])
         assert not kept.any()
     assert len(told) == 9
     assert all("in the index already" in line for line in told)
-    assert unique.kept([data.recipe(i) for i in (1, 4, 5, 5)]).tolist() == [True, True, True, False]
+    assert unique.accept([data.recipe(i) for i in (1, 4, 5, 5)]).tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert "r5 ('cook soup'): this id came before in what is being added" in told[-1]
     unique.shard_done(shards[1])
-    kept = unique.kept([data.recipe(i) for i in (3, 4, 8)])
+    kept = unique.accept([data.recipe(i) for i in (3, 4, 8)])
     assert kept.tolist() == [False, False, True]
     assert "came before" in told[-1]
 

@@ -1,0 +1,114 @@
+"""The loop that building an index and adding to one share: chunk → encode → shard → record.
+
+Each chunk of the input becomes one shard. A shard is on the disk, whole, before the next chunk is
+read, so a kill loses one shard at most, and memory holds one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from hficma.artifacts.manifest import inside
+
+from ..bundle.bundle import Bundle
+from ..index.index_facts import SHARDS, IndexFacts
+from .chunks import Chunk, ItemSource
+from .encoding_pipeline import EncodedBatch, OnBad, Progress, encoded_batches
+from .shard_writer import ShardWriter
+from .transaction import new_shard, shard_name, shards_with_items
+from .unique_ids import UniqueIds
+
+
+class FinishedShards(Protocol):
+    """The shards that an earlier, killed run of the same build has finished."""
+
+    def holds(self, name: str, chunk: Chunk) -> bool:
+        """Return whether the shard stands, and holds the items of the chunk."""
+
+
+def write_shards(
+    folder: Path,
+    facts: IndexFacts,
+    source: ItemSource,
+    bundle: Bundle,
+    unique: UniqueIds,
+    *,
+    threads: int,
+    strict: bool,
+    on_bad: OnBad,
+    progress: Progress,
+    finished: FinishedShards | None = None,
+) -> IndexFacts:
+    """Encode a source's items into shards behind those of an index, a chunk a shard.
+
+    No manifest names the new shards yet: until one is written from the facts that are returned, a
+    reader does not see them.
+
+    Args:
+        folder: of the index, or the one in which it is being built.
+        facts: of the index so far.
+        source: the items.
+        bundle: encodes them.
+        unique: passes over items whose id is taken.
+        threads: that decode.
+        strict: raise on an item that cannot be read instead of leaving it out.
+        on_bad: called with a line about each item that is left out.
+        progress: called with items read so far and items in all.
+        finished: shards that need not be written again; None where there are none.
+
+    Returns:
+        the facts with the new shards, without those in which every item was left out.
+
+    Raises:
+        InputError: a bad item, if `strict`.
+        ArtifactError: a finished shard holds other items than its chunk.
+    """
+    names: list[str] = []
+    items = 0
+    for chunk in source.chunks():
+        name = shard_name(facts.next_shard + len(names))
+        if finished is None or not finished.holds(name, chunk):
+            batches = encoded_batches(
+                bundle, facts.role, facts.level, chunk.dataset, chunk.positions,
+                threads=threads, strict=strict, on_bad=on_bad,
+            )  # fmt: skip
+            with new_shard(folder, name, facts) as writer:
+                _write_chunk(writer, chunk, batches, facts.next_number, unique, progress)
+        unique.shard_done(inside(folder, f"{SHARDS}/{name}"))
+        names.append(name)
+        items = chunk.stop
+        progress(items, chunk.total)
+    return replace(
+        facts,
+        shards=(*facts.shards, *shards_with_items(folder, names)),
+        # Also an item that was left out has used up its number, and an empty shard its name: both
+        # follow from the place in the input alone, so a resumed build gives the same ones.
+        next_number=facts.next_number + items,
+        next_shard=facts.next_shard + len(names),
+    )
+
+
+def _write_chunk(
+    writer: ShardWriter,
+    chunk: Chunk,
+    batches: Iterable[EncodedBatch],
+    first_number: int,
+    unique: UniqueIds,
+    progress: Progress,
+) -> None:
+    """Write a chunk's items, numbered from `first_number` by their place in the input."""
+    for batch in batches:
+        finite = batch.finite()
+        for place in np.flatnonzero(~finite).tolist():
+            unique.refuse(batch.recipes[place], "the model makes no finite numbers of it")
+        new = finite.copy()
+        new[finite] = unique.accept([batch.recipes[place] for place in np.flatnonzero(finite)])
+        selected = batch if new.all() else batch.selected(np.flatnonzero(new))
+        numbers = first_number + chunk.offset + selected.positions
+        writer.append(numbers, selected.recipes, selected.vectors, selected.encodings)
+        progress(chunk.offset + int(batch.positions[-1]) + 1, chunk.total)
