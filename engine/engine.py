@@ -311,9 +311,9 @@ def _refuse_another_model(index: Index, bundle: Bundle) -> None:
         facts, sizes = shard.facts, bundle.facts
         if (
             keeps != bundle.has_local
-            or facts.global_dim != sizes["global_dim"]
-            or (keeps and facts.width != sizes["width"])
-            or (facts.level == "tables" and facts.heads != sizes["heads"])
+            or facts.global_dim != sizes.global_dim
+            or (keeps and facts.width != sizes.width)
+            or (facts.level == "tables" and facts.heads != sizes.heads)
         ):
             raise ArtifactError(
                 f"{index.path}: its arrays are not of the sizes of {bundle.path}; "

@@ -70,7 +70,7 @@ def explain_pair(bundle: Bundle, photo: Image, recipe: Recipe) -> PairExplanatio
     read += ["(end)"] * (len(ids.ingredients) - len(read))
     image = _projected(bundle, "image", encode_photos(bundle, preprocess(photo)[None]))
     text = _projected(bundle, "recipe", encode_recipes(bundle, [ids]))
-    heads = bundle.facts["heads"]
+    heads = bundle.facts.heads
     on_ingredients = _attention(image["query"], text["key"], heads)
     on_regions = _attention(text["query"], image["key"], heads)
     return PairExplanation(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from hficma.engine.bundle.bundle_facts import BundleFacts
 from hficma.engine.runtimes.reference import Difference
 from hficma.metrics import figure_text, recall_interval
+from hficma.types import ArraySpecs
 
 from .parity import RankChange
 
@@ -24,7 +25,7 @@ _LETTERS = {
 
 def write_card(
     directory: Path,
-    facts: dict[str, Any],
+    facts: BundleFacts,
     found: Sequence[Difference],
     changes: Sequence[RankChange],
 ) -> None:
@@ -40,16 +41,16 @@ def write_card(
     (directory / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _opening(facts: dict[str, Any]) -> Iterator[str]:
-    model = facts["model"]
-    origin = f"run `{facts['run']}`" if facts["run"] else "weights that no run trained"
-    yield f"# {model['kind']}, width {facts['width']}, from {origin}"
+def _opening(facts: BundleFacts) -> Iterator[str]:
+    model = facts.model
+    origin = f"run `{facts.run}`" if facts.run else "weights that no run trained"
+    yield f"# {model.kind}, width {facts.width}, from {origin}"
     yield ""
-    yield f"Model `{facts['model_id']}`, ONNX opset {facts['opset']}."
-    if model["kind"] == "hf-icma":
+    yield f"Model `{facts.model_id}`, ONNX opset {facts.opset}."
+    if model.kind == "hf-icma":
         yield (
-            f"S = {model['global_weight']} S_global + {model['local_weight']} S_local; "
-            f"S_global is the inner product of two global vectors of {facts['global_dim']}."
+            f"S = {model.global_weight} S_global + {model.local_weight} S_local; "
+            f"S_global is the inner product of two global vectors of {facts.global_dim}."
         )
     yield ""
     yield (
@@ -59,14 +60,14 @@ def _opening(facts: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _graphs(directory: Path, facts: dict[str, Any]) -> Iterator[str]:
+def _graphs(directory: Path, facts: BundleFacts) -> Iterator[str]:
     yield "## Graphs"
     yield ""
     used = {
         size
-        for graph in facts["graphs"].values()
-        for port in graph["inputs"].values()
-        for size in port["shape"]
+        for graph in facts.graphs.values()
+        for port in graph.inputs.values()
+        for size in port.shape
         if isinstance(size, str)
     }
     yield "Dynamic sizes: " + ", ".join(f"{k} {v}" for k, v in _LETTERS.items() if k in used) + "."
@@ -76,24 +77,24 @@ def _graphs(directory: Path, facts: dict[str, Any]) -> Iterator[str]:
         (
             (
                 f"`{name}`",
-                _ports(graph["inputs"]),
-                _ports(graph["outputs"]),
+                _ports(graph.inputs),
+                _ports(graph.outputs),
                 "<br>".join(
                     f"`{file}` {(directory / file).stat().st_size / 1e6:.1f} MB"
-                    for file in graph["precisions"].values()
+                    for file in graph.files.values()
                 ),
             )
-            for name, graph in facts["graphs"].items()
+            for name, graph in facts.graphs.items()
         ),
     )
-    wide = facts.get("int8_kept_wide")
+    wide = facts.int8_kept_wide
     if wide is not None:
         yield f"int8: `image` only; layers kept in fp32: {', '.join(wide) or 'none'}."
         yield ""
 
 
 def _parity(
-    facts: dict[str, Any], found: Sequence[Difference], changes: Sequence[RankChange]
+    facts: BundleFacts, found: Sequence[Difference], changes: Sequence[RankChange]
 ) -> Iterator[str]:
     yield "## Against the torch model in float32"
     yield ""
@@ -115,7 +116,7 @@ def _parity(
         return
     first = changes[0]
     # Only test pairs of the dataset that the model was trained on are known to be new to it.
-    shown = first.tests > 0 and facts["dataset"] == facts.get("trained_on")
+    shown = first.tests > 0 and facts.dataset == facts.trained_on
     yield _queries(facts, first, shown=shown)
     yield ""
     head = ("runtime", "precision", "queries", "top 10 kept")
@@ -134,16 +135,17 @@ def _parity(
     )
 
 
-def _queries(facts: dict[str, Any], change: RankChange, *, shown: bool) -> str:
+def _queries(facts: BundleFacts, change: RankChange, *, shown: bool) -> str:
     """What was asked, and what may be said of it."""
-    name = Path(facts["dataset"]).name
+    assert facts.dataset is not None  # without one no ranks are compared
+    name = Path(facts.dataset).name
     asked = f"{change.queries} photos of `{name}` look for their recipes among as many."
     if shown:
         return (
             f"{asked} R@1 and R@10 are of the n = {change.tests} test pairs alone, which training "
             "never saw; in brackets their 95 % intervals over queries."
         )
-    if facts.get("trained_on") is None or facts["dataset"] != facts["trained_on"]:
+    if facts.trained_on is None or facts.dataset != facts.trained_on:
         return (
             f"{asked} Whether training saw these pairs is not known here, so their recall is left "
             "out: it could be that of pairs known by heart."
@@ -166,10 +168,9 @@ def _recalls(change: RankChange) -> tuple[str, str, str]:
     return first, tenth, torch
 
 
-def _ports(ports: dict[str, Any]) -> str:
+def _ports(ports: ArraySpecs) -> str:
     return "<br>".join(
-        f"{name} {port['dtype']} ({', '.join(map(str, port['shape']))})"
-        for name, port in ports.items()
+        f"{name} {port.dtype} ({', '.join(map(str, port.shape))})" for name, port in ports.items()
     )
 
 

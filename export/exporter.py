@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from hficma.artifacts.manifest import (
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.data.partitions import open_runs_dataset
 from hficma.engine.bundle.bundle import VOCABULARY, Bundle
+from hficma.engine.bundle.bundle_facts import PRECISIONS, BundleFacts
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, Difference
 from hficma.engine.runtimes.selection import installed
@@ -40,7 +40,6 @@ from .whole_bundle import run_through
 
 WEIGHTS = "model.safetensors"
 PARITY = "parity.json"
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 REFERENCE_PAIRS = 4
 """Items from the dataset in the reference, beside the adversarial ones."""
 CALIBRATION_PHOTOS = 32
@@ -138,7 +137,7 @@ def export_model(
         found, changes = _prove(model, building, facts, data, proved, queries)
         (building / PARITY).write_text(json.dumps(parity.report(found, changes), indent=1))
         facts["export_seconds"] = round(time.perf_counter() - began, 1)
-        write_card(building, facts, found, changes)
+        write_card(building, BundleFacts.from_json(facts, out), found, changes)
     return out
 
 
@@ -188,8 +187,8 @@ def _write_graphs(
 
 def _ports(branch: Branch) -> dict[str, Any]:
     return {
-        "inputs": {name: dataclasses.asdict(port) for name, port in branch.inputs.items()},
-        "outputs": {name: dataclasses.asdict(port) for name, port in branch.outputs.items()},
+        name: {port: {"dtype": p.dtype, "shape": list(p.shape)} for port, p in ports.items()}
+        for name, ports in (("inputs", branch.inputs), ("outputs", branch.outputs))
     }
 
 

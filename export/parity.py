@@ -12,7 +12,8 @@ import numpy as np
 
 from hficma.artifacts.manifest import read_manifest, verified_file
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.runtimes import Array, Arrays, runtime
+from hficma.engine.bundle.bundle_facts import BundleFacts
+from hficma.engine.runtimes import Arrays, runtime
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import (
     REFERENCE,
@@ -23,6 +24,7 @@ from hficma.engine.runtimes.reference import (
     read_reference,
 )
 from hficma.errors import HficmaError
+from hficma.types import Array
 
 from .calibration_items import Items, arrays
 from .whole_bundle import bundle_differences, placed_sentences
@@ -118,9 +120,8 @@ def differences(
 
 def bundle_precisions(path: Path, runtime_name: str) -> list[str]:
     """Precisions that a bundle has and a runtime can run."""
-    graphs = read_manifest(path, kind="bundle").facts["graphs"].values()
-    made = {precision for graph in graphs for precision in graph["precisions"]}
-    return [precision for precision in runtime(runtime_name).precisions if precision in made]
+    exported = BundleFacts.read(path).precisions
+    return [precision for precision in runtime(runtime_name).precisions if precision in exported]
 
 
 def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChange:

@@ -66,9 +66,9 @@ def build_plans(
     bundle = Bundle.open(bundle_path, ExecutionOptions(precision=precision))
     timing = (Workspace.default().cache if cache is None else cache) / "tensorrt" / "timing.cache"
     plans = []
-    for name in bundle.facts["graphs"]:
+    for name in bundle.facts.graphs:
         graph = bundle.graph(name)
-        profiles = profiles_of(name, bundle.model_config["text"])
+        profiles = profiles_of(name, graph.longest)
         key = plan_key(graph, profiles)
         if key.gpu == "none" and trt.__name__ == "tensorrt":
             raise InputError(

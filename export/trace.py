@@ -9,8 +9,8 @@ import torch
 from torch.onnx.utils import register_custom_op_symbolic
 
 from hficma.errors import MissingDependencyError
-from hficma.model.graphs import ArraySpecs, Branch
-from hficma.types import ArraySpec
+from hficma.model.graphs import Branch
+from hficma.types import ArraySpec, ArraySpecs
 
 OPSET = 20
 

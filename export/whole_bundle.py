@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.runtimes import Array, Arrays
+from hficma.engine.runtimes import Arrays
 from hficma.engine.runtimes.reference import (
     Difference,
     array_name,
@@ -13,6 +13,7 @@ from hficma.engine.runtimes.reference import (
     difference,
     graph_differences,
 )
+from hficma.types import Array
 
 GIVEN = (
     "photos",
@@ -30,7 +31,7 @@ GIVEN = (
 def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
     """Every graph of a bundle on the reference's inputs, and the whole way through them."""
     found: list[Difference] = []
-    for name in bundle.facts["graphs"]:
+    for name in bundle.facts.graphs:
         found += graph_differences(bundle.graph(name), bundle.runtime(name), reference)
     runtime = found[0].runtime
     through = run_through(bundle, {name: reference[name] for name in GIVEN})
@@ -55,7 +56,7 @@ def run_through(bundle: Bundle, items: Arrays) -> dict[str, Array]:
         the items and every array made on the way; `global` and `local` (B, M) are the scores.
     """
     have = dict(items)
-    for name in bundle.facts["graphs"]:
+    for name in bundle.facts.graphs:
         if name == "recipe":
             have["sentences"] = placed_sentences(have["sentence_vectors"], have["sentence_rows"])
         given = bundle.run(name, arrays_of(name, bundle.graph(name).inputs, have))

@@ -89,3 +89,7 @@ class ArraySpec:
     """`uint8`, `int64` or `float32`."""
     shape: tuple[int | str, ...]
     """Fixed sizes as numbers, dynamic ones by letter."""
+
+
+ArraySpecs: TypeAlias = dict[str, ArraySpec]
+"""The inputs or the outputs of a graph by name, in the graph's order."""

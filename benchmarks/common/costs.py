@@ -61,14 +61,14 @@ def recipe_work(model: Model, recipes: list[RecipeIds]) -> dict[str, Work]:
 
 def search_work(index: Index, bundle: Bundle, candidates: int) -> dict[str, Work]:
     """Prefilter, gather and cross branch for one query over an index."""
-    facts, vectors = bundle.facts, index.count * int(bundle.facts["global_dim"])
+    facts, vectors = bundle.facts, index.count * bundle.facts.global_dim
     code = CODE_BYTES.get(index.facts.prefilter)
     work = {"prefilter": Work(vectors, None if code is None else code * vectors)}
     if not bundle.has_local or index.facts.level is None:
         return work
     candidates = min(candidates, index.count)
     tokens = sum(shard.facts.tokens for shard in index.shards) / index.count
-    width, heads = int(facts["width"]), int(facts["heads"])
+    width, heads = facts.width, facts.heads
     each = bytes_a_token(index.facts.level, index.facts.encoding_precision, width, heads)
     slots = tokens if index.facts.role == "recipe" else _typical_slots(index)
     pair = 4 * REGIONS * slots * width + 2 * REGIONS * heads * slots * width

@@ -105,7 +105,7 @@ def drawn_index(
         level=keep, encoding_precision=side_precision, prefilter=prefilter, shard_items=SHARD_ITEMS,
     )  # fmt: skip
     rng = np.random.default_rng(SEED)
-    global_dim = opened.facts["global_dim"]
+    global_dim = opened.facts.global_dim
     centres = rng.standard_normal((CLUSTERS, global_dim), dtype=np.float32)
     pool = TokenPool(opened, keep)
     building = out.with_name(f".{out.name}.building")
@@ -139,7 +139,7 @@ class TokenPool:
     """
 
     def __init__(self, bundle: Bundle, level: Level) -> None:
-        tokens = unit_tokens(POOL, 1, bundle.facts["width"], np.random.default_rng(SEED))
+        tokens = unit_tokens(POOL, 1, bundle.facts.width, np.random.default_rng(SEED))
         parts = [
             raise_level(
                 bundle,

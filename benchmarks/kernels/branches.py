@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ import typer
 from rich.table import Table
 
 from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.bundle.bundle_facts import BundleFacts
 from hficma.engine.runtimes import runtime
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import arrays_of
@@ -74,7 +75,7 @@ def random_model(config: ModelConfig, seed: int = 0) -> Model:
 def opened(path: Path, threads: int) -> list[Bundle]:
     """The bundle in every runtime and precision that is here, eager torch first."""
     found = [Bundle.open(path, ExecutionOptions(runtime="torch", threads=threads))]
-    made = {p for g in found[0].facts["graphs"].values() for p in g["precisions"]}
+    made = found[0].facts.precisions
     for name in installed("cpu"):
         for precision in runtime(name).precisions:
             if precision in made:
@@ -83,11 +84,11 @@ def opened(path: Path, threads: int) -> list[Bundle]:
     return found
 
 
-def graph_sizes(path: Path, facts: Mapping[str, Any]) -> dict[str, float]:
+def graph_sizes(path: Path, facts: BundleFacts) -> dict[str, float]:
     """MB of a bundle's graphs, by precision."""
     sizes: dict[str, float] = {}
-    for graph in facts["graphs"].values():
-        for precision, name in graph["precisions"].items():
+    for graph in facts.graphs.values():
+        for precision, name in graph.files.items():
             megabytes = (path / name).stat().st_size / 1e6
             sizes[precision] = sizes.get(precision, 0.0) + megabytes
     return sizes
@@ -136,7 +137,7 @@ def cross_task(
         held = image if side == "image" else recipe
         given = held.mean if part == "global" else getattr(held, part)
         whole[name] = given.numpy()[None]
-    width = bundle.facts["global_dim"]
+    width = bundle.facts.global_dim
     for name in ("image_global", "recipe_global"):
         whole[name] = np.ones((*whole[name].shape[:2], width), dtype=np.float32)
     tiles = [
@@ -244,13 +245,13 @@ def main(
             "MB of graphs: " + ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
         )
         rows, timings = measure(path, repeats=repeats, threads=threads)
-    console.print(_table(f"{facts['model']['kind']}, width {facts['width']}", rows))
+    console.print(_table(f"{facts.model.kind}, width {facts.width}", rows))
     if warning := noise_warning(timings):
         console.print(warning)
     if json_file is not None:
         report = {
             "environment": environment() | {"threads": threads},
-            "model": facts["model"],
+            "model": facts.model.to_json(),
             "export": export,
             "graphs_mb": sizes,
             "rows": [asdict(row) for row in rows],

@@ -54,18 +54,16 @@ def run_bench(
     if options.index is None:
         bundle, made = bundle_of(options.bundle, workspace, progress)
         facts = Bundle.open(bundle).facts
-        bags, notes = bags_of(
-            options.data, facts["dataset"], size=options.items, count=options.bags
-        )
+        bags, notes = bags_of(options.data, facts.dataset, size=options.items, count=options.bags)
     else:
         bundle, kinds, bags, made = _of_index(options.index, options)
         facts, notes = Bundle.open(bundle).facts, []
     with ExitStack() as stack:
         session = Session(options, bundle, kinds, bags, workspace, progress, stack)
         tables = session.tables() if options.index is None else session.index_tables(options.index)
-    chosen = {"model_id": facts["model_id"], "item_set": bags[0].name} | session.chosen
+    chosen = {"model_id": facts.model_id, "item_set": bags[0].name} | session.chosen
     report = Report(
-        title=f"{facts['model']['kind']} of width {facts['width']} on {len(bags[0]):,} items",
+        title=f"{facts.model.kind} of width {facts.width} on {len(bags[0]):,} items",
         environment=environment() | {"device": options.device, "threads": session.threads},
         options=options.to_json() | seeds(bags) | chosen,
         headline=session.headline(tables),

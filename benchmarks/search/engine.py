@@ -163,7 +163,7 @@ def _bundles(workspace: Workspace, report: _Report) -> list[Path]:
     """The newest trained bundle of each global similarity; one is trained where there is none."""
     found: dict[str, Path] = {}
     for path in workspace.all("bundle"):
-        found.setdefault(str(Bundle.open(path).model_config["global_similarity"]), path)
+        found.setdefault(Bundle.open(path).facts.model.global_similarity, path)
     if not found:
         path, note = bundle_of(None, workspace, Progress())
         report.note(note)

@@ -44,13 +44,13 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
     from hficma.model import HFICMA, load_model
 
     opened = Bundle.open(bundle, ExecutionOptions(threads=1))
-    width, heads = opened.facts["width"], opened.facts["heads"]
+    width, heads = opened.facts.width, opened.facts.heads
     model = load_model(bundle)
     assert isinstance(model, HFICMA)
     rows: list[dict[str, str | float]] = []
     square = torch.rand(GEMM_SIZE, GEMM_SIZE)
     photo = drawn_photo(width, seed=1)
-    vectors = np.zeros((CANDIDATES, opened.facts["global_dim"]), np.float32)
+    vectors = np.zeros((CANDIDATES, opened.facts.global_dim), np.float32)
     query = EncodedQuery.prepared(opened, "image", vectors[:1], photo)[0]
     items = np.random.default_rng(0).permutation(CANDIDATES)
     with ThreadPoolExecutor(threads) as pool:
@@ -161,7 +161,7 @@ def answer_table(
             best = max(everything.hits, key=lambda hit: hit.global_score)
             found["first_global"] += best.id == own
         items = engine.index.item_count
-        similarity = engine.bundle.facts["model"]["global_similarity"]
+        similarity = engine.bundle.facts.model.global_similarity
     count = len(photos)
     return [
         {

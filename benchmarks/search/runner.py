@@ -274,7 +274,7 @@ class Session:
         engine = Engine.open(paths[0], bundle=bundle, threads=self.threads)
         found = ranks.ranks(1)
         return VectorSearch(
-            name=f"{scorer.model_config['kind']}, FAISS alone",
+            name=f"{scorer.facts.model.kind}, FAISS alone",
             engine=self._stack.enter_context(engine),
             figures=found["image_to_recipe"].by_global(),
         )

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from hficma.artifacts.closing import Closing
 from hficma.artifacts.manifest import Manifest, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError
 from hficma.scores import ScoreWeights
-from hficma.text.vocabulary import TextConfig, Tokenizer, Vocabulary
-from hficma.types import ArraySpec
+from hficma.text.vocabulary import Tokenizer, Vocabulary
+from hficma.types import Array
 
-from ..runtimes import Array, Arrays, Execution, Graph, Runtime, runtime
+from ..runtimes import Arrays, Execution, Graph, Runtime, runtime
 from ..runtimes.onnx_check.graph_costs import check_graph
 from ..runtimes.options import AUTO, ExecutionOptions
 from ..runtimes.reference import REFERENCE, read_reference
 from ..runtimes.selection import Choice, choose
-from .bundle_facts import check_bundle_facts
+from .bundle_facts import KIND, BundleFacts, longest_sizes
 
 VOCABULARY = "vocabulary.json"
 
@@ -39,12 +38,16 @@ class Bundle(Closing):
     Args:
         path: the bundle's directory.
         manifest: of the directory.
+        facts: what the manifest records of the model and its graphs.
         execution: how the graphs are executed.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, execution: ExecutionOptions) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, facts: BundleFacts, execution: ExecutionOptions
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.facts = facts
         self.execution = execution
         self.choices: dict[str, Choice] = {}
         """What `auto` took for each graph that was loaded, and why."""
@@ -65,54 +68,35 @@ class Bundle(Closing):
             ArtifactError: no bundle there, of another format, damaged, or without the precision.
         """
         directory = Path(path)
-        manifest = read_manifest(directory, kind="bundle")
-        check_bundle_facts(directory, manifest.facts)
-        bundle = cls(directory, manifest, execution)
-        precision = execution.precision
-        if not any(precision in graph["precisions"] for graph in bundle.facts["graphs"].values()):
+        manifest = read_manifest(directory, kind=KIND)
+        facts = BundleFacts.from_json(manifest.facts, directory)
+        if execution.precision not in facts.precisions:
             raise ArtifactError(
-                f"{directory}: has no {precision} graphs; export it with --precision {precision}"
+                f"{directory}: has no {execution.precision} graphs; export the model in that "
+                f"precision, or take one of {', '.join(sorted(facts.precisions))}"
             )
-        return bundle
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the manifest records of the model and its graphs."""
-        return self.manifest.facts
+        return cls(directory, manifest, facts, execution)
 
     @property
     def model_id(self) -> str:
         """SHA-256 over weights, options and vocabulary: what an index belongs to."""
-        return str(self.facts["model_id"])
+        return self.facts.model_id
 
     @property
     def has_local(self) -> bool:
         """Whether the model has cross-attention."""
-        return bool(self.facts["has_local"])
-
-    @property
-    def model_config(self) -> Mapping[str, Any]:
-        """The model's options as JSON values (`hficma.model.ModelConfig.to_json`)."""
-        options: Mapping[str, Any] = self.facts["model"]
-        return options
+        return self.facts.has_local
 
     @property
     def score_weights(self) -> ScoreWeights:
         """w_g and w_l, finite and not negative; w_l is 0 for a model without a local part."""
-        options = self.model_config
-        return ScoreWeights(
-            float(options["global_weight"]),
-            float(options["local_weight"]) if self.has_local else 0.0,
-        )
+        return self.facts.model.score_weights
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Reads recipes as the model does."""
         vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
-        try:
-            return Tokenizer(vocabulary, TextConfig.from_json(self.model_config["text"]))
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"{self.path}: its text options are damaged ({error})") from error
+        return Tokenizer(vocabulary, self.facts.model.text)
 
     def graph(self, name: str, precision: str | None = None) -> Graph:
         """A graph and its verified file.
@@ -124,12 +108,10 @@ class Bundle(Closing):
         Raises:
             ArtifactError: the model has no such graph, or its file was changed.
         """
-        record = self.facts["graphs"].get(name)
-        if record is None:
-            raise ArtifactError(
-                f"{self.path}: a {self.model_config['kind']} model has no graph {name}"
-            )
-        files = record["precisions"]
+        facts = self.facts.graphs.get(name)
+        if facts is None:
+            raise ArtifactError(f"{self.path}: a {self.facts.model.kind} model has no graph {name}")
+        files = facts.files
         if precision is None:
             wanted = self.execution.precision
             precision = wanted if wanted in files else "fp32"
@@ -146,8 +128,10 @@ class Bundle(Closing):
             file=file,
             sha256=self.manifest.files[files[precision]],
             bundle=self.path,
-            inputs=_ports(record["inputs"]),
-            outputs=_ports(record["outputs"]),
+            model_id=self.model_id,
+            inputs=facts.inputs,
+            outputs=facts.outputs,
+            longest=longest_sizes(self.facts.model.text),
         )
         check_graph(graph)
         self._graphs[name, precision] = graph
@@ -163,7 +147,7 @@ class Bundle(Closing):
             return self._loaded[name]
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, Array]:
-        """Run a graph on named arrays; see `facts["graphs"]` for names and shapes."""
+        """Run a graph on named arrays; see `facts.graphs` for names and shapes."""
         return self.runtime(graph).run(inputs)
 
     def describe(self) -> dict[str, Execution]:
@@ -190,7 +174,3 @@ class Bundle(Closing):
     @cached_property
     def _reference(self) -> dict[str, Array]:
         return read_reference(verified_file(self.path, self.manifest, REFERENCE))
-
-
-def _ports(record: Mapping[str, Any]) -> dict[str, ArraySpec]:
-    return {name: ArraySpec(port["dtype"], tuple(port["shape"])) for name, port in record.items()}

@@ -1,4 +1,4 @@
-"""What a bundle's manifest must say before anything is computed with it."""
+"""What a bundle's manifest says of its model and graphs, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -8,179 +8,251 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hficma.artifacts.json_fields import LARGEST_SIZE, Fields
-from hficma.artifacts.manifest import MANIFEST
+from hficma.artifacts.json_fields import LARGEST_SIZE, Fields, text
+from hficma.artifacts.manifest import MANIFEST, read_manifest
 from hficma.errors import ArtifactError
+from hficma.model.config import ModelConfig
+from hficma.text.vocabulary import TextConfig
+from hficma.types import ArraySpec, ArraySpecs
 
+KIND = "bundle"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+"""What a graph can be exported in."""
+
 _MODEL_ID = re.compile("[0-9a-f]{64}")
+_DTYPES = ("uint8", "int64", "float32")
 _PROJECTIONS = ("query", "key", "value", "gate", "fuse")
-Ports = dict[str, tuple[str, tuple[int | str, ...]]]
-"""Type and shape by name; dynamic sizes by letter."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What the ports of a model's graphs follow from."""
+class GraphFacts:
+    """What a bundle's manifest records of one graph."""
 
-    width: int
-    """D, of tokens."""
-    heads: int
-    """H, divides the width."""
-    regions: int
-    """R of a photo."""
-    global_dim: int
-    """D_g, of global vectors."""
-    sentence_dim: int
-    """D_s, of a sentence vector."""
-    has_local: bool
-    """Whether there is a cross-attention."""
-    reads_lengths: bool
-    """Whether the sentence encoder does; a mean does not."""
+    inputs: ArraySpecs
+    """By name."""
+    outputs: ArraySpecs
+    """By name."""
+    files: Mapping[str, str]
+    """Precision to the ONNX file in the bundle; always has `fp32`."""
 
 
-def check_bundle_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Refuse facts that are not a bundle's.
+@dataclass(frozen=True, kw_only=True)
+class BundleFacts:
+    """What a bundle's manifest records.
 
     Certificates need weights of S that are finite and not negative; sizes decide how memory is
-    read; every graph has the ports that a model of these sizes has, so that whoever feeds one
-    need not look.
-
-    Args:
-        path: of the bundle, for messages.
-        facts: of its manifest.
-
-    Raises:
-        ArtifactError: something is missing, of another type or out of its range.
+    read; every graph has the ports that a model of these sizes has. All of that is checked by
+    `from_json`, so that whoever reads the facts or feeds a graph need not look.
     """
-    try:
-        record = Fields(dict(facts), "facts")
-        # It names a folder of the cache.
-        if not _MODEL_ID.fullmatch(record.text("model_id")):
-            raise ValueError("facts.model_id is no SHA-256")
-        model = record.object("model")
-        kind = model.text("kind", ("hf-icma", "adamine"))
-        sizes = Sizes(
+
+    model: ModelConfig
+    """The model's options."""
+    model_id: str
+    """SHA-256 over weights, options and vocabulary: what an index belongs to."""
+    has_local: bool
+    """Whether the model has cross-attention, and so S_local."""
+    global_dim: int
+    """G: width of a global vector."""
+    width: int
+    """D: width of a token."""
+    heads: int
+    """H: attention heads; divides the width."""
+    regions: int
+    """R: regions of a photo."""
+    sentence_dim: int
+    """Width of a sentence vector."""
+    graphs: Mapping[str, GraphFacts]
+    """By name, in the order in which each can be fed by those before it."""
+    opset: int | None
+    """Version of ONNX's operators; like the fields below None where an older version wrote none."""
+    run: str | None
+    """Name of the run that trained the model; None for weights that nothing trained."""
+    dataset: str | None
+    """What calibration and the comparison of ranks read; None where they used random items."""
+    trained_on: str | None
+    """Name of the data set that the model was trained on, where that is known."""
+    int8_kept_wide: tuple[str, ...] | None
+    """Layers that the int8 graph keeps in fp32."""
+
+    @property
+    def precisions(self) -> set[str]:
+        """Every precision that some graph has."""
+        return {precision for graph in self.graphs.values() for precision in graph.files}
+
+    @classmethod
+    def read(cls, path: Path) -> BundleFacts:
+        """Read the facts of the bundle at `path`.
+
+        Raises:
+            ArtifactError: no bundle there, or a damaged one.
+        """
+        return cls.from_json(read_manifest(path, kind=KIND).facts, path)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], path: Path) -> BundleFacts:
+        """Read the facts out of the JSON values of a manifest.
+
+        Args:
+            record: the manifest's facts.
+            path: of the bundle, for messages.
+
+        Raises:
+            ArtifactError: something is missing, of another type or out of its range.
+        """
+        try:
+            facts = cls._parsed(Fields(dict(record), "facts"))
+            facts._check()
+        except ValueError as error:
+            raise ArtifactError(f"{path}: its {MANIFEST} is damaged ({error})") from error
+        return facts
+
+    @classmethod
+    def _parsed(cls, record: Fields) -> BundleFacts:
+        graphs = record.object("graphs")
+        wide = record.sequence("int8_kept_wide") if "int8_kept_wide" in record else None
+        return cls(
+            model=ModelConfig.from_json(record.value("model")),
+            model_id=record.text("model_id"),
+            has_local=record.flag("has_local"),
+            global_dim=record.integer("global_dim", 1, LARGEST_SIZE),
             width=record.integer("width", 1, LARGEST_SIZE),
             heads=record.integer("heads", 1, LARGEST_SIZE),
             regions=record.integer("regions", 1, LARGEST_SIZE),
-            global_dim=record.integer("global_dim", 1, LARGEST_SIZE),
             sentence_dim=record.integer("sentence_dim", 1, LARGEST_SIZE),
-            has_local=record.flag("has_local"),
-            reads_lengths=model.text("sentence", ("mean", "gru")) == "gru",
+            graphs={name: _graph(graphs, name) for name in graphs},
+            opset=record.integer("opset") if "opset" in record else None,
+            run=record.optional_text("run") if "run" in record else None,
+            dataset=record.optional_text("dataset") if "dataset" in record else None,
+            trained_on=record.optional_text("trained_on") if "trained_on" in record else None,
+            int8_kept_wide=None if wide is None else tuple(text(one, "a layer") for one in wide),
         )
-        if sizes.has_local != (kind == "hf-icma"):
-            raise ValueError(f"facts.has_local is {sizes.has_local}, the model is {kind}")
-        if sizes.width % sizes.heads:
-            raise ValueError(f"facts.width {sizes.width} is not divisible by {sizes.heads} heads")
-        _check_model(model)
-        expected = graph_ports(sizes)
-        graphs = record.object("graphs", expected)
+
+    def _check(self) -> None:
+        """Compare the facts with each other; raises ValueError."""
+        # It names a folder of the cache.
+        if not _MODEL_ID.fullmatch(self.model_id):
+            raise ValueError("facts.model_id is no SHA-256")
+        if self.has_local != (self.model.kind == "hf-icma"):
+            raise ValueError(f"facts.has_local is {self.has_local}, the model is {self.model.kind}")
+        if self.width % self.heads:
+            raise ValueError(f"facts.width {self.width} is not divisible by {self.heads} heads")
+        for name in ("max_ingredients", "max_sentences", "max_words"):
+            if getattr(self.model.text, name) < 1:
+                raise ValueError(f"model.text.{name} is 0: the model would read nothing")
+        expected = graph_ports(self)
+        if unlike := expected.keys() ^ self.graphs.keys():
+            raise ValueError(f"graphs.{min(unlike)[:40]} is missing or of another model")
         for name, (inputs, outputs) in expected.items():
-            graph = graphs.object(name, ("inputs", "outputs", "precisions"))
-            _check_ports(graph.object("inputs"), inputs, name)
-            _check_ports(graph.object("outputs"), outputs, name)
-            _check_files(graph.object("precisions", PRECISIONS), name)
-    except ValueError as error:
-        raise ArtifactError(f"{path}: its {MANIFEST} is damaged ({error})") from error
+            graph = self.graphs[name]
+            if (graph.inputs, graph.outputs) != (inputs, outputs):
+                raise ValueError(f"graphs.{name} reads or gives other arrays than its model")
+            if "fp32" not in graph.files:
+                raise ValueError(f"graphs.{name} has no fp32")
 
 
-def graph_ports(sizes: Sizes) -> dict[str, tuple[Ports, Ports]]:
-    """Return what the graphs of a model read and give, by name.
-
-    The letters: B photos, M recipes, T ingredients, S sentences of W words, N sentences of a
-    recipe, G groups.
+def longest_sizes(config: TextConfig) -> dict[str, int]:
+    """Return what the letters of a recipe's axes may reach in a model's graphs.
 
     Args:
-        sizes: of the model.
+        config: what the model reads of a recipe.
     """
-    d, h, r = sizes.width, sizes.heads, sizes.regions
-    graphs: dict[str, tuple[Ports, Ports]] = {
+    return {"T": config.max_ingredients, "N": config.max_sentences, "W": config.max_words}
+
+
+def graph_ports(facts: BundleFacts) -> dict[str, tuple[ArraySpecs, ArraySpecs]]:
+    """Return what the graphs of a model read and give, by name.
+
+    Written down apart from the model, which needs torch: a bundle is checked where there is none.
+    The letters are those of `hficma/types.py`, but for S, the distinct sentences of a batch, N, the
+    sentences of a recipe, and G, which groups pairs (B, M) that are scored together.
+
+    Args:
+        facts: the sizes of the model; its graphs are not looked at.
+    """
+    d, h, r = facts.width, facts.heads, facts.regions
+    graphs: dict[str, tuple[ArraySpecs, ArraySpecs]] = {
         "image": (
-            {"photos": ("uint8", ("B", 224, 224, 3))},
-            _floats({"global": ("B", sizes.global_dim)}),
+            {"photos": ArraySpec("uint8", ("B", 224, 224, 3))},
+            {"global": _floats("B", facts.global_dim)},
         ),
         "sentence": (
-            {"word_ids": ("int64", ("S", "W"))},
-            _floats({"vectors": ("S", sizes.sentence_dim)}),
+            {"word_ids": ArraySpec("int64", ("S", "W"))},
+            {"vectors": _floats("S", facts.sentence_dim)},
         ),
         "recipe": (
             {
-                "ingredients": ("int64", ("M", "T")),
-                "ingredient_counts": ("int64", ("M",)),
-                "sentences": ("float32", ("M", "N", sizes.sentence_dim)),
-                "sentence_counts": ("int64", ("M",)),
+                "ingredients": ArraySpec("int64", ("M", "T")),
+                "ingredient_counts": ArraySpec("int64", ("M",)),
+                "sentences": _floats("M", "N", facts.sentence_dim),
+                "sentence_counts": ArraySpec("int64", ("M",)),
             },
-            _floats({"global": ("M", sizes.global_dim)}),
+            {"global": _floats("M", facts.global_dim)},
         ),
     }
-    if sizes.reads_lengths:
-        graphs["sentence"][0]["lengths"] = ("int64", ("S",))
-    if not sizes.has_local:
+    if facts.model.sentence == "gru":  # a mean over padded words does not need their number
+        graphs["sentence"][0]["lengths"] = ArraySpec("int64", ("S",))
+    if not facts.has_local:
         return graphs
-    both: tuple[tuple[str, str, int | str], ...] = (("image", "B", r), ("recipe", "M", "T"))
-    for side, count, tokens in both:
-        graphs[side][1]["tokens"] = ("float32", (count, tokens, d))
-        inputs: Ports = {"tokens": ("float32", (count, tokens, d))}
-        if side == "recipe":
-            inputs["lengths"] = ("int64", (count,))
-        graphs[f"project_{side}"] = (inputs, _floats(_projections(count, tokens, d)))
-        graphs[f"tabulate_{side}"] = (
-            _floats({"value": (count, tokens, d)}),
-            _floats({"table": (count, h, tokens, d)}),
+    # Of each role: the letter that counts its items, and how many tokens one has.
+    roles: tuple[tuple[str, str, int | str], ...] = (("image", "B", r), ("recipe", "M", "T"))
+    for role, count, tokens in roles:
+        graphs[role][1]["tokens"] = _floats(count, tokens, d)
+        inputs: ArraySpecs = {"tokens": _floats(count, tokens, d)}
+        if role == "recipe":
+            inputs["lengths"] = ArraySpec("int64", (count,))
+        graphs[f"project_{role}"] = (inputs, _projections((count,), tokens, d))
+        graphs[f"tabulate_{role}"] = (
+            {"value": _floats(count, tokens, d)},
+            {"table": _floats(count, h, tokens, d)},
         )
     for name, tabulated in (
         ("cross_tables", ("image", "recipe")),
         ("cross_recipe_projections", ("image",)),
         ("cross_image_projections", ("recipe",)),
     ):
-        inputs = {"recipe_lengths": ("int64", ("G", "M"))}
-        for side, count, tokens in both:
-            arrays = _projections(count, tokens, d) | {"global": (count, sizes.global_dim)}
-            if side in tabulated:
-                arrays["table"] = (count, h, tokens, d)
-            inputs |= _floats({f"{side}_{port}": ("G", *shape) for port, shape in arrays.items()})
-        graphs[name] = (
-            inputs,
-            _floats(dict.fromkeys(("score", "global", "local"), ("G", "B", "M"))),
-        )
+        inputs = {"recipe_lengths": ArraySpec("int64", ("G", "M"))}
+        for role, count, tokens in roles:
+            arrays = _projections(("G", count), tokens, d)
+            arrays["global"] = _floats("G", count, facts.global_dim)
+            if role in tabulated:
+                arrays["table"] = _floats("G", count, h, tokens, d)
+            inputs |= {f"{role}_{array}": port for array, port in arrays.items()}
+        scores = _floats("G", "B", "M")
+        graphs[name] = (inputs, {"score": scores, "global": scores, "local": scores})
     return graphs
 
 
-def _projections(count: str, tokens: int | str, width: int) -> dict[str, tuple[int | str, ...]]:
-    shapes: dict[str, tuple[int | str, ...]] = dict.fromkeys(_PROJECTIONS, (count, tokens, width))
-    return shapes | {"gate_bias": (count, tokens), "mean": (count, width)}
+def _projections(batch: tuple[str, ...], tokens: int | str, width: int) -> ArraySpecs:
+    """Return the arrays of an item encoding at level projections, each (*batch, ...)."""
+    ports = {name: _floats(*batch, tokens, width) for name in _PROJECTIONS}
+    return ports | {"gate_bias": _floats(*batch, tokens), "mean": _floats(*batch, width)}
 
 
-def _floats(shapes: Mapping[str, tuple[int | str, ...]]) -> Ports:
-    return {name: ("float32", shape) for name, shape in shapes.items()}
+def _floats(*shape: int | str) -> ArraySpec:
+    return ArraySpec("float32", shape)
 
 
-def _check_model(model: Fields) -> None:
-    if model.number("global_weight") == 0:
-        raise ValueError("model.global_weight is 0: S would not know S_global")
-    model.number("local_weight")
-    model.text("global_similarity", ("dot", "cosine"))
-    text = model.object("text")
-    for name in ("max_ingredients", "max_sentences", "max_words"):
-        text.integer(name, 1, LARGEST_SIZE)
+def _graph(graphs: Fields, name: str) -> GraphFacts:
+    record = graphs.object(name, ("inputs", "outputs", "precisions"))
+    files = record.object("precisions", PRECISIONS)
+    for precision in files:
+        # Whoever opens a graph joins this name to the bundle's path.
+        if files.text(precision) != f"onnx/{name}.{precision}.onnx":
+            raise ValueError(f"graphs.{name[:40]}.precisions.{precision} names another file")
+    return GraphFacts(
+        inputs=_ports(record.object("inputs")),
+        outputs=_ports(record.object("outputs")),
+        files={precision: files.text(precision) for precision in files},
+    )
 
 
-def _check_ports(ports: Fields, expected: Ports, graph: str) -> None:
-    if set(ports) != expected.keys():
-        raise ValueError(f"graphs.{graph} reads or gives other arrays than its model")
-    for name, (dtype, shape) in expected.items():
-        port = ports.object(name, ("dtype", "shape"))
-        port.text("dtype", (dtype,))
-        given = port.sequence("shape")
-        # A flag equals 1, and 1.0 does too.
-        if given != list(shape) or any(type(size) not in (int, str) for size in given):
-            raise ValueError(f"graphs.{graph}.{name} has the shape {str(given)[:80]}")
+def _ports(record: Fields) -> ArraySpecs:
+    return {name: _port(record.object(name, ("dtype", "shape"))) for name in record}
 
 
-def _check_files(precisions: Fields, graph: str) -> None:
-    if "fp32" not in precisions:
-        raise ValueError(f"graphs.{graph} has no fp32")
-    for name in precisions:
-        if precisions.text(name) != f"onnx/{graph}.{name}.onnx":
-            raise ValueError(f"graphs.{graph}.precisions.{name} names another file")
+def _port(record: Fields) -> ArraySpec:
+    shape = record.sequence("shape")
+    # By type: a flag equals 1, and 1.0 does too.
+    if any(type(size) not in (int, str) for size in shape):
+        raise ValueError(f"a port has the shape {str(shape)[:80]}")
+    return ArraySpec(record.text("dtype", _DTYPES), tuple(shape))

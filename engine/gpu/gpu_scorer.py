@@ -48,8 +48,8 @@ class GpuScorer:
         # Whatever is padded is padded to what any item may have: a pair's score must not
         # depend on what else is in its batch.
         self._sizes = {
-            "image": int(bundle.facts["regions"]) if bundle.has_local else 0,
-            "recipe": int(bundle.model_config["text"]["max_ingredients"]),
+            "image": bundle.facts.regions if bundle.has_local else 0,
+            "recipe": bundle.facts.model.text.max_ingredients,
         }
 
     def close(self) -> None:

@@ -161,7 +161,7 @@ class Reranker:
 
         made = list(self._pool.map(raised, tiles))
         order = np.concatenate([tile.places for tile in tiles])
-        heads = self._bundle.facts["heads"]
+        heads = self._bundle.facts.heads
         arrays = {
             name: np.concatenate([rows[name] for _, rows in made]) for name in LEVELS["tables"]
         }

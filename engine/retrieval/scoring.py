@@ -61,7 +61,7 @@ class CpuScorer:
         """See `Scorer`; what several queries visit is brought to memory once."""
         loads = CandidateCache(self._index)
         if len(firsts) > 1:
-            width, heads = self._facts["width"], self._facts["heads"]
+            width, heads = self._facts.width, self._facts.heads
             loads = cache_shared_candidates(
                 self._index, self._reranker, firsts, width=width, heads=heads
             )

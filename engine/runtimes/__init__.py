@@ -7,13 +7,12 @@ selection.choose(graph, reference, ...)  what `auto` takes: the fastest that agr
 
 from __future__ import annotations
 
-from .base import Array, Arrays, Execution, Graph, Runtime
+from .base import Arrays, Execution, Graph, Runtime
 from .options import ExecutionKeywords, ExecutionOptions
 from .registry import RUNTIMES, runtime
 
 __all__ = [
     "RUNTIMES",
-    "Array",
     "Arrays",
     "Execution",
     "ExecutionKeywords",

@@ -6,15 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from hficma.types import ArraySpec
+from hficma.types import Array, ArraySpec
 
-Array = npt.NDArray[Any]
-Arrays = Mapping[str, Array]
+Arrays: TypeAlias = Mapping[str, Array]
+"""The inputs or outputs of a graph by the names of its ports, or the items that they come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +30,14 @@ class Graph:
     """Of the file."""
     bundle: Path
     """The directory it belongs to."""
+    model_id: str
+    """Of the model it was exported from; names the folder of what is cached for it."""
     inputs: Mapping[str, ArraySpec]
     """By name."""
     outputs: Mapping[str, ArraySpec]
     """By name, in the graph's order."""
+    longest: Mapping[str, int]
+    """What the letters of a recipe's axes may reach: T ingredients, N sentences, W words each."""
 
 
 @dataclass(frozen=True, kw_only=True)

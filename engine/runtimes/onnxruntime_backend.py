@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.types import Array
 
-from .base import Array, Arrays, Execution, Graph, Runtime, example, prepared
+from .base import Arrays, Execution, Graph, Runtime, example, prepared
 
 
 class OnnxRuntime(Runtime):

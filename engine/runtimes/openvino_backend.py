@@ -6,8 +6,9 @@ import threading
 from typing import Any, ClassVar, Self
 
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.types import Array
 
-from .base import Array, Arrays, Execution, Graph, Runtime, example, prepared
+from .base import Arrays, Execution, Graph, Runtime, example, prepared
 
 _NAMES = {"f32": "fp32", "bf16": "bf16"}
 

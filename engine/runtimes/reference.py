@@ -16,9 +16,9 @@ from typing import IO, Literal
 import numpy as np
 
 from hficma.errors import ArtifactError
-from hficma.types import ArraySpec
+from hficma.types import Array, ArraySpec
 
-from .base import Array, Arrays, Graph, Runtime
+from .base import Arrays, Graph, Runtime
 
 REFERENCE = "reference.npz"
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from hficma.artifacts.manifest import read_manifest
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.types import Array
 
-from .base import Array, Arrays, Execution, Graph, Runtime, example, prepared
+from .base import Arrays, Execution, Graph, Runtime, example, prepared
 from .tensorrt_plans import library, plan_file, plan_key, why_stale
 from .tensorrt_profiles import Range, profiles_of, run_in_profiles
 
@@ -55,8 +55,7 @@ class TensorRTRuntime(Runtime):
             raise MissingDependencyError("torch", "gpu", "the runtime tensorrt") from error
         if not device.startswith("cuda") or not torch.cuda.is_available():
             raise InputError(f"device {device}: the runtime tensorrt needs a CUDA device")
-        options = read_manifest(graph.bundle, kind="bundle").facts["model"]
-        profiles = profiles_of(graph.name, options["text"])
+        profiles = profiles_of(graph.name, graph.longest)
         file = plan_file(graph)
         reason = why_stale(file, plan_key(graph, profiles))
         if reason is not None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from hficma.artifacts.json_fields import Fields, strict_json
-from hficma.artifacts.manifest import read_manifest, sha256, write_atomically
+from hficma.artifacts.manifest import sha256, write_atomically
 from hficma.artifacts.workspace import Workspace
 from hficma.errors import MissingDependencyError
 
@@ -66,8 +66,7 @@ def library() -> ModuleType:
 def plan_file(graph: Graph, cache: Path | None = None) -> Path:
     """Where the plan of a graph lies on this machine."""
     root = Workspace.default().cache if cache is None else cache
-    model = str(read_manifest(graph.bundle, kind="bundle").facts["model_id"])
-    return root / "tensorrt" / model[:16] / f"{graph.name}.{graph.precision}.plan"
+    return root / "tensorrt" / graph.model_id[:16] / f"{graph.name}.{graph.precision}.plan"
 
 
 def why_stale(file: Path, key: PlanKey) -> str | None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from hficma.types import ArraySpec
+from hficma.types import Array, ArraySpec
 
-from .base import Array, Arrays
+from .base import Arrays
 
 BATCH_AXES = "BMSG"
 """Axes along which nothing is summed, so that inputs may be split there."""
@@ -19,16 +19,16 @@ Profile = Mapping[str, Range]
 """By letter."""
 
 
-def profiles_of(graph: str, text: Mapping[str, int]) -> list[dict[str, Range]]:
+def profiles_of(graph: str, longest: Mapping[str, int]) -> list[dict[str, Range]]:
     """The profiles a plan of a graph is built for.
 
     Cross graphs get two: photos with candidates of their own, and whole blocks.
 
     Args:
         graph: its name.
-        text: the model's `max_ingredients`, `max_words`, `max_sentences`.
+        longest: of the graph.
     """
-    tokens = (1, min(12, text["max_ingredients"]), text["max_ingredients"])
+    tokens = (1, min(12, longest["T"]), longest["T"])
     if graph.startswith("cross"):
         return [
             {"G": (1, 1, 8), "B": (1, 1, 1), "M": (1, 100, 256), "T": tokens},
@@ -40,8 +40,8 @@ def profiles_of(graph: str, text: Mapping[str, int]) -> list[dict[str, Range]]:
             "M": (1, 32, 256),
             "T": tokens,
             "S": (1, 64, 512),
-            "W": (1, min(12, text["max_words"]), text["max_words"]),
-            "N": (1, min(8, text["max_sentences"]), text["max_sentences"]),
+            "W": (1, min(12, longest["W"]), longest["W"]),
+            "N": (1, min(8, longest["N"]), longest["N"]),
         }
     ]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from hficma.artifacts.manifest import MANIFEST
 from hficma.errors import InputError, MissingDependencyError
+from hficma.types import Array
 
-from .base import Array, Arrays, Execution, Graph, Runtime, prepared
+from .base import Arrays, Execution, Graph, Runtime, prepared
 
 if TYPE_CHECKING:
     from hficma.model.graphs import Branch

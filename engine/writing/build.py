@@ -122,7 +122,7 @@ def _planned_facts(
     if shard_items < 1:
         raise InputError(f"{shard_items} items a shard: must be at least 1")
     if prefilter is not None:
-        check_factory(prefilter, opened.facts["global_dim"])
+        check_factory(prefilter, opened.facts.global_dim)
     facts = IndexFacts(
         of=of,
         model_id=opened.model_id,
@@ -149,7 +149,7 @@ def _default_level(opened: Bundle, source: ItemSource, facts: IndexFacts, folder
     return default_level(
         average_tokens(opened, facts.role, source.sample) * source.count,
         facts.encoding_precision,
-        width=opened.facts["width"],
-        heads=opened.facts["heads"],
+        width=opened.facts.width,
+        heads=opened.facts.heads,
         folder=folder,
     )

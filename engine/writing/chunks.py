@@ -102,7 +102,7 @@ def average_tokens(bundle: Bundle, role: Role, dataset: Dataset) -> float:
         dataset: the items.
     """
     if role == "image":
-        return float(bundle.facts["regions"])
+        return float(bundle.facts.regions)
     lengths = [len(bundle.tokenizer(recipe).ingredients) for recipe in _sample(dataset)]
     return float(np.mean(lengths)) if lengths else 0.0
 

@@ -111,7 +111,7 @@ class IndexWriter(Closing):
         facts = self._facts
         if opened.model_id != facts.model_id:
             raise model_mismatch(self._path, facts, opened)
-        check_factory(facts.prefilter, opened.facts["global_dim"])
+        check_factory(facts.prefilter, opened.facts.global_dim)
         source = ItemSource(dataset, facts.shard_items)
         with reported(self._path, hint=RETRY_HINT):
             try:

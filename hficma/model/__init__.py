@@ -1,22 +1,40 @@
-"""The network: vision, recipe, fusion, similarity; AdaMine beside HF-ICMA."""
+"""The network: vision, recipe, fusion, similarity; AdaMine beside HF-ICMA.
 
-from .adamine import AdaMine
-from .base import Model, RecipeBatch, Scores, Tokens
-from .config import ModelConfig
-from .hf_icma import HFICMA
-from .loading import build_model, load_model
-from .similarity import FoldedWeights, PaddedEncodings
+Names are loaded when first used: the engine reads a model's options (`ModelConfig`) without torch.
+"""
 
-__all__ = [
-    "HFICMA",
-    "AdaMine",
-    "FoldedWeights",
-    "Model",
-    "ModelConfig",
-    "PaddedEncodings",
-    "RecipeBatch",
-    "Scores",
-    "Tokens",
-    "build_model",
-    "load_model",
-]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy_names import on_demand
+
+if TYPE_CHECKING:
+    from .adamine import AdaMine as AdaMine
+    from .base import Model as Model
+    from .base import RecipeBatch as RecipeBatch
+    from .base import Scores as Scores
+    from .base import Tokens as Tokens
+    from .config import ModelConfig as ModelConfig
+    from .hf_icma import HFICMA as HFICMA
+    from .loading import build_model as build_model
+    from .loading import load_model as load_model
+    from .similarity import FoldedWeights as FoldedWeights
+    from .similarity import PaddedEncodings as PaddedEncodings
+
+__getattr__ = on_demand(
+    __name__,
+    {
+        "HFICMA": ".hf_icma",
+        "AdaMine": ".adamine",
+        "FoldedWeights": ".similarity",
+        "Model": ".base",
+        "ModelConfig": ".config",
+        "PaddedEncodings": ".similarity",
+        "RecipeBatch": ".base",
+        "Scores": ".base",
+        "Tokens": ".base",
+        "build_model": ".loading",
+        "load_model": ".loading",
+    },
+)

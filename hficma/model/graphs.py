@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..images import CROP
-from ..types import ArraySpec
+from ..types import ArraySpec, ArraySpecs
 from .base import Model, Tokens
 from .config import REGION_GRID
 from .encoders.sentence_encoder import MeanSentences
@@ -37,8 +37,6 @@ REGIONS = REGION_GRID**2
 PROJECTIONS = ("query", "key", "value", "gate", "fuse")
 """Arrays of the level `projections` that have a row of D numbers a token."""
 ROLES = ("image", "recipe")
-
-ArraySpecs = dict[str, ArraySpec]
 
 
 class Branch(nn.Module):

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hficma.data.dataset import open_dataset
+from hficma.engine.bundle.bundle_facts import BundleFacts
 from hficma.export.calibration_items import real_items
 from hficma.export.card import write_card
 from hficma.export.parity import RankChange
+from hficma.model import ModelConfig
 from tests.model.factories import make_model
 
-FACTS = {
-    "model": {"kind": "hf-icma", "global_weight": 0.2, "local_weight": 0.8},
-    "width": 8, "run": "run", "model_id": "0", "opset": 20, "global_dim": 8, "graphs": {},
-    "dataset": "/home/a/own.jsonl",
-}  # fmt: skip
+FACTS = BundleFacts(
+    model=ModelConfig(width=8), model_id="0", has_local=True, global_dim=8, width=8, heads=8,
+    regions=49, sentence_dim=8, graphs={}, opset=20, run="run", dataset="/home/a/own.jsonl",
+    trained_on=None, int8_kept_wide=None,
+)  # fmt: skip
 
 
 def card(folder: Path, change: RankChange, *, trained_on: str | None) -> str:
-    write_card(folder, {**FACTS, "trained_on": trained_on}, [], [change])
+    write_card(folder, replace(FACTS, trained_on=trained_on), [], [change])
     return (folder / "README.md").read_text()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.bundle.bundle_facts import longest_sizes
 from hficma.engine.runtimes.base import Graph
 from hficma.engine.runtimes.tensorrt_plans import PlanKey, why_stale, write_plan
 from hficma.engine.runtimes.tensorrt_profiles import profiles_of, run_in_profiles
@@ -38,7 +39,7 @@ def test_every_graph_builds(kind: str, request: pytest.FixtureRequest, tmp_path:
     bundle = request.getfixturevalue(f"{kind}_bundle")
     told: list[str] = []
     plans = build_plans(bundle, cache=tmp_path, tell=told.append)
-    assert [plan.graph for plan in plans] == list(Bundle.open(bundle).facts["graphs"])
+    assert [plan.graph for plan in plans] == list(Bundle.open(bundle).facts.graphs)
     assert all(plan.file.stat().st_size > 1000 for plan in plans)
     assert len(told) == len(plans)
     assert all(plan.built is None for plan in build_plans(bundle, cache=tmp_path))
@@ -109,7 +110,7 @@ def test_every_preset_builds(preset: str, tmp_path: Path) -> None:
 
     config = preset_models()[preset]
     model = build_model(config, make_vectors(config.word_dim)).eval()
-    text = dataclasses.asdict(config.text)
+    longest = longest_sizes(config.text)
     for name, branch in branches(model):
         file = tmp_path / f"{name}.onnx"
         trace(branch, file)
@@ -119,7 +120,9 @@ def test_every_preset_builds(preset: str, tmp_path: Path) -> None:
             file=file,
             sha256="",
             bundle=tmp_path,
-            inputs=branch.inputs,  # type: ignore[arg-type]
-            outputs=branch.outputs,  # type: ignore[arg-type]
+            model_id=model.model_id,
+            inputs=branch.inputs,
+            outputs=branch.outputs,
+            longest=longest,
         )
-        assert len(build_plan(graph, profiles_of(name, text))) > 1000
+        assert len(build_plan(graph, profiles_of(name, longest))) > 1000

@@ -67,14 +67,13 @@ def make(
     if ctx.invoked_subcommand is not None:
         return
     from hficma.engine import build_index
+    from hficma.engine.bundle.bundle_facts import BundleFacts
     from hficma.engine.writing.unfinished_build import find_unfinished_index
-
-    from ...artifacts.manifest import read_manifest
 
     workspace = Workspace.default()
     bundle = bundle or workspace.newest("bundle")
     if data is None:
-        data = read_manifest(bundle, kind="bundle").facts.get("dataset")
+        data = BundleFacts.read(bundle).dataset
         if data is None:
             raise InputError(f"{bundle}: names no dataset; give --data")
     with Bars() as bars:

@@ -52,8 +52,8 @@ def make_graph(
 
 def as_graph(file: Path) -> Graph:
     return Graph(
-        name="g", precision="fp32", file=file, sha256="", bundle=file.parent,
-        inputs={"x": FLOATS}, outputs={"y": FLOATS},
+        name="g", precision="fp32", file=file, sha256="", bundle=file.parent, model_id="",
+        inputs={"x": FLOATS}, outputs={"y": FLOATS}, longest={},
     )  # fmt: skip
 
 
@@ -273,7 +273,7 @@ def test_any_damage_is_one_line_or_nothing(plain: Path, data: st.DataObject) -> 
 def test_exports_pass(kind: str, request: pytest.FixtureRequest) -> None:
     """A bundle of our own that is refused."""
     bundle = Bundle.open(request.getfixturevalue(f"{kind}_bundle"))
-    for name in bundle.facts["graphs"]:
+    for name in bundle.facts.graphs:
         assert read_onnx(bundle.graph(name).file).nodes
 
 

@@ -30,7 +30,7 @@ def test_a_runtime_gives_what_torch_gave(
     path: Path = request.getfixturevalue(f"{kind}_bundle")
     bundle = Bundle.open(path, ExecutionOptions(runtime=name, threads=1))
     found = bundle_differences(bundle, read_reference(path / REFERENCE))
-    assert {one.graph for one in found} == {*bundle.facts["graphs"], "scores"}
+    assert {one.graph for one in found} == {*bundle.facts.graphs, "scores"}
     assert all(one.held for one in found)
     execution = bundle.describe()["image"]
     assert (execution.runtime, execution.precision, execution.device) == (name, "fp32", "cpu")
