@@ -24,7 +24,8 @@ from hficma.errors import InputError
 from hficma.metrics import figures, ranks
 from hficma.recipe import Recipe
 from hficma.text.ingredients import ingredient_name
-from hficma.text.vocabulary import TextConfig, Tokenizer, sentences
+from hficma.text.vocabulary import TextConfig, Tokenizer
+from hficma.text.words import sentences
 from hficma.types import Ids
 
 from ..common.timing import environment

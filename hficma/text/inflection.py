@@ -89,7 +89,7 @@ _LOADING = threading.Lock()
 
 
 def fold(text: str) -> str:
-    """Text in lower case without accents and ligatures: "CRÈME FRAÎCHE" is "creme fraiche"."""
+    """Return text in lower case, no accents or ligatures: "creme fraiche" of "CRÈME FRAÎCHE"."""
     if text.isascii():
         return text.lower()
     plain = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
@@ -97,26 +97,26 @@ def fold(text: str) -> str:
 
 
 def folded_label(text: str) -> str:
-    """A name such as a category's, folded: case, accents and the width of spaces aside."""
+    """Return a name, such as a category's, with case, accents and the width of spaces folded."""
     return " ".join(fold(text).split())
 
 
 def folded_words(text: str) -> list[str]:
-    """The words of a text, folded; a possessive s is left off ("baker's", "bakers'": "baker").
+    """Return the words of a text, folded, without a possessive s ("baker's", "bakers'": "baker").
 
     Hyphens part words, and so do other apostrophes: "poire d'Anjou" holds "anjou".
     A sign between spaces is its word: "half & half".
     """
-    found: list[str] = []
+    folded: list[str] = []
     for word in _WORD.findall(fold(text).replace(" & ", " and ")):
         parts = word.split("'")
-        found += parts[:-1] if len(parts) > 1 and parts[-1] == "s" else parts
-    return found
+        folded += parts[:-1] if len(parts) > 1 and parts[-1] == "s" else parts
+    return folded
 
 
 @lru_cache(maxsize=65_536)
 def singular(word: str) -> str:
-    """The one form of a folded word: "leaves" and "leaf" are "leaf", "chilli" is "chili"."""
+    """Return the one form of a folded word: "leaf" of "leaves" and "leaf", "chili" of "chilli"."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if len(word) < 4 or not word.endswith("s") or not word.isascii():
@@ -129,20 +129,20 @@ def singular(word: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def plural(word: str) -> str:
-    """The plural of a folded singular: what "1 cherry" may be called in a list of known words."""
+    """Return the plural of a folded singular: what "1 cherry" may be in a list of known words."""
     if not word.isascii() or not word.isalpha():
         return word
     return str(_engine().plural_noun(word) or word)
 
 
 def terms(text: str) -> list[str]:
-    """The words of a text in order, as filters and the ingredient reader compare them."""
+    """Return the words of a text in order, as filters and the ingredient reader compare them."""
     return [singular(word) for word in folded_words(text)]
 
 
 @lru_cache(maxsize=1)
 def _engine() -> inflect.engine:
-    """inflect, without the checks of argument types.
+    """Import inflect without its checks of argument types, and return its engine.
 
     typeguard rewrites its methods at import for 1.2 s, ten times what all else of it takes, and a
     search with a filter waits for that; Python's -O leaves them out in the same way.
@@ -150,14 +150,14 @@ def _engine() -> inflect.engine:
     import typeguard
 
     with _LOADING:  # two threads that both put it back could leave it out for good
-        kept = typeguard.typechecked
-        typeguard.typechecked = _as_it_is  # type: ignore[assignment]
+        decorator = typeguard.typechecked
+        typeguard.typechecked = _undecorated  # type: ignore[assignment]
         try:
             import inflect
         finally:
-            typeguard.typechecked = kept
+            typeguard.typechecked = decorator
     return inflect.engine()
 
 
-def _as_it_is(target: Any) -> Any:
+def _undecorated(target: Any) -> Any:
     return target

@@ -1,7 +1,7 @@
 """The words of ingredient lines that name no ingredient: measures, preparation, function words.
 
 Read off the ingredient lines of 75,082 recipes by how often each word stands there; a word that
-also names a thing to buy is kept where its neighbours say so (`KEPT_BEFORE`, `KEPT_AFTER`).
+also names a thing to buy counts where its neighbours say so (`NAMED_BEFORE`, `NAMED_AFTER`).
 """
 
 from __future__ import annotations
@@ -117,8 +117,7 @@ PARTS = frozenset(
 )
 """Parts of a thing that is bought whole: "zest and juice of 1 lemon"."""
 
-# What belongs to the name before these words: ground beef is bought, ground cumin is cumin.
-KEPT_BEFORE = {
+NAMED_BEFORE = {
     "all": {"purpose", "spice", "bran"},
     "baked": {"beans", "ham"},
     "black": {"eyed"},
@@ -153,7 +152,8 @@ KEPT_BEFORE = {
     "thousand": {"island"},
     "whole": {"grain", "milk", "wheat"},
 }  # fmt: skip
-KEPT_AFTER = {
+"""Words that belong to a name before some others: ground beef is bought, ground cumin is cumin."""
+NAMED_AFTER = {
     "dried": {"sun"},
     "dry": {"active"},
     "fat": {"goose", "duck", "low", "bacon", "chicken"},
@@ -167,3 +167,4 @@ KEPT_AFTER = {
     "tea": {"black", "green"},
     "thread": {"bean"},
 }
+"""Words that belong to the name after some others: "bay leaf", "black tea"."""

@@ -3,6 +3,9 @@
 Rules, in the order of an English ingredient line: quantity, unit, preparation, name, remarks.
 Nothing is learned or fetched, so indexing and search read a line alike on every machine. The words
 that the rules know are in `ingredient_words.py`.
+
+These are the rules of `reader: 2`. A model goes on with those that it was trained with, so that a
+change of what a line gives is a new number, beside this file: `ingredients_v1.py` has the first.
 """
 
 from __future__ import annotations
@@ -18,20 +21,17 @@ from .ingredient_words import (
     ADJECTIVES,
     FUNCTION_WORDS,
     GENERIC,
-    KEPT_AFTER,
-    KEPT_BEFORE,
     LEFT_OUT,
+    NAMED_AFTER,
+    NAMED_BEFORE,
     PARTS,
     SHARED_HEADS,
     THINGS,
 )
 from .words import words
 
-READER = 2
-"""The rules of this file. A model keeps those that it was trained with: `ingredients_1.py` are the
-first ones."""
-
 MAX_NAME_WORDS = 4
+"""Words of the longest name that is looked up."""
 MAX_LINE = 400
 """Characters of a line that are read. A name stands early, and what follows may be a page gone
 wrong, on which the rules would take a time that grows with its square."""
@@ -102,13 +102,13 @@ class _Clause(NamedTuple):
     """A part of a line between commas, "or", "for" and the like."""
 
     words: list[str]
-    """Without numbers."""
+    """Its words in lower case, numbers left out."""
     before: str
     """What parts it from the clause before; empty for the first."""
 
 
 def is_section_head(line: str) -> bool:
-    """Whether a line of a list of ingredients heads a part of it: "For the sauce:"."""
+    """Return whether a line of a list of ingredients heads a part of it: "For the sauce:"."""
     text = unicodedata.normalize("NFKC", line[:MAX_LINE])
     text = _BRACKETS.sub(" ", text).strip().lower()
     if not text or any(character.isdigit() for character in text):
@@ -120,7 +120,7 @@ def is_section_head(line: str) -> bool:
 
 
 def ingredient_name(line: str) -> list[str]:
-    """The words of a line that name its first ingredient, as the line spells them.
+    """Return the words of a line that name its first ingredient, as the line spells them.
 
     Args:
         line: free text, such as "3 skinless chicken breasts (or thighs), cut into cubes".
@@ -134,6 +134,7 @@ def ingredient_name(line: str) -> list[str]:
 
 @lru_cache(maxsize=4096)  # the common ones; a tokenizer remembers more
 def _named(line: str) -> Sequence[str]:
+    """Return the words of the first name of a line; see `ingredient_name`."""
     if is_section_head(line):
         return ()
     clauses = _clauses(line)
@@ -152,7 +153,7 @@ def _named(line: str) -> Sequence[str]:
 
 
 def ingredient_phrase(line: str, vocabulary: Container[str]) -> str | None:
-    """The vocabulary's longest name for the ingredient of a line.
+    """Return the vocabulary's longest name for the ingredient of a line.
 
     Args:
         line: free text, such as "2 cups of finely chopped fresh basil".
@@ -163,20 +164,21 @@ def ingredient_phrase(line: str, vocabulary: Container[str]) -> str | None:
     """
     line = line[:MAX_LINE]
     name = _named(line)
-    if (found := _known(name, vocabulary)) is not None:
-        return found
+    if (phrase := _known(name, vocabulary)) is not None:
+        return phrase
     if not name and is_section_head(line):
         return None
     # "1 kohlrabi (or turnip)": another clause may name what is known.
     for clause in _clauses(line, opened=_has_brackets(line)):
         if not clause.before or clause.before in _BEFORE_NAMES:
             rest = [word for word in _without_measures(clause.words) if not _is_participle(word)]
-            if (found := _known(rest, vocabulary)) is not None:
-                return found
+            if (phrase := _known(rest, vocabulary)) is not None:
+                return phrase
     return None
 
 
 def _first_name(clauses: Sequence[_Clause]) -> list[str]:
+    """Return the first name in clauses, with what it shares with those behind it."""
     for place, clause in enumerate(clauses):
         name = _without_measures(clause.words)
         if name and _is_adjective(name):
@@ -187,12 +189,13 @@ def _first_name(clauses: Sequence[_Clause]) -> list[str]:
 
 
 def _has_brackets(line: str) -> bool:
+    """Return whether a line has a bracket."""
     return "(" in line or "[" in line
 
 
-@lru_cache(maxsize=64)  # for the second look that follows where nothing was found
+@lru_cache(maxsize=64)  # a line of which no name is known is split a second time
 def _clauses(line: str, *, opened: bool = False) -> Sequence[_Clause]:
-    """The parts of a line that may name something, brackets, brands and measures of length off.
+    """Split a line into the parts that may name something, without brackets, brands and lengths.
 
     Args:
         line: as written.
@@ -224,6 +227,7 @@ def _clauses(line: str, *, opened: bool = False) -> Sequence[_Clause]:
 
 
 def _without_brand(text: str) -> str:
+    """Cut out a brand, by its sign or its capitals, where a name is left behind it."""
     if not _MARKED.search(text):
         return text
     for brand in (_MARKED_BRAND, _CAPITAL_BRAND):
@@ -237,37 +241,39 @@ def _without_brand(text: str) -> str:
 
 
 def _without_measures(clause: Sequence[str]) -> list[str]:
-    kept: list[str] = []
+    """Return the words of a clause that name something: no units, numbers or preparation."""
+    name: list[str] = []
     for position, word in enumerate(clause):
         following = clause[position + 1] if position + 1 < len(clause) else ""
         before = clause[position - 1] if position else ""
-        named = following in KEPT_BEFORE.get(word, ()) or before in KEPT_AFTER.get(word, ())
+        named = following in NAMED_BEFORE.get(word, ()) or before in NAMED_AFTER.get(word, ())
         # "cream of tartar", "half-and-half": inside a name.
-        inside = kept[-1:] == [before] and (
+        inside = name[-1:] == [before] and (
             word == "and" or (word == "of" and following not in LEFT_OUT)
         )
         if named or inside or word not in LEFT_OUT:
-            kept.append(word)
+            name.append(word)
     # "butter unsalted", "lemons juiced": what follows the name describes it.
-    while kept and (
-        kept[-1] in ("of", "and")
-        or (len(kept) > 1 and (_is_participle(kept[-1]) or kept[-1] in ("salted", "unsalted")))
+    while name and (
+        name[-1] in ("of", "and")
+        or (len(name) > 1 and (_is_participle(name[-1]) or name[-1] in ("salted", "unsalted")))
     ):
-        kept.pop()
-    return kept
+        name.pop()
+    return name
 
 
 def _is_participle(word: str) -> bool:
-    """Whether a word is "scraped" or "unpeeled", and no "flaxseed"."""
+    """Return whether a word is "scraped" or "unpeeled", and no "flaxseed"."""
     return len(word) > 4 and word.endswith("ed") and not word.endswith(("seed", "weed"))
 
 
 def _is_adjective(name: Sequence[str]) -> bool:
+    """Return whether a name holds nothing but adjectives: "fresh", "large red"."""
     return all(word in ADJECTIVES or _is_participle(word) for word in name)
 
 
 def _described(adjectives: list[str], clauses: Sequence[_Clause]) -> list[str]:
-    """The name that adjectives of an earlier clause stand before.
+    """Return the name that adjectives of an earlier clause stand before.
 
     "unbleached, all-purpose flour" is all purpose flour, "red or green onion" red onion.
     """
@@ -298,14 +304,15 @@ def _with_shared_head(name: list[str], clauses: Sequence[_Clause]) -> list[str]:
 
 
 def _known(name: Sequence[str], vocabulary: Container[str]) -> str | None:
-    """The longest part of a name that is known, as spelled or in other forms of its words."""
+    """Return the longest part of a name that is known, as spelled or in other forms."""
     for spelled in _spellings(name):
-        if (found := _longest_match(spelled, vocabulary)) is not None:
-            return found
+        if (phrase := _longest_match(spelled, vocabulary)) is not None:
+            return phrase
     return None
 
 
 def _spellings(name: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield a name as it stands, in the singular, and with its last or all words in the plural."""
     yield name
     one = [singular(fold(word)) for word in name]
     if one != list(name):
@@ -317,6 +324,7 @@ def _spellings(name: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _longest_match(name: Sequence[str], vocabulary: Container[str]) -> str | None:
+    """Return the longest run of a name's words that is in the vocabulary."""
     # The head noun of an English name stands last ("brown sugar"): look from the right.
     for size in range(min(MAX_NAME_WORDS, len(name)), 0, -1):
         for start in range(len(name) - size, -1, -1):

@@ -1,8 +1,9 @@
-"""Ingredient names by the first rules, as the models read that were trained with them.
+"""Ingredient names by the first rules (`reader: 1`), for models that were trained with them.
 
-A model learnt which id follows from which line; other rules would give it ids that it never saw
-there, and an index made before would hold other recipes than a search reads. So nothing changes
-here; the rules of new models are in `ingredients.py`.
+It stays because such models stay: a model learnt which id follows from which line, so that other
+rules would give it ids that it never saw there, and an index built before would hold other recipes
+than a search reads. So nothing changes here, not even what is wrong; the rules of new models are in
+`ingredients.py`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _STOP_WORDS = frozenset(
 )
 _LEFT_OUT = _UNITS | _PREPARATIONS | _STOP_WORDS
 # What belongs to the name before these words: ground beef is bought, ground cumin is cumin.
-_KEPT_BEFORE = {
+_NAMED_BEFORE = {
     "all": {"purpose"},
     "canned": {"tuna", "pumpkin"},
     "cold": {"cuts"},
@@ -71,7 +72,7 @@ _KEPT_BEFORE = {
     "thick": {"cream"},
     "whole": {"grain", "milk", "wheat"},
 }
-_KEPT_AFTER = {
+_NAMED_AFTER = {
     "fat": {"goose", "duck", "low", "bacon", "chicken"},
     "half": {"half", "and"},
     "leaf": {"bay", "lime"},
@@ -91,7 +92,7 @@ _CLAUSE_END = re.compile(
 
 
 def ingredient_name(line: str) -> list[str]:
-    """The words of a line that name its first ingredient, as the line spells them.
+    """Return the words of a line that name its first ingredient, as the line spells them.
 
     Args:
         line: free text, such as "3 skinless chicken breasts (or thighs), cut into cubes".
@@ -121,7 +122,7 @@ def ingredient_name(line: str) -> list[str]:
 
 
 def ingredient_phrase(line: str, vocabulary: Container[str]) -> str | None:
-    """The vocabulary's longest name for the ingredient of a line.
+    """Return the vocabulary's longest name for the ingredient of a line.
 
     Args:
         line: free text, such as "2 cups of finely chopped fresh basil".
@@ -132,11 +133,11 @@ def ingredient_phrase(line: str, vocabulary: Container[str]) -> str | None:
     """
     line = line[:MAX_LINE]
     name = ingredient_name(line)
-    found = _longest_match(name, vocabulary) or _longest_match(
+    phrase = _longest_match(name, vocabulary) or _longest_match(
         [_other_number(word) for word in name], vocabulary
     )
-    if found is not None:
-        return found
+    if phrase is not None:
+        return phrase
     rest = [word for word in words(line) if word not in _LEFT_OUT and not word[0].isdigit()]
     return _longest_match(rest, vocabulary)
 
@@ -152,18 +153,18 @@ def _longest_match(name: list[str], vocabulary: Container[str]) -> str | None:
 
 
 def _without_measures(clause: list[str]) -> list[str]:
-    kept: list[str] = []
+    name: list[str] = []
     for position, word in enumerate(clause):
         following = clause[position + 1] if position + 1 < len(clause) else ""
         before = clause[position - 1] if position else ""
-        named = following in _KEPT_BEFORE.get(word, ()) or before in _KEPT_AFTER.get(word, ())
+        named = following in _NAMED_BEFORE.get(word, ()) or before in _NAMED_AFTER.get(word, ())
         if named or word not in _LEFT_OUT:
-            kept.append(word)
-    return kept
+            name.append(word)
+    return name
 
 
 def _other_number(word: str) -> str:
-    """`tomatoes` for `tomato` and the other way round, by the regular endings."""
+    """Return `tomatoes` for `tomato` and the other way round, by the regular endings."""
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if word.endswith(("oes", "ches", "shes", "sses", "xes")):

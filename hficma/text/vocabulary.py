@@ -1,4 +1,9 @@
-"""Words, the vocabulary, and what the model reads of a recipe: ingredient ids and sentences."""
+"""The vocabulary, and the tokenizer: what a model reads of a recipe, as ids.
+
+    Recipe ──▶ Tokenizer ──▶ RecipeIds: ingredients (T,), sentences S x (W,)
+
+Ids are rows of an embedding table: 0 pads, 1 ends, i + 2 is word i of the vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +25,7 @@ from ..recipe import Recipe
 from ..types import Ids
 from . import ingredients
 from . import ingredients_v1 as ingredients_1
-from .words import sentences as sentences
-from .words import words as words
+from .words import sentences, words
 
 PAD_ID = 0
 END_ID = 1
@@ -44,19 +48,20 @@ class TextConfig:
     """`instruction` reads the title as the recipe's first instruction, `balanced` as often as there
     are instructions, so that a mean over both weighs them alike; HF-ICMA ignores it."""
     max_ingredients: int = 20
-    """Ingredients past this number are left out (T in shapes)."""
+    """The most ingredients (T); those past it are left out."""
     max_sentences: int = 20
-    """Sentences of the instructions past this number are left out."""
+    """The most sentences of the instructions (S); those past it are left out."""
     max_words: int = 30
-    """Words of a sentence past this number are left out."""
+    """The most words of a sentence (W); those past it are left out."""
     end_marker: bool = False
-    """End the ingredients with `</i>`, as the published datasets do; takes one of the slots."""
+    """End the ingredients with `</i>`, as the published datasets do; takes the place of one."""
     reader: Literal[1, 2] = 2
     """Rules that find the ingredient of a line. A model keeps those that it was trained with:
-    1 are those of models that name none, 2 leave out section heads, sizes and brands."""
+    1 (`ingredients_v1`) are those of models that name none, 2 (`ingredients`) leave out section
+    heads, sizes and brands."""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; the first rules are not named, so that `model_id` is what it was."""
+        """Return JSON values; the first rules are not named, so that `model_id` is what it was."""
         record = dataclasses.asdict(self)
         return {key: value for key, value in record.items() if (key, value) != ("reader", 1)}
 
@@ -83,7 +88,7 @@ class Vocabulary:
     """
 
     words: tuple[str, ...]
-    """Each once; names of several words are joined by `_`."""
+    """V words, each once; names of several words are joined by `_`."""
     counts: tuple[int, ...] = field(repr=False)
     """How often each was seen in training text; same length."""
 
@@ -98,23 +103,23 @@ class Vocabulary:
         return {word: position + FIRST_WORD_ID for position, word in enumerate(self.words)}
 
     def __len__(self) -> int:
-        """Number of words, without the two reserved ids."""
+        """Return the number of words, without the two reserved ids."""
         return len(self.words)
 
     @property
     def table_rows(self) -> int:
-        """Rows of an embedding table over this vocabulary."""
+        """Return the rows of an embedding table over this vocabulary."""
         return len(self.words) + FIRST_WORD_ID
 
     def __contains__(self, word: object) -> bool:
         return word in self._index
 
     def id_of(self, word: str) -> int | None:
-        """The id of a word, or None where it is unknown."""
+        """Return the id of a word, or None where it is unknown."""
         return self._index.get(word)
 
     def ids_of(self, sequence: Sequence[str]) -> Ids:
-        """Ids of the known words of a sequence, in order; unknown ones are left out."""
+        """Return the ids of the known words of a sequence, in order; unknown ones are left out."""
         known = (self._index.get(word) for word in sequence)
         return np.array([number for number in known if number is not None], dtype=np.int64)
 
@@ -150,9 +155,9 @@ class RecipeIds:
     ingredients: Ids
     """Ingredient ids (T,), at least one."""
     sentences: tuple[Ids, ...]
-    """Word ids of each sentence, none empty; at least one sentence."""
+    """Word ids (W,) of each of the S sentences, none empty; at least one sentence."""
     titles: int = 0
-    """So many of them, the first ones, are the title."""
+    """How many of the sentences, the first ones, are the title."""
     left_out: tuple[str, ...] = ()
     """Ingredient lines of which no word is known, and what passed the limits: for notes."""
     lines: tuple[int, ...] = ()
@@ -161,7 +166,10 @@ class RecipeIds:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Turns recipes into ids, the same way in training, export and search."""
+    """Turns recipes into ids, the same way in training, export and search.
+
+    Safe to share between threads; it remembers the ids of lines that it has read.
+    """
 
     vocabulary: Vocabulary
     """The words that have vectors."""
@@ -169,7 +177,7 @@ class Tokenizer:
     """What of a recipe is read."""
 
     def __call__(self, recipe: Recipe) -> RecipeIds:
-        """Ids of a recipe's ingredients and sentences."""
+        """Return the ids of a recipe's ingredients and sentences."""
         known: list[int] = []
         lines: list[int] = []
         left_out: list[str] = []
@@ -201,15 +209,15 @@ class Tokenizer:
         )
 
     def _titles(self, instructions: int) -> int:
-        """How often a title is read before so many instructions."""
+        """Return how often a title is read before so many instructions."""
         if self.config.title == "instruction":
             return 1
         return max(1, min(instructions, self.config.max_sentences // 2))
 
     def ingredient_id(self, line: str) -> int | None:
-        """The id of the ingredient that a line like "2 cups flour, sifted" names, or None."""
+        """Return the id of the ingredient of a line like "2 cups flour, sifted", or None."""
         # Seven lines of ten stand in other recipes too, and finding a name takes longer than all
-        # else that is read of a recipe. Asked once: another thread may empty it in between.
+        # else that is read of a recipe. One look-up: another thread may empty it between two.
         number = self._lines.get(line, _UNREAD)
         if number == _UNREAD:
             rules = ingredients_1 if self.config.reader == 1 else ingredients
@@ -223,15 +231,19 @@ class Tokenizer:
 
     @cached_property
     def _lines(self) -> dict[str, int | None]:
-        """Ids of the ingredients of lines that were read."""
+        """Remember the ids of the ingredients of lines that were read."""
         return {}
 
     def sentence_ids(self, text: str) -> Ids:
-        """Word ids of one sentence, cut to `max_words`."""
+        """Return the word ids of one sentence, cut to `max_words`."""
         return self.vocabulary.ids_of(words(text))[: self.config.max_words]
 
     def query(self, recipe: Recipe) -> RecipeIds:
-        """Like calling, for a query: a recipe of which no word is known is an error."""
+        """Return the ids of a recipe that is a query.
+
+        Raises:
+            InputError: no word of it is known to the model, so that it would match at random.
+        """
         encoded = self(recipe)
         if all(set(ids.tolist()) <= {END_ID} for ids in (encoded.ingredients, *encoded.sentences)):
             raise InputError(

@@ -1,4 +1,16 @@
-"""word2vec's file formats, as the original tool and gensim's `save_word2vec_format` write them."""
+"""word2vec's file formats, as the original tool and gensim's `save_word2vec_format` write them.
+
+    header     number of words, a space, their width D_w, a line break
+    binary     word, a space, D_w floats of 4 bytes (the original tool adds a line break)
+    text       word, D_w numbers as text, a space before each, and a line break
+
+Read here and not by gensim's `load_word2vec_format`, for three reasons. Gensim comes with the extra
+`train`, while importing Recipe1M's `vocab.bin` needs no training and no gensim. It passes over a
+word that stands there twice, which moves every later word up a row, where the ids of published data
+count rows. And files come from anywhere: this reader allocates nothing that the file is too short
+to fill, and gives up on a word without an end after `MAX_WORD_BYTES`, where gensim copies what it
+has read so far for each block more.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +25,10 @@ from ..limits import open_regular_file
 from ..types import Floats
 from .word_vectors import WordVectors
 
-END_OF_SENTENCE = "</s>"
 MAX_DIM = 100_000
+"""Widest vector that is read."""
 MAX_WORD_BYTES = 10_000
+"""Longest word that is read."""
 
 
 def read_word2vec(path: Path) -> WordVectors:
@@ -35,8 +48,8 @@ def read_word2vec(path: Path) -> WordVectors:
             if number * (2 + 2 * dim) > size + 2 * dim + 2:
                 raise InputError(f"{path}: is too short for {number} vectors of {dim}")
             binary = _is_binary(file, dim)
-            read = _read_binary if binary else _read_text
-            words, rows = read(file, number, dim, path)
+            read_vectors = _read_binary if binary else _read_text
+            words, rows = read_vectors(file, number, dim, path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as word vectors ({error})") from error
     counts = tuple(max(1, 10 * number // rank) for rank in range(1, number + 1))
@@ -58,6 +71,7 @@ def write_word2vec(vectors: WordVectors, path: Path, *, binary: bool) -> None:
 
 
 def _header(file: IO[bytes], path: Path) -> tuple[int, int]:
+    """Read the number of words and the width of their vectors."""
     fields = file.readline(100).split()
     if len(fields) != 2 or not all(field.isdigit() for field in fields):
         raise InputError(f"{path}: does not begin with the number of words and their width")
@@ -68,7 +82,7 @@ def _header(file: IO[bytes], path: Path) -> tuple[int, int]:
 
 
 def _is_binary(file: IO[bytes], dim: int) -> bool:
-    """Whether the first vector is four bytes a value rather than numbers as text."""
+    """Return whether the first vector is four bytes a value rather than numbers as text."""
     start = file.tell()
     line = file.readline(MAX_WORD_BYTES + 40 * dim)
     file.seek(start)
@@ -80,6 +94,7 @@ def _is_binary(file: IO[bytes], dim: int) -> bool:
 
 
 def _read_binary(file: IO[bytes], number: int, dim: int, path: Path) -> tuple[list[str], Floats]:
+    """Read words and their vectors (V, D_w) behind the header of a binary file."""
     words: list[str] = []
     rows = np.empty((number, dim), dtype=np.float32)
     for position in range(number):
@@ -98,6 +113,7 @@ def _read_binary(file: IO[bytes], number: int, dim: int, path: Path) -> tuple[li
 
 
 def _read_text(file: IO[bytes], number: int, dim: int, path: Path) -> tuple[list[str], Floats]:
+    """Read words and their vectors (V, D_w) behind the header of a text file."""
     words: list[str] = []
     rows = np.empty((number, dim), dtype=np.float32)
     for position in range(number):

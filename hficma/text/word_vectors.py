@@ -1,4 +1,4 @@
-"""Word vectors with their vocabulary: the project's own directory and word2vec's formats."""
+"""Word vectors with their vocabulary, and the directory that holds them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WordVectors:
     vocabulary: Vocabulary
     """The words, by falling count."""
     table: Floats
-    """float32 (len(vocabulary) + 2, dim): row i + 2 holds word i, rows 0 and 1 are zero."""
+    """float32 (V + 2, D_w): row i + 2 holds word i, rows 0 and 1 are zero."""
 
     def __post_init__(self) -> None:
         if self.table.ndim != 2 or len(self.table) != self.vocabulary.table_rows:
@@ -39,12 +39,12 @@ class WordVectors:
     def from_rows(
         cls, words: tuple[str, ...], counts: tuple[int, ...], rows: AnyFloats
     ) -> WordVectors:
-        """Vectors whose row i holds word i, as word2vec keeps them, shifted to our ids.
+        """Take vectors whose row i holds word i, as word2vec stores them, and shift them to ids.
 
         Args:
             words: V words.
             counts: how often each was seen, V numbers.
-            rows: (V, dim), any float dtype.
+            rows: (V, D_w), any float dtype.
         """
         table = np.zeros((len(words) + FIRST_WORD_ID, rows.shape[1]), dtype=np.float32)
         table[FIRST_WORD_ID:] = rows
@@ -52,16 +52,16 @@ class WordVectors:
 
     @property
     def dim(self) -> int:
-        """Width of a vector."""
+        """Return D_w, the width of a vector."""
         return int(self.table.shape[1])
 
     @property
     def rows(self) -> Floats:
-        """The words' vectors without the two reserved rows, (V, dim)."""
+        """Return the words' vectors (V, D_w), without the two reserved rows."""
         return self.table[FIRST_WORD_ID:]
 
     def __getitem__(self, word: str) -> Floats:
-        """The vector of a word, (dim,).
+        """Return the vector of a word, (D_w,).
 
         Raises:
             KeyError: the word is unknown.
@@ -84,9 +84,9 @@ class WordVectors:
 
         Args:
             path: where; must not exist.
-            made_by: the command that made them.
+            made_by: the command that trained or imported them.
             facts: more for the manifest, beside `words` and `dim`.
-            sentences: the weights of a sentence encoder over these words, kept beside them.
+            sentences: the weights of a sentence encoder over these words, written beside them.
 
         Raises:
             ArtifactError: `path` exists or cannot be written.
@@ -118,7 +118,7 @@ class WordVectors:
 
 
 def read_tensors(path: Path) -> dict[str, Array]:
-    """Tensors of a safetensors file by name.
+    """Read the tensors of a safetensors file, by name.
 
     Raises:
         ArtifactError: the file is no safetensors file.

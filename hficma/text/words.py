@@ -1,4 +1,4 @@
-"""Text into words and sentences, in any script."""
+"""Text split into words and sentences, in any script."""
 
 from __future__ import annotations
 

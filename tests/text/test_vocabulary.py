@@ -19,9 +19,8 @@ from hficma.text.vocabulary import (
     TextConfig,
     Tokenizer,
     Vocabulary,
-    sentences,
-    words,
 )
+from hficma.text.words import sentences, words
 
 VOCABULARY = Vocabulary(("salt", "olive_oil", "mix", "eggs", "oil"), (9, 8, 7, 6, 5))
 
