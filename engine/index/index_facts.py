@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from hficma.artifacts.json_fields import Fields, integer, text
 from hficma.artifacts.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from hficma.artifacts.workspace import find_bundle
+from hficma.artifacts.workspace import Workspace, find_bundle
 from hficma.errors import ArtifactError
 
 from .item_encoding import LEVELS, PRECISIONS, Level, Precision, Role
@@ -120,6 +120,22 @@ class IndexFacts:
         if any(a >= b for a, b in pairwise((-1, *facts.removed, facts.next_number))):
             raise ValueError("the numbers of removed items do not rise below next_number")
         return facts
+
+
+def newest_index(workspace: Workspace, of: ItemKind) -> Path | None:
+    """Return the newest index of a workspace whose items are of a kind; None where there is none.
+
+    Only manifests are read: no shard is opened, however many indexes there are.
+
+    Args:
+        workspace: whose indexes are looked at.
+        of: `recipes` for an index that answers photos, `images` for one that answers recipes.
+
+    Raises:
+        ArtifactError: the manifest of a newer index is damaged.
+    """
+    indexes = workspace.all(KIND)
+    return next((path for path in indexes if IndexFacts.read(path).of == of), None)
 
 
 def write_index_manifest(path: Path, facts: IndexFacts, files: dict[str, str]) -> None:

@@ -246,12 +246,11 @@ def _from_ingredients(text: str) -> Recipe:
 
 def _newest(of: Literal["recipes", "images"]) -> Path:
     """Return the newest index that answers this kind of query."""
-    from hficma.engine import index_info
+    from hficma.engine.index.index_facts import newest_index
 
     workspace = Workspace.default()
-    for path in workspace.all("index"):
-        if index_info(path)["of"] == of:
-            return path
-    raise ArtifactError(
-        f"{workspace.home}: no index of {of} here yet; make one with `hficma index --of {of}`"
-    )
+    if (path := newest_index(workspace, of)) is None:
+        raise ArtifactError(
+            f"{workspace.home}: no index of {of} here yet; make one with `hficma index --of {of}`"
+        )
+    return path
