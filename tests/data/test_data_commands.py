@@ -44,7 +44,7 @@ def test_a_damaged_source_is_reported(jsonl: Path, tmp_path: Path) -> None:
     with jsonl.open("a") as file:
         file.write("{\n")
     result = run(data_app, ["import", str(jsonl), "--out", str(tmp_path / "out")])
-    assert "1 bad records and photos left out" in result.stdout
+    assert "1 bad record or photo left out" in result.stdout
     assert "line 10" in result.stderr
     result = run(data_app, ["import", str(jsonl), "--out", str(tmp_path / "o"), "--strict"])
     assert isinstance(result.exception, InputError)

@@ -11,6 +11,7 @@ import typer
 from ...printable import json_text, printable, printable_lines
 from ...terminal import TextConsole, progress_bars
 from ..help_text import command_group
+from ..quantities import counted
 
 if TYPE_CHECKING:
     from ...data.summary import Summary
@@ -82,10 +83,11 @@ def import_command(
     if as_json:
         typer.echo(json_text({"out": str(out), **asdict(result)}))
         return
-    typer.echo(printable(f"{out}: {result.recipes} recipes, {result.photos} photos"))
+    recipes, photos = counted(result.recipes, "recipe"), counted(result.photos, "photo")
+    typer.echo(printable(f"{out}: {recipes}, {photos}"))
     if result.left_out:
-        list_file = printable(str(out / "left_out.txt"))
-        typer.echo(f"{result.left_out} bad records and photos left out, see {list_file}")
+        bad = counted(result.left_out, "bad record or photo", "bad records and photos")
+        typer.echo(printable(f"{bad} left out, see {out / 'left_out.txt'}"))
 
 
 @app.command("show")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ...artifacts.manifest import MANIFEST
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError, InputError
-from ..console import Bars, print_json, stdout, table
+from ..console import Bars, print_json, stdout
 from ..help_text import command_group
+from ..quantities import counted, readable_bytes, readable_time
 
 if TYPE_CHECKING:
     from hficma.engine.writing.chunks import IndexInput
@@ -85,9 +87,9 @@ def make(
             on_bad=bars.bad, progress=bars.counting(f"indexing {of}"), runtime=runtime,
             precision=precision, device=device,
         )  # fmt: skip
-    count = _info(path)["items"]
-    left_out = f", {bars.left_out} left out" if bars.left_out else ""
-    stdout.print_line(f"index: {path} ({count} {of}{left_out})")
+    count = counted(_info(path)["items"], of.removesuffix("s"))
+    left_out = f", {bars.left_out:,} left out" if bars.left_out else ""
+    stdout.print_line(f"index: {path} ({count}{left_out})")
     query = "--image photo.jpg" if of == "recipes" else '--ingredients "tomato, basil"'
     stdout.print_line(f"next: hficma search {query}")
 
@@ -112,7 +114,7 @@ def add(
         added = writer.add(
             dataset, bundle=bundle, strict=strict, on_bad=bars.bad, progress=progress
         )
-    stdout.print_line(f"index: {path} ({added} added)")
+    stdout.print_line(f"index: {path} ({added:,} added)")
 
 
 @app.command("remove")
@@ -128,7 +130,7 @@ def remove(
     path = _path(index)
     with IndexWriter(path) as writer:
         removed = writer.remove(ids)
-    stdout.print_line(f"index: {path} ({removed} removed)")
+    stdout.print_line(f"index: {path} ({removed:,} removed)")
 
 
 @app.command("compact")
@@ -142,27 +144,32 @@ def compact(index: Index = None) -> None:
     path = _path(index)
     with Bars() as bars, IndexWriter(path) as writer:
         writer.compact(progress=bars.counting("compacting"))
-    stdout.print_line(f"index: {path} ({len(_info(path)['shards'])} shards)")
+    stdout.print_line(f"index: {path} ({counted(len(_info(path)['shards']), 'shard')})")
 
 
 @app.command("info")
 def info(
-    index: Index = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="An index.", show_default="the newest")
+    ] = None,
+    index: Annotated[Path | None, typer.Option(help="The same.", hidden=True)] = None,
     bundle: Own = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What an index holds.
+    """Show what an index holds.
 
-    Example: hficma index info
+    Example: hficma index info workspace/indexes/recipes
     """
-    path = _path(index)
+    path = _path(path or index)
     facts = {**_info(path), "bundle": _bundle(path, bundle)}
     if as_json:
         print_json(facts)
         return
-    rows = [[key, str(value)] for key, value in facts.items() if key != "shards"]
-    rows.append(["shards", str(len(facts["shards"]))])
-    stdout.print(table(str(path), ("", ""), rows))
+    stdout.print_line(str(path))
+    lines = _info_lines(facts, (path / MANIFEST).stat().st_mtime)
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        stdout.print_line(f"  {name:<{width}}  {text}")
 
 
 @app.command("verify")
@@ -182,11 +189,38 @@ def verify(index: Index = None, bundle: Own = None, data: Data = None) -> None:
             path, bundle=bundle, dataset=dataset, progress=bars.counting("verifying")
         )
     stdout.print_line(
-        f"{path}: {report.files} files, {report.items} items, {report.encoded_again} encoded again "
+        f"{path}: {counted(report.files, 'file')}, {counted(report.items, 'item')}, "
+        f"{report.encoded_again:,} encoded again "
         f"(largest difference {report.largest_difference:.1e})"
     )
     if report.problems:
         raise ArtifactError("; ".join(report.problems))
+
+
+def _info_lines(facts: Mapping[str, Any], changed: float) -> list[tuple[str, str]]:
+    """Return what an index holds as a person reads it; `--json` gives every number."""
+    shards, items = facts["shards"], facts["items"]
+    removed = f", {facts['removed']:,} removed" if facts["removed"] else ""
+    kept = "nothing but global vectors"
+    if facts["keep"] is not None:
+        kept = f"{facts['keep']} in {facts['side_precision']}"
+        errors = [error["relative_rms"] for error in facts["side_errors"].values()]
+        if any(errors):
+            kept += f", rounded by {100 * max(errors):.2g} % at most (RMS of an array)"
+    per_item = f", {facts['tokens'] / items:.1f} each" if items else ""
+    proves = "answers can be proved" if facts["certifies"] else "answers cannot be proved"
+    noun = facts["of"].removesuffix("s")
+    return [
+        ("holds", f"{counted(items, noun)} of {facts['dataset']}{removed}"),
+        ("last change", readable_time(changed)),
+        ("on disk", f"{readable_bytes(facts['bytes'])} in {counted(len(shards), 'shard')}"),
+        ("kept of each", kept),
+        ("tokens", f"{facts['tokens']:,}{per_item}"),
+        ("prefilter", f"{facts['prefilter']}: {proves}"),
+        ("checksums", "yes" if facts["checksums"] else "no, it is of an older version"),
+        ("bundle", str(facts["bundle"])),
+        ("model", facts["model_id"][:16]),
+    ]
 
 
 def _open_data(
