@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := train,data,report,cpu,dev
 
-.PHONY: install demo test lint types unit torture format clean
+.PHONY: install demo test lint links types unit docs torture format clean
 
 install: .venv/installed
 
@@ -22,15 +22,23 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy does not follow setuptools' import hooks, so it gets the installed layout as links.
-types: install
+# Neither mypy nor the docs' reference follow setuptools' import hooks: they get the installed layout
+# as links.
+links:
 	rm -rf .build/types && mkdir -p .build/types/hficma
 	ln -s $(addprefix $(CURDIR)/,$(wildcard hficma/*)) .build/types/hficma/
 	ln -s $(addprefix $(CURDIR)/,training export engine benchmarks) .build/types/hficma/
+
+types: install links
 	cd .build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p hficma
 
 unit: install
 	$(BIN)/python -m pytest -n 2
+
+# The site of docs/, into .build/site: open index.html there.
+docs: install links
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Not in `test`: attacks on every promise about damage, kills and hostile input, at random.
 SECONDS ?= 1200

@@ -84,9 +84,9 @@ class Engine(Closing):
     @classmethod
     def open(
         cls,
-        index: Path,
+        index: str | Path,
         *,
-        bundle: Path | None = None,
+        bundle: str | Path | None = None,
         gpu_memory: float | None = None,
         **execution: Unpack[ExecutionKeywords],
     ) -> Engine:
@@ -106,8 +106,8 @@ class Engine(Closing):
         options = ExecutionOptions(**execution).with_thread_count()
         # What was opened is closed again where the rest cannot be.
         with ExitStack() as stack:
-            opened = stack.enter_context(Index.open(index))
-            path = bundle or opened.facts.find_bundle(index)
+            opened = stack.enter_context(Index.open(Path(index)))
+            path = Path(bundle) if bundle else opened.facts.find_bundle(Path(index))
             encoder = stack.enter_context(Bundle.open(path, options))
             _refuse_another_model(opened, encoder)
             pool = ThreadPoolExecutor(options.thread_count, initializer=_one_thread)

@@ -15,8 +15,10 @@ NEED_TORCH = (
     "benchmarks",
     "cli/test_figures.py",
     "engine/gpu",
+    "docs",
     "export",
     "model",
+    "test_docs.py",
     "torture",
     "training",
 )

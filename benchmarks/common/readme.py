@@ -1,4 +1,4 @@
-"""`hficma bench readme`: README's figures, written from the committed results."""
+"""`hficma bench readme`: the figures of README and docs, written from the committed results."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from typing import Any
 
 from hficma.errors import ArtifactError, InputError
 
-from .readme_tables import WRITERS
+from .plots import bars_plot
+from .readme_tables import COMMANDS, HEADLINES, PARTS, markdown
+from .report import Column, Figure, Row, Table
 
+ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parents[1] / "results"
-README = Path(__file__).parents[2] / "README.md"
+PAGES = ("README.md", "docs/choices.md", "docs/results/speed.md", "docs/results/quality.md")
+"""Pages with parts between marks, below the root."""
+CHART = "docs/images/pair-cost.svg"
 
 _PARTS = re.compile(r"(<!-- figures: begin (\w+) -->\n).*?(<!-- figures: end -->)", re.DOTALL)
 _NAME = re.compile(
-    rf"(?P<benchmark>{'|'.join(WRITERS)})-(?P<hardware>.+)-(?P<date>\d{{4}}-\d{{2}}-\d{{2}})\.json"
+    rf"(?P<benchmark>{'|'.join(COMMANDS)})-(?P<hardware>.+)-(?P<date>\d{{4}}-\d{{2}}-\d{{2}})\.json"
 )
 
 
@@ -27,7 +32,7 @@ class Result:
     """A committed file of figures, `BENCHMARK-HARDWARE-DATE.json`."""
 
     benchmark: str
-    """Key of `WRITERS`."""
+    """Key of `COMMANDS`."""
     hardware: str
     """As the name has it: results of one kind of machine replace each other."""
     date: str
@@ -42,63 +47,71 @@ class Result:
         Raises:
             ArtifactError: it is named in another way, or is no JSON.
         """
-        named = _NAME.fullmatch(path.name)
-        if named is None:
+        name = _NAME.fullmatch(path.name)
+        if name is None:
             raise ArtifactError(
                 f"{path.name}: results are named BENCHMARK-HARDWARE-DATE.json, with a benchmark of "
-                f"{', '.join(WRITERS)}"
+                f"{', '.join(COMMANDS)}"
             )
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ArtifactError(f"{path}: is no JSON ({error})") from error
-        return cls(**named.groupdict(), record=record)
+        return cls(**name.groupdict(), record=record)
+
+    @property
+    def machine(self) -> str:
+        """What it was measured on."""
+        environment = self.record["environment"]
+        cores = environment.get("threads") or environment["usable_cores"]
+        machine = f"{cores} cores of {environment['processor']}"
+        gpu = environment.get("gpu")
+        return f"{gpu}, {machine}" if gpu else machine
 
     @property
     def source(self) -> str:
         """What printed it, on what, when."""
-        environment = self.record["environment"]
-        command = environment.get("command") or WRITERS[self.benchmark].command
-        cores = environment.get("threads") or environment["usable_cores"]
-        machine = f"{cores} cores of {environment['processor']}"
-        if gpu := environment.get("gpu"):
-            machine = f"{gpu}, {machine}"
-        return f"`{command}` · {machine} · {self.date}"
+        command = self.record["environment"].get("command") or COMMANDS[self.benchmark]
+        return f"`{command}` · {self.machine} · {self.date}"
 
 
 def results(folder: Path = RESULTS) -> list[Result]:
-    """The newest result of each benchmark and kind of machine, in README's order."""
+    """Return the newest result of each benchmark and machine, in the order of `COMMANDS`."""
     newest: dict[tuple[str, str], Result] = {}
     for result in sorted(map(Result.read, folder.glob("*.json")), key=lambda one: one.date):
         newest[result.benchmark, result.hardware] = result
-    order = list(WRITERS)
+    order = list(COMMANDS)
     return sorted(newest.values(), key=lambda one: (order.index(one.benchmark), one.hardware))
 
 
-def rewritten(text: str, found: Sequence[Result]) -> str:
-    """A page with its marked parts made anew.
+def rewritten(text: str, committed: Sequence[Result]) -> str:
+    """Return a page with its marked parts written anew.
 
     Args:
         text: with `<!-- figures: begin PART -->` ... `<!-- figures: end -->`.
-        found: what is committed.
+        committed: what the figures are of.
 
     Raises:
-        InputError: no part is marked, or one of a name that no benchmark is part of.
+        InputError: no part is marked, or one of a name that nothing writes.
     """
-    known = {writer.part for writer in WRITERS.values()}
 
-    def made(match: re.Match[str]) -> str:
-        part = match[2]
-        if part not in known:
-            raise InputError(f"figures: begin {part}: must be one of {', '.join(sorted(known))}")
-        blocks = [
-            [*WRITERS[one.benchmark].write(one.record), "", one.source]
-            for one in found
-            if WRITERS[one.benchmark].part == part
-        ]
-        return match[1] + "".join("\n" + "\n".join(block) + "\n" for block in blocks) + match[3]
+    def part_of(match: re.Match[str]) -> str:
+        name = match[2]
+        if name == "headline":
+            blocks = [_headline(committed)]
+        elif name in PARTS:
+            blocks = [
+                [*write(one.record), "", one.source]
+                for one in committed
+                for benchmark, write in PARTS[name]
+                if one.benchmark == benchmark
+            ]
+        else:
+            known = ", ".join(sorted([*PARTS, "headline"]))
+            raise InputError(f"figures: begin {name}: must be one of {known}")
+        return match[1] + "".join("\n" + "\n".join(lines) + "\n\n" for lines in blocks) + match[3]
 
-    text, count = _PARTS.subn(made, text)
+    text, count = _PARTS.subn(part_of, text)
     if not count:
         raise InputError(
             "no part between `<!-- figures: begin PART -->` and `<!-- figures: end -->`"
@@ -106,14 +119,44 @@ def rewritten(text: str, found: Sequence[Result]) -> str:
     return text
 
 
+def chart(committed: Sequence[Result]) -> str:
+    """Return the bars of a pair's cost as an SVG file, its figures in words inside."""
+    record = next(one.record for one in committed if one.benchmark == "pair-scores")
+    cost = Column(
+        "ms", "milliseconds for one photo and one recipe, d = 1024, two cores", "lower", 2
+    )
+    forms = [
+        (row["form"], row["milliseconds"]) for row in next(iter(record["cases"].values()))["rows"]
+    ]
+    rows = tuple(Row(name=form, cells={"ms": Figure(ms)}) for form, ms in forms)
+    table = Table(key="pair", title="", first="form", columns=(cost,), rows=rows)
+    said = ", ".join(f"{form} {ms:.2f} ms" for form, ms in forms)
+    return bars_plot(table, "ms", cost.label).replace(">", f"><desc>{said}</desc>", 1)
+
+
+def _headline(committed: Sequence[Result]) -> list[str]:
+    rows = [
+        row
+        for one in committed
+        if one.benchmark in HEADLINES
+        for row in HEADLINES[one.benchmark](one.record)
+    ]
+    machines = " and ".join(dict.fromkeys(f"{one.machine}, {one.date}" for one in committed))
+    header = ("measured", "", "of the machine's limit", "by `hficma bench`")
+    return [*markdown(header, rows), "", f"On {machines}. [95 %] over queries."]
+
+
 def main() -> None:
-    """Write README's figures anew from the results committed in benchmarks/results.
+    """Write the figures of README and docs anew from the results in benchmarks/results.
 
     Example: hficma bench readme
     """
-    if not README.is_file():
-        raise InputError(f"{README}: no such file; run this in an editable install of a checkout")
-    found = results()
-    README.write_text(rewritten(README.read_text(encoding="utf-8"), found), encoding="utf-8")
-    for one in found:
+    if not (ROOT / PAGES[0]).is_file():
+        raise InputError(f"{ROOT / PAGES[0]}: no such file; run this in an editable install")
+    committed = results()
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(rewritten(path.read_text(encoding="utf-8"), committed), encoding="utf-8")
+    (ROOT / CHART).write_text(chart(committed), encoding="utf-8")
+    for one in committed:
         print(f"{one.benchmark}: {one.source}")
