@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,13 @@ def store(place: Path) -> None:
     ):
         exported = tiny_bundle(place / "exporting", kind, seed=seed, **options)
         exported.rename(place / name(kind, seed, options))
+    (place / "exporting").rmdir()
 
 
 def name(kind: str, seed: int, options: dict[str, object]) -> str:
     """The folder of a stored bundle."""
     return "-".join([kind, str(seed), *(f"{key}={options[key]}" for key in sorted(options))])
+
+
+if __name__ == "__main__":
+    store(Path(sys.argv[1]))

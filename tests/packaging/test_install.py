@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -63,7 +64,7 @@ def build(hook: str, project: Path, out: Path) -> Path:
     """Run a hook of the build backend, as pip does."""
     code = f"import sys, build_backend; build_backend.{hook}(sys.argv[1])"
     run(Path(sys.executable), "-c", code, str(out), cwd=project)
-    (built,) = out.glob("*.whl")
+    (built,) = (file for file in out.iterdir() if file.suffix in (".whl", ".gz"))
     return built
 
 
@@ -148,3 +149,17 @@ def test_the_wheel_holds_every_module_and_no_test(wheel: Path) -> None:
     packed = {f.relative_to(wheel / "hficma") for f in (wheel / "hficma").rglob("*") if f.is_file()}
     assert packed == expected
     assert {entry.name.split("-")[0] for entry in wheel.iterdir()} == {"hficma"}
+
+
+def test_the_source_distribution_holds_all_that_the_repository_does(tmp_path: Path) -> None:
+    """Whoever packages it further would lack a fixture, a page of the docs or the build backend."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    tracked = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+    for name in tracked:
+        (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "clone" / name)
+    with tarfile.open(build("build_sdist", tmp_path / "clone", tmp_path)) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert tracked <= packed
