@@ -1,125 +1,253 @@
-"""Photos and recipes to vectors, tokens and sides, through a bundle's branches."""
+"""Run a bundle's branches: from photos and recipes to vectors, tokens, projections and tables.
+
+What is computed of an item alone rises in levels (`hficma.engine.index.item_encoding`):
+
+    photo   -> image branch  -> global vector, tokens -> projections -> tables
+    recipe  -> recipe branch -> global vector, tokens -> projections -> tables
+
+An index stores items at one of the levels; a query is always brought to the last one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from hficma.errors import ArtifactError
 from hficma.images import Pixels
 from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import RecipeIds
-from hficma.types import Positions
+from hficma.types import Array, Floats, Positions
 
 from .index.item_encoding import LEVELS, Level, RaggedEncodings, Role
 
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle
 
+# Items of one run of a branch: what encoding any number of them takes of memory is bounded.
 PHOTO_BATCH = 16
 RECIPE_BATCH = 64
 SENTENCE_BATCH = 256
+
+QUERY_BATCH = 32
+"""Queries that are projected and tabulated in one run: 50 MB of tables at D = 1024, H = 8."""
+
+ModelInput: TypeAlias = Pixels | RecipeIds
+"""What a branch reads of one item: the pixels of a photo, or the word ids of a recipe."""
 
 
 class EncodedItems(NamedTuple):
     """N photos or recipes as the branches give them."""
 
-    vectors: npt.NDArray[np.float32]
-    """(N, D_g) global vectors."""
+    vectors: Floats
+    """(N, G) global vectors: an inner product of two is S_global."""
     encodings: RaggedEncodings | None
     """At level `tokens`; None for a model without a local part."""
 
 
-def encode(bundle: Bundle, contents: Sequence[RecipeIds | Pixels]) -> EncodedItems:
-    """Photos or recipes, all of one kind, at least one."""
-    photos = [content for content in contents if isinstance(content, np.ndarray)]
+class EncodedQuery(NamedTuple):
+    """One photo or recipe with all that is computed of it alone, ready to be scored with items."""
+
+    vector: Floats
+    """(G,) global vector."""
+    encodings: RaggedEncodings | None
+    """Of N = 1 item, at level `tables`; None for a model without a local part."""
+    model_input: ModelInput | None = None
+    """What the branches read of it; None where only the rest was kept."""
+
+
+def encode(bundle: Bundle, inputs: Sequence[ModelInput]) -> EncodedItems:
+    """Encode photos or recipes, all of one kind.
+
+    Args:
+        bundle: whose branches run.
+        inputs: N of them, at least one: pixels (224, 224, 3), or ids of the bundle's tokenizer.
+    """
+    photos = [one for one in inputs if isinstance(one, np.ndarray)]
     if photos:
         return encode_photos(bundle, np.stack(photos))
-    return encode_recipes(bundle, [c for c in contents if isinstance(c, RecipeIds)])
+    return encode_recipes(bundle, [one for one in inputs if isinstance(one, RecipeIds)])
 
 
-def encode_photos(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> EncodedItems:
-    """Photos (N, 224, 224, 3), as `hficma.images.preprocess` gives them, N at least 1."""
-    parts = [
+def encode_photos(bundle: Bundle, pixels: Pixels) -> EncodedItems:
+    """Encode photos.
+
+    Args:
+        bundle: whose image branch runs.
+        pixels: (B, 224, 224, 3) as `hficma.images.preprocess` gives them, B at least 1.
+    """
+    outputs = [
         bundle.run("image", {"photos": pixels[start : start + PHOTO_BATCH]})
         for start in range(0, len(pixels), PHOTO_BATCH)
     ]
-    vectors = np.concatenate([part["global"] for part in parts])
+    vectors = np.concatenate([output["global"] for output in outputs])
     if not bundle.has_local:
         return EncodedItems(vectors, None)
-    tokens = np.concatenate([part["tokens"] for part in parts])
+    tokens = np.concatenate([output["tokens"] for output in outputs])
     lengths = np.full(len(tokens), tokens.shape[1], dtype=np.int64)
     return EncodedItems(vectors, RaggedEncodings(lengths, {"tokens": tokens}))
 
 
 def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems:
-    """Recipes as the bundle's tokenizer gives them, at least one; equal sentences once."""
+    """Encode recipes; a sentence that several of them have is encoded once.
+
+    Args:
+        bundle: whose sentence and recipe branches run.
+        recipes: M of them, at least one, as the bundle's tokenizer gives them.
+    """
     sentences, rows = _sentence_vectors(bundle, recipes)
-    # Neighbours of like sizes are padded little.
+    # Recipes of like sizes share a batch, so that little of it is padding.
     order = sorted(range(len(recipes)), key=lambda i: (len(rows[i]), len(recipes[i].ingredients)))
     lengths = np.array([len(recipe.ingredients) for recipe in recipes], dtype=np.int64)
-    vectors: npt.NDArray[np.float32] | None = None
-    tokens: npt.NDArray[np.float32] | None = None
+    vectors: Floats | None = None
+    tokens: Floats | None = None
     for start in range(0, len(order), RECIPE_BATCH):
         batch = order[start : start + RECIPE_BATCH]
-        ingredients, counts = pad_ids([recipes[i].ingredients for i in batch])
-        places, sentence_counts = pad_ids([rows[i] for i in batch])
-        made = bundle.run(
+        ingredients, ingredient_counts = pad_ids([recipes[i].ingredients for i in batch])
+        batch_rows, sentence_counts = pad_ids([rows[i] for i in batch])
+        output = bundle.run(
             "recipe",
             {
                 "ingredients": ingredients,
-                "ingredient_counts": counts,
-                "sentences": sentences[places],
+                "ingredient_counts": ingredient_counts,
+                "sentences": sentences[batch_rows],
                 "sentence_counts": sentence_counts,
             },
         )
+        # The widths are the outputs', known after the first run.
         if vectors is None:
-            vectors = np.empty((len(recipes), made["global"].shape[1]), np.float32)
-        vectors[batch] = made["global"]
+            vectors = np.empty((len(recipes), output["global"].shape[1]), np.float32)
+        vectors[batch] = output["global"]
         if bundle.has_local:
             if tokens is None:
-                shape = (len(recipes), int(lengths.max()), made["tokens"].shape[2])
+                shape = (len(recipes), int(lengths.max()), output["tokens"].shape[2])
                 tokens = np.zeros(shape, np.float32)
-            tokens[batch, : ingredients.shape[1]] = made["tokens"]
+            tokens[batch, : ingredients.shape[1]] = output["tokens"]
     assert vectors is not None
     return EncodedItems(
         vectors, None if tokens is None else RaggedEncodings(lengths, {"tokens": tokens})
     )
 
 
+def encode_queries(bundle: Bundle, role: Role, inputs: Sequence[ModelInput]) -> list[EncodedQuery]:
+    """Encode queries, all of one role, and bring them to `tables`.
+
+    Args:
+        bundle: whose branches run.
+        role: of the queries.
+        inputs: of each of them; at least one.
+
+    Raises:
+        ArtifactError: the model gives one of them a value that is not finite.
+    """
+    queries = prepare_queries(bundle, role, encode(bundle, inputs))
+    return [query._replace(model_input=one) for query, one in zip(queries, inputs, strict=True)]
+
+
 def raise_level(
     bundle: Bundle, role: Role, encodings: RaggedEncodings, level: Level
 ) -> RaggedEncodings:
-    """The same items at `level` or above, computed from the level they have."""
-    arrays: dict[str, Any] = dict(encodings.arrays)
+    """Bring items to a level, computing what they lack; above it they stay as they are.
+
+    Args:
+        bundle: whose projecting and tabulating graphs run.
+        role: of the items.
+        encodings: N items at any level.
+        level: that they shall have at least.
+    """
+    arrays: dict[str, Array] = dict(encodings.arrays)
     if level != "tokens" and "tokens" in arrays:
         inputs = {"tokens": arrays["tokens"]}
         if role == "recipe":
             inputs["lengths"] = encodings.lengths
-        made = bundle.run(f"project_{role}", inputs)
-        arrays = {name: made[name] for name in LEVELS["projections"]}
+        output = bundle.run(f"project_{role}", inputs)
+        arrays = {name: output[name] for name in LEVELS["projections"]}
     if level == "tables" and "table" not in arrays:
         arrays["table"] = bundle.run(f"tabulate_{role}", {"value": arrays["value"]})["table"]
     return RaggedEncodings(encodings.lengths, arrays)
 
 
+def prepare_queries(bundle: Bundle, role: Role, items: EncodedItems) -> list[EncodedQuery]:
+    """Bring photos or recipes to `tables` together, then part them into queries.
+
+    One run of each graph for the whole batch fills the machine where a run for each query would
+    wait for memory. What a query gets may differ from what it gets alone by float32 rounding, since
+    runtimes order their sums by the size of a batch.
+
+    Args:
+        bundle: whose projecting and tabulating graphs run.
+        role: of the queries.
+        items: N of them.
+
+    Raises:
+        ArtifactError: the model gives one of them a value that is not finite.
+    """
+    if items.encodings is None:
+        queries = [EncodedQuery(vector, None) for vector in items.vectors]
+    else:
+        queries = []
+        lengths, tokens = items.encodings.lengths, items.encodings.arrays["tokens"]
+        for start in range(0, len(lengths), QUERY_BATCH):
+            batch = slice(start, start + QUERY_BATCH)
+            longest = int(lengths[batch].max())
+            encodings = RaggedEncodings(
+                lengths[batch], {"tokens": np.ascontiguousarray(tokens[batch, :longest])}
+            )
+            tables = raise_level(bundle, role, encodings, "tables")
+            queries += [
+                EncodedQuery(vector, _one_item(tables, number))
+                for number, vector in enumerate(items.vectors[batch])
+            ]
+    for query in queries:
+        _check_finite(query)
+    return queries
+
+
+def _one_item(encodings: RaggedEncodings, number: int) -> RaggedEncodings:
+    """Cut one item out of a padded batch, without its padding."""
+    length = int(encodings.lengths[number])
+    arrays = {}
+    for name, array in encodings.arrays.items():
+        item = array[number : number + 1]
+        # (1, D) has no tokens; (1, H, n, D) has them behind the heads; else (1, n, D) or (1, n).
+        if name == "table":
+            item = item[:, :, :length]
+        elif name != "mean":
+            item = item[:, :length]
+        arrays[name] = np.ascontiguousarray(item)
+    return RaggedEncodings(encodings.lengths[number : number + 1], arrays)
+
+
+def _check_finite(query: EncodedQuery) -> None:
+    """Refuse a query that no score can be computed with: a NaN would sort anywhere."""
+    arrays = [query.vector, *(query.encodings.arrays.values() if query.encodings else ())]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ArtifactError(
+            "the model gives this query a vector that is not finite: its weights are damaged, "
+            "or the precision is too narrow; export the bundle again, or search in fp32"
+        )
+
+
 def _sentence_vectors(
-    bundle: Bundle, recipes: Iterable[RecipeIds]
-) -> tuple[npt.NDArray[np.float32], list[Positions]]:
-    """Vectors of the distinct sentences behind a zero row, and each recipe's rows among them."""
+    bundle: Bundle, recipes: Sequence[RecipeIds]
+) -> tuple[Floats, list[Positions]]:
+    """Return vectors of the distinct sentences (1 + S, D_s), and each recipe's rows among them.
+
+    Row 0 is zero: what a recipe with fewer sentences than its batch is padded with.
+    """
     distinct = DistinctSentences()
     rows = [distinct.rows(recipe.sentences) for recipe in recipes]
-    texts = distinct.word_ids
-    vectors: npt.NDArray[np.float32] | None = None
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    sentences = distinct.word_ids
+    vectors: Floats | None = None
+    order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
     for start in range(0, len(order), SENTENCE_BATCH):
         batch = order[start : start + SENTENCE_BATCH]
-        word_ids, lengths = pad_ids([texts[i] for i in batch])
-        made = bundle.run("sentence", {"word_ids": word_ids, "lengths": lengths})["vectors"]
+        word_ids, lengths = pad_ids([sentences[i] for i in batch])
+        output = bundle.run("sentence", {"word_ids": word_ids, "lengths": lengths})["vectors"]
         if vectors is None:
-            vectors = np.zeros((len(texts) + 1, made.shape[1]), np.float32)
-        vectors[np.array(batch) + 1] = made
+            vectors = np.zeros((len(sentences) + 1, output.shape[1]), np.float32)
+        vectors[np.array(batch) + 1] = output
     assert vectors is not None
     return vectors, rows

@@ -1,62 +1,83 @@
-"""`Engine`: an index and its bundle, ready to answer."""
+"""`Engine`: an open index and its bundle, ready to answer queries."""
 
 from __future__ import annotations
 
 import math
+import operator
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
 from hficma.artifacts.closing import Closing, Gate
 from hficma.errors import ArtifactError, InputError
 from hficma.recipe import Recipe
+from hficma.types import Floats, Mask, Positions
 
 from .bundle.bundle import Bundle
-from .encoder import encode
+from .encoder import EncodedQuery, ModelInput, encode, encode_queries
 from .index.candidates import CandidateBatch
 from .index.filters import Filter
 from .index.index import Index
 from .index.index_facts import model_mismatch
 from .index.item_encoding import Role
-from .index.vector_index import Mask
-from .query import QuerySource, only_query, query_name, query_notes, read_query
+from .query import (
+    QuerySource,
+    only_query,
+    photo_input,
+    query_name,
+    query_notes,
+    read_query,
+    recipe_input,
+)
 from .results import Answer, Failure
-from .retrieval.certificate import ItemScores, Positions, Ranking, rank_with_certificate
+from .retrieval.certificate import ItemScores, Ranking, rank_with_certificate
 from .retrieval.filter_notes import filter_notes
 from .retrieval.hits import build_hits
-from .retrieval.reranking import EncodedQuery
-from .retrieval.scoring import CpuScorer, Score, Scorer
-from .retrieval.timing import Clock
+from .retrieval.scoring import CpuScorer, ScoreFunction, Scorer
+from .retrieval.timing import StageTimer
 from .runtimes.options import ExecutionKeywords, ExecutionOptions
 
 if TYPE_CHECKING:
     from hficma.images import PhotoSource
 
 CANDIDATES = 200
+"""Items that are re-ranked for a query where nothing else is said."""
 BATCH = 32
 """Queries of `search_many` that are worked on together."""
-
 CACHED_FILTERS = 16
-"""Filters whose outcome is remembered."""
+"""Filters whose masks are remembered."""
 
 
 class _SearchOptions(NamedTuple):
-    """What is asked of every query of a batch."""
+    """What is the same for every query of a batch."""
 
     k: int
     candidates: int
     exact: bool
     filter: Filter | None
+    keep_query: bool = False
 
     @property
-    def first(self) -> int:
-        """Items of the first visit."""
+    def batch_size(self) -> int:
+        """Items that are scored before the first look at what is proved."""
         return max(self.k, self.candidates)
+
+
+class _AllowedItems(NamedTuple):
+    """Which items may answer."""
+
+    masks: Sequence[Mask | None]
+    """Per shard (N,); None where all may."""
+    total: int
+    """How many they are."""
+    notes: tuple[str, ...]
+    """What there is to say of the filter."""
 
 
 class Engine(Closing):
@@ -66,9 +87,17 @@ class Engine(Closing):
     state that the index had when the engine was opened.
 
     Example:
-        engine = Engine.open(Path("workspace/indexes/mine"))
-        for hit in engine.search(image=Path("photo.jpg"), k=10).hits:
-            print(hit.rank, hit.title, hit.score)
+        with Engine.open("workspace/indexes/mine") as engine:
+            answer = engine.search(image="photo.jpg", k=10)
+            print(answer)
+            for hit in answer.hits:
+                print(hit.rank, hit.recipe.title, hit.score)
+
+    Args:
+        index: open; closed with the engine.
+        bundle: open, of the index's model; closed with the engine.
+        scorer: scores the index's items.
+        pool: decodes photos, searches shards and scores tiles.
     """
 
     def __init__(
@@ -78,15 +107,15 @@ class Engine(Closing):
         self.bundle = bundle
         self._scorer = scorer
         self._pool = pool
-        self._masks: dict[Filter | None, tuple[Sequence[Mask | None], tuple[str, ...]]] = {}
+        self._allowed: dict[Filter | None, _AllowedItems] = {}
         self._gate = Gate()
 
     @classmethod
     def open(
         cls,
-        index: str | Path,
+        index: str | os.PathLike[str],
         *,
-        bundle: str | Path | None = None,
+        bundle: str | os.PathLike[str] | None = None,
         gpu_memory: float | None = None,
         **execution: Unpack[ExecutionKeywords],
     ) -> Engine:
@@ -94,7 +123,7 @@ class Engine(Closing):
 
         Args:
             index: its folder.
-            bundle: None takes the one that made it.
+            bundle: folder of a bundle of the index's model; None takes the one that made it.
             gpu_memory: GiB of a GPU for the index; None takes half of what is free.
             **execution: `runtime`, `precision`, `device`, `threads` as in `ExecutionOptions`. The
                 precision is of the branches that encode queries, pairs are scored in fp32; a device
@@ -104,26 +133,25 @@ class Engine(Closing):
             ArtifactError: one of them is missing or damaged, or they are of different models.
         """
         options = ExecutionOptions(**execution).with_thread_count()
-        # What was opened is closed again where the rest cannot be.
+        # Whatever is open is closed again where the rest cannot be opened.
         with ExitStack() as stack:
             opened = stack.enter_context(Index.open(Path(index)))
-            path = Path(bundle) if bundle else opened.facts.find_bundle(Path(index))
+            path = opened.facts.find_bundle(opened.path) if bundle is None else Path(bundle)
             encoder = stack.enter_context(Bundle.open(path, options))
-            _refuse_another_model(opened, encoder)
-            pool = ThreadPoolExecutor(options.thread_count, initializer=_one_thread)
+            _check_same_model(opened, encoder)
+            pool = ThreadPoolExecutor(options.thread_count, initializer=_one_faiss_thread)
             stack.callback(pool.shutdown)
             scorer: Scorer
             if options.device != "cpu":
-                from .gpu.gpu_index import GpuIndex, cuda_device, memory_of
+                from .gpu.gpu_index import GpuIndex, cuda_device, index_bytes
                 from .gpu.gpu_scorer import GpuScorer
 
                 gpu = cuda_device(options.device)
-                placed = GpuIndex(opened, gpu, memory_of(gpu, gpu_memory))
-                scorer = GpuScorer(placed, encoder)
+                scorer = GpuScorer(GpuIndex(opened, gpu, index_bytes(gpu, gpu_memory)), encoder)
             else:
                 # Tiles run side by side, so each of their sessions takes one thread.
-                one = Bundle.open(path, options.changed(precision="fp32", threads=1))
-                scorer = CpuScorer(opened, one, pool)
+                tile_bundle = Bundle.open(path, options.changed(precision="fp32", threads=1))
+                scorer = CpuScorer(opened, tile_bundle, pool)
             engine = cls(opened, encoder, scorer, pool)
             stack.pop_all()
         return engine
@@ -135,7 +163,7 @@ class Engine(Closing):
             self._scorer.close()
             self.bundle.close()
             self.index.close()
-            self._masks.clear()
+            self._allowed.clear()
 
     @property
     def query_role(self) -> Role:
@@ -151,26 +179,32 @@ class Engine(Closing):
         candidates: int = CANDIDATES,
         exact: bool = False,
         filter: Filter | None = None,
+        keep_query: bool = False,
     ) -> Answer:
-        """The k best items for one photo or one recipe.
+        """Return the k best items for one photo or one recipe.
 
         Args:
             image: a photo, over an index of recipes: a path, bytes, an open file, a PIL image or an
-                array, as `hficma.images.preprocessing.load_photo` takes it.
+                array, as `hficma.images.load_photo` takes it.
             recipe: a recipe, over an index of photos.
-            k: items wanted.
-            candidates: items re-ranked; at least k are.
-            exact: go on until all k ranks are proved.
+            k: items to return.
+            candidates: items to re-rank; at least k are.
+            exact: re-rank more, until all k ranks are proved.
             filter: which items may answer.
+            keep_query: leave what was computed of the query in `Answer.query`, some megabytes, for
+                `write_page` to explain the answer with.
 
         Raises:
             InputError: a query that cannot be read, or of the wrong kind for this index.
         """
-        wanted = _search_options(k, candidates, exact, filter)
-        answers = self._answers([only_query(image, recipe)], wanted)
-        if isinstance(answers[0], InputError):
-            raise answers[0]
-        return answers[0]
+        options = _search_options(k, candidates, exact, filter)._replace(keep_query=keep_query)
+        query = only_query(image, recipe)
+        [answer] = self._answer_batch(
+            [query], ["photo" if image is not None else "recipe"], options
+        )
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
 
     def search_many(
         self,
@@ -182,137 +216,226 @@ class Engine(Closing):
         filter: Filter | None = None,
         batch: int = BATCH,
     ) -> Iterator[Answer | Failure]:
-        """Answers in the order of the queries; a bad one gives a `Failure`, the others go on.
+        """Yield an answer for each query, in their order; a bad one gives a `Failure` instead.
 
         Args:
             queries: photos or recipes, as `search` takes them; read as answers are taken.
-            k: items wanted, like the options below as in `search`.
-            candidates: items re-ranked.
-            exact: go on until all k ranks are proved.
+            k: items to return for each, like the options below as in `search`.
+            candidates: items to re-rank.
+            exact: re-rank more, until all k ranks are proved.
             filter: which items may answer.
-            batch: queries that are worked on together, sharing the loads of candidates.
+            batch: queries that are worked on together: they share runs of the branches, and
+                candidates that several of them have.
+
+        Raises:
+            InputError: an option that cannot be used, at once and not with the first answer.
         """
-        wanted = _search_options(k, candidates, exact, filter)
-        remaining = enumerate(queries)
-        while chunk := list(islice(remaining, batch)):
-            answers = self._answers([query for _, query in chunk], wanted)
-            for (number, query), answer in zip(chunk, answers, strict=True):
+        options = _search_options(k, candidates, exact, filter)
+        if isinstance(queries, (str, bytes, os.PathLike, Recipe)):
+            raise InputError("search_many takes several queries; give a list of them")
+        return self._answer_many(queries, options, _whole_number("batch", batch))
+
+    def encode(
+        self,
+        *,
+        images: Iterable[PhotoSource] | None = None,
+        recipes: Iterable[Recipe] | None = None,
+    ) -> Floats:
+        """Return the global vectors of photos or of recipes.
+
+        An inner product of a photo's and a recipe's is S_global, which the first stage searches by;
+        any vector database can do the same. Either kind may be encoded, whatever the index holds.
+
+        Args:
+            images: N photos, as `search` takes them.
+            recipes: N recipes.
+
+        Returns:
+            (N, G) float32, in their order.
+
+        Raises:
+            InputError: one of them cannot be read, or both kinds were given, or none.
+        """
+        if (images is None) == (recipes is None):
+            raise InputError("encode takes photos or recipes, one of them")
+        sources: Iterable[Any] = images if images is not None else recipes or ()
+        if isinstance(sources, (str, bytes, os.PathLike, Recipe)):
+            raise InputError("encode takes several photos or recipes; give a list of them")
+
+        def read(numbered: tuple[int, Any]) -> ModelInput:
+            number, source = numbered
+            if images is not None:
+                return photo_input(source, name=f"photo {number + 1}")
+            return recipe_input(source, self.bundle, name=f"recipe {number + 1}")
+
+        vectors = []
+        remaining = enumerate(sources)
+        with self._entered():
+            while chunk := list(islice(remaining, BATCH)):
+                inputs = list(self._pool.map(read, chunk))
+                vectors.append(encode(self.bundle, inputs).vectors)
+        if not vectors:
+            return np.empty((0, self.bundle.facts.global_dim), np.float32)
+        return np.concatenate(vectors)
+
+    def _answer_many(
+        self, queries: Iterable[QuerySource], options: _SearchOptions, batch: int
+    ) -> Iterator[Answer | Failure]:
+        """Yield the answers of `search_many`."""
+        numbered = enumerate(queries)
+        while chunk := list(islice(numbered, batch)):
+            names = [query_name(query, number) for number, query in chunk]
+            answers = self._answer_batch([query for _, query in chunk], names, options)
+            for name, answer in zip(names, answers, strict=True):
                 if isinstance(answer, InputError):
-                    yield Failure(name=query_name(query, number), error=str(answer))
+                    yield Failure(name=name, error=str(answer))
                 else:
                     yield answer
 
-    def _answers(
-        self, asked: Sequence[QuerySource], wanted: _SearchOptions
+    def _answer_batch(
+        self, queries: Sequence[QuerySource], names: Sequence[str], options: _SearchOptions
     ) -> list[Answer | InputError]:
-        with self._gate.entered() as inside:
-            if not inside:
-                raise InputError(f"{self.index.path}: this engine was closed; open it again")
-            return self._answers_inside(asked, wanted)
+        """Return each query's answer, or what is wrong with the query."""
+        with self._entered():
+            timer = StageTimer(len(queries))
+            inputs = list(
+                self._pool.map(
+                    lambda query, name: read_query(query, self.index, self.bundle, name=name),
+                    queries,
+                    names,
+                )
+            )
+            timer.end_stage("decode")
+            readable = [one for one in inputs if not isinstance(one, InputError)]
+            answers = iter(self._search(readable, options, timer) if readable else ())
+            return [one if isinstance(one, InputError) else next(answers) for one in inputs]
 
-    def _answers_inside(
-        self, asked: Sequence[QuerySource], wanted: _SearchOptions
-    ) -> list[Answer | InputError]:
-        clock = Clock(len(asked))
-        read = list(self._pool.map(lambda one: read_query(one, self.index, self.bundle), asked))
-        good = {place: c for place, c in enumerate(read) if not isinstance(c, InputError)}
-        clock.stage("decode")
-        outcomes: list[Answer | InputError] = [c for c in read if isinstance(c, InputError)]
-        if not good:
-            return outcomes
-        encoded = encode(self.bundle, list(good.values()))
-        queries = EncodedQuery.prepared(self.bundle, self.query_role, *encoded)
-        for query in queries:
-            query.refuse_not_finite()
-        clock.stage("encode")
-        allowed, notes = self._allowed(wanted.filter)
-        searched = self.index.candidate_count(allowed)
-        firsts = self.index.first_candidates(
+    def _search(
+        self, inputs: Sequence[ModelInput], options: _SearchOptions, timer: StageTimer
+    ) -> list[Answer]:
+        """Run the stages of a search for a batch of queries that could be read."""
+        queries = encode_queries(self.bundle, self.query_role, inputs)
+        timer.end_stage("encode")
+        allowed = self._allowed_items(options.filter)
+        first_batches = self.index.first_candidates(
             np.stack([query.vector for query in queries]),
-            wanted.first,
-            allowed,
+            options.batch_size,
+            allowed.masks,
             self._pool,
         )
-        clock.stage("prefilter")
-        score = self._scorer.batch(queries, firsts)
+        timer.end_stage("prefilter")
+        timer.add("gather", 0.0)  # answers name it even where nothing is gathered
+        score = self._scorer.prepare(queries, first_batches, timer)
         rankings = [
-            self._ranked(number, queries[number], first, score, allowed, wanted, clock)
-            for number, first in enumerate(firsts)
+            self._rank(number, query, first, score, allowed, options)
+            for number, (query, first) in enumerate(zip(queries, first_batches, strict=True))
         ]
-        clock.stage("rerank")
+        timer.end_stage("rerank")
         hits = build_hits(self.index, rankings, has_local=self.bundle.has_local)
-        clock.stage("records")
-        milliseconds = clock.milliseconds()
-        for place, ranking, found in zip(good, rankings, hits, strict=True):
-            outcomes.insert(
-                place,
-                Answer(
-                    hits=found,
-                    certified=ranking.certified,
-                    scored=ranking.scored,
-                    searched=searched,
-                    milliseconds=milliseconds,
-                    verified=self.index.verified,
-                    notes=(*query_notes(good[place]), *notes),
-                ),
+        timer.end_stage("records")
+        milliseconds = timer.milliseconds()
+        return [
+            Answer(
+                hits=query_hits,
+                certified=ranking.certified,
+                scored=ranking.scored,
+                searched=allowed.total,
+                milliseconds=milliseconds,
+                verified=self.index.verified,
+                notes=(*query_notes(one), *allowed.notes),
+                query=query if options.keep_query else None,
             )
-        return outcomes
+            for one, query, ranking, query_hits in zip(inputs, queries, rankings, hits, strict=True)
+        ]
 
-    def _allowed(self, filter: Filter | None) -> tuple[Sequence[Mask | None], tuple[str, ...]]:
-        """Which items may answer, and what there is to say of the filter."""
-        known = self._masks.get(filter)
-        if known is None:
-            notes = filter_notes(filter, self.index) if filter else ()
-            known = self.index.filter_masks(filter), notes
-            if len(self._masks) >= CACHED_FILTERS:
-                self._masks.clear()
-            self._masks[filter] = known
-        return known
-
-    def _ranked(
+    def _rank(
         self,
         number: int,
         query: EncodedQuery,
         first: CandidateBatch,
-        score: Score,
-        allowed: Sequence[Mask | None],
-        wanted: _SearchOptions,
-        clock: Clock,
+        score: ScoreFunction,
+        allowed: _AllowedItems,
+        options: _SearchOptions,
     ) -> Ranking:
-        def visits() -> Iterator[CandidateBatch]:
+        """Rank the items for the query of a number in its batch."""
+
+        def batches() -> Iterator[CandidateBatch]:
             yield first
+            # Listing what remains costs a scan of the index: only where something remains, and only
+            # when the ranking asks for more.
             if first.upper_bound > -math.inf:
                 yield from self.index.remaining_candidates(
-                    query.vector, first.items, wanted.first, allowed
+                    query.vector, first.items, options.batch_size, allowed.masks
                 )
 
-        def scores(items: Positions) -> ItemScores:
-            found, gathering = score(number, items)
-            clock.add("gather", gathering)
-            return found
+        def score_items(items: Positions) -> ItemScores:
+            return score(number, items)
 
         return rank_with_certificate(
-            visits(), scores, k=wanted.k, exact=wanted.exact, weights=self.bundle.score_weights
-        )
+            batches(), score_items, k=options.k, exact=options.exact,
+            weights=self.bundle.score_weights,
+        )  # fmt: skip
+
+    def _allowed_items(self, filter: Filter | None) -> _AllowedItems:
+        """Return which items pass a filter, remembering the last few filters."""
+        allowed = self._allowed.get(filter)
+        if allowed is None:
+            notes = filter_notes(filter, self.index) if filter else ()
+            masks = self.index.filter_masks(filter)
+            allowed = _AllowedItems(masks, self.index.candidate_count(masks), notes)
+            if len(self._allowed) >= CACHED_FILTERS:
+                self._allowed.clear()
+            self._allowed[filter] = allowed
+        return allowed
+
+    def _entered(self) -> ExitStack:
+        """Keep the engine open for a `with` block.
+
+        Raises:
+            InputError: it was closed.
+        """
+        with ExitStack() as stack:
+            if not stack.enter_context(self._gate.entered()):
+                raise InputError(f"{self.index.path}: this engine was closed; open it again")
+            return stack.pop_all()
 
 
 def _search_options(k: int, candidates: int, exact: bool, filter: Filter | None) -> _SearchOptions:
-    if k < 1 or candidates < 1:
-        raise InputError(f"k is {k} and candidates {candidates}: both must be at least 1")
-    return _SearchOptions(k, candidates, exact, filter)
+    return _SearchOptions(
+        _whole_number("k", k), _whole_number("candidates", candidates), exact, filter
+    )
 
 
-def _refuse_another_model(index: Index, bundle: Bundle) -> None:
-    """Raise an ArtifactError where a bundle cannot search an index."""
+def _whole_number(name: str, value: int) -> int:
+    """Check an option that counts something.
+
+    Raises:
+        InputError: it is no whole number, or less than 1.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputError(f"{name} is {value!r}: must be a whole number") from error
+    if number < 1:
+        raise InputError(f"{name} is {number}: must be at least 1")
+    return number
+
+
+def _check_same_model(index: Index, bundle: Bundle) -> None:
+    """Refuse a bundle that cannot search an index.
+
+    Raises:
+        ArtifactError: it is of another model, or its arrays are of other sizes.
+    """
     if bundle.model_id != index.facts.model_id:
         raise model_mismatch(index.path, index.facts, bundle)
-    keeps = index.facts.level is not None
-    for shard in index.shards[:1]:
+    stores_encodings = index.facts.level is not None
+    for shard in index.shards[:1]:  # `Index` holds the others to the first
         facts, sizes = shard.facts, bundle.facts
         if (
-            keeps != bundle.has_local
+            stores_encodings != bundle.has_local
             or facts.global_dim != sizes.global_dim
-            or (keeps and facts.width != sizes.width)
+            or (stores_encodings and facts.width != sizes.width)
             or (facts.level == "tables" and facts.heads != sizes.heads)
         ):
             raise ArtifactError(
@@ -321,8 +444,8 @@ def _refuse_another_model(index: Index, bundle: Bundle) -> None:
             )
 
 
-def _one_thread() -> None:
-    """FAISS takes one thread in each of the pool's, not all of them in each."""
+def _one_faiss_thread() -> None:
+    """Have FAISS take one thread in each of the pool's, not all of them in each."""
     import faiss
 
     faiss.omp_set_num_threads(1)

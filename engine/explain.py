@@ -1,4 +1,4 @@
-"""Why items answer a photo: one self-contained page.
+"""Why recipes answer a photo: one self-contained page, drawn from the model's attention.
 
 The photo stands in the middle; pointing at an ingredient lights the regions that it looked at.
 """
@@ -8,38 +8,33 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as Images
 
 from hficma.artifacts.manifest import write_atomically
 from hficma.errors import InputError
-from hficma.images import preprocess
+from hficma.images import Pixels
 from hficma.recipe import Recipe
 from hficma.scores import ScoreWeights
+from hficma.types import Array, Floats
 
 from .bundle.bundle import Bundle
-from .encoder import EncodedItems, encode_photos, encode_recipes, raise_level
-from .index.item_encoding import Role
+from .encoder import EncodedQuery, encode_recipes, raise_level
 from .results import Answer, Hit
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 GRID = 7
-"""Regions a side."""
-SHOWN = 5
-"""Hits of an answer that are explained."""
-
-Floats = npt.NDArray[np.float32]
+"""Regions a side: R = 49 of them lie row by row."""
+EXPLAINED_HITS = 5
+"""Hits of an answer that are explained where nothing else is said."""
 
 
 class PairExplanation(NamedTuple):
-    """Attention and gates of one pair; R regions are the 7 x 7 grid row by row."""
+    """Attention and gates of one photo and one recipe."""
 
     ingredients: tuple[str, ...]
     """The T lines that the model read."""
@@ -48,109 +43,135 @@ class PairExplanation(NamedTuple):
     ingredient_gates: Floats
     """(T,) in (0, 1): how far each ingredient's attention was let through."""
     region_gates: Floats
-    """(R,) in (0, 1)."""
+    """(R,) in (0, 1): how far each region's was."""
 
 
-def explain_pair(bundle: Bundle, photo: Image, recipe: Recipe) -> PairExplanation:
-    """Attention A21 and the gates g1, g2 of one pair (`hficma.model.similarity`), in numpy.
+def explain_pairs(
+    bundle: Bundle, photo: EncodedQuery, recipes: Sequence[Recipe]
+) -> list[PairExplanation]:
+    """Compute the attention A21 and the gates g1, g2 of pairs, as `hficma.model.similarity` does.
+
+    The photo's projections are those that it was searched with. The recipes are encoded here, all
+    in one run: an index need not keep what they take, and may keep it in fewer bits.
 
     Args:
         bundle: of a model with a local part.
-        photo: upright RGB.
-        recipe: as written.
+        photo: as the engine encoded it.
+        recipes: M of them, as written.
 
     Raises:
         InputError: the model has no attention to show.
     """
-    if not bundle.has_local:
+    if photo.encodings is None:
         raise InputError("this model compares whole vectors; it has no attention to explain")
-    ids = bundle.tokenizer(recipe)
-    # By position: of a line that stands there twice, one may be past the limit.
-    read = [recipe.ingredients[position] for position in ids.lines]
-    read += ["(end)"] * (len(ids.ingredients) - len(read))
-    image = _projected(bundle, "image", encode_photos(bundle, preprocess(photo)[None]))
-    text = _projected(bundle, "recipe", encode_recipes(bundle, [ids]))
-    heads = bundle.facts.heads
-    on_ingredients = _attention(image["query"], text["key"], heads)
-    on_regions = _attention(text["query"], image["key"], heads)
-    return PairExplanation(
-        tuple(read),
-        on_regions.mean(axis=0),
-        _gate(on_regions, text["gate"], image["value"], text["gate_bias"]),
-        _gate(on_ingredients, image["gate"], text["value"], image["gate_bias"]),
-    )
+    if not recipes:
+        return []
+    ids = [bundle.tokenizer(recipe) for recipe in recipes]
+    tokens = encode_recipes(bundle, ids).encodings
+    assert tokens is not None  # the photo has them too
+    projections = raise_level(bundle, "recipe", tokens, "projections")
+    image = {name: array[0] for name, array in photo.encodings.arrays.items()}
+    explanations = []
+    for number, (recipe, read) in enumerate(zip(recipes, ids, strict=True)):
+        length = int(projections.lengths[number])
+        text = {name: array[number][:length] for name, array in projections.arrays.items()}
+        # By position: of a line that stands there twice, one may be past the limit.
+        lines = [recipe.ingredients[position] for position in read.lines]
+        lines += ["(end)"] * (length - len(lines))
+        explanations.append(_explain(image, text, tuple(lines), bundle.facts.heads))
+    return explanations
 
 
 def write_page(
-    path: Path, bundle: Bundle, photo: Image, answer: Answer, *, shown: int = SHOWN
+    path: str | os.PathLike[str], bundle: Bundle, answer: Answer, *, shown: int = EXPLAINED_HITS
 ) -> Path:
     """Write the page that explains the first hits of an answer to a photo.
 
     Args:
-        path: an HTML file.
+        path: of the HTML file.
         bundle: of the engine that answered.
-        photo: the query, upright RGB.
-        answer: of the engine.
+        answer: to a photo, of a search with `keep_query=True`.
         shown: hits to explain.
+
+    Raises:
+        InputError: the answer lacks its query or is not to a photo, the model has no attention, or
+            the file cannot be written.
     """
+    query = answer.query
+    if query is None:
+        raise InputError("the answer has no query to explain it with; search with keep_query=True")
+    if not isinstance(query.model_input, np.ndarray):
+        raise InputError("a page explains answers to photos; this one answers a recipe")
     hits = answer.hits[:shown]
-    weights = bundle.score_weights
-    sections = [_section(hit, explain_pair(bundle, photo, hit.recipe), weights) for hit in hits]
+    explanations = explain_pairs(bundle, query, [hit.recipe for hit in hits])
     page = _PAGE.format(
-        photo=_data_url(photo),
+        photo=_data_url(query.model_input),
         style=_STYLE,
         script=_SCRIPT,
-        summary=_summary(answer),
-        sections="\n".join(sections),
+        summary=f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}.",
+        sections="\n".join(
+            _section(hit, explanation, bundle.score_weights)
+            for hit, explanation in zip(hits, explanations, strict=True)
+        ),
     )
+    file = Path(path)
     try:
-        write_atomically(path, page.encode())
+        write_atomically(file, page.encode())
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    return path
+        raise InputError(f"{file}: cannot be written ({error.strerror})") from error
+    return file
 
 
-def _projected(bundle: Bundle, role: Role, encoded: EncodedItems) -> dict[str, Floats]:
-    """One item's projections, without the leading dimension."""
-    assert encoded.encodings is not None
-    side = raise_level(bundle, role, encoded.encodings, "projections")
-    return {name: array[0] for name, array in side.arrays.items()}
+def _explain(
+    image: dict[str, Array], text: dict[str, Array], lines: tuple[str, ...], heads: int
+) -> PairExplanation:
+    """Explain one pair from its projections (n, D), by name."""
+    on_ingredients = _attention(image["query"], text["key"], heads)
+    on_regions = _attention(text["query"], image["key"], heads)
+    return PairExplanation(
+        lines,
+        on_regions.mean(axis=0),
+        _gates(on_regions, text["gate"], image["value"], text["gate_bias"]),
+        _gates(on_ingredients, image["gate"], text["value"], image["gate_bias"]),
+    )
 
 
-def _split(rows: Floats, heads: int) -> Floats:
-    """(n, d) -> (H, n, d_k)."""
+def _split_heads(rows: Floats, heads: int) -> Floats:
+    """Part rows by head: (n, D) to (H, n, D / H)."""
     return rows.reshape(len(rows), heads, -1).transpose(1, 0, 2)
 
 
 def _attention(query: Floats, key: Floats, heads: int) -> Floats:
-    """softmax(query_h key_hᵀ / √d_k): (n, d) and (m, d) -> (H, n, m)."""
-    left, right = _split(query, heads), _split(key, heads)
-    logits = left @ right.transpose(0, 2, 1) / np.sqrt(np.float32(left.shape[-1]))
+    """Return softmax(query_h key_hᵀ / √(D / H)): (n, D) and (m, D) to (H, n, m)."""
+    query_heads, key_heads = _split_heads(query, heads), _split_heads(key, heads)
+    logits = query_heads @ key_heads.transpose(0, 2, 1)
+    logits /= np.sqrt(np.float32(query_heads.shape[-1]))
+    # The largest logit becomes 0: exp cannot overflow, and the quotient stays the same.
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     weights: Floats = powers / powers.sum(axis=-1, keepdims=True)
     return weights
 
 
-def _gate(attention: Floats, gate: Floats, value: Floats, bias: Floats) -> Floats:
-    """σ(Σ_h Σ_j A_h[i, j] (p_h[i] · u_h[j]) + s[i]): (n,)."""
+def _gates(attention: Floats, gate: Floats, value: Floats, bias: Floats) -> Floats:
+    """Return σ(Σ_h Σ_j A_h[i, j] (p_h[i] · u_h[j]) + s[i]): (n,) for attention (H, n, m).
+
+    It needs no output layer of the attention: see `hficma.model.similarity`, step 1.
+    """
     heads = len(attention)
-    products = _split(gate, heads) @ _split(value, heads).transpose(0, 2, 1)
-    opened: Floats = 1.0 / (1.0 + np.exp(-((attention * products).sum(axis=(0, 2)) + bias)))
-    return opened
+    products = _split_heads(gate, heads) @ _split_heads(value, heads).transpose(0, 2, 1)
+    gates: Floats = 1.0 / (1.0 + np.exp(-((attention * products).sum(axis=(0, 2)) + bias)))
+    return gates
 
 
-def _data_url(photo: Image) -> str:
-    """What the model sees of the photo, as a JPEG inside the page."""
+def _data_url(pixels: Pixels) -> str:
+    """Return what the model sees of the photo, as a JPEG inside the page."""
     buffer = io.BytesIO()
-    Images.fromarray(preprocess(photo)).save(buffer, "jpeg", quality=90)
+    Images.fromarray(pixels).save(buffer, "jpeg", quality=90)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _summary(answer: Answer) -> str:
-    return f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}."
-
-
 def _section(hit: Hit, explanation: PairExplanation, weights: ScoreWeights) -> str:
+    """Return what the page says of one hit."""
     local = hit.local_score or 0.0
     parts = (
         f"S {hit.score:.3f} = {weights.global_:g} x {hit.global_score:.3f} (global) "
@@ -170,9 +191,9 @@ def _section(hit: Hit, explanation: PairExplanation, weights: ScoreWeights) -> s
     )
 
 
-def _levels(attention: Sequence[float] | Floats) -> str:
-    """Attention of the regions as shares of the strongest, in whole per cent."""
-    shares = np.asarray(attention) / np.max(attention)
+def _levels(attention: Floats) -> str:
+    """Return the attention of the regions as shares of the strongest, in whole per cent."""
+    shares = attention / np.max(attention)
     return ",".join(str(round(100 * float(share))) for share in shares)
 
 

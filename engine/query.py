@@ -1,64 +1,138 @@
-"""What may be asked, and how it becomes what the branches read."""
+"""Read queries: from whatever a caller has to what the branches read, or what is wrong with it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
-from hficma.errors import InputError
-from hficma.images import PhotoSource, Pixels, load_photo, preprocess
-from hficma.limits import printable_path
+from hficma.errors import HficmaError, InputError
+from hficma.images import PhotoSource, load_photo, preprocess
+from hficma.limits import printable_path, reason
 from hficma.recipe import Recipe
 from hficma.text.vocabulary import RecipeIds
 
+from .encoder import ModelInput
 from .index.index import Index
 
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle
 
 QuerySource: TypeAlias = PhotoSource | Recipe
-"""A photo, as `hficma.images.preprocessing.load_photo` takes it, or a recipe."""
-Content: TypeAlias = Pixels | RecipeIds
+"""A photo, as `hficma.images.load_photo` takes it, or a recipe."""
 
 
-def read_query(asked: QuerySource, index: Index, bundle: Bundle) -> Content | InputError:
-    """A query's pixels or ids, or what is wrong with it."""
+def read_query(
+    query: QuerySource, index: Index, bundle: Bundle, *, name: str
+) -> ModelInput | InputError:
+    """Return what the branches read of a query, or what is wrong with it.
+
+    Args:
+        query: a photo or a recipe.
+        index: that it searches.
+        bundle: of the index's model.
+        name: how to name the query in an error, where it has no name of its own.
+
+    Raises:
+        ArtifactError: the bundle cannot be read: that is no query's fault.
+    """
     try:
-        if isinstance(asked, Recipe):
-            if index.facts.of == "recipes":
-                raise InputError(
-                    f"{index.path}: is an index of recipes, which photos search; "
-                    "for a recipe make one with --of images"
-                )
-            return bundle.tokenizer.query(asked)
-        if index.facts.of == "images":
-            raise InputError(
-                f"{index.path}: is an index of photos, which recipes search; "
-                "for a photo make one with --of recipes"
-            )
-        return preprocess(load_photo(asked))
+        if isinstance(query, Recipe):
+            return _read_recipe(query, index, bundle)
+        return _read_photo(query, index, name=name)
     except InputError as error:
         return error
+    except HficmaError:
+        raise
+    except Exception as error:
+        # A caller's own class (a file object, an array, a path) may raise anything when it is read,
+        # and one query must not end the thousand that share its batch.
+        return InputError(f"{name}: cannot be read ({type(error).__name__}: {reason(error)})")
+
+
+def _read_recipe(recipe: Recipe, index: Index, bundle: Bundle) -> ModelInput:
+    if index.facts.of == "recipes":
+        raise InputError(
+            f"{index.path}: is an index of recipes, which photos search; "
+            "to search with a recipe, make an index of photos"
+        )
+    return bundle.tokenizer.query(recipe)
+
+
+def _read_photo(photo: PhotoSource, index: Index, *, name: str) -> ModelInput:
+    if index.facts.of == "images":
+        raise InputError(
+            f"{index.path}: is an index of photos, which recipes search; "
+            "to search with a photo, make an index of recipes"
+        )
+    return photo_input(photo, name=name)
+
+
+def photo_input(photo: PhotoSource, *, name: str) -> ModelInput:
+    """Return what the image branch reads of a photo.
+
+    Args:
+        photo: as `hficma.images.load_photo` takes it.
+        name: how to name it in an error, where it has no name of its own.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return preprocess(load_photo(photo, name=name))
+
+
+def recipe_input(recipe: Recipe, bundle: Bundle, *, name: str) -> ModelInput:
+    """Return what the recipe branch reads of a recipe, as it does of one that is indexed.
+
+    Args:
+        recipe: any; unlike a query, it may have no word that the model knows.
+        bundle: whose tokenizer reads it.
+        name: how to name it in an error.
+
+    Raises:
+        InputError: it is no `Recipe`.
+    """
+    return bundle.tokenizer(_checked_recipe(recipe, name=name))
 
 
 def only_query(image: PhotoSource | None, recipe: Recipe | None) -> QuerySource:
-    """The query that was given, of the two that may be."""
-    if image is None and recipe is not None:
-        return recipe
-    if image is not None and recipe is None:
+    """Return the photo or the recipe, whichever is there.
+
+    Raises:
+        InputError: both are, or none, or the recipe is no `Recipe`.
+    """
+    if (image is None) == (recipe is None):
+        raise InputError("search takes a photo or a recipe, one of them")
+    if image is not None:
         return image
-    raise InputError("search takes a photo or a recipe, one of them")
+    return _checked_recipe(recipe, name="recipe")
+
+
+def _checked_recipe(recipe: object, *, name: str) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        raise InputError(
+            f"{name}: is of type {type(recipe).__name__}; give a hficma.Recipe, as Recipe.parse "
+            "makes of a dictionary"
+        )
+    return recipe
 
 
 def query_name(query: QuerySource, number: int) -> str:
-    """How a failure names the query; `number` counts from 0."""
-    if isinstance(query, Recipe):
-        return query.id
-    return printable_path(query) if isinstance(query, (str, os.PathLike)) else f"query {number + 1}"
+    """Return how a failure names a query.
+
+    Args:
+        query: a recipe is named by its id, a file by its path.
+        number: of the query, from 0; others are named by it, from 1.
+    """
+    name = query.id if isinstance(query, Recipe) else ""
+    if isinstance(query, (str, os.PathLike)):
+        with contextlib.suppress(Exception):  # a caller's own path may raise anything
+            name = printable_path(query)
+    return name or f"query {number + 1}"
 
 
-def query_notes(content: Content) -> tuple[str, ...]:
-    """What of a query was not read."""
-    if not isinstance(content, RecipeIds):
+def query_notes(model_input: ModelInput) -> tuple[str, ...]:
+    """Return what of a query the model did not read, a note for each line."""
+    if not isinstance(model_input, RecipeIds):
         return ()
-    return tuple(f"not read, unknown or past the limit: {line}" for line in content.left_out)
+    return tuple(f"not read, unknown or past the limit: {line}" for line in model_input.left_out)

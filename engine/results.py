@@ -1,12 +1,24 @@
-"""What a search gives back."""
+"""What a search gives back: for a program, a terminal, a notebook and a script."""
 
 from __future__ import annotations
 
+import html
+import io
+import textwrap
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from hficma.printable import printable
 from hficma.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .encoder import EncodedQuery
+
+TEXT_WIDTH = 80
+"""Columns of an answer as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +30,7 @@ class Hit:
     recipe: Recipe
     """The recipe, or the recipe whose photo this is, as its author wrote it."""
     score: float
-    """S = w_g S_global + w_l S_local."""
+    """S = w_g S_global + w_l S_local (`hficma.scores`)."""
     global_score: float
     """S_global."""
     local_score: float | None
@@ -85,23 +97,28 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answer to one query."""
+    """The answer to one query.
+
+    `print(answer)` gives a table, and a notebook shows one.
+    """
 
     hits: tuple[Hit, ...]
     """Best first; k of them where so many items pass the filter."""
     certified: int
-    """The first ranks that are proved to be what scoring every item would give."""
+    """How many of the first ranks are proved to be what scoring every item would give."""
     scored: int
     """Items that were scored with S."""
     searched: int
     """Items that could have answered: the index, less what was removed or filtered out."""
     milliseconds: Mapping[str, float]
-    """Time a stage: decode, encode, prefilter, rerank (of which gather, summed over threads),
+    """Time of each stage: decode, encode, prefilter, rerank (of which gather, summed over threads),
     records, total. In a batch, each query's share."""
     verified: bool = False
     """Whether all of the index that this answer was read from was compared with checksums."""
     notes: tuple[str, ...] = ()
     """What of the query was not used, and what of the filter no item has, in words."""
+    query: EncodedQuery | None = field(default=None, repr=False, compare=False)
+    """What was computed of the query, where the search was told to keep it."""
 
     @property
     def proof(self) -> str:
@@ -112,8 +129,16 @@ class Answer:
         first = f"first {self.certified} of {len(self.hits)} ranks" if self.certified else "no rank"
         return f"{first} proved {everything}"
 
+    @property
+    def summary(self) -> str:
+        """How the hits were found, in one line."""
+        return (
+            f"{self.scored:,} of {self.searched:,} items scored; {self.proof}; "
+            f"{self.milliseconds.get('total', 0):.0f} ms"
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the answer as JSON values."""
         return {
             "hits": [hit.to_json() for hit in self.hits],
             "certified": self.certified,
@@ -124,16 +149,76 @@ class Answer:
             "notes": list(self.notes),
         }
 
+    def __str__(self) -> str:
+        """Return the hits as a table of plain text, and how they were found, 80 columns wide."""
+        from rich.table import Table
+
+        from hficma.terminal import TextConsole
+
+        table = Table(box=None, expand=True, pad_edge=False)
+        add_hits(table, self.hits)
+        console = TextConsole(file=io.StringIO(), width=TEXT_WIDTH)
+        with console.capture() as capture:
+            console.print(table)
+        lines = [line.rstrip() for line in capture.get().splitlines()]
+        for text in (self.summary, *self.notes):
+            lines += textwrap.wrap(printable(text), TEXT_WIDTH)
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook; whatever recipes hold is shown as text."""
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td>{html.escape(printable(cell))}</td>" for cell in hit_cells(hit))
+            + "</tr>"
+            for hit in self.hits
+        )
+        head = "".join(f"<th>{name}</th>" for name in HIT_COLUMNS)
+        text = "<br>".join(html.escape(printable(line)) for line in (self.summary, *self.notes))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{text}</p>"
+
+
+HIT_COLUMNS = ("#", "title", "S", "global", "local", "ingredients")
+"""What a table shows of a hit."""
+
+
+def hit_cells(hit: Hit) -> tuple[str, ...]:
+    """Return what stands of a hit in each of `HIT_COLUMNS`."""
+    return (
+        str(hit.rank),
+        hit.title or hit.id,
+        f"{hit.score:.3f}",
+        f"{hit.global_score:.3f}",
+        "" if hit.local_score is None else f"{hit.local_score:.3f}",
+        ", ".join(hit.ingredients),
+    )
+
+
+def add_hits(table: Table, hits: tuple[Hit, ...]) -> None:
+    """Fill an empty table of rich's with hits, a row each, that stays one line high.
+
+    Args:
+        table: as wide as where it is shown.
+        hits: best first.
+    """
+    for name in HIT_COLUMNS:
+        if name in ("title", "ingredients"):
+            table.add_column(name, ratio=1, overflow="ellipsis", no_wrap=True)
+        else:
+            table.add_column(name, justify="right", no_wrap=True, min_width=3 if name == "#" else 6)
+    for hit in hits:
+        table.add_row(*map(printable, hit_cells(hit)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """A query of a batch that could not be answered."""
 
     name: str
-    """Of the query."""
+    """Of the query: a recipe's id, a file's path, or its number."""
     error: str
     """What is wrong with it, in one line."""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the failure as JSON values."""
         return asdict(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.segment import Segment
@@ -22,10 +22,17 @@ class TextConsole(Console):
 
     Args:
         stderr: write to standard error instead of standard output.
+        file: write there instead, in a notebook too.
+        width: columns; None takes the terminal's.
     """
 
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+    def __init__(
+        self, *, stderr: bool = False, file: IO[str] | None = None, width: int | None = None
+    ) -> None:
+        super().__init__(
+            stderr=stderr, file=file, width=width, force_jupyter=None if file is None else False,
+            markup=False, emoji=False, highlight=False,
+        )  # fmt: skip
 
     def print_line(self, text: str, *, style: str | None = None) -> None:
         """Print one line, never broken or cut: a path in it can be copied."""

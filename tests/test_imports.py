@@ -39,14 +39,14 @@ ALLOWED: dict[str, set[str]] = {
     "engine.encoder": LIBRARY | ENGINE_READING,
     "engine.writing": LIBRARY | ENGINE_READING | {"engine.encoder"},
     "engine.retrieval": LIBRARY | ENGINE_READING | {"engine.encoder", "engine.results"},
-    "engine.gpu": LIBRARY | ENGINE_READING | {"engine.retrieval"},
-    "engine.results": LIBRARY | ENGINE_READING,
+    "engine.gpu": LIBRARY | ENGINE_READING | {"engine.encoder", "engine.retrieval"},
+    "engine.results": LIBRARY | ENGINE_READING | {"engine.encoder"},
     "engine.query": LIBRARY | ENGINE_READING | {"engine.encoder"},
     "engine.explain": LIBRARY | ENGINE_READING | {"engine.encoder", "engine.results"},
     "engine.engine": LIBRARY
     | ENGINE_READING
     | {f"engine.{part}" for part in ("encoder", "explain", "gpu", "query", "results")}
-    | {"engine.retrieval", "engine.writing"},
+    | {"engine.retrieval"},
     "export": LIBRARY | {"engine"},
     "training": LIBRARY,
     "benchmarks": LIBRARY | {"engine", "export", "training"},

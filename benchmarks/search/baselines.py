@@ -11,8 +11,10 @@ import numpy.typing as npt
 import torch
 
 from hficma.engine import Bundle, Engine
-from hficma.engine.encoder import encode_photos
-from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
+from hficma.engine.encoder import encode_photos, prepare_queries
+from hficma.engine.retrieval.located_items import LocatedItems
+from hficma.engine.retrieval.reranking import Reranker
+from hficma.engine.retrieval.timing import StageTimer
 from hficma.images import decode_photo, preprocess
 from hficma.metrics import RECALLS, Figures
 from hficma.model import HFICMA, Model, Tokens
@@ -152,8 +154,9 @@ class Others:
             encoded = encode_photos(self._engine.bundle, _pixels(photo))
             items = first(self._engine, encoded.vectors, self._count, self._pool)
             with recorder.timed(f"{ENGINE} re-rank"):
-                query = EncodedQuery.prepared(self._engine.bundle, "image", *encoded)[0]
-                scores, _ = self._reranker.score(query, index.item_arrays, *index.locate(items))
+                [query] = prepare_queries(self._engine.bundle, "image", encoded)
+                located = LocatedItems.of_index(index, items)
+                scores = self._reranker.score(query, located, StageTimer())
         return scores.local
 
     @torch.inference_mode()

@@ -13,9 +13,11 @@ import torch
 
 from hficma.engine import Answer, Engine
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.encoder import raise_level
+from hficma.engine.encoder import EncodedItems, prepare_queries, raise_level
 from hficma.engine.index.item_encoding import LEVELS, ItemArrays, Level, StoredEncodings, rows_of
-from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
+from hficma.engine.retrieval.located_items import LocatedItems
+from hficma.engine.retrieval.reranking import Reranker
+from hficma.engine.retrieval.timing import StageTimer
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.model.published_attention import published_scores
 
@@ -51,7 +53,7 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
     square = torch.rand(GEMM_SIZE, GEMM_SIZE)
     photo = drawn_photo(width, seed=1)
     vectors = np.zeros((CANDIDATES, opened.facts.global_dim), np.float32)
-    query = EncodedQuery.prepared(opened, "image", vectors[:1], photo)[0]
+    [query] = prepare_queries(opened, "image", EncodedItems(vectors[:1], photo))
     items = np.random.default_rng(0).permutation(CANDIDATES)
     with ThreadPoolExecutor(threads) as pool:
         reranker = Reranker(opened, "recipe", pool, opened.score_weights)
@@ -80,8 +82,8 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
                 part = ItemArrays(vectors, StoredEncodings(recipes.lengths, kept, heads))
 
                 def scored(part: ItemArrays = part) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-                    scores, _ = reranker.score(query, [part], np.zeros(CANDIDATES, int), items)
-                    return scores.local
+                    located = LocatedItems([part], np.zeros(CANDIDATES, int), items)
+                    return reranker.score(query, located, StageTimer()).local
 
                 timings = interleaved(
                     {

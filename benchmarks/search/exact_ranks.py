@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.engine import Bundle
-from hficma.engine.encoder import raise_level
+from hficma.engine.encoder import EncodedQuery, raise_level
 from hficma.engine.index.candidates import dot_error
 from hficma.engine.index.index import Index
 from hficma.engine.index.item_encoding import LEVELS, RaggedEncodings, Role
 from hficma.engine.retrieval.certificate import EPSILON, ItemScores
-from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
+from hficma.engine.retrieval.located_items import LocatedItems
+from hficma.engine.retrieval.reranking import Reranker
+from hficma.engine.retrieval.timing import StageTimer
 from hficma.metrics import Figures, figures
 
 Floats = npt.NDArray[np.float64]
@@ -138,7 +140,8 @@ class PairScorer:
 
     def score(self, query: EncodedQuery, items: Positions) -> ItemScores:
         """S of a query and some items."""
-        return self._reranker.score(query, self._items.item_arrays, *self._items.locate(items))[0]
+        located = LocatedItems.of_index(self._items, items)
+        return self._reranker.score(query, located, StageTimer())
 
     def ceilings(self, query: EncodedQuery) -> Floats:
         """The most that each item (N,) can score, rounding included."""

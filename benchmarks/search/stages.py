@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from hficma.engine import Answer, Bundle, Engine
-from hficma.engine.encoder import EncodedItems, encode_photos
+from hficma.engine.encoder import EncodedItems, encode_photos, prepare_queries
 from hficma.engine.index.item_encoding import RaggedEncodings, Role
-from hficma.engine.retrieval.reranking import EncodedQuery, Reranker
+from hficma.engine.retrieval.located_items import LocatedItems
+from hficma.engine.retrieval.reranking import Reranker
+from hficma.engine.retrieval.timing import StageTimer
 from hficma.images import decode_photo, preprocess
 from hficma.recipe import Recipe
 from hficma.text.batching import pad_ids
@@ -63,19 +65,18 @@ class Stages:
         else:
             encoded = self._photo(query, recorder)
         with recorder.timed("project"):
-            prepared = EncodedQuery.prepared(self.engine.bundle, self.engine.query_role, *encoded)[
-                0
-            ]
+            [prepared] = prepare_queries(self.engine.bundle, self.engine.query_role, encoded)
         index = self.engine.index
         with recorder.timed("prefilter"):
             visit = index.first_candidates(
                 prepared.vector[None], self._candidates, self._allowed, self._pool
             )[0]
         began = time.perf_counter()
-        _, gathering = self._reranker.score(prepared, index.item_arrays, *index.locate(visit.items))
+        timer = StageTimer()
+        self._reranker.score(prepared, LocatedItems.of_index(index, visit.items), timer)
         whole = time.perf_counter() - began
         # Gathering is summed over threads that run side by side.
-        gathering /= self._threads
+        gathering = timer.seconds("gather") / self._threads
         recorder.add("gather", gathering)
         recorder.add("cross branch", whole - gathering)
         began = time.perf_counter()

@@ -1,10 +1,11 @@
-"""An index in a GPU's memory: an exact first pass over its vectors, and its items' sides.
+"""An index in a GPU's memory: an exact first stage over its vectors, and its items' encodings.
 
-Imported with `--device cuda` only, and the torch it needs with it.
+Imported only where a search runs on a GPU, and torch with it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hficma.errors import InputError, MissingDependencyError
+from hficma.types import Positions
 
 from ..files.ragged import Rows
 from ..index.index import Index
 from ..index.item_encoding import LEVELS, SCALE, StoredEncodings, shape_of
 from ..index.shard import Shard
 from ..index.vector_index import Mask, Prefilter, ShardCandidates, Vectors
-from ..retrieval.certificate import Positions
 
 try:
     import torch
@@ -29,38 +30,48 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 1 << 18
-"""Vectors compared at once."""
-COPIED = 1 << 26
-"""Bytes brought to the device at once: what that takes of the host's memory."""
+"""Vectors that are compared with the queries at once: bounds the memory of their scores."""
+COPY_BYTES = 1 << 26
+"""Bytes that are copied to the GPU at once: bounds what a copy takes of the host's memory."""
 GIB = 2**30
+
+_log = logging.getLogger("hficma")
 
 
 def cuda_device(name: str) -> torch.device:
-    """A GPU by name, `cuda` or `cuda:N`.
+    """Return a GPU by its name, `cuda` or `cuda:N`.
 
     Raises:
         InputError: there is none of that name.
     """
     try:
-        device = torch.device(name)
+        gpu = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device {name}: there is no such kind; take cpu or cuda[:N]") from error
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type != "cuda" or (device.index or 0) >= count:
-        raise InputError(f"device {name}: torch sees {count} CUDA devices; take --device cpu")
-    return device
+    if gpu.type != "cuda" or (gpu.index or 0) >= count:
+        raise InputError(f"device {name}: torch sees {count} CUDA devices; take the device cpu")
+    return gpu
 
 
-def memory_of(device: torch.device, gpu_memory: float | None) -> int:
-    """Bytes of the device for an index: `gpu_memory` GiB, or half of what is free there."""
-    if gpu_memory is not None:
-        if gpu_memory < 0:
-            raise InputError(f"--gpu-memory {gpu_memory}: must be 0 GiB or more")
-        return int(gpu_memory * GIB)
-    return int(torch.cuda.mem_get_info(device)[0]) // 2
+def index_bytes(gpu: torch.device, gibibytes: float | None) -> int:
+    """Return how many bytes of a GPU an index may take.
+
+    Args:
+        gpu: whose memory it is.
+        gibibytes: a limit; None takes half of what is free.
+
+    Raises:
+        InputError: the limit is negative.
+    """
+    if gibibytes is not None:
+        if gibibytes < 0:
+            raise InputError(f"GPU memory {gibibytes:g} GiB: must be 0 or more")
+        return int(gibibytes * GIB)
+    return int(torch.cuda.mem_get_info(gpu)[0]) // 2
 
 
-def require_whole_products() -> None:
+def require_full_float32() -> None:
     """Refuse to score where the process lets torch shorten float32 products (TF32, bfloat16).
 
     The bounds that certify an answer count on float32; the switch is the whole process's, so it is
@@ -69,23 +80,24 @@ def require_whole_products() -> None:
     Raises:
         InputError: it is turned.
     """
-    found = torch.get_float32_matmul_precision()
-    if found != "highest":
+    precision = torch.get_float32_matmul_precision()
+    if precision != "highest":
         raise InputError(
-            f"torch's float32 matmul precision is '{found}' in this process, too short for proved "
-            "answers; call torch.set_float32_matmul_precision('highest') first"
+            f"torch's float32 matmul precision is '{precision}' in this process, too short for "
+            "proved answers; call torch.set_float32_matmul_precision('highest') first"
         )
 
 
 class GpuPrefilter(Prefilter):
-    """An exact scan of a shard's vectors on the device, whatever kind its own prefilter is.
+    """An exact scan of a shard's vectors on the GPU, whatever kind its own prefilter is.
 
-    Its scores are within the float32 rounding of g, in any order of summation: kinds that skip
-    items or store them narrower certify here as Flat does.
+    A GPU reads its memory so fast that no kind that skips items or narrows vectors would pay, and
+    its scores are within the float32 rounding of g in any order of summation: so a shard of any
+    kind certifies here as `Flat` does.
 
     Args:
         shard: whose vectors they are.
-        vectors: (N, D_g) float32 on the device.
+        vectors: (N, G) float32 on the GPU.
     """
 
     def __init__(self, shard: Shard, vectors: Tensor) -> None:
@@ -93,158 +105,185 @@ class GpuPrefilter(Prefilter):
             shard.prefilter.facts, factory="Flat", bounded=True, error_norm=0.0, error_entry=0.0
         )
         super().__init__(facts, shard.vectors, None)
-        self._there = vectors
+        self._gpu_vectors = vectors
 
-    def search(self, queries: Vectors, count: int, allowed: Mask | None) -> list[ShardCandidates]:
-        """See the base."""
-        count = min(count, len(self._there) if allowed is None else int(allowed.sum()))
+    def top(self, queries: Vectors, count: int, mask: Mask | None) -> list[ShardCandidates]:
+        """Return the best items for each query; see `Prefilter.top`."""
+        vectors = self._gpu_vectors
+        count = min(count, len(vectors) if mask is None else int(mask.sum()))
         if count == 0:
-            return [ShardCandidates(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
-        device = self._there.device
-        hidden = None if allowed is None else torch.tensor(~allowed, device=device)
+            nothing = ShardCandidates(np.empty(0, np.int64), np.empty(0, np.float32))
+            return [nothing] * len(queries)
+        gpu = vectors.device
+        hidden = None if mask is None else torch.tensor(~mask, device=gpu)
         with torch.inference_mode():
-            asked = torch.tensor(queries, device=device)
-            scores = asked.new_empty(len(queries), 0)
-            places = torch.empty(len(queries), 0, dtype=torch.int64, device=device)
-            for start in range(0, len(self._there), BLOCK):
-                block = asked @ self._there[start : start + BLOCK].mT
+            gpu_queries = torch.tensor(queries, device=gpu)
+            scores = gpu_queries.new_empty(len(queries), 0)
+            positions = torch.empty(len(queries), 0, dtype=torch.int64, device=gpu)
+            for start in range(0, len(vectors), BLOCK):
+                block = gpu_queries @ vectors[start : start + BLOCK].mT
                 if hidden is not None:
                     block.masked_fill_(hidden[start : start + BLOCK], -torch.inf)
-                fresh, found = block.topk(min(count, block.shape[1]))
-                scores = torch.cat([scores, fresh], dim=1)
-                places = torch.cat([places, found + start], dim=1)
+                # The best of this block join the best so far, and the best of both are kept.
+                block_scores, block_positions = block.topk(min(count, block.shape[1]))
+                scores = torch.cat([scores, block_scores], dim=1)
+                positions = torch.cat([positions, block_positions + start], dim=1)
                 scores, order = scores.topk(min(count, scores.shape[1]))
-                places = places.gather(1, order)
-        pairs = zip(places.cpu().numpy(), scores.cpu().numpy(), strict=True)
+                positions = positions.gather(1, order)
+        pairs = zip(positions.cpu().numpy(), scores.cpu().numpy(), strict=True)
         return [ShardCandidates(*pair) for pair in pairs]
 
     def scores(self, query: Vectors) -> Vectors:
-        """See the base."""
+        """Return g of all items (N,); see `Prefilter.scores`."""
         with torch.inference_mode():
-            products = self._there @ torch.tensor(query, device=self._there.device)
-        found: Vectors = products.cpu().numpy()
-        return found
+            products = self._gpu_vectors @ torch.tensor(query, device=self._gpu_vectors.device)
+        scores: Vectors = products.cpu().numpy()
+        return scores
 
 
 class GpuEncodings:
-    """A shard's sides on the device, in the precision in which they are stored.
+    """A shard's encodings on the GPU, in the precision in which they are stored.
 
     Args:
-        sides: as the shard has them.
-        device: where they go.
+        encodings: as the shard has them.
+        gpu: where they are copied to.
     """
 
-    def __init__(self, encodings: StoredEncodings, device: torch.device) -> None:
-        self._sides = encodings
-        self._arrays = {
-            name: copy_to_gpu(array, device) for name, array in encodings.arrays.items()
-        }
+    def __init__(self, encodings: StoredEncodings, gpu: torch.device) -> None:
+        self._stored = encodings
+        self._arrays = {name: copy_to_gpu(array, gpu) for name, array in encodings.arrays.items()}
 
-    def gather(self, positions: Positions, size: int, out: Mapping[str, Tensor]) -> None:
-        """As `StoredEncodings.gather`, without leaving the device."""
+    def gather(self, positions: Positions, length: int, out: Mapping[str, Tensor]) -> None:
+        """Copy items into padded float32 arrays; as `StoredEncodings.gather`, all on the GPU."""
         for name, place in out.items():
-            rows = torch.tensor(self._sides.padded_rows(name, positions, size), device=place.device)
+            rows = torch.tensor(
+                self._stored.padded_rows(name, positions, length), device=place.device
+            )
             values = self._arrays[name].index_select(0, rows).to(place.dtype)
-            if name + SCALE in self._arrays:
+            if name + SCALE in self._arrays:  # int8: a scale a row
                 values *= self._arrays[name + SCALE].index_select(0, rows)[:, None]
             place.copy_(values.view(place.shape))
 
 
 class GpuIndex:
-    """An index whose arrays are in a device's memory, as far as they fit.
+    """An index whose arrays are in a GPU's memory, as far as they fit.
 
-    The vectors of all shards are brought there first, for every search reads all of them, then
-    the sides, shard by shard. A shard that does not fit is searched by its own prefilter, or
-    its items are gathered on the host and copied: the answers are the same.
+    The vectors of all shards are copied first, for every search reads all of them; then the
+    encodings, shard by shard. A shard whose vectors do not fit is searched by its own prefilter,
+    and items whose encodings do not fit are gathered on the host and copied: the answers are the
+    same, and a line in the log says so.
 
     Args:
-        index: whose shards are searched on the device from now on.
-        device: where to.
+        index: whose shards are searched on the GPU from now on.
+        gpu: where to.
         memory: bytes there that the index may take.
     """
 
-    def __init__(self, index: Index, device: torch.device, memory: int) -> None:
+    def __init__(self, index: Index, gpu: torch.device, memory: int) -> None:
         self.index = index
-        self.device = device
+        self.gpu = gpu
         self.resident = 0
-        """Bytes of the index that are on the device."""
+        """Bytes of the index that are on the GPU."""
         self._memory = memory
+        self._encodings: list[GpuEncodings | None] = []
         for shard in index.shards:
-            if self._takes(shard.vectors):
-                shard.prefilter = GpuPrefilter(shard, copy_to_gpu(shard.vectors, device))
-        self._sides = [
-            GpuEncodings(shard.encodings, device)
-            if shard.encodings and self._takes(*shard.encodings.arrays.values())
-            else None
-            for shard in index.shards
-        ]
+            if self._reserve(shard.vectors):
+                shard.prefilter = GpuPrefilter(shard, copy_to_gpu(shard.vectors, gpu))
+            else:
+                self._log_left_out(shard, "vectors", "searched on the processors")
+        for shard in index.shards:
+            resident = None
+            if shard.encodings is not None:
+                if self._reserve(*shard.encodings.arrays.values()):
+                    resident = GpuEncodings(shard.encodings, gpu)
+                else:
+                    self._log_left_out(shard, "encodings", "gathered on the processors")
+            self._encodings.append(resident)
 
     def close(self) -> None:
-        """Let go of the device's memory."""
-        self._sides = []
+        """Let go of the encodings; the vectors go with the index's shards."""
+        self._encodings = []
 
-    def _takes(self, *arrays: Rows) -> bool:
-        """Whether arrays fit beside what is there; they are then counted."""
+    def _reserve(self, *arrays: Rows) -> bool:
+        """Return whether arrays fit beside what is on the GPU, and count them if they do."""
         size = sum(array.nbytes for array in arrays)
         fits = self.resident + size <= self._memory
         self.resident += size * fits
         return fits
 
-    def gather(self, items: Positions, size: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Items of one level, padded to `size` tokens each.
+    def _log_left_out(self, shard: Shard, what: str, consequence: str) -> None:
+        _log.info(
+            "%s: its %s do not fit the %.2f GiB of the GPU that an index may take; they are %s",
+            shard.folder, what, self._memory / GIB, consequence,
+        )  # fmt: skip
+
+    def gather(self, items: Positions, length: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Copy items into padded arrays on the GPU.
+
+        Args:
+            items: (N,) positions in the index, at least one.
+            length: tokens that each is padded to.
 
         Returns:
-            float32 arrays by name, as `RaggedEncodings` has them, and lengths (m,), on the device.
+            float32 arrays by name, as `RaggedEncodings` has them, and lengths (N,), on the GPU.
         """
-        shard_of, places = self.index.locate(items)
-        # In the order of shards each has its run of the arrays; their order is mended at the end.
+        shard_of, positions = self.index.locate(items)
+        # Items are written shard after shard, so that each shard fills one run of the arrays, and
+        # brought into the order that was asked for at the end:
+        #     items    9 2 8 1      (2 shards, split at 5)
+        #     order    1 3 0 2      arrays hold 2 1 | 9 8
         order = np.argsort(shard_of, kind="stable")
         first = self.index.item_arrays[int(shard_of[0])].encodings
         assert first is not None
         arrays = {
-            name: torch.empty(shape_of(name, first, len(items), size), device=self.device)
+            name: torch.empty(shape_of(name, first, len(items), length), device=self.gpu)
             for name in LEVELS[first.level]
         }
         lengths = np.empty(len(items), np.int64)
         start = 0
         for number in np.unique(shard_of):
-            mine = places[shard_of == number]
-            run = slice(start, start := start + len(mine))
+            in_shard = positions[shard_of == number]
+            run = slice(start, start := start + len(in_shard))
             stored = self.index.item_arrays[number].encodings
             assert stored is not None
-            lengths[run] = stored.lengths[mine]
+            lengths[run] = stored.lengths[in_shard]
             out = {name: array[run] for name, array in arrays.items()}
-            resident = self._sides[number]
+            resident = self._encodings[number]
             if resident is not None:
-                resident.gather(mine, size, out)
+                resident.gather(in_shard, length, out)
             else:
-                _gather_from_host(stored, mine, size, out)
-        counts = torch.tensor(lengths, device=self.device)
+                _gather_from_host(stored, in_shard, length, out)
+        gpu_lengths = torch.tensor(lengths, device=self.gpu)
         if "tokens" in arrays:
-            # The mean of a side is the sum of its rows: here padding must be zero.
-            padding = torch.arange(size, device=self.device) >= counts[:, None]
+            # Projecting sums all rows for the mean, padding too: here it must be zero.
+            padding = torch.arange(length, device=self.gpu) >= gpu_lengths[:, None]
             arrays["tokens"].masked_fill_(padding[..., None], 0.0)
         if (np.diff(order) == 1).all():
-            return arrays, counts
-        back = torch.tensor(np.argsort(order), device=self.device)
-        return {name: array[back] for name, array in arrays.items()}, counts[back]
+            return arrays, gpu_lengths
+        inverse = torch.tensor(np.argsort(order), device=self.gpu)
+        return {name: array[inverse] for name, array in arrays.items()}, gpu_lengths[inverse]
 
 
 def _gather_from_host(
-    encodings: StoredEncodings, positions: Positions, size: int, out: Mapping[str, Tensor]
+    encodings: StoredEncodings, positions: Positions, length: int, out: Mapping[str, Tensor]
 ) -> None:
-    """As `GpuEncodings.gather`, for a shard that is not on the device."""
-    read = {name: np.empty(place.shape, np.float32) for name, place in out.items()}
-    encodings.gather(positions, size, read)
+    """Copy items of a shard that is not on the GPU, through arrays on the host."""
+    host = {name: np.empty(place.shape, np.float32) for name, place in out.items()}
+    encodings.gather(positions, length, host)
     for name, place in out.items():
-        place.copy_(torch.from_numpy(read[name]))
+        place.copy_(torch.from_numpy(host[name]))
 
 
-def copy_to_gpu(array: Rows, device: torch.device) -> Tensor:
-    """A stored array on the device, copied in pieces and compared on the way."""
-    kind: Any = torch.from_numpy(np.empty(0, array.dtype)).dtype
-    copied = torch.empty(array.shape, dtype=kind, device=device)
-    step = max(1, COPIED * len(array) // max(1, array.nbytes))
+def copy_to_gpu(array: Rows, gpu: torch.device) -> Tensor:
+    """Copy a stored array to a GPU, in pieces that are compared with their checksums as read.
+
+    Args:
+        array: (N, ...) of any of the stored dtypes.
+        gpu: where to.
+    """
+    dtype: Any = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    tensor = torch.empty(array.shape, dtype=dtype, device=gpu)
+    step = max(1, COPY_BYTES * len(array) // max(1, array.nbytes))
     for start in range(0, len(array), step):
-        copied[start : start + step] = torch.tensor(array[start : start + step])
-    return copied
+        tensor[start : start + step] = torch.tensor(array[start : start + step])
+    return tensor

@@ -1,151 +1,168 @@
-"""Scoring on a GPU, through the model's own spine in torch.
+"""Score on a GPU, by the model's own pair scores in torch.
 
-Everything is float32 without TF32, whose short mantissa δ and ε do not allow for. The exact
-S_global, which ties and certificates hang on, is summed on the host as ever.
+Everything is float32 without TF32, whose short mantissa the bounds δ and ε of a certificate do not
+allow for. The exact S_global, which ties and certificates hang on, is summed on the host as ever.
 """
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from hficma.types import Floats, Floats64, Positions
+
 from ..bundle.bundle import Bundle
+from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
 from ..index.item_encoding import LEVELS
-from ..retrieval.certificate import ItemScores, Positions
-from ..retrieval.reranking import EncodedQuery, exact_products
-from ..retrieval.scoring import Score
-from .gpu_index import GpuIndex, require_whole_products
+from ..retrieval.certificate import ItemScores
+from ..retrieval.located_items import LocatedItems
+from ..retrieval.scoring import ScoreFunction
+from ..retrieval.timing import StageTimer
+from .gpu_index import GpuIndex, require_full_float32
 
 if TYPE_CHECKING:
     from hficma.model.similarity import FoldedWeights, PaddedEncodings
 
 PAIRS = 512
-"""Pairs scored at once: about 1 MB each at d = 1024, enough to fill a GPU."""
-
-Floats = npt.NDArray[np.float32]
+"""Pairs scored at once: about 1 MB each at D = 1024, enough to fill a GPU."""
 
 
 class GpuScorer:
-    """Scores queries against items on a device.
+    """Scores queries against the items of an index on a GPU.
 
     Args:
-        placed: the index, on its device.
-        bundle: of the model; carries its weights.
+        index: in the GPU's memory.
+        bundle: of the index's model; carries its weights.
+
+    Raises:
+        InputError: this process lets torch shorten float32 products.
     """
 
-    def __init__(self, placed: GpuIndex, bundle: Bundle) -> None:
-        require_whole_products()
-        self._placed = placed
+    def __init__(self, index: GpuIndex, bundle: Bundle) -> None:
+        require_full_float32()
+        self._index = index
         self._weights = bundle.score_weights
-        self._spine = _spine(bundle, placed.device) if bundle.has_local else None
-        # Whatever is padded is padded to what any item may have: a pair's score must not
-        # depend on what else is in its batch.
-        self._sizes = {
+        self._folded = _folded_weights(bundle, index.gpu) if bundle.has_local else None
+        # Items are padded to the most tokens that any may have: with the longest of a batch
+        # instead, a pair's score would depend on what else is in its batch.
+        self._lengths = {
             "image": bundle.facts.regions if bundle.has_local else 0,
             "recipe": bundle.facts.model.text.max_ingredients,
         }
 
     def close(self) -> None:
-        """See `Scorer`: the device's memory is given back with the last tensor."""
-        self._placed.close()
-        self._spine = None
+        """Let go of the GPU's memory, which is given back with the last tensor."""
+        self._index.close()
+        self._folded = None
 
-    def batch(self, queries: Sequence[EncodedQuery], firsts: Sequence[CandidateBatch]) -> Score:
-        """See `Scorer`: first visits are scored together, what follows query by query."""
-        items = np.stack([first.items for first in firsts])
-        together, seconds = self._scores(queries, items)
+    def prepare(
+        self,
+        queries: Sequence[EncodedQuery],
+        first_batches: Sequence[CandidateBatch],
+        timer: StageTimer,
+    ) -> ScoreFunction:
+        """Score the first candidates of all queries together, and later ones as they come.
 
-        def score(number: int, items: Positions) -> tuple[ItemScores, float]:
-            if items is firsts[number].items:
-                return together[number], seconds / len(queries)
-            found, gathering = self._scores([queries[number]], items[None])
-            return found[0], gathering
+        See `Scorer.prepare`.
+        """
+        # (Q, K): the prefilter finds as many candidates for every query.
+        first_items = np.stack([batch.items for batch in first_batches])
+        first_scores = self._score(queries, first_items, timer)
+
+        def score(number: int, items: Positions) -> ItemScores:
+            if items is first_batches[number].items:
+                return first_scores[number]
+            return self._score([queries[number]], items[None], timer)[0]
 
         return score
 
-    def _scores(
-        self, queries: Sequence[EncodedQuery], items: Positions
-    ) -> tuple[list[ItemScores], float]:
-        """Scores of Q queries with items (Q, K), and the seconds that gathering took."""
-        index = self._placed.index
-        exact = [
-            exact_products(query.vector, index.item_arrays, *index.locate(row))
-            for query, row in zip(queries, items, strict=True)
-        ]
-        local, seconds = np.zeros(items.shape), 0.0
-        if self._spine is not None and items.size:
-            together = max(1, PAIRS // items.shape[1])
-            for first in range(0, len(queries), together):
-                rows = slice(first, first + together)
-                asked = self._asked(queries[rows])
+    def _score(
+        self, queries: Sequence[EncodedQuery], items: Positions, timer: StageTimer
+    ) -> list[ItemScores]:
+        """Score Q queries with items of their own, (Q, K)."""
+        local = np.zeros(items.shape)
+        if self._folded is not None and items.size:
+            # As many whole queries as fill a run, or a run after the other of one query.
+            group = max(1, PAIRS // items.shape[1])
+            for first in range(0, len(queries), group):
+                rows = slice(first, first + group)
+                encodings = self._query_encodings(queries[rows])
                 for start in range(0, items.shape[1], PAIRS):
-                    some = rows, slice(start, start + PAIRS)
-                    local[some], gathering = self._cross(self._spine, asked, items[some])
-                    seconds += gathering
-        weights = self._weights
-        scores = [
-            ItemScores(weights.total(whole, part), whole, part)
-            for whole, part in zip(exact, local, strict=True)
+                    block = rows, slice(start, start + PAIRS)
+                    local[block] = self._local_scores(self._folded, encodings, items[block], timer)
+        return [
+            self._total(query, row, row_local)
+            for query, row, row_local in zip(queries, items, local, strict=True)
         ]
-        return scores, seconds
+
+    def _total(self, query: EncodedQuery, items: Positions, local: Floats64) -> ItemScores:
+        """Put S together for one query and items (K,), S_global summed on the host."""
+        global_ = LocatedItems.of_index(self._index.index, items).global_scores(query.vector)
+        return ItemScores(self._weights.total(global_, local), global_, local)
 
     @torch.inference_mode()
-    def _cross(
-        self, spine: FoldedWeights, asked: PaddedEncodings, items: Positions
-    ) -> tuple[Floats, float]:
-        """S_local of each query of a group and its items (Q, K)."""
+    def _local_scores(
+        self,
+        folded: FoldedWeights,
+        query_encodings: PaddedEncodings,
+        items: Positions,
+        timer: StageTimer,
+    ) -> Floats:
+        """Return S_local of each query of a group with its items (Q, K)."""
         from hficma.model.similarity import PaddedEncodings, pair_block, project, tabulate
 
-        began = time.perf_counter()
-        role = self._placed.index.facts.role
-        arrays, lengths = self._placed.gather(items.ravel(), self._sizes[role])
-        seconds = time.perf_counter() - began
-        weights = spine.recipe if role == "recipe" else spine.image
+        role = self._index.index.facts.role
+        with timer.part("gather"):
+            arrays, lengths = self._index.gather(items.ravel(), self._lengths[role])
+        weights = folded.recipe if role == "recipe" else folded.image
         if "tokens" in arrays:
-            side = project(arrays["tokens"], lengths, weights)
+            encodings = project(arrays["tokens"], lengths, weights)
         else:
-            side = PaddedEncodings(**arrays, lengths=lengths)
-        if side.table is None:
-            side = tabulate(side, weights)
-        side = side.grouped(items.shape)
-        pair = (asked, side) if role == "recipe" else (side, asked)
-        return pair_block(*pair, spine).flatten(1).cpu().numpy(), seconds
+            encodings = PaddedEncodings(**arrays, lengths=lengths)
+        if encodings.table is None:
+            encodings = tabulate(encodings, weights)
+        # Q groups of one query and its K items: the pair kernel scores all pairs within a group.
+        encodings = encodings.grouped(items.shape)
+        if role == "recipe":
+            scores = pair_block(query_encodings, encodings, folded)
+        else:
+            scores = pair_block(encodings, query_encodings, folded)
+        local: Floats = scores.flatten(1).cpu().numpy()
+        return local
 
-    def _asked(self, queries: Sequence[EncodedQuery]) -> PaddedEncodings:
-        """Queries at `tables`, as Q groups of one."""
+    def _query_encodings(self, queries: Sequence[EncodedQuery]) -> PaddedEncodings:
+        """Copy Q queries, at `tables`, to the GPU as Q groups of one."""
         from hficma.model.similarity import PaddedEncodings
 
-        role = "image" if self._placed.index.facts.role == "recipe" else "recipe"
-        size, device = self._sizes[role], self._placed.device
+        role = "image" if self._index.index.facts.role == "recipe" else "recipe"
+        gpu = self._index.gpu
         arrays = {}
         for name in LEVELS["tables"]:
-            rows = [_padded(name, query, size) for query in queries]
-            arrays[name] = torch.tensor(np.stack(rows), device=device)
+            rows = [_padded(name, query, self._lengths[role]) for query in queries]
+            arrays[name] = torch.tensor(np.stack(rows), device=gpu)
         lengths = [query.encodings.lengths for query in queries if query.encodings is not None]
-        return PaddedEncodings(**arrays, lengths=torch.tensor(np.stack(lengths), device=device))
+        return PaddedEncodings(**arrays, lengths=torch.tensor(np.stack(lengths), device=gpu))
 
 
-def _padded(name: str, query: EncodedQuery, size: int) -> Floats:
-    """A query's array, (1, ...) with its tokens padded to `size`; padding is masked later."""
+def _padded(name: str, query: EncodedQuery, length: int) -> Floats:
+    """Return a query's array with its tokens padded to `length`; padding is masked later."""
     assert query.encodings is not None
     array: Floats = query.encodings.arrays[name]
     if name == "mean":
-        return array
-    axis = 2 if name == "table" else 1
-    missing = [(0, 0)] * array.ndim
-    missing[axis] = (0, size - array.shape[axis])
-    return np.pad(array, missing)
+        return array  # (1, D) has no tokens
+    axis = 2 if name == "table" else 1  # (1, H, n, D), else (1, n, D) or (1, n)
+    padding = [(0, 0)] * array.ndim
+    padding[axis] = (0, length - array.shape[axis])
+    return np.pad(array, padding)
 
 
-def _spine(bundle: Bundle, device: torch.device) -> FoldedWeights:
-    """The folded weights on the device: multiplied out in float64, as export does."""
+def _folded_weights(bundle: Bundle, gpu: torch.device) -> FoldedWeights:
+    """Return the folded weights on the GPU: multiplied out in float64, as export does."""
     from hficma.model import HFICMA, load_model
     from hficma.model.similarity import FoldedItemWeights, FoldedWeights
 
@@ -153,8 +170,8 @@ def _spine(bundle: Bundle, device: torch.device) -> FoldedWeights:
     assert isinstance(model, HFICMA)
     wide = copy.deepcopy(model.cross_fusion).double().fold()
 
-    def moved(weights: FoldedItemWeights) -> FoldedItemWeights:
-        return FoldedItemWeights(*(tensor.to(device, torch.float32) for tensor in weights))
+    def narrow(weights: FoldedItemWeights) -> FoldedItemWeights:
+        return FoldedItemWeights(*(tensor.to(gpu, torch.float32) for tensor in weights))
 
-    rest = (tensor.to(device, torch.float32) for tensor in wide[2:])
-    return FoldedWeights(moved(wide.image), moved(wide.recipe), *rest)
+    rest = (tensor.to(gpu, torch.float32) for tensor in wide[2:])
+    return FoldedWeights(narrow(wide.image), narrow(wide.recipe), *rest)

@@ -1,92 +1,107 @@
-"""Where the candidates of a batch are read from: the index, or memory where queries share them."""
+"""Candidates that several queries of a batch share, brought to tables once for all of them.
+
+Photos of one batch often have candidates in common, and where an index keeps less than float32
+tables, each query would widen, project or tabulate them again.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+from hficma.types import Positions
 
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
 from ..index.item_encoding import ItemArrays, bytes_a_token
+from .located_items import LocatedItems
 from .reranking import Reranker
 
-SHARED_BYTES = 1 << 30
+CACHE_BYTES = 1 << 30
 """Memory that the shared candidates of a batch may take."""
 
-Positions = npt.NDArray[np.int64]
+_log = logging.getLogger("hficma")
 
 
 class CandidateCache:
-    """The index's items, some of them brought to `tables` in memory.
+    """Locates an index's items, some of them in memory instead of their shards.
 
     Args:
-        index: all items.
-        shared: positions of those in memory (n,), rising.
-        part: where they are.
-        places: (n,) their positions there.
+        index: whose items they are.
+        cached: (n,) positions in the index of those in memory, rising.
+        arrays: that hold them; None where there are none.
+        positions: (n,) where they stand in `arrays`.
     """
 
     def __init__(
         self,
         index: Index,
-        shared: Positions | None = None,
-        part: ItemArrays | None = None,
-        places: Positions | None = None,
+        cached: Positions | None = None,
+        arrays: ItemArrays | None = None,
+        positions: Positions | None = None,
     ) -> None:
+        nothing = np.empty(0, np.int64)
         self._index = index
-        self._shared = np.empty(0, np.int64) if shared is None else shared
-        self._places = self._shared if places is None else places
-        self.parts: list[ItemArrays] = (
-            index.item_arrays if part is None else [*index.item_arrays, part]
-        )
+        self._cached = nothing if cached is None else cached
+        self._positions = nothing if positions is None else positions
+        self._arrays = index.item_arrays if arrays is None else [*index.item_arrays, arrays]
 
-    def locate(self, positions: Positions) -> tuple[Positions, Positions]:
-        """The part of each item (N,), and its position there (N,)."""
-        part_of, places = self._index.locate(positions)
-        if len(self._shared):
-            found = np.searchsorted(self._shared, positions)
-            found[found == len(self._shared)] = 0
-            here = self._shared[found] == positions
-            part_of = np.where(here, len(self.parts) - 1, part_of)
-            places = np.where(here, self._places[found], places)
-        return part_of, places
+    def locate(self, items: Positions) -> LocatedItems:
+        """Return where items (N,) of the index lie: in the cache where they are, or a shard."""
+        array_of, positions = self._index.locate(items)
+        if len(self._cached):
+            places = np.searchsorted(self._cached, items)
+            places[places == len(self._cached)] = (
+                0  # behind the last: compared with any, it differs
+            )
+            hits = self._cached[places] == items
+            array_of = np.where(hits, len(self._arrays) - 1, array_of)
+            positions = np.where(hits, self._positions[places], positions)
+        return LocatedItems(self._arrays, array_of, positions)
 
 
 def cache_shared_candidates(
-    index: Index, reranker: Reranker, visits: Sequence[CandidateBatch], *, width: int, heads: int
+    index: Index, reranker: Reranker, batches: Sequence[CandidateBatch], *, width: int, heads: int
 ) -> CandidateCache:
-    """Bring what several queries of a batch will score to `tables`, once for all of them.
+    """Bring what at least two queries will score to `tables` in memory.
 
-    Nothing is to be gained where the index keeps float32 tables, or where the memory is not
-    enough.
+    Nothing is cached where the index keeps float32 tables, which are read where they lie, or where
+    the shared candidates would not fit `CACHE_BYTES`.
 
     Args:
-        index: all items.
+        index: whose items the candidates are.
         reranker: brings them to `tables`.
-        visits: the batch's candidates.
+        batches: first candidates of each query.
         width: D.
         heads: H.
     """
     facts = index.facts
     if facts.level is None or (facts.level == "tables" and facts.encoding_precision == "fp32"):
         return CandidateCache(index)
-    items, counts = np.unique(np.concatenate([v.items for v in visits]), return_counts=True)
-    items = items[counts > 1]
-    size = _tokens(index, items) * bytes_a_token("tables", "fp32", width, heads)
-    if not len(items) or size > SHARED_BYTES:
-        return CandidateCache(index)
-    return CandidateCache(
-        index, items, *reranker.tabulated(index.item_arrays, *index.locate(items))
+    items, counts = np.unique(
+        np.concatenate([batch.items for batch in batches]), return_counts=True
     )
+    items = items[counts > 1]
+    if not len(items):
+        return CandidateCache(index)
+    located = LocatedItems.of_index(index, items)
+    size = _tokens(located) * bytes_a_token("tables", "fp32", width, heads)
+    if size > CACHE_BYTES:
+        _log.info(
+            "%s: %s candidates that queries share would take %.1f GB in memory; "
+            "each query reads them by itself, in smaller batches they are shared",
+            index.path, f"{len(items):,}", size / 1e9,
+        )  # fmt: skip
+        return CandidateCache(index)
+    return CandidateCache(index, items, *reranker.tabulate(located))
 
 
-def _tokens(index: Index, items: Positions) -> int:
-    shard_of, places = index.locate(items)
+def _tokens(items: LocatedItems) -> int:
+    """Return how many tokens items have together."""
     tokens = 0
-    for number in np.unique(shard_of):
-        encodings = index.item_arrays[number].encodings
-        assert encodings is not None
-        tokens += int(encodings.lengths[places[shard_of == number]].sum())
+    for arrays, positions, _ in items.runs():
+        assert arrays.encodings is not None
+        tokens += int(arrays.encodings.lengths[positions].sum())
     return tokens

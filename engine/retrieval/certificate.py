@@ -1,8 +1,28 @@
-"""Ranking by S with a proof of how much of it holds.
+"""Rank items by S, and prove how many of the first ranks no other item can change.
 
-S = w_g g + w_l l with 0 <= l <= 1. Items are visited in falling g, so whatever has not been
-visited scores at most w_g (g_next + δ) + w_l. A rank whose score is above that (plus ε for
-rounding) is what scoring every item would give, in the same bundle, runtime and precision.
+S = w_g g + w_l l, where g = S_global is cheap for every item and l = S_local is expensive and lies
+in [0, 1]. Candidates come in batches by falling g, each with an upper bound on the g of every item
+behind it.
+
+*Claim.* Let b bound the g of all items that were not scored. Then every one of them has
+S <= w_g b + w_l =: B, so a scored item with S > B stands before all of them; and once the m best
+scored items all have S > B, they are the m best of all items, in this order.
+
+*Proof.* w_g > 0 and l <= 1 give w_g g + w_l l <= w_g b + w_l for every item not scored. Each of the
+m items is then above every item not scored, and above every scored item that follows it because
+those were sorted.
+
+    S  ^ x
+       |   x   x                      x  scored, sorted
+       | --------x----- B ---------   three ranks are proved: nothing unseen reaches B
+       |             x  x
+       +-----------------------> rank
+
+Two roundings are allowed for, so that the proof holds for the numbers that are really computed:
+b contains how far the first stage's scores may be from g (δ, `PrefilterFacts.score_error`), and
+`score_upper_bound` adds how far a computed S may be from the same pair's S in another company (ε).
+Equality proves nothing: an unseen item with the same score and a lower position would stand first.
+What is proved is the answer of scoring every item in the same bundle, runtime and precision.
 """
 
 from __future__ import annotations
@@ -12,15 +32,12 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.errors import ArtifactError
 from hficma.scores import ScoreWeights
+from hficma.types import Floats64, Positions
 
 from ..index.candidates import CandidateBatch
-
-Floats = npt.NDArray[np.float64]
-Positions = npt.NDArray[np.int64]
 
 EPSILON = 2e-6
 """ε: how far S of one pair may move with what is scored beside it, in units of w_l.
@@ -31,87 +48,106 @@ runtime's kernels; float32 leaves 6e-8 a rounding, and the softmaxes and means a
 
 
 class ItemScores(NamedTuple):
-    """Scores of N items for one query, each (N,) float64."""
+    """Scores of N items for one query."""
 
-    total: Floats
-    """S = w_g g + w_l l."""
-    global_: Floats
-    """g: S_global."""
-    local: Floats
-    """l: S_local in [0, 1]; zeros for a model without a local part."""
+    total: Floats64
+    """S = w_g g + w_l l, (N,)."""
+    global_: Floats64
+    """g = S_global, (N,)."""
+    local: Floats64
+    """l = S_local in [0, 1], (N,); zeros for a model without a local part."""
+
+    def select(self, places: Positions) -> ItemScores:
+        """Return the scores of the items at some places."""
+        return ItemScores(*(scores[places] for scores in self))
+
+    def join(self, other: ItemScores) -> ItemScores:
+        """Return these scores with another's behind them."""
+        return ItemScores(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
 class Ranking(NamedTuple):
-    """The best items found, best first."""
+    """The best of the items that were scored, best first."""
 
     items: Positions
-    """(min(k, N),) positions."""
+    """(min(k, N),) positions in the index."""
     scores: ItemScores
     """Of `items`."""
     certified: int
-    """The first ranks that are proved: what scoring every item would give."""
+    """How many of the first ranks are proved."""
     scored: int
-    """Items scored on the way."""
+    """Items that were scored."""
 
 
 def rank_with_certificate(
-    visits: Iterable[CandidateBatch],
+    batches: Iterable[CandidateBatch],
     score: Callable[[Positions], ItemScores],
     *,
     k: int,
     exact: bool,
     weights: ScoreWeights,
 ) -> Ranking:
-    """Score visits until the first k ranks are proved; without `exact`, only the first visit.
+    """Rank the k best items, and count the ranks that are proved.
 
     Args:
-        visits: items in visiting order; the better the order, the sooner the proof.
-        score: positions (N,) to their scores; called once a visit.
-        k: ranks wanted.
-        exact: go on until k ranks are proved or nothing is left.
+        batches: candidates with a bound on all that follow; the faster the bounds fall, the sooner
+            the proof. Without `exact` only the first is taken.
+        score: scores items, given their positions (K,); called once for a batch.
+        k: ranks that are wanted.
+        exact: take batches until all k ranks are proved, or none is left.
         weights: w_g and w_l.
 
     Returns:
         the ranking by falling S; equal scores stand in the order of their positions.
 
     Raises:
-        ArtifactError: a score is not finite, or an l not in [0, 1]: no proof holds then.
+        ArtifactError: a score is not finite, or an l not in [0, 1]: then no proof holds.
     """
     items = np.empty(0, dtype=np.int64)
-    scores = ItemScores(*(np.empty(0) for _ in ItemScores._fields))
+    scores = ItemScores(np.empty(0), np.empty(0), np.empty(0))
     scored = certified = 0
-    for visit in visits:
-        fresh = score(visit.items)
-        _refuse_impossible(fresh)
-        scored += len(visit.items)
-        items = np.concatenate([items, visit.items])
-        scores = ItemScores(*(np.concatenate(pair) for pair in zip(scores, fresh, strict=True)))
+    for batch in batches:
+        batch_scores = score(batch.items)
+        _check_scores(batch_scores)
+        scored += len(batch.items)
+        items = np.concatenate([items, batch.items])
+        scores = scores.join(batch_scores)
+        # By falling S, then by position. Only k are kept: the others are behind k scored items and
+        # can never come back.
         best = np.lexsort((items, -scores.total))[:k]
-        items, scores = items[best], ItemScores(*(part[best] for part in scores))
-        reach = score_upper_bound(visit.upper_bound, weights)
-        certified = int(np.argmax(np.append(scores.total < reach, True)))
+        items, scores = items[best], scores.select(best)
+        # The first rank that does not beat the bound ends the proved ones. The sentinel stands for
+        # "none": where all beat it, argmax finds it behind them.
+        bound = score_upper_bound(batch.upper_bound, weights)
+        certified = int(np.argmax(np.append(scores.total < bound, True)))
         if certified == k or not exact:
             break
     return Ranking(items, scores, certified, scored)
 
 
-def _refuse_impossible(scores: ItemScores) -> None:
-    """Raise an ArtifactError for scores that damaged vectors or weights give.
+def score_upper_bound(global_bound: float, weights: ScoreWeights) -> float:
+    """Return B, the S that no item whose g is at most `global_bound` can exceed as computed.
 
-    A NaN sorts anywhere, and compares as no bound says.
+    A score below B proves nothing and a score of B or more proves its rank: the margins below keep
+    B itself strictly above whatever such an item can score, so that equal scores cannot meet there.
+
+    Args:
+        global_bound: b; -inf where no item is left, inf where nothing is known of those left.
+        weights: w_g and w_l.
     """
+    if math.isinf(global_bound):
+        return global_bound  # inf - inf below would be NaN, which compares as proved
+    bound = weights.total(global_bound, 1.0)
+    # ε for l, and a float64 rounding of S and of the bound itself, some 4,000 units in the last
+    # place: both are far more than can be lost and far less than what tells two items apart.
+    return bound + EPSILON * weights.local + 1e-12 * (abs(bound) + 1.0)
+
+
+def _check_scores(scores: ItemScores) -> None:
+    """Refuse scores that damaged vectors or weights give: a NaN sorts anywhere, and l > 1 lies."""
     local = scores.local
     if not np.isfinite(scores.total).all() or ((local < 0.0) | (local > 1.0)).any():
         raise ArtifactError(
             "a score is not finite, or S_local not within 0 and 1: the model's weights or the "
             "index's vectors are damaged; see `hficma index verify`, or make both again"
         )
-
-
-def score_upper_bound(upper_bound: float, weights: ScoreWeights) -> float:
-    """The score that no item with g <= `upper_bound` can pass, rounding included."""
-    if math.isinf(upper_bound):
-        return upper_bound
-    reach = weights.total(upper_bound, 1.0)
-    # The second term covers the float64 roundings of S itself.
-    return reach + EPSILON * weights.local + 1e-12 * (abs(reach) + 1.0)

@@ -1,4 +1,4 @@
-"""Rankings to hits, with their records."""
+"""Make the hits of an answer: ranked items with the recipes that they stand for."""
 
 from __future__ import annotations
 
@@ -10,34 +10,41 @@ from hficma.recipe import Recipe
 
 from ..index.index import Index
 from ..results import Hit
-from .certificate import ItemScores, Ranking
+from .certificate import Ranking
 
 
 def build_hits(
     index: Index, rankings: Sequence[Ranking], *, has_local: bool
 ) -> list[tuple[Hit, ...]]:
-    """Each ranking's items with their records, which are looked up once a shard."""
-    positions = np.unique(np.concatenate([ranking.items for ranking in rankings]))
-    shard_of, places = index.locate(positions)
+    """Look the recipes of ranked items up, each shard once for all queries.
+
+    Args:
+        index: whose items were ranked.
+        rankings: of the queries of a batch.
+        has_local: whether the model has a local part, so that S_local means something.
+
+    Returns:
+        the hits of each query, best first.
+    """
+    items = np.unique(np.concatenate([ranking.items for ranking in rankings]))
+    shard_of, positions = index.locate(items)
     recipes: dict[int, Recipe] = {}
     for number in np.unique(shard_of):
-        start = int(index.shard_offsets[number])
-        found = index.shards[number].records.recipes(places[shard_of == number].tolist())
-        recipes.update({start + place: recipe for place, recipe in found.items()})
+        offset = int(index.shard_offsets[number])
+        records = index.shards[number].records.recipes(positions[shard_of == number].tolist())
+        recipes.update({offset + position: recipe for position, recipe in records.items()})
     return [
         tuple(
-            _hit(place, recipes[int(item)], ranking.scores, has_local)
-            for place, item in enumerate(ranking.items)
+            Hit(
+                rank=rank,
+                recipe=recipes[int(item)],
+                score=float(total),
+                global_score=float(global_),
+                local_score=float(local) if has_local else None,
+            )
+            for rank, (item, total, global_, local) in enumerate(
+                zip(ranking.items, *ranking.scores, strict=True), start=1
+            )
         )
         for ranking in rankings
     ]
-
-
-def _hit(place: int, recipe: Recipe, scores: ItemScores, has_local: bool) -> Hit:
-    return Hit(
-        rank=place + 1,
-        recipe=recipe,
-        score=float(scores.total[place]),
-        global_score=float(scores.global_[place]),
-        local_score=float(scores.local[place]) if has_local else None,
-    )

@@ -1,7 +1,4 @@
-"""Who scores a batch's candidates: the processors, through the bundle's cross branch.
-
-`GpuScorer` does the same on a GPU.
-"""
+"""Who scores the candidates of a batch of queries: `CpuScorer` here, or `GpuScorer` on a GPU."""
 
 from __future__ import annotations
 
@@ -9,64 +6,78 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from hficma.types import Positions
+
+from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
 from .candidate_cache import CandidateCache, cache_shared_candidates
-from .certificate import ItemScores, Positions
-from .reranking import EncodedQuery, Reranker
+from .certificate import ItemScores
+from .reranking import Reranker
+from .timing import StageTimer
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
 
-Score: TypeAlias = Callable[[int, Positions], tuple[ItemScores, float]]
-"""A query's number in its batch and items (N,) of the index to their scores, and the seconds
-spent gathering their sides, summed over threads."""
+ScoreFunction: TypeAlias = Callable[[int, Positions], ItemScores]
+"""Scores items: takes a query's number in its batch, and positions (K,) in the index."""
 
 
 class Scorer(Protocol):
     """Scores queries against the items of one index, from any thread."""
 
-    def batch(self, queries: Sequence[EncodedQuery], firsts: Sequence[CandidateBatch]) -> Score:
-        """What scores the queries of one batch.
+    def prepare(
+        self,
+        queries: Sequence[EncodedQuery],
+        first_batches: Sequence[CandidateBatch],
+        timer: StageTimer,
+    ) -> ScoreFunction:
+        """Get ready for a batch of queries, sharing what they share, and return what scores them.
 
         Args:
             queries: of the batch.
-            firsts: the items that each of them visits first.
+            first_batches: what each of them is scored with first.
+            timer: counts the copying of items as `gather`.
         """
 
     def close(self) -> None:
-        """Let go of sessions and memory; no batch may be asked for afterwards."""
+        """Let go of sessions and memory; nothing may be scored afterwards."""
 
 
 class CpuScorer:
-    """Scores on the processors.
+    """Scores on the processors, through the bundle's cross branch.
 
     Args:
         index: whose items are scored.
-        bundle: whose sessions use one thread each.
-        pool: where tiles run.
+        bundle: of the index's model, its sessions of one thread each.
+        pool: runs tiles of items, one a task.
     """
 
     def __init__(self, index: Index, bundle: Bundle, pool: Executor) -> None:
         self._index = index
         self._bundle = bundle
-        self._facts = bundle.facts
         self._reranker = Reranker(bundle, index.facts.role, pool, bundle.score_weights)
+
+    def prepare(
+        self,
+        queries: Sequence[EncodedQuery],
+        first_batches: Sequence[CandidateBatch],
+        timer: StageTimer,
+    ) -> ScoreFunction:
+        """Bring the candidates that several queries share to memory; see `Scorer`."""
+        cache = CandidateCache(self._index)
+        if len(queries) > 1:
+            facts = self._bundle.facts
+            cache = cache_shared_candidates(
+                self._index, self._reranker, first_batches,
+                width=facts.width, heads=facts.heads,
+            )  # fmt: skip
+
+        def score(number: int, items: Positions) -> ItemScores:
+            return self._reranker.score(queries[number], cache.locate(items), timer)
+
+        return score
 
     def close(self) -> None:
         """Close the bundle."""
         self._bundle.close()
-
-    def batch(self, queries: Sequence[EncodedQuery], firsts: Sequence[CandidateBatch]) -> Score:
-        """See `Scorer`; what several queries visit is brought to memory once."""
-        loads = CandidateCache(self._index)
-        if len(firsts) > 1:
-            width, heads = self._facts.width, self._facts.heads
-            loads = cache_shared_candidates(
-                self._index, self._reranker, firsts, width=width, heads=heads
-            )
-
-        def score(number: int, items: Positions) -> tuple[ItemScores, float]:
-            return self._reranker.score(queries[number], loads.parts, *loads.locate(items))
-
-        return score

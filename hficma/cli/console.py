@@ -134,21 +134,10 @@ class Bars(hficma.progress.Progress):
 
 def print_answer(answer: Answer, *, title: str) -> None:
     """Print a table of hits, and in one line how the search went."""
+    from hficma.engine.results import add_hits
+
     hits = Table(title=printable(title), title_justify="left", expand=True)
-    hits.add_column("#", justify="right", width=3)
-    hits.add_column("title", ratio=1, overflow="ellipsis", no_wrap=True)
-    for column in ("S", "global", "local"):
-        hits.add_column(column, justify="right", no_wrap=True, width=6)
-    hits.add_column("ingredients", ratio=1, overflow="ellipsis", no_wrap=True)
-    for hit in answer.hits:
-        hits.add_row(
-            str(hit.rank),
-            printable(hit.title or hit.id),
-            f"{hit.score:.3f}",
-            f"{hit.global_score:.3f}",
-            "" if hit.local_score is None else f"{hit.local_score:.3f}",
-            printable(", ".join(hit.ingredients)),
-        )
+    add_hits(hits, answer.hits)
     stdout.print(hits)
     more = " (--exact proves all)" if answer.certified < len(answer.hits) else ""
     stdout.print_line(

@@ -95,7 +95,8 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
 
 
 def _over_white(band: Image.Image) -> Image.Image:
-    rgba = band.convert("RGBA")
+    # Pillow converts grey that is multiplied by its opacity (La) to nothing but LA.
+    rgba = (band.convert("LA") if band.mode == "La" else band).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,27 @@ import pytest
 
 from hficma.engine import Engine, build_index, write_page
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.explain import explain_pair
+from hficma.engine.encoder import EncodedQuery, encode_queries
+from hficma.engine.explain import PairExplanation, explain_pairs
 from hficma.errors import InputError
+from hficma.images import preprocess
 from hficma.recipe import Recipe
 from tests.engine.datasets import NoiseDataset
 
 DATA = NoiseDataset(5)
+
+
+def encoded(bundle: Bundle, photo: int) -> EncodedQuery:
+    """A photo of the dataset as an engine encodes it."""
+    [query] = encode_queries(bundle, "image", [preprocess(DATA.photo(photo))])
+    return query
+
+
+def explained(path: Path, photo: int, recipe: Recipe) -> PairExplanation:
+    """A pair, explained in numpy."""
+    bundle = Bundle.open(path)
+    [explanation] = explain_pairs(bundle, encoded(bundle, photo), [recipe])
+    return explanation
 
 
 def test_attention_and_gates_equal_the_torch_model(hf_icma_bundle: Path) -> None:
@@ -23,7 +39,7 @@ def test_attention_and_gates_equal_the_torch_model(hf_icma_bundle: Path) -> None
     from hficma.model import HFICMA, load_model
     from hficma.model.attention_maps import attention_maps
 
-    found = explain_pair(Bundle.open(hf_icma_bundle), DATA.photo(1), DATA.recipe(2))
+    found = explained(hf_icma_bundle, 1, DATA.recipe(2))
     model = load_model(hf_icma_bundle)
     assert isinstance(model, HFICMA)
     wanted = attention_maps(
@@ -38,7 +54,7 @@ def test_attention_and_gates_equal_the_torch_model(hf_icma_bundle: Path) -> None
 def test_unknown_ingredients_are_not_shown_as_read(hf_icma_bundle: Path) -> None:
     """Each line must stand beside its own attention."""
     recipe = Recipe(id="x", ingredients=("salt", "xyzzy", "butter", "xyzzy"))
-    found = explain_pair(Bundle.open(hf_icma_bundle), DATA.photo(0), recipe)
+    found = explained(hf_icma_bundle, 0, recipe)
     assert found.ingredients == ("salt", "butter")
 
 
@@ -47,9 +63,7 @@ def test_a_line_that_stands_there_again_past_the_limit_keeps_its_place(
 ) -> None:
     """Looked up by its text, the first "salt" was taken for the one that was not read."""
     lines = ("salt", "butter", *["egg"] * 18, "salt", "butter")
-    found = explain_pair(
-        Bundle.open(hf_icma_bundle), DATA.photo(0), Recipe(id="x", ingredients=lines)
-    )
+    found = explained(hf_icma_bundle, 0, Recipe(id="x", ingredients=lines))
     assert found.ingredients == lines[:20]
 
 
@@ -68,8 +82,8 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(
 
     index = build_index(hf_icma_bundle, Hostile(5), tmp_path / "i")
     with Engine.open(index, threads=1) as engine:
-        answer = engine.search(image=DATA.photo(0), k=5)
-        page = write_page(tmp_path / "why.html", engine.bundle, DATA.photo(0), answer).read_text()
+        answer = engine.search(image=DATA.photo(0), k=5, keep_query=True)
+        page = write_page(tmp_path / "why.html", engine.bundle, answer).read_text()
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
     assert "http" not in page
@@ -80,4 +94,53 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(
 def test_models_without_attention_say_so(adamine_bundle: Path) -> None:
     """Rather than showing a page of nothing."""
     with pytest.raises(InputError, match="no attention"):
-        explain_pair(Bundle.open(adamine_bundle), DATA.photo(0), DATA.recipe(0))
+        explained(adamine_bundle, 0, DATA.recipe(0))
+
+
+def test_a_page_reuses_what_the_search_computed(
+    hf_icma_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The photo was encoded once more for every hit, by the slowest graph of all."""
+    runs: Counter[str] = Counter()
+    run = Bundle.run
+
+    def counted(bundle: Bundle, graph: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        runs[graph] += 1
+        return run(bundle, graph, inputs)
+
+    index = build_index(hf_icma_bundle, DATA, tmp_path / "i")
+    monkeypatch.setattr(Bundle, "run", counted)
+    with Engine.open(index, threads=1) as engine:
+        answer = engine.search(image=DATA.photo(0), k=5, keep_query=True)
+        write_page(tmp_path / "why.html", engine.bundle, answer)
+    assert (runs["image"], runs["project_image"], runs["tabulate_image"]) == (1, 1, 1)
+    assert (runs["recipe"], runs["project_recipe"]) == (1, 1)  # all hits together
+
+
+def test_each_pair_of_a_page_is_explained_as_it_is_alone(hf_icma_bundle: Path) -> None:
+    """Recipes are padded to the longest of their batch, which must not show."""
+    bundle = Bundle.open(hf_icma_bundle)
+    recipes = [DATA.recipe(i) for i in range(5)]
+    for recipe, together in zip(
+        recipes, explain_pairs(bundle, encoded(bundle, 0), recipes), strict=True
+    ):
+        alone = explained(hf_icma_bundle, 0, recipe)
+        assert together.ingredients == alone.ingredients
+        for one, other in zip(together[1:], alone[1:], strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_answers_that_cannot_be_explained_say_why(hf_icma_bundle: Path, tmp_path: Path) -> None:
+    """A page of somebody else's photo would be worse than none."""
+    page = tmp_path / "why.html"
+    recipes = build_index(hf_icma_bundle, DATA, tmp_path / "recipes")
+    with Engine.open(recipes, threads=1) as engine:
+        answer = engine.search(image=DATA.photo(0))
+        with pytest.raises(InputError, match="keep_query=True"):
+            write_page(page, engine.bundle, answer)
+    photos = build_index(hf_icma_bundle, DATA, tmp_path / "photos", of="images")
+    with Engine.open(photos, threads=1) as engine:
+        answer = engine.search(recipe=DATA.recipe(0), keep_query=True)
+        with pytest.raises(InputError, match="explains answers to photos"):
+            write_page(page, engine.bundle, answer)
+    assert not page.exists()

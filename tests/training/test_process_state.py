@@ -13,7 +13,7 @@ import torch
 from hficma.benchmarks.common.timing import torch_threads
 from hficma.cli.process_settings import quiet_exporter
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.gpu.gpu_index import require_whole_products
+from hficma.engine.gpu.gpu_index import require_full_float32
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.factories import tiny_bundle
@@ -59,11 +59,11 @@ def test_what_commands_switch_is_switched_back() -> None:
 
 def test_shortened_products_are_refused_and_not_switched_off() -> None:
     """TF32 is off by a thousand times what the bounds of a proved answer allow."""
-    require_whole_products()
+    require_full_float32()
     torch.set_float32_matmul_precision("medium")
     try:
         with pytest.raises(InputError, match=r"'medium'.*highest"):
-            require_whole_products()
+            require_full_float32()
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -144,14 +144,12 @@ def search(
             image=query if isinstance(query, Path) else None,
             recipe=query if isinstance(query, Recipe) else None,
             k=k, candidates=candidates, exact=exact, filter=filter_,
+            keep_query=explain is not None,
         )  # fmt: skip
         if explain is not None:
             from hficma.engine import write_page
 
-            from ...images import read_photo
-
-            assert image is not None
-            write_page(explain, engine.bundle, read_photo(image), answer)
+            write_page(explain, engine.bundle, answer)
             note(f"why: {explain}")
     if as_json:
         print_json(answer.to_json())

@@ -22,7 +22,7 @@ from hficma.engine.gpu.gpu_index import (
     GpuPrefilter,
     copy_to_gpu,
     cuda_device,
-    memory_of,
+    index_bytes,
 )
 from hficma.engine.gpu.gpu_scorer import GpuScorer
 from hficma.engine.index.index import Index
@@ -51,8 +51,8 @@ def opened(path: Path, device: str, memory: int = EVERYTHING) -> Engine:
     """An engine whose index is on a device; queries are encoded on the processors."""
     index = Index.open(path)
     bundle = Bundle.open(index.facts.find_bundle(path), ExecutionOptions(threads=1))
-    placed = GpuIndex(index, torch.device(device), memory)
-    return Engine(index, bundle, GpuScorer(placed, bundle), ThreadPoolExecutor(2))
+    gpu_index = GpuIndex(index, torch.device(device), memory)
+    return Engine(index, bundle, GpuScorer(gpu_index, bundle), ThreadPoolExecutor(2))
 
 
 def ask(engine: Engine, query: int, **options: object) -> Answer:
@@ -194,7 +194,7 @@ def test_removed_items_are_not_found(hf_icma_bundle: Path, tmp_path: Path, devic
 def test_the_scan_certifies_what_the_kind_could_not(
     hf_icma_bundle: Path, tmp_path: Path, prefilter: str, device: str
 ) -> None:
-    """On a device every kind is searched by its exact vectors."""
+    """On a GPU every kind is searched by its exact vectors."""
     path = build_index(hf_icma_bundle, DATA, tmp_path / "i", prefilter=prefilter)
     index = Index.open(path)
     GpuIndex(index, torch.device(device), EVERYTHING)
@@ -242,7 +242,7 @@ def device_prefilter(vectors: np.ndarray, folder: Path, device: str) -> GpuPrefi
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
 def test_copies_in_pieces_are_whole(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last piece is shorter than the others."""
-    monkeypatch.setattr("hficma.engine.gpu.gpu_index.COPIED", 100)
+    monkeypatch.setattr("hficma.engine.gpu.gpu_index.COPY_BYTES", 100)
     array = np.arange(7 * 11).reshape(11, 7).astype(dtype)
     np.testing.assert_array_equal(copy_to_gpu(array, torch.device("cpu")).numpy(), array)
     assert copy_to_gpu(array[:0], torch.device("cpu")).shape == (0, 7)
@@ -253,9 +253,9 @@ def test_devices_that_are_not_there_are_named() -> None:
     for name in ("cuda:99", "tpu", "meta"):
         with pytest.raises(InputError, match=name):
             cuda_device(name)
-    with pytest.raises(InputError, match="gpu-memory"):
-        memory_of(torch.device("cpu"), -1.0)
-    assert memory_of(torch.device("cpu"), 0.5) == 2**29
+    with pytest.raises(InputError, match="GPU memory -1 GiB"):
+        index_bytes(torch.device("cpu"), -1.0)
+    assert index_bytes(torch.device("cpu"), 0.5) == 2**29
 
 
 def test_no_torch_is_told_in_one_line() -> None:

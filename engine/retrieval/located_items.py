@@ -1,0 +1,80 @@
+"""Where the items to score lie: in which arrays, and at which position there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from hficma.types import Floats, Floats64, Positions
+
+from ..index.index import Index
+from ..index.item_encoding import ItemArrays, StoredEncodings
+
+ROWS_AT_ONCE = 1024
+"""Vectors widened to float64 together: few enough to stay in a core's cache."""
+
+
+class LocatedItems(NamedTuple):
+    """N items, each named by the arrays that hold it and its position there.
+
+    A shard's arrays hold its items; behind the shards may stand a cache of some of them:
+
+        arrays       shard 0 | shard 1 | cache
+        array_of     0   1   1   2            item 2 is the first of shard 1,
+        positions    7   3   0   5            item 3 the sixth of the cache
+    """
+
+    arrays: Sequence[ItemArrays]
+    """Of the shards, and of a cache behind them."""
+    array_of: Positions
+    """(N,) which of `arrays` holds an item."""
+    positions: Positions
+    """(N,) where it stands there."""
+
+    @classmethod
+    def of_index(cls, index: Index, items: Positions) -> LocatedItems:
+        """Locate items (N,) of an index in its shards."""
+        return cls(index.item_arrays, *index.locate(items))
+
+    def select(self, places: Positions) -> LocatedItems:
+        """Return the items at some places (n,) of these."""
+        return LocatedItems(self.arrays, self.array_of[places], self.positions[places])
+
+    def runs(self) -> Iterator[tuple[ItemArrays, Positions, slice]]:
+        """Yield neighbours that lie in the same arrays: these, their positions, their places."""
+        borders = np.flatnonzero(np.diff(self.array_of)) + 1
+        for start, stop in pairwise([0, *borders.tolist(), len(self.array_of)]):
+            if start < stop:
+                run = slice(start, stop)
+                yield self.arrays[int(self.array_of[start])], self.positions[run], run
+
+    def encodings(self, number: int = 0) -> StoredEncodings:
+        """Return the encodings that hold one of the items."""
+        encodings = self.arrays[int(self.array_of[number])].encodings
+        assert encodings is not None  # of a model with a local part
+        return encodings
+
+    def vectors(self) -> Floats:
+        """Copy the items' global vectors, (N, G) for N at least 1."""
+        return np.concatenate([arrays.vectors[positions] for arrays, positions, _ in self.runs()])
+
+    def global_scores(self, vector: Floats) -> Floats64:
+        """Return g, the inner product of each item's vector and a query's: (N,).
+
+        Ties and certificates hang on its last bit, so it must be the same in any company: a matrix
+        product orders its sums by the shapes it is given, these are summed row by row in float64.
+
+        Args:
+            vector: (G,) of the query.
+        """
+        wide = vector.astype(np.float64)
+        scores = np.empty(len(self.positions))
+        for number, arrays in enumerate(self.arrays):
+            places = np.flatnonzero(self.array_of == number)
+            for start in range(0, len(places), ROWS_AT_ONCE):
+                block = places[start : start + ROWS_AT_ONCE]
+                scores[block] = (arrays.vectors[self.positions[block]] * wide).sum(axis=1)
+        return scores
