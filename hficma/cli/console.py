@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
@@ -39,6 +43,24 @@ def print_json(value: object) -> None:
 def note(text: str) -> None:
     """Print a line that a user should know, on stderr."""
     stderr.print_line(text, style="dim")
+
+
+def hint(label: str, command: str) -> None:
+    """Print a command that may come next, as it can be typed here.
+
+    Where `hficma` is not on the path, as after `make demo`, it is told by where it lies.
+    """
+    stdout.print_line(f"{label} {typed_program()} {command}")
+
+
+def typed_program() -> str:
+    """Return what to type for `hficma` in this folder: its name, or the path of the one running."""
+    program = Path(sys.argv[0])
+    if program.name != "hficma" or shutil.which("hficma") == str(program.absolute()):
+        return "hficma"
+    with contextlib.suppress(ValueError):
+        return str(program.absolute().relative_to(Path.cwd()))
+    return str(program)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

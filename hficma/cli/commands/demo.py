@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...artifacts.workspace import Workspace
-from ..console import Bars, note, print_answer, stdout
+from ..console import Bars, hint, note, print_answer, stdout
 from ..process_settings import quiet_exporter
 
 PRESET = "demo"
@@ -54,8 +54,9 @@ def demo(
     rank = next((hit.rank for hit in answer.hits if hit.id == recipe.id), None)
     standing = f"rank {rank}" if rank is not None else "not among the first 10"
     stdout.print_line(f'the dish in the photo is "{recipe.title}": {standing}')
-    stdout.print_line(f"again:    hficma search --image {photo}")
-    stdout.print_line("figures:  hficma eval")
-    stdout.print_line(
-        "your own: hficma train --data recipes.jsonl model.backbone=mobilenet_v2 trunk.weights=FILE"
+    hint("again:   ", f"search --image {photo}")
+    hint("figures: ", "eval")
+    hint(
+        "your own:",
+        "train --preset best --data recipes.jsonl --hold-out 10% trunk.weights=torchvision",
     )

@@ -11,7 +11,7 @@ import typer
 from ...artifacts.manifest import MANIFEST
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError, InputError
-from ..console import Bars, print_json, stdout
+from ..console import Bars, hint, print_json, stdout
 from ..help_text import command_group
 from ..quantities import counted, readable_bytes, readable_time
 
@@ -91,7 +91,7 @@ def make(
     left_out = f", {bars.left_out:,} left out" if bars.left_out else ""
     stdout.print_line(f"index: {path} ({count}{left_out})")
     query = "--image photo.jpg" if of == "recipes" else '--ingredients "tomato, basil"'
-    stdout.print_line(f"next: hficma search {query}")
+    hint("next:", f"search {query}")
 
 
 @app.command("add")
