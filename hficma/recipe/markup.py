@@ -49,6 +49,7 @@ def marked_lines(text: str) -> Iterator[str]:
 
 
 def _unescaped(text: str) -> str:
+    """Replace entities (`&amp;`) by what they stand for, those that were escaped again too."""
     for _ in range(_ESCAPED_LEVELS):
         before, text = text, html.unescape(text)
         if text == before:
@@ -57,6 +58,8 @@ def _unescaped(text: str) -> str:
 
 
 def _without_tags(text: str, *, block: str) -> str:
+    """Take tags out, and write `block` where one begins a new line."""
+
     def replaced(tag: re.Match[str]) -> str:
         name = (tag[2] or "").lower()
         if not name or name in _INLINE or tag[3]:
@@ -67,6 +70,7 @@ def _without_tags(text: str, *, block: str) -> str:
 
 
 def _one_line(text: str) -> str:
+    """Return text on one line, without bullets, invisible characters and doubled brackets."""
     text = _SPACE.sub(" ", _INVISIBLE.sub("", text)).replace(" ,", ",").strip()
     text = _BULLET.sub("", text)
     # WordPress plugins put a note that has brackets of its own into another pair.

@@ -76,6 +76,7 @@ def parted(text: str, marks: str = ",") -> Iterator[str]:
 
 
 def _python_literal(text: str) -> Any:
+    """Read a value in Python's notation, of a text that is no longer than its parser can take."""
     if len(text) > MAX_LITERAL:
         raise ValueError("too long")
     return ast.literal_eval(text)

@@ -11,7 +11,8 @@ from typing import Any
 
 from ....errors import InputError
 from ....limits import RECIPES_BYTES, gunzip, parse_json
-from ....recipe.field_names import field_of, plain_fields
+from ....recipe.field_names import field_of
+from ....recipe.field_shapes import plain_fields
 from . import mealie, tandoor
 from .recipe_file import RawRecord
 from .schema_org import image_addresses, is_json_ld, recipe_nodes, to_record

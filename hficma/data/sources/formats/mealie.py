@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ....errors import InputError
-from ....recipe.field_names import (
+from ....recipe.field_shapes import (
     ingredient_lines,
     measured_food,
     plain_fields,

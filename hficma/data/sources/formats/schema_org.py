@@ -16,7 +16,7 @@ from typing import Any
 
 from ....errors import InputError
 from ....recipe import Recipe
-from ....recipe.field_names import (
+from ....recipe.field_shapes import (
     MAX_DEPTH,
     address_of,
     first_of,

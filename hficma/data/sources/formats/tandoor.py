@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ....recipe.field_names import measured_food, plain_fields, step_lines, text_of
+from ....recipe.field_shapes import measured_food, plain_fields, step_lines, text_of
 from .recipe_file import RawRecord
 
 

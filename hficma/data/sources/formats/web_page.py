@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ....errors import InputError
-from ....recipe.field_names import last_part
+from ....recipe.field_shapes import last_part
 from .schema_org import decode_block, image_addresses, recipe_nodes, to_record
 
 log = logging.getLogger("hficma")
