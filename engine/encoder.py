@@ -21,7 +21,7 @@ from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Array, Floats, Positions
 
-from .index.item_encoding import LEVELS, Level, RaggedEncodings, Role
+from .index.item_encoding import LEVELS, BatchEncodings, Level, Role
 
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle
@@ -43,7 +43,7 @@ class EncodedItems(NamedTuple):
 
     vectors: Floats
     """(N, G) global vectors: an inner product of two is S_global."""
-    encodings: RaggedEncodings | None
+    encodings: BatchEncodings | None
     """At level `tokens`; None for a model without a local part."""
 
 
@@ -52,7 +52,7 @@ class EncodedQuery(NamedTuple):
 
     vector: Floats
     """(G,) global vector."""
-    encodings: RaggedEncodings | None
+    encodings: BatchEncodings | None
     """Of N = 1 item, at level `tables`; None for a model without a local part."""
     model_input: ModelInput | None = None
     """What the branches read of it; None where only the rest was kept."""
@@ -87,7 +87,7 @@ def encode_photos(bundle: Bundle, pixels: Pixels) -> EncodedItems:
         return EncodedItems(vectors, None)
     tokens = np.concatenate([output["tokens"] for output in outputs])
     lengths = np.full(len(tokens), tokens.shape[1], dtype=np.int64)
-    return EncodedItems(vectors, RaggedEncodings(lengths, {"tokens": tokens}))
+    return EncodedItems(vectors, BatchEncodings(lengths, {"tokens": tokens}))
 
 
 def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems:
@@ -127,7 +127,7 @@ def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems
             tokens[batch, : ingredients.shape[1]] = output["tokens"]
     assert vectors is not None
     return EncodedItems(
-        vectors, None if tokens is None else RaggedEncodings(lengths, {"tokens": tokens})
+        vectors, None if tokens is None else BatchEncodings(lengths, {"tokens": tokens})
     )
 
 
@@ -147,8 +147,8 @@ def encode_queries(bundle: Bundle, role: Role, inputs: Sequence[ModelInput]) -> 
 
 
 def raise_level(
-    bundle: Bundle, role: Role, encodings: RaggedEncodings, level: Level
-) -> RaggedEncodings:
+    bundle: Bundle, role: Role, encodings: BatchEncodings, level: Level
+) -> BatchEncodings:
     """Bring items to a level, computing what they lack; above it they stay as they are.
 
     Args:
@@ -166,7 +166,7 @@ def raise_level(
         arrays = {name: output[name] for name in LEVELS["projections"]}
     if level == "tables" and "table" not in arrays:
         arrays["table"] = bundle.run(f"tabulate_{role}", {"value": arrays["value"]})["table"]
-    return RaggedEncodings(encodings.lengths, arrays)
+    return BatchEncodings(encodings.lengths, arrays)
 
 
 def prepare_queries(bundle: Bundle, role: Role, items: EncodedItems) -> list[EncodedQuery]:
@@ -192,7 +192,7 @@ def prepare_queries(bundle: Bundle, role: Role, items: EncodedItems) -> list[Enc
         for start in range(0, len(lengths), QUERY_BATCH):
             batch = slice(start, start + QUERY_BATCH)
             longest = int(lengths[batch].max())
-            encodings = RaggedEncodings(
+            encodings = BatchEncodings(
                 lengths[batch], {"tokens": np.ascontiguousarray(tokens[batch, :longest])}
             )
             tables = raise_level(bundle, role, encodings, "tables")
@@ -205,7 +205,7 @@ def prepare_queries(bundle: Bundle, role: Role, items: EncodedItems) -> list[Enc
     return queries
 
 
-def _one_item(encodings: RaggedEncodings, number: int) -> RaggedEncodings:
+def _one_item(encodings: BatchEncodings, number: int) -> BatchEncodings:
     """Cut one item out of a padded batch, without its padding."""
     length = int(encodings.lengths[number])
     arrays = {}
@@ -217,7 +217,7 @@ def _one_item(encodings: RaggedEncodings, number: int) -> RaggedEncodings:
         elif name != "mean":
             item = item[:, :length]
         arrays[name] = np.ascontiguousarray(item)
-    return RaggedEncodings(encodings.lengths[number : number + 1], arrays)
+    return BatchEncodings(encodings.lengths[number : number + 1], arrays)
 
 
 def _check_finite(query: EncodedQuery) -> None:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hficma.engine import Bundle
 from hficma.engine.index.index import Index
-from hficma.engine.index.item_encoding import bytes_a_token
+from hficma.engine.index.item_encoding import bytes_per_token
 from hficma.images import CROP
 from hficma.model import Model
 from hficma.text.vocabulary import RecipeIds
@@ -69,7 +69,7 @@ def search_work(index: Index, bundle: Bundle, candidates: int) -> dict[str, Work
     candidates = min(candidates, index.count)
     tokens = sum(shard.facts.tokens for shard in index.shards) / index.count
     width, heads = facts.width, facts.heads
-    each = bytes_a_token(index.facts.level, index.facts.encoding_precision, width, heads)
+    each = bytes_per_token(index.facts.level, index.facts.encoding_precision, width, heads)
     slots = tokens if index.facts.role == "recipe" else _typical_slots(index)
     pair = 4 * REGIONS * slots * width + 2 * REGIONS * heads * slots * width
     pair += 2 * width * width + width

@@ -12,7 +12,7 @@ from hficma.artifacts.workspace import Workspace
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
 from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
-from hficma.engine.index.item_encoding import LEVELS, Level, Precision, RaggedEncodings
+from hficma.engine.index.item_encoding import LEVELS, BatchEncodings, Level, Precision
 from hficma.engine.writing.shard_writer import ShardWriter
 from hficma.engine.writing.transaction import listed_files, new_shard, shard_name
 from hficma.recipe import Recipe
@@ -70,17 +70,17 @@ def unit_tokens(count: int, size: int, width: int, rng: np.random.Generator) -> 
 
 def drawn_recipes(
     count: int, lengths: npt.NDArray[np.int64], width: int, seed: int
-) -> RaggedEncodings:
+) -> BatchEncodings:
     """Recipes at level `tokens` with the given numbers of ingredients."""
     tokens = unit_tokens(count, int(lengths.max()), width, np.random.default_rng(seed))
     tokens[np.arange(tokens.shape[1]) >= lengths[:, None]] = 0.0
-    return RaggedEncodings(lengths, {"tokens": tokens})
+    return BatchEncodings(lengths, {"tokens": tokens})
 
 
-def drawn_photo(width: int, seed: int) -> RaggedEncodings:
+def drawn_photo(width: int, seed: int) -> BatchEncodings:
     """A photo at level `tokens`."""
     tokens = unit_tokens(1, REGIONS, width, np.random.default_rng(seed))
-    return RaggedEncodings(np.array([REGIONS]), {"tokens": tokens})
+    return BatchEncodings(np.array([REGIONS]), {"tokens": tokens})
 
 
 def drawn_index(
@@ -144,7 +144,7 @@ class TokenPool:
             raise_level(
                 bundle,
                 "recipe",
-                RaggedEncodings(np.ones(len(part), np.int64), {"tokens": part}),
+                BatchEncodings(np.ones(len(part), np.int64), {"tokens": part}),
                 level,
             )
             for part in np.split(tokens, range(DRAWN_TOGETHER, POOL, DRAWN_TOGETHER))
@@ -153,7 +153,7 @@ class TokenPool:
             name: np.concatenate([part.arrays[name] for part in parts]) for name in LEVELS[level]
         }
 
-    def recipes(self, lengths: npt.NDArray[np.int64], rng: np.random.Generator) -> RaggedEncodings:
+    def recipes(self, lengths: npt.NDArray[np.int64], rng: np.random.Generator) -> BatchEncodings:
         """Recipes of picked tokens, (N,) of them in each."""
         picked = rng.integers(0, POOL, (len(lengths), int(lengths.max())))
         kept = np.arange(picked.shape[1]) < lengths[:, None]
@@ -168,7 +168,7 @@ class TokenPool:
                 arrays[name] = rows[picked][:, :, 0]
         if "tokens" in arrays:
             arrays["tokens"] *= kept[..., None]
-        return RaggedEncodings(lengths, arrays)
+        return BatchEncodings(lengths, arrays)
 
 
 def _append(

@@ -14,7 +14,13 @@ import torch
 from hficma.engine import Answer, Engine
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import EncodedItems, prepare_queries, raise_level
-from hficma.engine.index.item_encoding import LEVELS, ItemArrays, Level, StoredEncodings, rows_of
+from hficma.engine.index.item_encoding import (
+    LEVELS,
+    ItemArrays,
+    Level,
+    StoredEncodings,
+    ragged_rows,
+)
 from hficma.engine.retrieval.located_items import LocatedItems
 from hficma.engine.retrieval.reranking import Reranker
 from hficma.engine.retrieval.timing import StageTimer
@@ -78,7 +84,7 @@ def rerank_table(bundle: Path, *, threads: int, repeats: int) -> list[dict[str, 
             slow = interleaved({"published": published}, repeats=2, warmup=0)["published"]
             for level in LEVELS_MEASURED:
                 raised = raise_level(opened, "recipe", recipes, level)
-                kept = {name: rows_of(raised, name) for name in LEVELS[level]}
+                kept = {name: ragged_rows(raised, name) for name in LEVELS[level]}
                 part = ItemArrays(vectors, StoredEncodings(recipes.lengths, kept, heads))
 
                 def scored(part: ItemArrays = part) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

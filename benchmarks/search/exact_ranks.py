@@ -22,7 +22,7 @@ from hficma.engine import Bundle
 from hficma.engine.encoder import EncodedQuery, raise_level
 from hficma.engine.index.candidates import dot_error
 from hficma.engine.index.index import Index
-from hficma.engine.index.item_encoding import LEVELS, RaggedEncodings, Role
+from hficma.engine.index.item_encoding import LEVELS, BatchEncodings, Role
 from hficma.engine.retrieval.certificate import EPSILON, ItemScores
 from hficma.engine.retrieval.located_items import LocatedItems
 from hficma.engine.retrieval.reranking import Reranker
@@ -135,7 +135,7 @@ class PairScorer:
             arrays[name] = np.empty((*lead, *row), np.float32)
         part.encodings.gather(place, length, arrays)
         role: Role = self._queries.facts.role
-        encodings = RaggedEncodings(np.array([length]), arrays)
+        encodings = BatchEncodings(np.array([length]), arrays)
         return EncodedQuery(vector, raise_level(self._bundle, role, encodings, "tables"))
 
     def score(self, query: EncodedQuery, items: Positions) -> ItemScores:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hficma.engine import Answer, Bundle, Engine
 from hficma.engine.encoder import EncodedItems, encode_photos, prepare_queries
-from hficma.engine.index.item_encoding import RaggedEncodings, Role
+from hficma.engine.index.item_encoding import BatchEncodings, Role
 from hficma.engine.retrieval.located_items import LocatedItems
 from hficma.engine.retrieval.reranking import Reranker
 from hficma.engine.retrieval.timing import StageTimer
@@ -109,7 +109,7 @@ class Stages:
             }
             outputs = bundle.run("recipe", inputs)
         encodings = (
-            RaggedEncodings(counts, {"tokens": outputs["tokens"]}) if bundle.has_local else None
+            BatchEncodings(counts, {"tokens": outputs["tokens"]}) if bundle.has_local else None
         )
         return EncodedItems(outputs["global"], encodings)
 

@@ -17,7 +17,7 @@ from hficma.types import Positions
 
 from ..files.ragged import Rows
 from ..index.index import Index
-from ..index.item_encoding import LEVELS, SCALE, StoredEncodings, shape_of
+from ..index.item_encoding import LEVELS, SCALE, StoredEncodings, padded_shape
 from ..index.shard import Shard
 from ..index.vector_index import Mask, Prefilter, ShardCandidates, Vectors
 
@@ -225,7 +225,7 @@ class GpuIndex:
             length: tokens that each is padded to.
 
         Returns:
-            float32 arrays by name, as `RaggedEncodings` has them, and lengths (N,), on the GPU.
+            float32 arrays by name, as `BatchEncodings` has them, and lengths (N,), on the GPU.
         """
         shard_of, positions = self.index.locate(items)
         # Items are written shard after shard, so that each shard fills one run of the arrays, and
@@ -236,7 +236,7 @@ class GpuIndex:
         first = self.index.item_arrays[int(shard_of[0])].encodings
         assert first is not None
         arrays = {
-            name: torch.empty(shape_of(name, first, len(items), length), device=self.gpu)
+            name: torch.empty(padded_shape(name, first, len(items), length), device=self.gpu)
             for name in LEVELS[first.level]
         }
         lengths = np.empty(len(items), np.int64)

@@ -1,7 +1,21 @@
-"""What an index keeps of each item for re-ranking: levels, precisions, how they are stored.
+"""Item encodings: the arrays that an index stores of each item, so that re-ranking need not compute
+them again.
 
-A side (see `hficma.model.similarity`) is a set of named arrays. Some have a row a token, `table`
-has H rows a token (an item's block is (H, n, d)), `mean` and the global vector a row an item.
+An item's encoding is a set of named arrays (see `hficma.model.similarity`), of one of three levels:
+
+    level        arrays of one item of L tokens                         computed from
+    tokens       tokens (L, D)                                          photo or recipe
+    projections  query, key, value, gate, fuse (L, D), gate_bias (L,),  tokens
+                 mean (D,)
+    tables       the projections, and table (H, L, D)                   value
+
+A batch in memory pads its items to one L. A shard stores them ragged, in rows of D numbers, one
+item after the other:
+
+    tokens, query, ...  sum(L) rows    item 0: token 0, 1, ... | item 1: token 0, 1, ... | ...
+    table               H sum(L) rows  item 0: head 0: token 0, 1, ...; head 1: ... | item 1: ...
+    mean                N rows         item 0 | item 1 | ...
+    gate_bias           sum(L) numbers, one a token
 """
 
 from __future__ import annotations
@@ -10,9 +24,10 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ..files.ragged import Array, Rows, StoredRows, offsets_of, ragged, raw_rows
+from hficma.types import Array, Floats, Halves, Lengths, Positions
+
+from ..files.ragged import Rows, StoredRows, offsets_of, ragged, raw_rows
 
 Level = Literal["tokens", "projections", "tables"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -25,25 +40,27 @@ LEVELS: dict[Level, tuple[str, ...]] = {
 }
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 SCALE = ".scale"
-"""Behind an int8 array's name: the file of its rows' scales."""
+"""Suffix of an int8 array's name: the array of its rows' scales."""
 NARROW = ("gate_bias", "mean")
-"""Arrays that stay in fp32: they are a hundredth of a side."""
+"""Arrays that are stored in fp32 always: they are a hundredth of an encoding's bytes."""
 
 PRECISION_DTYPES: dict[Precision, str] = {"fp32": "<f4", "fp16": "<f2", "int8": "|i1"}
-"""Of the wide arrays."""
+"""Element types of all other arrays, the wide ones."""
+FLOAT16_MAX = 65504.0
 
 
-class RaggedEncodings(NamedTuple):
-    """Items of one role, padded to the longest of them."""
+class BatchEncodings(NamedTuple):
+    """Encodings of N items of one role in memory, padded to the longest of them."""
 
-    lengths: npt.NDArray[np.int64]
+    lengths: Lengths
     """(N,) tokens that are not padding."""
     arrays: Mapping[str, Array]
-    """Arrays of one level, (N, n, d), (N, n), (N, d), `table` (N, H, n, d); float32."""
+    """Arrays of one level by name, float32: (N, L, D); `gate_bias` (N, L); `mean` (N, D); `table`
+    (N, H, L, D)."""
 
 
 class QuantisationError(NamedTuple):
-    """What storing took from an array: sums over all its values."""
+    """How far an array's stored values are from the computed ones: sums over all values."""
 
     squared: float
     """Σ (stored - value)²."""
@@ -53,7 +70,7 @@ class QuantisationError(NamedTuple):
     """max |stored - value|."""
 
     def joined(self, other: QuantisationError) -> QuantisationError:
-        """Of both parts together."""
+        """Return the error of two parts of an array together."""
         return QuantisationError(
             self.squared + other.squared,
             self.energy + other.energy,
@@ -62,47 +79,54 @@ class QuantisationError(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """Root mean square error over root mean square value."""
+        """Return the root mean square error over the root mean square value."""
         return float(np.sqrt(self.squared / self.energy)) if self.energy else 0.0
 
 
 NO_ERROR = QuantisationError(0.0, 0.0, 0.0)
 
 
-def rows_of(encodings: RaggedEncodings, name: str) -> Array:
-    """The rows of one array of all items, as they are stored."""
+def ragged_rows(encodings: BatchEncodings, name: str) -> Array:
+    """Return one array of all items in the rows in which it is stored, without padding.
+
+    Args:
+        encodings: of N items.
+        name: of the array.
+
+    Returns:
+        (N, D) for `mean`, (H sum(L), D) for `table`, (sum(L),) for `gate_bias`, else (sum(L), D).
+    """
     padded = encodings.arrays[name]
     if name == "mean":
         return padded
     if name != "table":
         return ragged(padded, encodings.lengths)
-    # (N, H, n, d): heads stay outside, so that an item's block is what a product reads.
+    # Heads stay outside tokens: an item's (H, L, D) is then one block, which a product reads.
     count, heads, size, width = padded.shape
     return ragged(padded.reshape(count * heads, size, width), np.repeat(encodings.lengths, heads))
 
 
-def rows_a_token(name: str, heads: int) -> int:
-    """Rows that one token has in an array; 0 where rows belong to items."""
+def rows_per_token(name: str, heads: int) -> int:
+    """Return how many rows a token has in an array; 0 where a row is a whole item's."""
     return {"mean": 0, "table": heads}.get(name, 1)
 
 
-def quantise(
-    rows: npt.NDArray[np.float32], precision: Precision
-) -> tuple[Array, npt.NDArray[np.float32] | None, QuantisationError]:
-    """Rows as they are stored.
+def quantise(rows: Floats, precision: Precision) -> tuple[Array, Floats | None, QuantisationError]:
+    """Return rows as they are stored.
 
     Args:
-        rows: (n, d) float32.
-        precision: `int8` scales each row by its largest value.
+        rows: (rows, D) float32.
+        precision: `int8` scales each row by its own largest value: rows differ by far more than
+            the values within one.
 
     Returns:
-        rows in the precision's dtype, scales (n,) for int8, and the error made.
+        the rows in the precision's element type, for int8 their scales (rows,), and the error.
     """
     if precision == "fp32":
         return rows, None, NO_ERROR
     scales = None
     if precision == "fp16":
-        stored = rows.clip(-65504.0, 65504.0).astype(np.float16)
+        stored = rows.clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
     else:
         scales = np.abs(rows).max(axis=-1, initial=0.0) / np.float32(127)
         scales = np.where(scales > 0, scales, np.float32(1)).astype(np.float32)
@@ -116,12 +140,14 @@ def quantise(
     return stored, scales, error
 
 
-def dequantise(
-    stored: Array,
-    scales: npt.NDArray[np.float32] | None,
-    out: npt.NDArray[np.float32] | None = None,
-) -> npt.NDArray[np.float32]:
-    """Stored rows (..., d) with their scales (...) to float32."""
+def dequantise(stored: Array, scales: Floats | None, out: Floats | None = None) -> Floats:
+    """Return stored rows in float32.
+
+    Args:
+        stored: (..., D) float32, float16 or int8.
+        scales: (...) of int8 rows; None for the others.
+        out: (..., D) where to write them; None makes a new array.
+    """
     if out is None:
         out = np.empty(stored.shape, dtype=np.float32)
     if scales is not None:
@@ -133,70 +159,92 @@ def dequantise(
     return out
 
 
-def _widen(half: npt.NDArray[np.float16], out: npt.NDArray[np.float32]) -> None:
-    """float16 to float32 by integer shifts, several times faster than numpy's own cast.
+def _widen(half: Halves, out: Floats) -> None:
+    """Convert float16 to float32 by integer shifts, several times faster than numpy's own cast.
 
-    The bits of |x| shifted by 13 are those of |x| 2^-112 in float32, subnormals included.
+    Shifted by 13 bits, exponent and fraction of a half stand where float32 has its own, with an
+    exponent that is too small by the difference of the two biases, 127 - 15 = 112: the value read
+    is |x| 2^-112, exactly, for subnormals too.
+
+        float16   s eeeee ffffffffff
+        float32   s 000eeeee ffffffffff 0000000000000
     """
     bits = half.view(np.int16)
     wide = out.view(np.int32)
-    np.copyto(wide, bits)
-    # The sign is extended into the upper half: keep bit 31 and the 15 bits of the value.
+    np.copyto(wide, bits)  # copies of the sign fill the upper half
     wide <<= 13
-    wide &= np.int32(-0x70000000 - 0x2000)
+    wide &= np.int32(-0x70000000 - 0x2000)  # 0x8fffe000: the sign, and the 15 bits of |x|
     out *= np.float32(2.0**112)
 
 
 class StoredEncodings:
-    """Items at one level, ragged, as stored: in a shard's files or in memory.
+    """Encodings of N items as they are stored, ragged: in a shard's files or in memory.
 
     Args:
         lengths: (N,) tokens of each item.
-        arrays: of one level by name, with scales beside int8 ones; rows as `rows_of` gives them.
-            Those of files are compared with their checksums before they are first read.
-        heads: H.
+        arrays: of one level by name, with scales beside int8 ones; rows as `ragged_rows` gives
+            them. Those of files are compared with their checksums before they are first read.
+        heads: H; 1 where there is no table.
     """
 
-    def __init__(
-        self, lengths: npt.NDArray[np.int64], arrays: Mapping[str, Rows], heads: int
-    ) -> None:
+    def __init__(self, lengths: Lengths, arrays: Mapping[str, Rows], heads: int) -> None:
         self.lengths = lengths
         self.arrays = arrays
         self.heads = heads
         self._offsets = offsets_of(lengths)
         self._files = {n: a for n, a in arrays.items() if isinstance(a, StoredRows)}
-        # One look for a whole item, of all its arrays: a warm search pays next to nothing.
+        # One mark an item, for all its arrays: a warm search pays next to nothing for checking.
         self._checked = np.full(len(lengths), not self._files)
 
     @property
     def level(self) -> Level:
-        """Of the arrays."""
+        """Return the level of the arrays, told by the array that only it has."""
         return next(level for level, names in reversed(LEVELS.items()) if names[-1] in self.arrays)
 
-    def rows(self, name: str, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Numbers of the rows that items have in an array, item after item."""
-        each = rows_a_token(name.removesuffix(SCALE), self.heads)
+    def rows(self, name: str, positions: Positions) -> Positions:
+        """Return the numbers of the rows that items have in an array, item after item.
+
+        Args:
+            name: of the array.
+            positions: (K,) of the items.
+        """
+        each = rows_per_token(name.removesuffix(SCALE), self.heads)
         if each == 0:
             return positions
         counts = self.lengths[positions] * each
+        # first[i], first[i] + 1, ... for each item: its first row, and the place within the item.
         first = np.repeat(self._offsets[positions] * each, counts)
         return first + np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
 
-    def padded_rows(
-        self, name: str, positions: npt.NDArray[np.int64], size: int
-    ) -> npt.NDArray[np.int64]:
-        """As `rows`, each item padded to `size` tokens by repeating its last one."""
+    def padded_rows(self, name: str, positions: Positions, size: int) -> Positions:
+        """Return the numbers of the rows of items, each padded to the same number of tokens.
+
+        Padding repeats the item's last token: it is masked wherever it is read, and a row that is
+        read for the item anyway costs no further memory access.
+
+        Args:
+            name: of the array.
+            positions: (K,) of the items.
+            size: L, tokens to pad to.
+
+        Returns:
+            (K,) for `mean`, (K H L,) for `table`, else (K L,).
+        """
         if name == "mean":
             return positions
         lengths = self.lengths[positions]
-        tokens = np.minimum(np.arange(size), lengths[:, None] - 1)
+        tokens = np.minimum(np.arange(size), lengths[:, None] - 1)  # (K, L)
         if name != "table":
             return (self._offsets[positions, None] + tokens).ravel()
+        # An item's rows are H runs of its own length: head h begins h lengths[i] rows in.
         blocks = np.arange(self.heads)[:, None] * lengths[:, None, None] + tokens[:, None]
         return (self._offsets[positions, None, None] * self.heads + blocks).ravel()
 
-    def check(self, positions: npt.NDArray[np.int64]) -> None:
-        """Compare what of items (m,) was not compared before with its checksums.
+    def check(self, positions: Positions) -> None:
+        """Compare what of some items was not compared before with its checksums.
+
+        Args:
+            positions: (K,) of the items.
 
         Raises:
             ArtifactError: something is not as it was written.
@@ -205,7 +253,7 @@ class StoredEncodings:
             return
         items = positions[~self._checked[positions]]
         for name, rows in self._files.items():
-            each = rows_a_token(name.removesuffix(SCALE), self.heads)
+            each = rows_per_token(name.removesuffix(SCALE), self.heads)
             if each:
                 rows.check_runs(self._offsets[items] * each, self._offsets[items + 1] * each)
             else:
@@ -214,33 +262,34 @@ class StoredEncodings:
 
     def gather(
         self,
-        positions: npt.NDArray[np.int64],
+        positions: Positions,
         size: int,
-        out: Mapping[str, npt.NDArray[np.float32]],
+        out: Mapping[str, Floats],
     ) -> None:
         """Copy items into padded arrays, in float32; padding repeats the item's last token.
 
-        Padding is masked wherever sides are read, so it only has to be finite.
+        Padding is masked wherever encodings are read, so it only has to be finite.
 
         Args:
-            positions: (m,).
-            size: tokens an item is padded to.
-            out: array to its place, (m, size, d) and so on, contiguous.
+            positions: (K,) of the items.
+            size: L, tokens that each is padded to.
+            out: arrays to fill by name, of the shapes of `padded_shape`, contiguous.
 
         Raises:
             ArtifactError: an item is not as it was written.
         """
         self.check(positions)
         # Arrays with as many rows a token share their row numbers.
-        known: dict[int, npt.NDArray[np.int64]] = {}
-        for name, place in out.items():
+        numbers: dict[int, Positions] = {}
+        for name, array in out.items():
             stored = raw_rows(self.arrays[name])
-            each = rows_a_token(name, self.heads)
-            if each not in known:
-                known[each] = self.padded_rows(name, positions, size)
-            rows = known[each]
-            flat = place.reshape(len(rows), *stored.shape[1:])
+            each = rows_per_token(name, self.heads)
+            if each not in numbers:
+                numbers[each] = self.padded_rows(name, positions, size)
+            rows = numbers[each]
+            flat = array.reshape(len(rows), *stored.shape[1:])
             if stored.dtype == np.float32:
+                # In its default mode numpy buffers `out`: all of it would be copied once more.
                 np.take(stored, rows, axis=0, out=flat, mode="clip")
             else:
                 scales = self.arrays.get(name + SCALE)
@@ -248,27 +297,40 @@ class StoredEncodings:
 
 
 class ItemArrays(NamedTuple):
-    """Items that lie together: a shard's, or a batch's in memory."""
+    """All that scoring reads of N items that lie together: a shard's, or a batch's in memory."""
 
     vectors: Rows
-    """(N, D_g) exact global vectors, float32."""
+    """(N, G) exact global vectors, float32."""
     encodings: StoredEncodings | None
-    """Of the same items; None without a local part."""
+    """Of the same items; None for a model without a local part."""
 
 
-def shape_of(name: str, encodings: StoredEncodings, count: int, size: int) -> tuple[int, ...]:
-    """Return the shape of an array of `count` items padded to `size` tokens, for `gather`."""
+def padded_shape(name: str, encodings: StoredEncodings, count: int, size: int) -> tuple[int, ...]:
+    """Return the shape of an array of some items, as `StoredEncodings.gather` fills it.
+
+    Args:
+        name: of the array.
+        encodings: whose items.
+        count: K, the items.
+        size: L, tokens that each is padded to.
+    """
     row = encodings.arrays[name].shape[1:]
     if name == "mean":
         return (count, *row)
     return (count, encodings.heads, size, *row) if name == "table" else (count, size, *row)
 
 
-def bytes_a_token(level: Level, precision: Precision, width: int, heads: int) -> int:
-    """Bytes of storage for one token, without what belongs to the item."""
+def bytes_per_token(level: Level, precision: Precision, width: int, heads: int) -> int:
+    """Return the bytes that a token takes in an index, without what belongs to its item.
+
+    Args:
+        level: at which items are stored.
+        precision: of the wide arrays.
+        width: D.
+        heads: H.
+    """
     wide = [name for name in LEVELS[level] if name not in NARROW]
-    rows = sum(rows_a_token(name, heads) for name in wide)
-    row_bytes = width * int(np.dtype(PRECISION_DTYPES[precision]).itemsize) + 4 * (
-        precision == "int8"
-    )
+    rows = sum(rows_per_token(name, heads) for name in wide)
+    row_bytes = width * int(np.dtype(PRECISION_DTYPES[precision]).itemsize)
+    row_bytes += 4 * (precision == "int8")  # the row's scale
     return rows * row_bytes + 4 * ("gate_bias" in LEVELS[level])

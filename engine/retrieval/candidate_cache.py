@@ -15,7 +15,7 @@ from hficma.types import Positions
 
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
-from ..index.item_encoding import ItemArrays, bytes_a_token
+from ..index.item_encoding import ItemArrays, bytes_per_token
 from .located_items import LocatedItems
 from .reranking import Reranker
 
@@ -87,7 +87,7 @@ def cache_shared_candidates(
     if not len(items):
         return CandidateCache(index)
     located = LocatedItems.of_index(index, items)
-    size = _tokens(located) * bytes_a_token("tables", "fp32", width, heads)
+    size = _tokens(located) * bytes_per_token("tables", "fp32", width, heads)
     if size > CACHE_BYTES:
         _log.info(
             "%s: %s candidates that queries share would take %.1f GB in memory; "

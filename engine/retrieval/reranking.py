@@ -33,12 +33,12 @@ from hficma.types import Array, Floats, Lengths, Positions
 from ..encoder import EncodedQuery, raise_level
 from ..index.item_encoding import (
     LEVELS,
+    BatchEncodings,
     ItemArrays,
-    RaggedEncodings,
     Role,
     StoredEncodings,
-    rows_of,
-    shape_of,
+    padded_shape,
+    ragged_rows,
 )
 from .certificate import ItemScores
 from .located_items import LocatedItems
@@ -111,11 +111,13 @@ class Reranker:
             encodings = self._gather(items.select(_at_least_two(tile.places)), tile.length)
             encodings = raise_level(self._bundle, self._role, encodings, "tables")
             count = len(tile.places)
-            encodings = RaggedEncodings(
+            encodings = BatchEncodings(
                 encodings.lengths[:count], {n: a[:count] for n, a in encodings.arrays.items()}
             )
             # Copied, since the thread's next tile is gathered into the same buffers.
-            return encodings.lengths, {n: np.array(rows_of(encodings, n)) for n in LEVELS["tables"]}
+            return encodings.lengths, {
+                n: np.array(ragged_rows(encodings, n)) for n in LEVELS["tables"]
+            }
 
         tables = list(self._pool.map(tabulate_tile, tiles))
         order = np.concatenate([tile.places for tile in tiles])
@@ -164,12 +166,12 @@ class Reranker:
         scores: Floats = self._bundle.run(f"cross_{graph}", inputs)["local"].reshape(-1)
         return scores[: len(tile.places)]
 
-    def _gather(self, items: LocatedItems, length: int) -> RaggedEncodings:
+    def _gather(self, items: LocatedItems, length: int) -> BatchEncodings:
         """Copy a tile's items, which are of one level, into this thread's buffers."""
         stored = items.encodings()
         count = len(items.positions)
         arrays = {
-            name: self._buffer(name, shape_of(name, stored, count, length))
+            name: self._buffer(name, padded_shape(name, stored, count, length))
             for name in LEVELS[stored.level]
         }
         lengths = np.empty(count, dtype=np.int64)
@@ -180,7 +182,7 @@ class Reranker:
         if "tokens" in arrays:
             # Projecting sums all rows for the mean, padding too: here it must be zero.
             arrays["tokens"][np.arange(length) >= lengths[:, None]] = 0.0
-        return RaggedEncodings(lengths, arrays)
+        return BatchEncodings(lengths, arrays)
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Floats:
         """Return this thread's memory for an array: the same for every tile, so it stays cached."""
@@ -221,7 +223,7 @@ def _at_least_two(places: Positions) -> Positions:
     return places if len(places) > 1 else np.repeat(places, 2)
 
 
-def _cross_inputs(role: Role, encodings: RaggedEncodings, vectors: Floats) -> dict[str, Array]:
+def _cross_inputs(role: Role, encodings: BatchEncodings, vectors: Floats) -> dict[str, Array]:
     """Return what the cross branch reads of one role, in one group: a leading axis of 1."""
     inputs: dict[str, Array] = {
         f"{role}_{name}": array[None] for name, array in encodings.arrays.items()

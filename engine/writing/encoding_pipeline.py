@@ -17,7 +17,7 @@ from hficma.recipe import Recipe
 from hficma.text.vocabulary import RecipeIds
 
 from ..encoder import encode, raise_level
-from ..index.item_encoding import Level, RaggedEncodings, Role
+from ..index.item_encoding import BatchEncodings, Level, Role
 
 if TYPE_CHECKING:
     from hficma.data.dataset import Dataset
@@ -45,7 +45,7 @@ class EncodedBatch(NamedTuple):
     """Their records."""
     vectors: npt.NDArray[np.float32]
     """(N, D_g)."""
-    encodings: RaggedEncodings | None
+    encodings: BatchEncodings | None
     """At the index's level; None without a local part."""
 
     def finite(self) -> npt.NDArray[np.bool_]:
@@ -64,7 +64,7 @@ class EncodedBatch(NamedTuple):
         encodings = self.encodings
         if encodings is not None:
             arrays = {name: array[places] for name, array in encodings.arrays.items()}
-            encodings = RaggedEncodings(encodings.lengths[places], arrays)
+            encodings = BatchEncodings(encodings.lengths[places], arrays)
         recipes = [self.recipes[place] for place in places]
         return EncodedBatch(self.positions[places], recipes, self.vectors[places], encodings)
 
@@ -193,8 +193,8 @@ def _encoded(
             )
 
 
-def selected(encodings: RaggedEncodings, part: slice) -> RaggedEncodings:
+def selected(encodings: BatchEncodings, part: slice) -> BatchEncodings:
     """Some items of sides at level `tokens`, padded only to the longest of them."""
     lengths = encodings.lengths[part]
     tokens = encodings.arrays["tokens"][part, : int(lengths.max())]
-    return RaggedEncodings(lengths, {"tokens": np.ascontiguousarray(tokens)})
+    return BatchEncodings(lengths, {"tokens": np.ascontiguousarray(tokens)})

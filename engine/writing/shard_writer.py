@@ -23,12 +23,12 @@ from ..index.item_encoding import (
     NARROW,
     NO_ERROR,
     SCALE,
+    BatchEncodings,
     Level,
     Precision,
     QuantisationError,
-    RaggedEncodings,
     quantise,
-    rows_of,
+    ragged_rows,
 )
 from ..index.records import RecordWriter
 from ..index.shard_facts import BLOCKS, FACTS, ShardFacts
@@ -64,7 +64,7 @@ class ShardWriter:
         numbers: Sequence[int] | Positions,
         recipes: Sequence[Recipe],
         vectors: Vectors,
-        encodings: RaggedEncodings | None,
+        encodings: BatchEncodings | None,
     ) -> None:
         """Write items.
 
@@ -77,7 +77,7 @@ class ShardWriter:
         rows: dict[str, Array] = {}
         for name in self._names:
             assert encodings is not None
-            exact = rows_of(encodings, name)
+            exact = ragged_rows(encodings, name)
             if not np.isfinite(exact).all():
                 raise InputError(
                     f"{recipes[0].id} to {recipes[-1].id}: the model gives one of them {name} that "

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..index.item_encoding import LEVELS, Level, Precision, bytes_a_token
+from ..index.item_encoding import LEVELS, Level, Precision, bytes_per_token
 
 TABLES_SHARE = 1 / 8
 """Tables are kept while they fit into this share of memory: the page cache then holds them."""
@@ -34,7 +34,7 @@ def default_level(
     disk = shutil.disk_usage(folder).free * DISK_SHARE
     shares: dict[Level, float] = {"tables": TABLES_SHARE, "projections": PROJECTIONS_SHARE}
     for level in reversed(LEVELS):
-        size = tokens * bytes_a_token(level, precision, width, heads)
+        size = tokens * bytes_per_token(level, precision, width, heads)
         if level == "tokens" or size <= min(disk, memory * shares[level]):
             return level
     raise AssertionError("tokens fit always")

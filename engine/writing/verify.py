@@ -20,7 +20,7 @@ from ..files.checksums import Verified
 from ..files.file_bytes import unreadable
 from ..index.index import Index
 from ..index.index_facts import KIND
-from ..index.item_encoding import SCALE, dequantise, rows_of
+from ..index.item_encoding import SCALE, dequantise, ragged_rows
 from ..index.shard import Shard
 from .encoding_pipeline import Progress
 
@@ -183,7 +183,7 @@ def _difference(
                 kept = dequantise(
                     shard.encodings.arrays[name][rows], None if scales is None else scales[rows]
                 )
-                pairs.append((kept, rows_of(encodings, name)))
+                pairs.append((kept, ragged_rows(encodings, name)))
     return max(
         float(np.linalg.norm(kept - made) / max(float(np.linalg.norm(made)), 1e-12))
         for kept, made in pairs

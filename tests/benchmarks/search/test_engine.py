@@ -19,7 +19,7 @@ from hficma.benchmarks.search.engine_measures import (
 from hficma.benchmarks.search.growth import growth_table, steepest, write_growth_plot
 from hficma.engine import Bundle, build_index, verify_index
 from hficma.engine.encoder import raise_level
-from hficma.engine.index.item_encoding import LEVELS, Level, RaggedEncodings, rows_of
+from hficma.engine.index.item_encoding import LEVELS, BatchEncodings, Level, ragged_rows
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -92,10 +92,10 @@ def test_rows_of_a_pool_are_those_of_its_tokens(bundle: Path, level: Level) -> N
     opened = Bundle.open(bundle, ExecutionOptions(threads=1))
     lengths = np.array([3, 1, 5])
     tokens = TokenPool(opened, "tokens").recipes(lengths, np.random.default_rng(4))
-    wanted = raise_level(opened, "recipe", RaggedEncodings(lengths, tokens.arrays), level)
+    wanted = raise_level(opened, "recipe", BatchEncodings(lengths, tokens.arrays), level)
     found = TokenPool(opened, level).recipes(lengths, np.random.default_rng(4))
     for name in LEVELS[level]:
-        np.testing.assert_allclose(rows_of(found, name), rows_of(wanted, name), atol=1e-5)
+        np.testing.assert_allclose(ragged_rows(found, name), ragged_rows(wanted, name), atol=1e-5)
 
 
 def test_growth_is_named_and_drawn(tmp_path: Path) -> None:

@@ -14,21 +14,21 @@ from hficma.engine.index.item_encoding import (
     LEVELS,
     PRECISIONS,
     SCALE,
+    BatchEncodings,
     Level,
     Precision,
-    RaggedEncodings,
     StoredEncodings,
-    bytes_a_token,
+    bytes_per_token,
     dequantise,
     quantise,
-    rows_of,
+    ragged_rows,
 )
 from hficma.errors import ArtifactError
 
 WIDTH, HEADS = 8, 2
 
 
-def make_sides(level: Level, lengths: list[int], seed: int = 0) -> RaggedEncodings:
+def make_sides(level: Level, lengths: list[int], seed: int = 0) -> BatchEncodings:
     """Random sides of a level, padded with rubbish."""
     rng = np.random.default_rng(seed)
     count, size = len(lengths), max(lengths)
@@ -41,14 +41,14 @@ def make_sides(level: Level, lengths: list[int], seed: int = 0) -> RaggedEncodin
         name: rng.normal(size=shapes.get(name, (count, size, WIDTH))).astype(np.float32)
         for name in LEVELS[level]
     }
-    return RaggedEncodings(np.array(lengths), arrays)
+    return BatchEncodings(np.array(lengths), arrays)
 
 
-def stored(encodings: RaggedEncodings, precision: Precision = "fp32") -> StoredEncodings:
+def stored(encodings: BatchEncodings, precision: Precision = "fp32") -> StoredEncodings:
     """The same items as a shard keeps them."""
     arrays = {}
     for name in encodings.arrays:
-        rows = rows_of(encodings, name)
+        rows = ragged_rows(encodings, name)
         if rows.ndim == 1 or name == "mean":
             arrays[name] = rows
         else:
@@ -132,7 +132,7 @@ def test_the_size_by_which_a_level_is_chosen_is_the_size_on_disk(
     """A wrong estimate would fill disks or waste them."""
     kept = stored(make_sides(level, [3, 1, 2]), precision)
     written = sum(rows.nbytes for name, rows in kept.arrays.items() if name != "mean")
-    assert written == 6 * bytes_a_token(level, precision, WIDTH, HEADS)
+    assert written == 6 * bytes_per_token(level, precision, WIDTH, HEADS)
 
 
 def test_a_file_of_another_length_is_refused(tmp_path: Path) -> None:
