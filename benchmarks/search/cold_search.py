@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from hficma.artifacts.file_memory import FILE
 from hficma.artifacts.workspace import Workspace
 from hficma.terminal import TextConsole
 
@@ -91,7 +91,7 @@ def main(
             for name in sorted(pythons, reverse=bool(number % 2)):
                 home = homes[name]
                 if forget:
-                    shutil.rmtree(home / "cache" / "verified", ignore_errors=True)
+                    (home / "cache" / FILE).unlink(missing_ok=True)
                 _touch_pages(home / "index", drop=drop)
                 warm = "warm" if way == list(WAYS)[-1] else "cold"
                 index = home / "index"

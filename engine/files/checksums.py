@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -19,19 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from hficma.artifacts.unfinished import remove_tree
-from hficma.artifacts.workspace import Workspace
+from hficma.artifacts.file_memory import FileMemory
 from hficma.errors import ArtifactError
 
-from .file_bytes import Content, FileBytes, Identity
+from .file_bytes import Content, FileBytes
 
 BLOCK = 1 << 16
 """Bytes a checksum: about what a recipe's tokens take, so that little is hashed that is not read,
 and a 8,000th of an index is checksums. 16 KiB hash no faster, for the call costs as much then."""
-SETTLED_SECONDS = 2.0
-"""A file that changed later than this is not remembered: one tick of the file system's clock
-could hold a further change, which its times would not show."""
-
 REMEMBERED_BYTES = 1 << 20
 """Smaller files are compared each time they are opened: that takes a millisecond at most."""
 
@@ -95,45 +89,6 @@ def digest_file(path: Path) -> Digest:
     return Digest(size, whole.hexdigest(), sums.array())
 
 
-class Verified:
-    """Remembers on this machine which files were found whole, under `cache/verified`.
-
-    An entry is a file whose name is made of the file's identity and its checksum, so that any
-    change of either is a file that nobody knows.
-
-    Args:
-        folder: of the entries; None takes the workspace's.
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or Workspace.default().cache / "verified"
-
-    def __contains__(self, entry: tuple[Identity, str]) -> bool:
-        return self._path(entry).is_file()
-
-    def add(self, entry: tuple[Identity, str], path: Path) -> None:
-        """Remember a file; where that cannot be written it is compared again next time."""
-        identity = entry[0]
-        if time.time_ns() - max(identity.modified, identity.changed) < SETTLED_SECONDS * 1e9:
-            return
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # Only that it is there counts, so half a line would do as well.
-            self._path(entry).write_text(f"{path}\n", encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            log.warning("%s: cannot be written (%s); files are checked again each time",
-                        self._folder, error.strerror)  # fmt: skip
-
-    def forget(self) -> None:
-        """Remember nothing: every file is compared again when it is used next."""
-        remove_tree(self._folder)
-
-    def _path(self, entry: tuple[Identity, str]) -> Path:
-        identity, checksum = entry
-        name = " ".join(map(str, (*identity, checksum)))
-        return self._folder / xxhash.xxh3_128_hexdigest(name.encode())
-
-
 class CheckedFile:
     """A file's bytes, none of which is given out before it was compared with its checksum.
 
@@ -143,11 +98,11 @@ class CheckedFile:
         file: as opened.
         sums: of its blocks; None where there are none.
         sha256: of the whole file, compared where there are no blocks; None where there is none.
-        verified: what this machine knows.
+        memory: which files this machine has compared whole.
     """
 
     def __init__(
-        self, file: FileBytes, sums: Sums | None, sha256: str | None, verified: Verified
+        self, file: FileBytes, sums: Sums | None, sha256: str | None, memory: FileMemory
     ) -> None:
         self.path = file.path
         self.content = file.content
@@ -155,7 +110,7 @@ class CheckedFile:
         self._identity = file.identity
         self._sums = sums
         self._sha256 = sha256
-        self._verified = verified
+        self._memory = memory
         self._seen = np.zeros(block_count(len(file.content)), dtype=bool)
         self._whole = not len(file.content)
         self._lock = threading.Lock()
@@ -202,9 +157,9 @@ class CheckedFile:
             return
         if len(self.content) < REMEMBERED_BYTES:
             self._compare_whole()
-        elif (entry := (self._identity, self._expected())) not in self._verified:
+        elif self._memory.digest_of(self._identity) != (expected := self._expected()):
             self._compare_whole()
-            self._verified.add(entry, self.path)
+            self._memory.remember({self._identity: expected})
         self._whole = True
 
     def _expected(self) -> str:

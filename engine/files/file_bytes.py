@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hficma.artifacts.file_memory import FileIdentity
 from hficma.errors import ArtifactError
 
 SMALL = 1 << 16
@@ -36,25 +37,14 @@ _FLAGS = os.O_RDONLY | functools.reduce(
 )
 
 
-class Identity(NamedTuple):
-    """What tells a file's present content from what was there before, as the system knows it."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-    """mtime in nanoseconds."""
-    changed: int
-    """ctime in nanoseconds: unlike mtime, no program sets it back."""
-
-
 class FileBytes(NamedTuple):
     """A file's content, as it was opened."""
 
     path: Path
     content: Content
     """(bytes,) read-only."""
-    identity: Identity
+    identity: FileIdentity
+    """Of the file as it was opened."""
 
 
 def open_bytes(path: Path, size: int) -> FileBytes:
@@ -85,10 +75,7 @@ def open_bytes(path: Path, size: int) -> FileBytes:
     finally:
         os.close(descriptor)
     content.flags.writeable = False
-    identity = Identity(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    )
-    return FileBytes(path, content, identity)
+    return FileBytes(path, content, FileIdentity.of(status))
 
 
 def unreadable(error: OSError) -> str:

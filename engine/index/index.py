@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.artifacts.closing import Closing
+from hficma.artifacts.file_memory import FileMemory
 from hficma.artifacts.manifest import MANIFEST, inside, read_manifest
 from hficma.errors import ArtifactError
 
-from ..files.checksums import Verified
 from .candidates import CandidateBatch
 from .filters import Filter
 from .index_facts import KIND, SHARDS, IndexFacts, files_by_shard
@@ -187,9 +187,9 @@ def open_shards(path: Path, facts: IndexFacts, files: Mapping[str, str]) -> list
         ArtifactError: one is missing or damaged.
     """
     listed = files_by_shard(files)
-    verified = Verified()
+    memory = FileMemory("index")
     return [
-        Shard(inside(path, f"{SHARDS}/{name}"), listed.get(name, {}), verified)
+        Shard(inside(path, f"{SHARDS}/{name}"), listed.get(name, {}), memory)
         for name in facts.shards
     ]
 

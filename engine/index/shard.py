@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hficma.artifacts.closing import Closing
+from hficma.artifacts.file_memory import FileMemory
 from hficma.errors import ArtifactError
 
-from ..files.checksums import CheckedFile, Sums, Verified, block_count
+from ..files.checksums import CheckedFile, Sums, block_count
 from ..files.file_bytes import open_bytes, unreadable
 from ..files.ragged import StoredRows
 from . import records
@@ -44,7 +45,7 @@ class Shard(Closing):
         folder: of the shard.
         listed: SHA-256 by file as the index's manifest has them; None for a shard that no
             manifest names yet.
-        verified: what this machine knows of files; None asks the workspace.
+        memory: which files this machine has compared whole; None takes the workspace's.
 
     Raises:
         ArtifactError: a file is missing, a link, has not its length, or `shard.json`, the items'
@@ -55,13 +56,13 @@ class Shard(Closing):
         self,
         folder: Path,
         listed: Mapping[str, str] | None = None,
-        verified: Verified | None = None,
+        memory: FileMemory | None = None,
     ) -> None:
         self.folder = folder
         self._sizes = _sizes(folder)
         self.facts = self._read_facts(listed)
         self.count = self.facts.count
-        self._verified = verified or Verified()
+        self._memory = memory or FileMemory("index")
         self._listed = listed
         self._sums = self._read_sums()
         self._slices = self.facts.block_slices()
@@ -138,7 +139,7 @@ class Shard(Closing):
         trusted = self._listed is None or FACTS in self._listed
         self.verified &= trusted
         return CheckedFile(
-            open_bytes(self.folder / name, size), sums, sha256 if trusted else None, self._verified
+            open_bytes(self.folder / name, size), sums, sha256 if trusted else None, self._memory
         )
 
     def _check_items(self, numbers: Positions, lengths: Positions) -> None:

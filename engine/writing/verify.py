@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hficma.artifacts.file_memory import FileMemory
 from hficma.artifacts.manifest import inside, read_manifest, sha256
 from hficma.errors import ArtifactError, InputError
 from hficma.images import preprocess
@@ -16,7 +17,6 @@ from hficma.recipe import Recipe
 
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedItems, encode_photos, encode_recipes, raise_level
-from ..files.checksums import Verified
 from ..files.file_bytes import unreadable
 from ..index.index import Index
 from ..index.index_facts import KIND
@@ -76,7 +76,7 @@ def verify_index(
         progress(done, len(manifest.files))
     if problems:
         # A disk loses bits without a new date: what was found whole before is so no more.
-        Verified().forget()
+        FileMemory("index").forget()
         return Verification(
             files=len(manifest.files), items=0, encoded_again=0, largest_difference=0.0,
             problems=tuple(problems),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..artifacts.content_digests import FileDigests
+from ..artifacts.content_digests import file_digests
 from ..artifacts.json_fields import LARGEST_SIZE, Fields, integer
 from ..artifacts.manifest import Manifest, inside, read_manifest, verified_file
 from ..artifacts.workspace import Workspace
@@ -320,7 +320,7 @@ class _Files:
         """
         path = inside(self._path, name)
         if path.is_file():
-            (digest,) = FileDigests(Workspace.default().cache).of([path])
+            (digest,) = file_digests([path], Workspace.default().cache)
             if digest != self._manifest.files.get(name):
                 raise ArtifactError(
                     f"{path}: is not as it was written (SHA-256 differs); import again"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from ..artifacts.content_digests import FileDigests
+from ..artifacts.content_digests import file_digests
 from ..errors import InputError
 from .dataset import Dataset
 
@@ -50,7 +50,7 @@ def photo_origins(dataset: Dataset, positions: Iterable[int], cache: Path) -> li
     """Return the digest of the file that holds each photo, or else what it is made from."""
     origins = [photo_origin(dataset, int(position)) for position in positions]
     files = [origin for origin in origins if isinstance(origin, Path)]
-    digests = iter(FileDigests(cache).of(files))
+    digests = iter(file_digests(files, cache))
     return [next(digests) if isinstance(origin, Path) else origin for origin in origins]
 
 

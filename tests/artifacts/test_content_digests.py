@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import hficma.artifacts.content_digests
-from hficma.artifacts.content_digests import FileDigests, code_digest
+from hficma.artifacts.content_digests import code_digest, file_digests
+from hficma.artifacts.file_memory import FileIdentity, FileMemory
 
 OLD = time.time_ns() - 3600 * 10**9
 
@@ -24,7 +25,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Files that were read, in order; ctime, which nobody can set back, is let settle at once."""
     read: list[str] = []
     digest = hficma.artifacts.content_digests._digest
-    monkeypatch.setattr(hficma.artifacts.content_digests, "SETTLED_NS", -1)
+    monkeypatch.setattr("hficma.artifacts.file_memory.SETTLED_NS", -1)
     monkeypatch.setattr(
         hficma.artifacts.content_digests,
         "_digest",
@@ -37,23 +38,23 @@ def test_a_file_is_read_once_and_again_when_it_changes(tmp_path: Path, reads: li
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"red!")
     settled(photo)
-    digests = FileDigests(tmp_path / "cache")
-    (first,) = digests.of([photo])
-    assert FileDigests(tmp_path / "cache").of([photo, photo]) == [first, first]
+    cache = tmp_path / "cache"
+    (first,) = file_digests([photo], cache)
+    assert file_digests([photo, photo], tmp_path / "cache") == [first, first]
     assert len(reads) == 1, "an unchanged file was read again"
     photo.write_bytes(b"blue")
     settled(photo)  # same name, size and modification time: only ctime tells
-    (second,) = digests.of([photo])
+    (second,) = file_digests([photo], cache)
     assert second != first
     photo.write_bytes(b"red!")
-    assert digests.of([photo]) == [first], "a digest is of the content alone"
+    assert file_digests([photo], cache) == [first], "a digest is of the content alone"
 
 
 def test_a_file_that_was_just_written_is_not_taken_at_its_word(tmp_path: Path) -> None:
     """It may change again within the clock's tick, with the same size and times."""
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"new")
-    FileDigests(tmp_path / "cache").of([photo])
+    file_digests([photo], tmp_path / "cache")
     assert not (tmp_path / "cache" / "content.sqlite").exists()
 
 
@@ -61,29 +62,48 @@ def test_what_is_no_file_is_neither_opened_nor_forgotten(tmp_path: Path) -> None
     """A pipe blocks whoever opens it; a photo that appears later counts."""
     pipe, missing = tmp_path / "pipe", tmp_path / "missing.jpg"
     os.mkfifo(pipe)
-    digests = FileDigests(tmp_path / "cache")
-    before = digests.of([pipe, missing])
+    cache = tmp_path / "cache"
+    before = file_digests([pipe, missing], cache)
     missing.write_bytes(b"here now")
-    assert digests.of([missing]) != before[1:]
+    assert file_digests([missing], cache) != before[1:]
 
 
 def test_a_damaged_memory_costs_time_alone(tmp_path: Path, reads: list[str]) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"photo")
-    digests = FileDigests(tmp_path)
+    cache = tmp_path
     (tmp_path / "content.sqlite").write_bytes(b"no database at all, but long enough to look at" * 9)
-    first = digests.of([photo])
-    assert digests.of([photo]) == first
-    assert digests.of([photo]) == first
+    first = file_digests([photo], cache)
+    assert file_digests([photo], cache) == first
+    assert file_digests([photo], cache) == first
     assert 1 <= len(reads) <= 2, "and it mends itself"
 
 
 def test_names_that_are_no_text_are_files_too(tmp_path: Path, reads: list[str]) -> None:
     photo = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
     photo.write_bytes(b"photo")
-    digests = FileDigests(tmp_path / "cache")
-    assert digests.of([photo]) == digests.of([photo])
+    cache = tmp_path / "cache"
+    assert file_digests([photo], cache) == file_digests([photo], cache)
     assert len(reads) == 1
+
+
+def test_one_file_is_remembered_for_each_purpose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo's SHA-256 would be taken for the checksum that an index's file was compared with."""
+    monkeypatch.setattr("hficma.artifacts.file_memory.SETTLED_NS", -1)
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    identity = FileIdentity.of(file.stat())
+    caches, index = FileMemory("caches", tmp_path), FileMemory("index", tmp_path)
+    caches.remember({identity: "one"})
+    assert index.digest_of(identity) is None
+    index.remember({identity: "two"})
+    assert (caches.digest_of(identity), index.digest_of(identity)) == ("one", "two")
+    assert FileMemory("index", tmp_path).recall([identity]) == {identity: "two"}
+    index.forget()
+    assert FileMemory("caches", tmp_path).recall([identity]) == {identity: "one"}
+    assert FileMemory("index", tmp_path).recall([identity]) == {}
 
 
 def test_code_digests_follow_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from hficma.artifacts.content_digests import FileDigests, code_digest
+from hficma.artifacts.content_digests import code_digest, file_digests
 from hficma.artifacts.manifest import MANIFEST
 from hficma.errors import ArtifactError, InputError
 from hficma.model import Model
@@ -150,7 +150,7 @@ def _trained(
 
 
 def _file_key(path: Path, cache: Path) -> str:
-    (content,) = FileDigests(cache).of([path])
+    (content,) = file_digests([path], cache)
     return hashlib.sha256(f"{content} {_reading()}".encode()).hexdigest()[:16]
 
 

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hficma.artifacts.file_memory import FileIdentity, FileMemory
 from hficma.artifacts.manifest import read_manifest, write_manifest
 from hficma.engine import Engine, Filter, IndexWriter, build_index, verify_index
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.files.checksums import BLOCK, BlockSums, CheckedFile, Verified, digest_file
+from hficma.engine.files.checksums import BLOCK, BlockSums, CheckedFile, digest_file
 from hficma.engine.files.file_bytes import FileBytes, open_bytes
 from hficma.engine.index.index import Index
 from hficma.engine.writing.shard_writer import ShardWriter
@@ -223,10 +224,10 @@ def test_a_stored_vector_that_is_not_finite_is_told(tmp_path: Path) -> None:
         engine.search(image=NoiseDataset(1).photo(0), k=9, exact=True)
 
 
-def checked(path: Path, verified: Verified, *, blocks: bool = True) -> CheckedFile:
+def checked(path: Path, memory: FileMemory, *, blocks: bool = True) -> CheckedFile:
     digest = digest_file(path)
     file = open_bytes(path, digest.size)
-    return CheckedFile(file, digest.sums if blocks else None, digest.sha256, verified)
+    return CheckedFile(file, digest.sums if blocks else None, digest.sha256, memory)
 
 
 @settings(max_examples=100, deadline=None)
@@ -241,9 +242,9 @@ def test_every_block_of_what_is_read_is_compared_and_no_other(
     wrong = data.draw(st.integers(0, size - 1))
     content[wrong] = 1
     folder = tmp_path_factory.getbasetemp()
-    identity = (0, 0, size, 0, 0)
+    identity = FileIdentity(0, 0, size, 0, 0)
     file = CheckedFile(
-        FileBytes(folder / "x", content, identity), sums.array(), None, Verified(folder / "v")
+        FileBytes(folder / "x", content, identity), sums.array(), None, FileMemory("index", folder)
     )
     ranges = data.draw(
         st.lists(st.tuples(st.integers(0, size), st.integers(0, size)).map(sorted), max_size=4)
@@ -268,11 +269,11 @@ def test_a_file_found_whole_is_remembered_until_it_changes(
     """A large index would be read whole by every process; one changed since must be."""
     path = tmp_path / "large"
     path.write_bytes(os.urandom(2 << 20))
-    verified = Verified(tmp_path / "verified")
-    checked(path, verified, blocks=blocks).check_all()
-    assert not (tmp_path / "verified").exists(), "so new that a further change would not show"
-    monkeypatch.setattr("hficma.engine.files.checksums.SETTLED_SECONDS", 0.0)
-    checked(path, verified, blocks=blocks).check_all()
+    memory = FileMemory("index", tmp_path / "cache")
+    checked(path, memory, blocks=blocks).check_all()
+    assert not (tmp_path / "cache").exists(), "so new that a further change would not show"
+    monkeypatch.setattr("hficma.artifacts.file_memory.SETTLED_NS", -1)
+    checked(path, memory, blocks=blocks).check_all()
     comparisons: list[Path] = []
     compare = CheckedFile._compare_whole
     monkeypatch.setattr(
@@ -280,7 +281,7 @@ def test_a_file_found_whole_is_remembered_until_it_changes(
         "_compare_whole",
         lambda self: (comparisons.append(self.path), compare(self))[1],
     )
-    remembering = checked(path, verified, blocks=blocks)
+    remembering = checked(path, memory, blocks=blocks)
     remembering.check_all()
     assert comparisons == []
     digest = digest_file(path)
@@ -288,23 +289,25 @@ def test_a_file_found_whole_is_remembered_until_it_changes(
     content[-1] ^= 1
     path.write_bytes(content)
     sums = digest.sums if blocks else None
-    changed = CheckedFile(open_bytes(path, digest.size), sums, digest.sha256, verified)
+    changed = CheckedFile(open_bytes(path, digest.size), sums, digest.sha256, memory)
     with pytest.raises(ArtifactError, match="not as it was written"):
         changed.check_all()
-    verified.forget()
-    assert not (tmp_path / "verified").exists()
+    whole = remembering._identity
+    assert FileMemory("index", tmp_path / "cache").digest_of(whole) is not None
+    memory.forget()
+    assert memory.digest_of(whole) is None
 
 
 def test_where_nothing_can_be_remembered_searching_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A read-only home; a warning says that it costs time."""
-    monkeypatch.setattr("hficma.engine.files.checksums.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("hficma.artifacts.file_memory.SETTLED_NS", -1)
     (tmp_path / "file").write_text("no folder")
     path = tmp_path / "large"
     path.write_bytes(bytes(2 << 20))
-    checked(path, Verified(tmp_path / "file" / "verified")).check_all()
-    assert "checked again each time" in caplog.text
+    checked(path, FileMemory("index", tmp_path / "file" / "cache")).check_all()
+    assert "read again each time" in caplog.text
 
 
 def test_mapped_bytes_outlive_name_and_descriptor(tmp_path: Path) -> None:

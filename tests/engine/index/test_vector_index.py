@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hficma.engine.files.checksums import CheckedFile, Verified
+from hficma.artifacts.file_memory import FileMemory
+from hficma.engine.files.checksums import CheckedFile
 from hficma.engine.files.file_bytes import open_bytes
 from hficma.engine.index.faiss_factory import check_factory, default_factory
 from hficma.engine.index.vector_index import FILE, Prefilter, build_prefilter
@@ -28,7 +29,7 @@ def opened(vectors: np.ndarray, spec: str, folder: Path) -> Prefilter:
     file = None
     if facts.factory != "Flat":
         path = folder / FILE
-        file = CheckedFile(open_bytes(path, path.stat().st_size), None, None, Verified())
+        file = CheckedFile(open_bytes(path, path.stat().st_size), None, None, FileMemory("index"))
     return Prefilter(facts, vectors, file)
 
 
