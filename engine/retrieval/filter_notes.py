@@ -1,4 +1,4 @@
-"""What to tell of a filter: words and classes that no recipe has, and why nothing passes.
+"""Say what a user should know of a filter: words that no recipe has, and why nothing passes.
 
 A misspelt word is not an error: an index may well hold no jalapeno. But a filter that does nothing,
 or leaves nothing, is said, and the nearest that the index holds is offered.
@@ -9,104 +9,117 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.text.inflection import folded_label, terms
+from hficma.types import Mask, Positions
 
 from ..index.filters import Filter
-from ..index.records import Label, Positions, Records
+from ..index.index import Index
+from ..index.records import Label, Records
 
-if TYPE_CHECKING:
-    from ..index.index import Index
-
-OFFERED = 3
+SUGGESTIONS = 3
 """Nearest words or classes that are named."""
-CUTOFF = 0.75
-"""How like a word is to be offered, as `difflib` counts."""
-
-Mask = npt.NDArray[np.bool_]
+LIKENESS = 0.75
+"""How like a word must be to be named, as `difflib` counts: 1 is the word itself."""
 
 
-class _Clause(NamedTuple):
-    """One thing that a filter asks."""
+class _Condition(NamedTuple):
+    """One thing that a filter demands."""
 
     text: str
     """As a user reads it: `with 'egg'`."""
-    passes: Mask
-    """(N,) which items it lets pass."""
+    passing: Mask
+    """(N,) which items of the index pass it."""
     unknown: str
     """What to say where no item has what it names; else empty."""
 
 
-def filter_notes(wanted: Filter, index: Index) -> tuple[str, ...]:
-    """What a user should know of a filter on this index; nothing where all is as it seems.
+def filter_notes(filter: Filter, index: Index) -> tuple[str, ...]:
+    """Return what a user should know of a filter on this index; nothing where all is as it seems.
 
     Args:
-        wanted: the filter.
+        filter: that is used.
         index: that it is used on.
     """
-    live = np.concatenate(
-        [np.zeros(0, dtype=bool)]
-        + [
-            np.ones(shard.count, dtype=bool) if kept is None else kept
-            for shard, kept in zip(index.shards, index.filter_masks(None), strict=True)
-        ]
-    )
-    if not live.any():
+    present = _present(index)
+    if not present.any():
         return ("the index holds no item",)
-    clauses = list(_clauses(wanted, index, live))
-    notes = [clause.unknown for clause in clauses if clause.unknown]
-    if not np.logical_and.reduce([live, *(clause.passes for clause in clauses)]).any():
+    conditions = list(_conditions(filter, index, present))
+    notes = [condition.unknown for condition in conditions if condition.unknown]
+    if not _passing(conditions, present).any():
         # A word that nothing has says already why nothing passes: others are no news then.
-        needed = _conflict(clauses, live)
-        if not any(clause.unknown for clause in needed):
-            notes.append(f"no recipe of the index passes {' and '.join(c.text for c in needed)}")
+        conflict = _conflict(conditions, present)
+        if not any(condition.unknown for condition in conflict):
+            texts = " and ".join(condition.text for condition in conflict)
+            notes.append(f"no recipe of the index passes {texts}")
     return tuple(dict.fromkeys(notes))
 
 
-def _clauses(wanted: Filter, index: Index, live: Mask) -> Iterator[_Clause]:
-    for words, with_it in ((wanted.having, True), (wanted.without, False)):
-        for word in words:
-            found = live & _mask(index, [s.records.with_ingredient(word) for s in index.shards])
-            unknown = "" if found.any() else f"{word!r}{_nearest_ingredients(word, index)}"
-            yield _clause(f"{word!r}", found, live, with_it, unknown)
-    asked: list[tuple[Label, tuple[str, ...], bool]] = [
-        ("category", wanted.categories, True),
-        ("category", wanted.without_categories, False),
-        ("partition", wanted.partitions, True),
-        ("partition", wanted.without_partitions, False),
+def _present(index: Index) -> Mask:
+    """Return which items of the index were not removed, (N,)."""
+    masks = [
+        np.ones(shard.count, dtype=bool) if mask is None else mask
+        for shard, mask in zip(index.shards, index.filter_masks(None), strict=True)
     ]
-    for column, labels, with_it in asked:
+    return np.concatenate([np.zeros(0, dtype=bool), *masks])
+
+
+def _conditions(filter: Filter, index: Index, present: Mask) -> Iterator[_Condition]:
+    """Yield what a filter demands, one condition after the other."""
+    for words, wanted in ((filter.having, True), (filter.without, False)):
+        for word in words:
+            having = present & _items(index, lambda records, w=word: records.with_ingredient(w))
+            unknown = "" if having.any() else f"{word!r}{_nearest_ingredients(word, index)}"
+            yield _condition(f"{word!r}", having, present, wanted, unknown)
+    by_label: list[tuple[Label, tuple[str, ...], bool]] = [
+        ("category", filter.categories, True),
+        ("category", filter.without_categories, False),
+        ("partition", filter.partitions, True),
+        ("partition", filter.without_partitions, False),
+    ]
+    for column, labels, wanted in by_label:
         if labels:
-            yield _label_clause(column, labels, with_it, index, live)
-    for ids, with_it in ((wanted.ids, True), (wanted.without_ids, False)):
+            yield _label_condition(column, labels, wanted, index, present)
+    for ids, wanted in ((filter.ids, True), (filter.without_ids, False)):
         if ids:
-            found = live & _mask(index, [_of_ids(s.records, ids) for s in index.shards])
+            having = present & _items(index, lambda records, i=ids: _of_ids(records, i))
             text = f"one of {len(ids)} ids" if len(ids) > 1 else f"the id {ids[0]!r}"
-            yield _clause(text, found, live, with_it, "" if found.any() else text)
+            yield _condition(text, having, present, wanted, "" if having.any() else text)
 
 
-def _label_clause(
-    column: Label, labels: Sequence[str], with_it: bool, index: Index, live: Mask
-) -> _Clause:
+def _label_condition(
+    column: Label, labels: Sequence[str], wanted: bool, index: Index, present: Mask
+) -> _Condition:
+    """Return the condition that an item has one of some labels, each unknown one named."""
     unknown = []
-    some = np.zeros_like(live)
+    having = np.zeros_like(present)
     for label in labels:
-        found = live & _mask(index, [s.records.with_label(column, [label]) for s in index.shards])
-        some |= found
-        if not found.any():
+        of_label = present & _items(
+            index, lambda records, one=label: records.with_label(column, [one])
+        )
+        having |= of_label
+        if not of_label.any():
             unknown.append(f"the {column} {label!r}{_nearest_labels(column, label, index)}")
     text = f"{column} {' or '.join(map(repr, labels))}"
-    return _clause(text, some, live, with_it, "; or ".join(unknown))
+    return _condition(text, having, present, wanted, "; or ".join(unknown))
 
 
-def _clause(text: str, found: Mask, live: Mask, with_it: bool, unknown: str) -> _Clause:
-    return _Clause(
-        f"{'with' if with_it else 'without'} {text}",
-        found if with_it else live & ~found,
+def _condition(text: str, having: Mask, present: Mask, wanted: bool, unknown: str) -> _Condition:
+    """Return the condition that items have something, or that they do not.
+
+    Args:
+        text: names it.
+        having: (N,) items that have it.
+        present: (N,) items that were not removed.
+        wanted: whether they shall have it.
+        unknown: names what no item has.
+    """
+    return _Condition(
+        f"{'with' if wanted else 'without'} {text}",
+        having if wanted else present & ~having,
         f"no recipe of the index has {unknown}" if unknown else "",
     )
 
@@ -115,61 +128,72 @@ def _of_ids(records: Records, ids: Sequence[str]) -> Positions:
     return np.array(list(records.with_ids(ids).values()), dtype=np.int64)
 
 
-def _mask(index: Index, found: Sequence[Positions]) -> Mask:
-    """(N,) over all shards, from the positions in each."""
+def _items(index: Index, lookup: Callable[[Records], Positions]) -> Mask:
+    """Return which items of the index (N,) a lookup names, given the records of each shard."""
     mask = np.zeros(index.count, dtype=bool)
-    for start, positions in zip(index.shard_offsets[:-1], found, strict=True):
-        mask[start + positions] = True
+    for shard, offset in zip(index.shards, index.shard_offsets[:-1], strict=True):
+        mask[offset + lookup(shard.records)] = True
     return mask
 
 
-def _conflict(clauses: Sequence[_Clause], live: Mask) -> list[_Clause]:
-    """A smallest part of the clauses that lets nothing pass: without any one of it, some would."""
-    needed = list(clauses)
-    for clause in clauses:
-        rest = [other for other in needed if other is not clause]
-        if not np.logical_and.reduce([live, *(other.passes for other in rest)]).any():
-            needed = rest
+def _passing(conditions: Iterable[_Condition], present: Mask) -> Mask:
+    """Return which items pass all of some conditions, (N,)."""
+    return np.logical_and.reduce([present, *(condition.passing for condition in conditions)])
+
+
+def _conflict(conditions: Sequence[_Condition], present: Mask) -> list[_Condition]:
+    """Return a smallest part of the conditions that nothing passes: less of it, and some would.
+
+    One is left out after the other; whatever still lets nothing pass without it is not needed.
+    """
+    needed = list(conditions)
+    for condition in conditions:
+        others = [other for other in needed if other is not condition]
+        if not _passing(others, present).any():
+            needed = others
     return needed
 
 
 def _nearest_ingredients(ingredient: str, index: Index) -> str:
+    """Return what to offer instead of an ingredient that no recipe has."""
     counts: Counter[str] = Counter()
     for shard in index.shards:
         counts.update(shard.records.word_counts())
-    asked = terms(ingredient)
-    unknown = [word for word in asked if word not in counts]
+    words = terms(ingredient)
+    unknown = [word for word in words if word not in counts]
     if not unknown:
         return " in one line, its words side by side"
-    near = {word: _near(word, counts, lambda other: counts[other]) for word in unknown}
+    near = {word: _nearest(word, counts, lambda other: counts[other]) for word in unknown}
     if len(unknown) > 1:  # one suggestion for all of them, not every combination
-        near = {word: found[:1] for word, found in near.items()}
-    offered = [
-        " ".join(near[word][place] if word in near else word for word in asked)
-        for place in range(min(len(found) for found in near.values()))
+        near = {word: suggestions[:1] for word, suggestions in near.items()}
+    phrases = [
+        " ".join(near[word][place] if word in near else word for word in words)
+        for place in range(min(len(suggestions) for suggestions in near.values()))
     ]
+    # Words that the index holds need not stand in one line of it.
     return _offer(
-        phrase for phrase in offered
+        phrase for phrase in phrases
         if any(len(shard.records.with_ingredient(phrase)) for shard in index.shards)
     )  # fmt: skip
 
 
 def _nearest_labels(column: Label, label: str, index: Index) -> str:
+    """Return what to offer instead of a category or partition that no recipe has."""
     labels = {
         folded_label(other): other
         for shard in index.shards
         for other in shard.records.labels(column)
     }
-    near = _near(folded_label(label), labels, lambda other: 0)
+    near = _nearest(folded_label(label), labels, lambda other: 0)
     return _offer(labels[other] for other in near)
 
 
-def _near(word: str, words: Iterable[str], count: Callable[[str], int]) -> list[str]:
-    """The likest words; of those like enough the frequent first, or other misspellings win."""
-    close = difflib.get_close_matches(word, words, n=2 * OFFERED, cutoff=CUTOFF)
-    return sorted(close, key=count, reverse=True)[:OFFERED]
+def _nearest(word: str, words: Iterable[str], count: Callable[[str], int]) -> list[str]:
+    """Return the likest words; of those like enough the frequent first: rare ones are misspelt."""
+    close = difflib.get_close_matches(word, words, n=2 * SUGGESTIONS, cutoff=LIKENESS)
+    return sorted(close, key=count, reverse=True)[:SUGGESTIONS]
 
 
 def _offer(near: Iterable[str]) -> str:
-    shown = ", ".join(near)
-    return f"; nearest: {shown}" if shown else ""
+    names = ", ".join(near)
+    return f"; nearest: {names}" if names else ""

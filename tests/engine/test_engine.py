@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -66,10 +67,10 @@ def test_an_item_scores_the_same_in_any_company(
         # Alone, and two that share what is read; a photo's encoding has a batch of its own.
         twice = [PHOTOS.photo(0)] * 2
 
-        def scored(wanted: Filter | None) -> list[dict[str, float]]:
-            answers = [ask(engine, 0, k=24, filter=wanted)]
+        def scored(expected: Filter | None) -> list[dict[str, float]]:
+            answers = [ask(engine, 0, k=24, filter=expected)]
             if of == "recipes":
-                answers += [next(iter(engine.search_many(twice, k=24, filter=wanted)))]
+                answers += [next(iter(engine.search_many(twice, k=24, filter=expected)))]
             return [{hit.id: hit.score for hit in answer.hits} for answer in answers]
 
         together = scored(None)
@@ -114,9 +115,9 @@ def test_every_level_and_precision_gives_the_same_scores(
     with Engine.open(path, threads=1) as engine:
         scores = {hit.id: hit.score for hit in ask(engine, 1, k=99).hits}
     if of == "recipes":
-        ids, wanted = truth(hf_icma_bundle, of=of, query=1)
+        ids, expected = truth(hf_icma_bundle, of=of, query=1)
         tolerance = {"fp32": 2e-6, "fp16": 5e-4, "int8": 2e-2}[side_precision]
-        np.testing.assert_allclose([scores[i] for i in ids], wanted, atol=tolerance)
+        np.testing.assert_allclose([scores[i] for i in ids], expected, atol=tolerance)
     assert len(scores) == len(data)
 
 
@@ -146,8 +147,8 @@ def test_filters_leave_k_answers_where_k_exist(recipe_index: Path) -> None:
         if not any("butter" in line for line in recipe.ingredients) and recipe.category == "soup"
     }
     with Engine.open(recipe_index, threads=1) as engine:
-        wanted = Filter(without=("butter",), categories=("soup",))
-        answer = ask(engine, 0, k=60, candidates=3, filter=wanted)
+        expected = Filter(without=("butter",), categories=("soup",))
+        answer = ask(engine, 0, k=60, candidates=3, filter=expected)
         assert {hit.id for hit in answer.hits} == allowed
         assert answer.certified == answer.searched == len(allowed)
         nothing = ask(engine, 0, filter=Filter(having=("unicorn",)))
@@ -193,26 +194,47 @@ def test_shared_candidates_score_as_unshared_ones(
             alone = engine.search(k=15, candidates=8, exact=True, **option)
             assert isinstance(answer, Answer)
             assert answer.certified == alone.certified == 15
-            wanted = {hit.id: hit.score for hit in alone.hits}
+            expected = {hit.id: hit.score for hit in alone.hits}
             for hit in answer.hits:
-                assert hit.score == pytest.approx(wanted[hit.id], abs=2e-6)
+                assert hit.score == pytest.approx(expected[hit.id], abs=2e-6)
+
+
+def test_shared_candidates_that_take_too_much_memory_are_logged(
+    hf_icma_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A batch is slower then, and smaller ones would not be."""
+    path = build_index(hf_icma_bundle, RECIPES, tmp_path / "i", keep="projections")
+    queries = [PHOTOS.photo(i) for i in range(3)]
+    with Engine.open(path, threads=1) as engine, caplog.at_level(logging.INFO, "hficma"):
+        shared = list(engine.search_many(queries, k=5))
+        assert "candidates that queries share" not in caplog.text
+        monkeypatch.setattr("hficma.engine.retrieval.candidate_cache.CACHE_BYTES", 1000)
+        unshared = list(engine.search_many(queries, k=5))
+    assert "60 candidates that queries share would take" in caplog.text
+    for one, other in zip(shared, unshared, strict=True):
+        assert isinstance(one, Answer)
+        assert isinstance(other, Answer)
+        assert [hit.id for hit in one.hits] == [hit.id for hit in other.hits]
 
 
 def test_many_threads_may_search_at_once(recipe_index: Path) -> None:
     """The engine is shared by a server's threads."""
     with Engine.open(recipe_index, threads=2) as engine:
-        wanted = [[hit.id for hit in ask(engine, i, k=5).hits] for i in range(4)]
-        got: dict[int, list[str]] = {}
+        expected = [[hit.id for hit in ask(engine, i, k=5).hits] for i in range(4)]
+        answered: dict[int, list[str]] = {}
 
         def search(number: int) -> None:
-            got[number] = [hit.id for hit in ask(engine, number % 4, k=5).hits]
+            answered[number] = [hit.id for hit in ask(engine, number % 4, k=5).hits]
 
         threads = [threading.Thread(target=search, args=(i,)) for i in range(12)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert got == {i: wanted[i % 4] for i in range(12)}
+    assert answered == {i: expected[i % 4] for i in range(12)}
 
 
 def test_bad_queries_are_named(recipe_index: Path) -> None:

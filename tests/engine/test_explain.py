@@ -34,28 +34,30 @@ def explained(path: Path, photo: int, recipe: Recipe) -> PairExplanation:
 
 
 def test_attention_and_gates_equal_the_torch_model(hf_icma_bundle: Path) -> None:
-    """The engine computes them again in numpy, from the sides."""
+    """The engine computes them again in numpy, from the projections."""
     pytest.importorskip("torch", reason="the truth is the torch model's")
     from hficma.model import HFICMA, load_model
     from hficma.model.attention_maps import attention_maps
 
-    found = explained(hf_icma_bundle, 1, DATA.recipe(2))
+    explanation = explained(hf_icma_bundle, 1, DATA.recipe(2))
     model = load_model(hf_icma_bundle)
     assert isinstance(model, HFICMA)
-    wanted = attention_maps(
+    reference = attention_maps(
         model, model.encode_images([DATA.photo(1)]), model.encode_recipes([DATA.recipe(2)])
     )
-    np.testing.assert_allclose(found.on_regions, wanted.mean_ingredient_to_regions, atol=1e-5)
-    np.testing.assert_allclose(found.ingredient_gates, wanted.ingredient_gates, atol=1e-5)
-    np.testing.assert_allclose(found.region_gates, wanted.region_gates, atol=1e-5)
-    assert len(found.ingredients) == len(found.on_regions)
+    np.testing.assert_allclose(
+        explanation.on_regions, reference.mean_ingredient_to_regions, atol=1e-5
+    )
+    np.testing.assert_allclose(explanation.ingredient_gates, reference.ingredient_gates, atol=1e-5)
+    np.testing.assert_allclose(explanation.region_gates, reference.region_gates, atol=1e-5)
+    assert len(explanation.ingredients) == len(explanation.on_regions)
 
 
 def test_unknown_ingredients_are_not_shown_as_read(hf_icma_bundle: Path) -> None:
     """Each line must stand beside its own attention."""
     recipe = Recipe(id="x", ingredients=("salt", "xyzzy", "butter", "xyzzy"))
-    found = explained(hf_icma_bundle, 0, recipe)
-    assert found.ingredients == ("salt", "butter")
+    explanation = explained(hf_icma_bundle, 0, recipe)
+    assert explanation.ingredients == ("salt", "butter")
 
 
 def test_a_line_that_stands_there_again_past_the_limit_keeps_its_place(
@@ -63,8 +65,8 @@ def test_a_line_that_stands_there_again_past_the_limit_keeps_its_place(
 ) -> None:
     """Looked up by its text, the first "salt" was taken for the one that was not read."""
     lines = ("salt", "butter", *["egg"] * 18, "salt", "butter")
-    found = explained(hf_icma_bundle, 0, Recipe(id="x", ingredients=lines))
-    assert found.ingredients == lines[:20]
+    explanation = explained(hf_icma_bundle, 0, Recipe(id="x", ingredients=lines))
+    assert explanation.ingredients == lines[:20]
 
 
 def test_the_page_stands_alone_and_escapes_what_it_shows(

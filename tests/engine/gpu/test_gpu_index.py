@@ -1,11 +1,12 @@
-"""Searching on a device answers as searching on the processors does.
+"""Searching on a GPU answers as searching on the processors does.
 
-Every line but the device's name runs here on torch's device `cpu`; what is marked `gpu` runs the
-same comparisons on `cuda`.
+Every line but the name of the device runs here on the device `cpu` of torch; what is marked `gpu`
+repeats the same comparisons on `cuda`.
 """
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -56,24 +57,23 @@ def opened(path: Path, device: str, memory: int = EVERYTHING) -> Engine:
 
 
 def ask(engine: Engine, query: int, **options: object) -> Answer:
-    asked = {"image": DATA.photo(query)}
     if engine.query_role == "recipe":
-        asked = {"recipe": DATA.recipe(query)}
-    return engine.search(**asked, **options)
+        return engine.search(recipe=DATA.recipe(query), **options)
+    return engine.search(image=DATA.photo(query), **options)
 
 
-def assert_same(found: Answer | Failure, wanted: Answer | Failure) -> None:
+def assert_same(answer: Answer | Failure, expected: Answer | Failure) -> None:
     """Items and scores agree; items whose scores differ by rounding may stand in either order."""
-    assert isinstance(found, Answer)
-    assert isinstance(wanted, Answer)
-    assert found.searched == wanted.searched
-    scores = [[hit.score for hit in answer.hits] for answer in (found, wanted)]
+    assert isinstance(answer, Answer)
+    assert isinstance(expected, Answer)
+    assert answer.searched == expected.searched
+    scores = [[hit.score for hit in answer.hits] for answer in (answer, expected)]
     np.testing.assert_allclose(scores[0], scores[1], atol=3e-6)
-    assert [h.global_score for h in found.hits] == pytest.approx(
-        [h.global_score for h in wanted.hits], abs=3e-6
+    assert [h.global_score for h in answer.hits] == pytest.approx(
+        [h.global_score for h in expected.hits], abs=3e-6
     )
-    known = {hit.id: hit.score for hit in wanted.hits}
-    for hit in found.hits:
+    known = {hit.id: hit.score for hit in expected.hits}
+    for hit in answer.hits:
         # An item that the other answer lacks stands at its end, tied with what stands there.
         assert hit.score == pytest.approx(known.get(hit.id, scores[1][-1]), abs=3e-6)
 
@@ -101,11 +101,11 @@ def test_answers_and_certificates_are_the_host_s(
             {"k": 4, "candidates": 4, "filter": Filter(categories=("soup",))},
             {"k": 9, "filter": Filter(having=("unicorn",))},
         ):
-            found, wanted = ask(there, 3, **options), ask(host, 3, **options)
-            assert_same(found, wanted)
-            assert found.certified == wanted.certified
+            answer, expected = ask(there, 3, **options), ask(host, 3, **options)
+            assert_same(answer, expected)
+            assert answer.certified == expected.certified
             if options.get("exact"):
-                assert found.certified == len(found.hits)
+                assert answer.certified == len(answer.hits)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -151,15 +151,39 @@ def test_shards_may_lie_on_both_sides(hf_icma_bundle: Path, tmp_path: Path, devi
     assert shards[0].encodings is not None
     encodings = sum(array.nbytes for array in shards[0].encodings.arrays.values())
     with Engine.open(path, threads=1) as host:
-        wanted = ask(host, 2, k=30, candidates=5, exact=True)
+        expected = ask(host, 2, k=30, candidates=5, exact=True)
     for memory in (0, vectors // 2, vectors, vectors + encodings, EVERYTHING):
         with opened(path, device, memory) as there:
-            assert_same(ask(there, 2, k=30, candidates=5, exact=True), wanted)
+            assert_same(ask(there, 2, k=30, candidates=5, exact=True), expected)
     index = Index.open(path)
     assert (
         GpuIndex(index, torch.device(device), vectors + encodings).resident <= vectors + encodings
     )
     assert all(isinstance(shard.prefilter, GpuPrefilter) for shard in index.shards)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_does_not_fit_a_gpu_is_logged(
+    hf_icma_bundle: Path, tmp_path: Path, device: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A search that quietly runs on the processors looks like a slow GPU."""
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i", shard_items=16)
+    with caplog.at_level(logging.INFO, "hficma"), opened(path, device, 0) as there:
+        ask(there, 0, k=3)
+    lines = [record.getMessage() for record in caplog.records]
+    for shard in ("000000", "000001"):
+        assert any(
+            shard in line and "vectors do not fit" in line and "searched on the processors" in line
+            for line in lines
+        )
+        assert any(
+            shard in line and "encodings do not fit" in line and "gathered on" in line
+            for line in lines
+        )
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "hficma"), opened(path, device) as there:
+        ask(there, 0, k=3)
+    assert "do not fit" not in caplog.text
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -185,8 +209,8 @@ def test_removed_items_are_not_found(hf_icma_bundle: Path, tmp_path: Path, devic
     with IndexWriter(path) as writer:
         writer.remove(["r3", "r20"])
     with opened(path, device) as there:
-        found = {hit.id for hit in ask(there, 0, k=99).hits}
-    assert found == {f"r{i}" for i in range(30)} - {"r3", "r20"}
+        answer = {hit.id for hit in ask(there, 0, k=99).hits}
+    assert answer == {f"r{i}" for i in range(30)} - {"r3", "r20"}
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -205,7 +229,7 @@ def test_the_scan_certifies_what_the_kind_could_not(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
-def test_scores_there_are_within_their_error(
+def test_scores_on_a_gpu_are_within_their_error(
     tmp_path: Path, device: str, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """δ counts on float32: with TF32 these would be off by a thousand times as much."""
@@ -216,15 +240,15 @@ def test_scores_there_are_within_their_error(
     torch.set_float32_matmul_precision("highest")
     prefilter = device_prefilter(vectors, tmp_path, device)
     exact = queries.astype(np.float64) @ vectors.T.astype(np.float64)
-    for query, wanted, found in zip(
+    for query, expected, answer in zip(
         queries, exact, prefilter.search(queries, 40, None), strict=True
     ):
         error = prefilter.facts.score_error(query)
-        assert np.abs(found.scores - wanted[found.positions]).max() <= error
-        assert (np.diff(found.scores) <= 0).all()
-        left = np.setdiff1d(np.arange(300), found.positions)
-        assert wanted[left].max() <= found.scores[-1] + error
-        assert np.abs(prefilter.scores(query) - wanted).max() <= prefilter.rounding_error(query)
+        assert np.abs(answer.scores - expected[answer.positions]).max() <= error
+        assert (np.diff(answer.scores) <= 0).all()
+        left = np.setdiff1d(np.arange(300), answer.positions)
+        assert expected[left].max() <= answer.scores[-1] + error
+        assert np.abs(prefilter.scores(query) - expected).max() <= prefilter.rounding_error(query)
 
 
 def device_prefilter(vectors: np.ndarray, folder: Path, device: str) -> GpuPrefilter:
@@ -259,7 +283,7 @@ def test_devices_that_are_not_there_are_named() -> None:
 
 
 def test_no_torch_is_told_in_one_line() -> None:
-    """What to install, where `--device cuda` is asked for without torch."""
+    """What to install, where a GPU is to be searched on without torch."""
     program = """
 import sys
 sys.modules["torch"] = None

@@ -36,7 +36,7 @@ class Items:
         global_, local = self.global_[items], self.local[items]
         return ItemScores(self.weights.total(global_, local), global_, local)
 
-    def visits(self, step: int, allowed: np.ndarray) -> Iterator[CandidateBatch]:
+    def batches(self, step: int, allowed: np.ndarray) -> Iterator[CandidateBatch]:
         order = allowed[np.argsort(-self.seen[allowed], kind="stable")]
         for start in range(0, len(order), step):
             rest = order[start + step :]
@@ -49,7 +49,7 @@ class Items:
 
 
 @st.composite
-def made_up_items(draw: st.DrawFn) -> tuple[Items, np.ndarray]:
+def drawn_items(draw: st.DrawFn) -> tuple[Items, np.ndarray]:
     """Indexes with what breaks proofs: ties, negative g, saturated l, a lossy prefilter."""
     count = draw(st.integers(0, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -72,14 +72,14 @@ def made_up_items(draw: st.DrawFn) -> tuple[Items, np.ndarray]:
     return Items(global_, seen, local, draw(WEIGHTS)), allowed
 
 
-@given(made_up_items(), st.integers(1, 50), st.integers(1, 20), st.booleans())
+@given(drawn_items(), st.integers(1, 50), st.integers(1, 20), st.booleans())
 def test_certified_ranks_equal_scoring_everything(
-    made: tuple[Items, np.ndarray], k: int, step: int, exact: bool
+    drawn: tuple[Items, np.ndarray], k: int, step: int, exact: bool
 ) -> None:
     """A certificate that lies here would lie to users."""
-    items, allowed = made
+    items, allowed = drawn
     ranking = rank_with_certificate(
-        items.visits(step, allowed),
+        items.batches(step, allowed),
         items.score,
         k=k,
         exact=exact,
@@ -93,14 +93,14 @@ def test_certified_ranks_equal_scoring_everything(
         assert certified == len(best)
 
 
-@given(made_up_items(), st.integers(1, 10))
-def test_without_exact_only_the_first_visit_is_scored(
-    made: tuple[Items, np.ndarray], k: int
+@given(drawn_items(), st.integers(1, 10))
+def test_without_exact_only_the_first_batch_is_scored(
+    drawn: tuple[Items, np.ndarray], k: int
 ) -> None:
     """A plain search must not become a scan."""
-    items, allowed = made
+    items, allowed = drawn
     ranking = rank_with_certificate(
-        items.visits(7, allowed), items.score, k=k, exact=False,
+        items.batches(7, allowed), items.score, k=k, exact=False,
         weights=items.weights,
     )  # fmt: skip
     assert ranking.scored == min(7, len(allowed))
@@ -111,29 +111,29 @@ def test_exact_stops_as_soon_as_nothing_unseen_can_enter() -> None:
     global_ = -np.arange(1000.0)
     items = Items(global_, global_, np.full(1000, 0.5), (0.2, 0.8))
     ranking = rank_with_certificate(
-        items.visits(10, np.arange(1000)), items.score, k=10, exact=True,
+        items.batches(10, np.arange(1000)), items.score, k=10, exact=True,
         weights=ScoreWeights(0.2, 0.8),
     )  # fmt: skip
     assert ranking.certified == 10
     assert ranking.scored == 20
 
 
-def test_an_unknown_ceiling_certifies_nothing_until_all_are_scored() -> None:
+def test_an_unknown_bound_certifies_nothing_until_all_are_scored() -> None:
     """IVF and HNSW skip items: no score found can be proved."""
     items = Items(np.array([9.0, 1.0]), np.array([9.0, 1.0]), np.zeros(2), (1.0, 0.0))
     first = CandidateBatch(np.array([0]), math.inf)
-    kept = {"k": 1, "weights": ScoreWeights(1.0, 0.0)}
-    assert rank_with_certificate([first], items.score, exact=False, **kept).certified == 0
+    options = {"k": 1, "weights": ScoreWeights(1.0, 0.0)}
+    assert rank_with_certificate([first], items.score, exact=False, **options).certified == 0
     rest = CandidateBatch(np.array([1]), -math.inf)
-    assert rank_with_certificate([first, rest], items.score, exact=True, **kept).certified == 1
+    assert rank_with_certificate([first, rest], items.score, exact=True, **options).certified == 1
 
 
-def test_a_score_equal_to_the_ceiling_is_not_proved() -> None:
+def test_a_score_equal_to_the_bound_is_not_proved() -> None:
     """An unseen item with an equal score and a lower position would stand before it."""
     items = Items(np.array([1.0, 1.0]), np.array([1.0, 1.0]), np.zeros(2), (1.0, 0.0))
-    visit = CandidateBatch(np.array([1]), 1.0)
+    batch = CandidateBatch(np.array([1]), 1.0)
     ranking = rank_with_certificate(
-        [visit], items.score, k=1, exact=False, weights=ScoreWeights(1.0, 0.0)
+        [batch], items.score, k=1, exact=False, weights=ScoreWeights(1.0, 0.0)
     )
     assert ranking.certified == 0
     assert EPSILON > 0
@@ -155,9 +155,9 @@ def test_float32_products_stay_within_their_bound(width: int, seed: int) -> None
 def test_ranking_of_nothing_is_empty() -> None:
     """A filter may leave no item."""
     items = Items(np.empty(0), np.empty(0), np.empty(0), (0.2, 0.8))
-    visit = CandidateBatch(np.empty(0, dtype=np.int64), -math.inf)
+    batch = CandidateBatch(np.empty(0, dtype=np.int64), -math.inf)
     ranking = rank_with_certificate(
-        [visit], items.score, k=5, exact=True, weights=ScoreWeights(0.2, 0.8)
+        [batch], items.score, k=5, exact=True, weights=ScoreWeights(0.2, 0.8)
     )
     assert (len(ranking.items), ranking.certified) == (0, 0)
     assert ranking.scores.total.shape == (0,)

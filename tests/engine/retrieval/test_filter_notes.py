@@ -41,7 +41,7 @@ def kitchen(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.parametrize(
-    ("wanted", "count", "notes"),
+    ("filter", "count", "notes"),
     [
         (Filter(without=("jalapeno",)), 2, ()),
         (Filter(having=("jalapenno",)), 0, ("has 'jalapenno'; nearest: jalapeno",)),
@@ -63,10 +63,10 @@ def kitchen(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> P
          ("passes with 'tomato' and with category 'Toast'",)),
     ],
 )  # fmt: skip
-def test_notes(kitchen: Path, wanted: Filter, count: int, notes: tuple[str, ...]) -> None:
+def test_notes(kitchen: Path, filter: Filter, count: int, notes: tuple[str, ...]) -> None:
     """A misspelt allergen filters nothing, and an empty answer looks like a broken search."""
     with Engine.open(kitchen, threads=1) as engine:
-        answer = engine.search(image=Kitchen().photo(0), k=5, exact=True, filter=wanted)
+        answer = engine.search(image=Kitchen().photo(0), k=5, exact=True, filter=filter)
     assert (len(answer.hits), answer.searched, answer.certified) == (count, count, count)
     assert len(answer.notes) == len(notes)
     for note, part in zip(answer.notes, notes, strict=True):
@@ -87,12 +87,12 @@ def test_an_old_index_is_written_again_by_compact(
     with monkeypatch.context() as patched:
         patched.setattr(word_table, "RULES", RULES - 1)
         build_index(hf_icma_bundle, Kitchen(), old)
-    for told in (True, False):
+    for outdated in (True, False):
         caplog.clear()
         with Engine.open(old, threads=1) as engine:
-            wanted = Filter(having=("bay leaves",))
-            answer = engine.search(image=Kitchen().photo(0), filter=wanted)
+            filter = Filter(having=("bay leaves",))
+            answer = engine.search(image=Kitchen().photo(0), filter=filter)
         assert [hit.id for hit in answer.hits] == ["r1"]
-        assert ("`hficma index compact` writes them again" in caplog.text) is told
+        assert ("`hficma index compact` writes them again" in caplog.text) is outdated
         with IndexWriter(old) as writer:
             writer.compact()
