@@ -15,12 +15,11 @@ from hficma.data.dataset import Dataset
 from hficma.errors import InputError
 from hficma.model import Model, RecipeBatch, Tokens
 from hficma.progress import Progress
+from hficma.types import Positions
 
 from .data.photo_cache import ENCODE_BATCH
 from .data.photo_reading import read_photos
 from .data.recipe_batches import RecipeTexts
-
-Positions = npt.NDArray[np.int64]
 
 
 @torch.inference_mode()

@@ -1,4 +1,7 @@
-"""The loop: epochs, validation, checkpoints; resumed, it goes on to the same bits on a CPU."""
+"""The training loop: epochs, validation, checkpoints.
+
+On a CPU a run that was killed and resumed ends at the same bits as one that was not.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,35 @@ import time
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hficma.errors import InputError
-from hficma.metrics import bags, direction_record, figures
 from hficma.model import Model, RecipeBatch
 from hficma.progress import Progress
+from hficma.types import Positions
 
 from . import distributed
 from .config.options import Options
 from .data.pairs import Pairs
 from .data.samplers import class_pair_batches, epoch_generator, shuffled_batches
-from .encoding import encode
 from .losses.criterion import Criterion
 from .optim.averaging import raw_weights, restore_mean, running_mean
 from .optim.optimizer import Optimizer, Parameters
-from .optim.schedule import TrunkSchedule, learning_rate
+from .optim.schedule import ImageEncoderSchedule, learning_rate
 from .optim.skipped_steps import SkippedSteps, TrainingError
 from .runs.log import Log
 from .runs.run import RunDirectory, State
-from .scoring import both_directions, score_tables
-
-Positions = npt.NDArray[np.int64]
+from .validation import validate
 
 LOG_EVERY = 10
-VALIDATION_BATCH = 64
+"""Steps from one line of the log to the next."""
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class _Checkpoint(NamedTuple):
-    """What an epoch leaves, measured but not yet written."""
+    """The outcome of an epoch, measured but not yet written."""
 
     weights: dict[str, Tensor]
     """The model's whole state, of the running mean where there is one."""
@@ -49,19 +48,19 @@ class _Checkpoint(NamedTuple):
     """What the manifest says of it where it is the best so far."""
 
 
-class Training:
-    """Everything one run trains with.
+class Trainer:
+    """Trains the model of one run, epoch by epoch.
 
     All random choices of an epoch are drawn from generators seeded by (seed, epoch), so an epoch
     begins the same way whether or not the process is a new one: no random state is stored.
 
     Args:
         options: of the run.
-        model: new, or of the run's last checkpoint.
+        model: whose weights are trained, on its device.
         pairs: what it learns from.
-        classes: dish class of each row of `pairs`, 0 = none.
+        classes: dish class of each row of `pairs`, (P,) int64, 0 = none.
         run: where checkpoints go; None in processes that write nothing.
-        progress: told of the work.
+        progress: hears of the work.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Training:
             self.criterion = Criterion(options.loss, model, int(classes.max(initial=0)) + 1)
         self.criterion.to(model.device)
         self.parameters = Parameters(model, self.criterion, options.text)
-        self.schedule = TrunkSchedule(options.trunk)
+        self.schedule = ImageEncoderSchedule(options.trunk)
         self.optimizer = Optimizer(options, self.parameters, model.device)
         decay = options.trainer.average
         self.mean = running_mean(model, decay) if decay else None
@@ -89,7 +88,7 @@ class Training:
         self.epoch, self.step, self.best = 0, 0, -1.0
 
     def fit(self) -> None:
-        """Train to the last epoch.
+        """Train to the last epoch, from whichever was the last one done.
 
         Raises:
             TrainingError: too many steps could not be taken; the last checkpoint stays.
@@ -100,24 +99,25 @@ class Training:
             self._fit()
 
     def _fit(self) -> None:
+        """Train, with torch's generators free to be seeded."""
         log = Log(self.run.path, epoch=self.epoch) if self.run is not None else None
         try:
             while self.epoch < self.options.trainer.epochs:
                 started = time.perf_counter()
                 self.epoch += 1
                 self.schedule.begin(self.epoch)
-                losses = self._train_or_say_what_is_left(log)
+                losses = self._train_epoch(log)
                 record: dict[str, Any] = {
                     "kind": "epoch",
                     "epoch": self.epoch,
                     "step": self.step,
                     "train": losses,
-                    "trunk_trained": int(self.schedule.trunk),
+                    "trunk_trained": int(self.schedule.image_encoder),
                     "skipped": self.skipped.epoch,
                 }
                 if self.skipped.epoch:
                     self.progress.note(f"epoch {self.epoch}: {self.skipped}")
-                checkpoint = self._validated() if self._keeps() else None
+                checkpoint = self._checkpoint() if self._is_checkpoint_due() else None
                 if checkpoint is not None and checkpoint.figures is not None:
                     record["validation"] = checkpoint.figures
                 record["seconds"] = round(time.perf_counter() - started, 3)
@@ -135,7 +135,12 @@ class Training:
                 log.close()
 
     def restore(self, weights: dict[str, Tensor], state: State) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint.
+
+        Args:
+            weights: the model's, or their running mean's where there is one.
+            state: what `_state` returned when they were saved, perhaps in an older release.
+        """
         self.model.load_state_dict(weights)
         tensors = {name: value.to(self.model.device) for name, value in state.tensors.items()}
         # Runs of older versions counted no skipped steps.
@@ -153,123 +158,148 @@ class Training:
         self.epoch, self.step = state.record["epoch"], state.record["step"]
         self.best = state.record["best"]
 
-    def _train_or_say_what_is_left(self, log: Log | None) -> dict[str, float]:
-        """Train an epoch; where that fails, tell what the run still holds, and what to try."""
+    def _train_epoch(self, log: Log | None) -> dict[str, float]:
+        """Train one epoch, and return the means of its figures over the steps taken.
+
+        Raises:
+            TrainingError: too many steps were skipped; says which checkpoint the run still holds.
+        """
         try:
-            return self._train_epoch(log)
+            return self._take_steps(log)
         except TrainingError as error:
             last = self.run.facts["last"] if self.run is not None else None
-            kept = f"; the checkpoint of epoch {last['epoch']} is kept" if last else ""
+            checkpoint = f"; the checkpoint of epoch {last['epoch']} is kept" if last else ""
             raise TrainingError(
-                f"training stopped in epoch {self.epoch}: {error}{kept}; try a smaller "
+                f"training stopped in epoch {self.epoch}: {error}{checkpoint}; try a smaller "
                 "optimizer.lr, optimizer.clip=1 or trainer.precision=fp32"
             ) from error
 
-    def _train_epoch(self, log: Log | None) -> dict[str, float]:
+    def _take_steps(self, log: Log | None) -> dict[str, float]:
+        """Take the steps of one epoch."""
         options = self.options.trainer
         self.skipped.begin_epoch()
+        # Dropout draws from torch's own generator. A prime factor keeps (seed, epoch) pairs apart.
         torch.manual_seed(options.seed * 100_003 + self.epoch)
-        self.pairs.prepare(self.model, original_trunk=not self.schedule.touched)
+        self.pairs.prepare(self.model, cached_regions=not self.schedule.touched)
         self.schedule.apply(self.model, self.parameters)
         batches = self._batches()
-        show = epoch_generator(options.seed, self.epoch, 1 + distributed.rank())
-        draw = torch.Generator().manual_seed(options.seed * 100_003 + self.epoch)
+        # What is shown of photos and recipes differs between processes; what losses draw must not.
+        views = epoch_generator(options.seed, self.epoch, 1 + distributed.rank())
+        pair_generator = torch.Generator().manual_seed(options.seed * 100_003 + self.epoch)
         self.progress.stage(f"epoch {self.epoch}/{options.epochs}", len(batches))
         sums: dict[str, float] = {}
         for number, rows in enumerate(batches):
             rate = self._set_rate(number, len(batches))
-            found, taken = self._step(rows, show, draw)
+            figures, taken = self._step(rows, views, pair_generator)
             self.step += 1
             if taken:
-                for name, value in found.items():
+                for name, value in figures.items():
                     sums[name] = sums.get(name, 0.0) + value
             if log is not None and (number % LOG_EVERY == 0 or not taken):
                 # JSON knows no infinity.
-                known = {name: value for name, value in found.items() if math.isfinite(value)}
+                finite = {name: value for name, value in figures.items() if math.isfinite(value)}
                 record = {"kind": "step", "epoch": self.epoch, "step": self.step, "lr": rate}
-                log.add({**record, **known, **({} if taken else {"skipped": 1})})
+                log.add({**record, **finite, **({} if taken else {"skipped": 1})})
             self.skipped.count(taken)
             self.progress.advance()
         self.skipped.end_epoch(last=self.epoch == options.epochs)
         return {name: value / self.skipped.taken for name, value in sums.items()}
 
     def _batches(self) -> list[Positions]:
+        """Return this process's share of each batch of the epoch, as rows of `pairs`."""
         options = self.options
         generator = epoch_generator(options.trainer.seed, self.epoch, 0)
         train, size = self.pairs.train, min(options.trainer.batch_size, len(self.pairs.train))
         if options.sampler.name == "class-pairs":
             try:
-                chosen = class_pair_batches(
+                batches = class_pair_batches(
                     self.classes[train], size, options.sampler.labelled, generator
                 )
             except ValueError as error:
                 raise InputError(f"sampler.name=class-pairs: {error}; take shuffle") from error
         else:
-            chosen = shuffled_batches(len(train), size, generator)
-        shared = [distributed.share(train[rows]) for rows in chosen]
+            batches = shuffled_batches(len(train), size, generator)
+        shared = [distributed.share(train[rows]) for rows in batches]
         return [rows for rows in shared if len(rows)]
 
     def _step(
-        self, rows: Positions, show: np.random.Generator, draw: torch.Generator
+        self, rows: Positions, views: np.random.Generator, pair_generator: torch.Generator
     ) -> tuple[dict[str, float], bool]:
-        """One batch: its figures, and whether the weights moved."""
+        """Learn from one batch; return its figures, and whether the weights moved.
+
+        Args:
+            rows: of `pairs`.
+            views: draws what is shown of photos and recipes.
+            pair_generator: for losses that draw pairs.
+        """
         model, options = self.model, self.options
         # A forward pass that overflows has put its infinities into BatchNorm's running statistics
         # before any gradient tells; where the step is not taken, they go back too.
-        before = self._statistics() if self.schedule.trunk else []
+        statistics = self._statistics() if self.schedule.image_encoder else []
         with self._autocast():
             regions = self.pairs.shown_regions(
                 model,
                 rows,
-                show,
-                original=not self.schedule.touched,
+                views,
+                cached=not self.schedule.touched,
                 small=self.epoch <= options.photos.small * options.trainer.epochs,
             )
             image = model.image_tokens(regions * self._kept_channels(regions))
-            recipe = model.recipe_tokens(*self._recipes(rows, show))
+            recipe = model.recipe_tokens(*self._recipes(rows, views))
             loss = self.criterion(
                 model,
                 image,
                 recipe,
                 classes=torch.from_numpy(self.classes[rows]).to(model.device),
-                generator=draw,
+                generator=pair_generator,
             )
         step = self.optimizer.step(loss.value)
         if step.taken and self.mean is not None:
             self.mean.update_parameters(model)
         elif not step.taken:
             with torch.no_grad():
-                for buffer, value in before:
+                for buffer, value in statistics:
                     buffer.copy_(value)
         return {"loss": float(loss.value.detach()), "norm": step.norm, **loss.parts}, step.taken
 
     def _statistics(self) -> list[tuple[Tensor, Tensor]]:
-        """The trunk's buffers, each with a copy of what it holds now."""
+        """Return the image encoder's buffers, each with a copy of what it holds now."""
         return [(buffer, buffer.clone()) for buffer in self.model.trunk.buffers()]
 
-    def _recipes(self, rows: Positions, show: np.random.Generator) -> RecipeBatch:
+    def _recipes(self, rows: Positions, views: np.random.Generator) -> RecipeBatch:
+        """Return recipes with parts left out at random."""
         text = self.options.text
-        found = self.pairs.texts.batch(self.model, rows, options=text, generator=show)
-        return found._replace(sentences=F.dropout(found.sentences, text.dropout))
+        recipes = self.pairs.texts.batch(self.model, rows, options=text, generator=views)
+        return recipes._replace(sentences=F.dropout(recipes.sentences, text.dropout))
 
     def _kept_channels(self, regions: Tensor) -> Tensor:
-        """Scale of each photo's channels (B, 1, C): 0 where dropped."""
+        """Return the scale of a photo's channels in all its regions, (B, 1, C): 0 where dropped."""
         ones = regions.new_ones(len(regions), 1, regions.shape[2])
         return F.dropout(ones, self.options.photos.dropout)
 
     def _set_rate(self, number: int, batches: int) -> float:
+        """Set the learning rate of the epoch's step of that number, and return it."""
         progress = self.epoch - 1 + (number + 1) / batches
         share = learning_rate(self.options.optimizer, progress, self.options.trainer.epochs)
         return self.optimizer.set_rate(share)
 
-    def _keeps(self) -> bool:
+    def _is_checkpoint_due(self) -> bool:
+        """Return whether this epoch is validated and saved: the first, the last, some between."""
         options = self.options.trainer
         return self.epoch in (1, options.epochs) or self.epoch % options.validate_every == 0
 
-    def _validated(self) -> _Checkpoint:
+    def _checkpoint(self) -> _Checkpoint:
         """Measure the model on the validation pairs, and note whether it is the best so far."""
         model = self.model if self.mean is None else cast(Model, self.mean.module)
-        figures = self._validate(model.eval()) if len(self.pairs.validation) else None
+        figures = None
+        if len(self.pairs.validation):
+            figures = validate(
+                model.eval(),
+                self.pairs,
+                most=self.options.trainer.validation_pairs,
+                cached_regions=not self.schedule.touched,
+                autocast=self._autocast(),
+            )
         weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         score = None
         better = self.options.trainer.keep == "last"
@@ -281,31 +311,8 @@ class Training:
         best = {"recall_sum": score, "validation": figures} if better else None
         return _Checkpoint(weights, figures, best)
 
-    def _validate(self, model: Model) -> dict[str, Any]:
-        """Both directions over one bag of the validation pairs, and their recall sum."""
-        pairs = self.pairs
-        size = self.options.trainer.validation_pairs
-        rows = pairs.validation[bags(len(pairs.validation), size)[0]]
-        blocks = [
-            rows[start : start + VALIDATION_BATCH]
-            for start in range(0, len(rows), VALIDATION_BATCH)
-        ]
-        with torch.no_grad(), self._autocast():
-            image, recipe = encode(
-                model,
-                (
-                    pairs.centre_regions(model, block, original=not self.schedule.touched)
-                    for block in blocks
-                ),
-                (pairs.texts.batch(model, block) for block in blocks),
-            )
-        # In float32, as they are served: in half precision many scores are the same.
-        tables = score_tables(model, image, recipe)
-        found = both_directions(tables.total)
-        record: dict[str, Any] = {name: direction_record(one) for name, one in found.items()}
-        return {**record, "recall_sum": sum(figures(one).recall_sum for one in found.values())}
-
     def _state(self) -> State:
+        """Return what a resumed run must know beside the weights; its names are a format."""
         tensors = self.optimizer.state()
         tensors |= {f"criterion.{k}": v for k, v in self.criterion.state_dict().items()}
         record = {
@@ -319,5 +326,6 @@ class Training:
         return State({**tensors, **(raw_weights(self.model) if self.mean else {})}, record)
 
     def _autocast(self) -> torch.autocast:
+        """Return a context in which the forward pass runs in the run's precision."""
         dtype = _AUTOCAST.get(self.options.trainer.precision)
         return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype is not None)

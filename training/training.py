@@ -31,7 +31,7 @@ from .runs.curves import write_curves
 from .runs.environment import environment
 from .runs.run import RunDirectory
 from .text.text_vectors import pretrain_sentence_encoder, word_vectors
-from .trainer import Training
+from .trainer import Trainer
 
 DEFAULT_PRESET = "hf-icma-small"
 DEFAULT_DATA = "sample:20000"
@@ -208,11 +208,11 @@ def train_on(
     classes = dish_classes(pairs.recipes, pairs.train) if _uses_classes(options) else None
     if classes is None:
         classes = np.zeros(len(pairs.recipes), dtype=np.int64)
-    training = Training(options, model, pairs, classes, directory, progress)
+    trainer = Trainer(options, model, pairs, classes, directory, progress)
     if checkpoint is not None:
-        training.restore(*checkpoint)
+        trainer.restore(*checkpoint)
     with contextlib.nullcontext() if directory is None else directory.writing():
-        training.fit()
+        trainer.fit()
         if directory is not None:
             _draw_curves(path)
     return path

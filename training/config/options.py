@@ -11,7 +11,7 @@ from ..losses.retrieval_losses import Hinge, Loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrunkOptions:
+class ImageEncoderOptions:
     """The image trunk: where it starts, and when it is trained."""
 
     weights: str | None = None
@@ -148,7 +148,7 @@ class Options:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
-    trunk: TrunkOptions = field(default_factory=TrunkOptions)
+    trunk: ImageEncoderOptions = field(default_factory=ImageEncoderOptions)
     """Its image trunk."""
     photos: PhotoOptions = field(default_factory=PhotoOptions)
     """Views of photos."""

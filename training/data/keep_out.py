@@ -23,8 +23,7 @@ from hficma.data.directory import DatasetDirectory
 from hficma.data.photo_origin import photo_origins
 from hficma.errors import InputError
 from hficma.recipe import Recipe
-
-Positions = npt.NDArray[np.int64]
+from hficma.types import Positions
 
 VALIDATION_SHARE = 0.05
 """Of the training pairs, kept for validation where the dataset names none."""

@@ -1,4 +1,4 @@
-"""The pairs of one run in memory or mapped: their texts, photos and dish classes."""
+"""The pairs of one run: their recipes in memory, their photos from a cache on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from hficma.errors import InputError
 from hficma.images import CROP
 from hficma.model import Model
 from hficma.progress import Progress
+from hficma.types import Positions
 
 from ..config.options import Options
 from .keep_out import VALIDATION_SHARE
@@ -22,19 +22,20 @@ from .photo_cache import PhotoArray, cached_pixels, cached_regions
 from .photo_views import centre_crops, halved, random_crops, windows
 from .recipe_batches import RecipeTexts
 
-Positions = npt.NDArray[np.int64]
-
 
 def split(
     dataset: Dataset, seed: int, note: Callable[[str], None], *, validate: bool = True
 ) -> tuple[Positions, Positions]:
-    """Positions of the training and validation pairs.
+    """Return the positions of the training and validation pairs.
 
     Args:
         dataset: whose partitions say which; `keep_out` chooses them where it names none.
         seed: draws validation pairs, for a run of an older version, which did not keep them.
-        note: told where that is so.
+        note: hears where that is so.
         validate: keep validation pairs; without, they are training pairs too.
+
+    Returns:
+        positions in the dataset (P,), ascending, of training and of validation.
 
     Raises:
         InputError: too few pairs to train on.
@@ -50,23 +51,29 @@ def split(
         )
     if validate and not len(validation):
         order = np.random.default_rng(seed).permutation(train)
-        held_out = max(2, round(VALIDATION_SHARE * len(train)))
-        train, validation = np.sort(order[held_out:]), np.sort(order[:held_out])
-        note(f"{dataset.name} names no validation pairs: {held_out} training pairs are held out")
+        count = max(2, round(VALIDATION_SHARE * len(train)))
+        train, validation = np.sort(order[count:]), np.sort(order[:count])
+        note(f"{dataset.name} names no validation pairs: {count} training pairs are held out")
     return train, validation
 
 
 class Pairs:
-    """Training and validation pairs, by row.
+    """Training and validation pairs of a run, by row: 0 to P - 1 in the dataset's order.
+
+    Attributes:
+        recipes: of all pairs, by row.
+        texts: their ids, by row.
+        train: rows that are trained on.
+        validation: rows that are validated on.
 
     Args:
         dataset: where they come from.
         train: positions of the training pairs.
         validation: positions of the validation pairs.
-        model: for its tokenizer and trunk.
+        model: for its tokenizer.
         options: of the run.
         cache: the workspace's cache folder.
-        progress: told of the work.
+        progress: hears of the work.
     """
 
     def __init__(
@@ -85,24 +92,33 @@ class Pairs:
         self._positions = np.sort(np.concatenate([train, validation]))
         self._regions: PhotoArray | None = None
         self._pixels: PhotoArray | None = None
-        self._told = False
+        self._noted = False
         recipes = [dataset.recipe(int(position)) for position in self._positions]
         self.recipes = recipes
         self.texts = RecipeTexts(recipes, model.tokenizer)
         self.train = np.searchsorted(self._positions, np.sort(train))
         self.validation = np.searchsorted(self._positions, np.sort(validation))
 
-    def prepare(self, model: Model, *, original_trunk: bool) -> None:
-        """Fill the cache that the next epochs read, and leave out photos that cannot be read."""
-        found = self._region_cache(model) if original_trunk else self._pixel_cache()
-        if found.complaints and not self._told:
-            self._told = True
+    def prepare(self, model: Model, *, cached_regions: bool) -> None:
+        """Fill the cache that the next epochs read, and leave out photos that cannot be read.
+
+        Args:
+            model: whose image encoder is run once where regions are cached.
+            cached_regions: the image encoder is as it was when the run began: its regions are
+                read, not the photos' pixels.
+
+        Raises:
+            InputError: hardly any photo can be read.
+        """
+        cache = self._region_cache(model) if cached_regions else self._pixel_cache()
+        if cache.complaints and not self._noted:
+            self._noted = True
             self._progress.note(
-                f"photos left out: {len(found.complaints)}; the first: {found.complaints[0]}"
+                f"photos left out: {len(cache.complaints)}; the first: {cache.complaints[0]}"
             )
         validates = len(self.validation) > 0
-        self.train = self.train[found.usable[self.train]]
-        self.validation = self.validation[found.usable[self.validation]]
+        self.train = self.train[cache.usable[self.train]]
+        self.validation = self.validation[cache.usable[self.validation]]
         if len(self.train) < 2 or (validates and not len(self.validation)):
             raise InputError(f"{self._dataset.name}: hardly any photo can be read")
 
@@ -112,22 +128,26 @@ class Pairs:
         rows: Positions,
         generator: np.random.Generator,
         *,
-        original: bool,
+        cached: bool,
         small: bool = False,
     ) -> Tensor:
-        """Regions (B, R', C) of random views, for a training step.
+        """Return regions (B, R', C) of random views of photos, for a training step.
 
         Args:
-            model: whose trunk is used.
-            rows: which pairs.
+            model: whose image encoder is used.
+            rows: which pairs (B,).
             generator: draws views and regions.
-            original: the trunk is as it was when the run began, so the cache holds.
-            small: photos at half their size, where the trunk runs.
+            cached: the image encoder is as it was when the run began, so that the cache holds its
+                regions.
+            small: photos at half their size, where the image encoder runs.
+
+        Returns:
+            R' regions, as many for each photo: R, or those of a window.
         """
-        if original:
-            cached = self._region_cache(model).rows
-            view = generator.integers(cached.shape[1], size=len(rows))
-            regions = torch.from_numpy(cached[rows, view]).to(model.device).float()
+        if cached:
+            cache = self._region_cache(model).rows  # (P, 1 + views, R, C)
+            view = generator.integers(cache.shape[1], size=len(rows))
+            regions = torch.from_numpy(cache[rows, view]).to(model.device).float()
         else:
             squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
             crops = (
@@ -140,16 +160,17 @@ class Pairs:
             return windows(regions, self._options.photos.window, generator)
         return regions
 
-    def centre_regions(self, model: Model, rows: Positions, *, original: bool) -> Tensor:
-        """Regions (B, R, C) of centre crops, for evaluation."""
-        if original:
-            cached = self._region_cache(model).rows
-            return torch.from_numpy(np.asarray(cached[rows, 0])).to(model.device).float()
+    def centre_regions(self, model: Model, rows: Positions, *, cached: bool) -> Tensor:
+        """Return regions (B, R, C) of centre crops, for validation; see `shown_regions`."""
+        if cached:
+            cache = self._region_cache(model).rows  # view 0 is the centre crop
+            return torch.from_numpy(np.asarray(cache[rows, 0])).to(model.device).float()
         squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
         crops = torch.from_numpy(np.ascontiguousarray(centre_crops(squares)))
         return model.regions(crops.to(model.device))
 
     def _region_cache(self, model: Model) -> PhotoArray:
+        """Return the regions of all photos, computed where the workspace does not hold them."""
         if self._regions is None:
             self._progress.stage("photos", len(self._positions))
             training = model.trunk.training
@@ -167,6 +188,7 @@ class Pairs:
         return self._regions
 
     def _pixel_cache(self) -> PhotoArray:
+        """Return the pixels of all photos, decoded where the workspace does not hold them."""
         if self._pixels is None:
             self._progress.stage("photos", len(self._positions))
             self._pixels = cached_pixels(

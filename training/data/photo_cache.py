@@ -1,11 +1,15 @@
 """Photos of a dataset for training: decoded once into the workspace's cache.
 
-Two caches, both arrays on disk that are mapped, not read: the pixels of every photo (a 256 x 256
-centre square, from which 224 x 224 is cut), and, for a frozen trunk, its regions of the centre crop
-and of a few random views, so that the trunk never sees a photo twice.
+Two caches, both arrays on disk that are mapped, not read:
 
-They are found by the photos' bytes, the code that decodes them and the trunk's weights. A photo
-that could not be read is tried again each time: it may have been mended, or only been out of reach.
+    photos/KEY/rows.npy      (P, 256, 256, 3) uint8         centre squares, which crops are cut from
+    features/KEY/rows.npy    (P, 1 + views, R, C) float16   a frozen image encoder's regions of the
+                                                            centre crop and of random views
+    .../KEY/notes.json       why each photo could not be read, or null
+
+The second spares a frozen image encoder from seeing a photo twice. KEY follows from the photos'
+bytes, the code that decodes them and, for regions, the image encoder's weights. A photo that could
+not be read is tried again each time: it may have been mended, or only been out of reach.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +36,19 @@ from hficma.data.photo_origin import photos_digest
 from hficma.errors import InputError
 from hficma.images import CROP, SHORT_SIDE, Pixels
 from hficma.model import Model
+from hficma.types import Array, Positions
 
 from .photo_reading import read_all, read_photos
 
-Positions = npt.NDArray[np.int64]
-
 ENCODE_BATCH = 32
+"""Photos that the image encoder sees at once."""
+_ROWS, _NOTES = "rows.npy", "notes.json"
 _CODE = (__name__, *(f"{__package__}.{name}" for name in ("photo_reading", "photo_views")))
+"""Modules whose change makes other pixels, beside `hficma.images` ..."""
 _DECODERS = ("pillow", "simplejpeg", "pi-heif")
+"""... and packages."""
 _TRIES = 3
+"""Times that an array is made anew because photos changed while it was written."""
 
 logger = logging.getLogger("hficma")
 
@@ -48,10 +57,10 @@ logger = logging.getLogger("hficma")
 class PhotoArray:
     """A cached array with one row a photo, and which photos could be read."""
 
-    rows: npt.NDArray[np.generic]
-    """(P, ...), mapped from disk."""
+    rows: Array
+    """(P, ...), mapped from disk; rows of photos that could not be read are zero."""
     usable: npt.NDArray[np.bool_]
-    """(P,); rows of unusable photos are zero."""
+    """Which photos could be read (P,)."""
     complaints: tuple[str, ...]
     """One line for each photo that could not be read."""
 
@@ -59,19 +68,22 @@ class PhotoArray:
 def cached_pixels(
     dataset: Dataset, positions: Positions, cache: Path, on_done: Callable[[int], None]
 ) -> PhotoArray:
-    """Squares (P, 256, 256, 3) uint8 of the photos at the given positions.
+    """Return squares (P, 256, 256, 3) uint8 of photos, decoded where the cache lacks them.
 
     Args:
         dataset: where the photos are.
         positions: which, in the order of the rows.
         cache: the workspace's cache folder.
-        on_done: told how many photos were added.
+        on_done: called with the number of photos that were just added.
+
+    Raises:
+        InputError: the cache cannot be written, or photos change all the time.
     """
 
     def key() -> str:
         return _key("pixels", dataset, positions, cache)
 
-    def fill(rows: npt.NDArray[np.generic]) -> Iterator[str | None]:
+    def fill(rows: Array) -> Iterator[str | None]:
         for number, (pixels, complaint) in enumerate(read_all(dataset, positions, "square")):
             if pixels is not None:
                 rows[number] = pixels[0]
@@ -79,7 +91,7 @@ def cached_pixels(
             yield complaint
 
     shape = (len(positions), SHORT_SIDE, SHORT_SIDE, 3)
-    return _Cache(cache / "photos", key, shape, np.uint8, dataset, positions).array(fill)
+    return _CachedArray(cache / "photos", key, shape, np.uint8, dataset, positions).array(fill)
 
 
 def cached_regions(
@@ -92,72 +104,75 @@ def cached_regions(
     views: int = 0,
     scale: float = 1.0,
 ) -> PhotoArray:
-    """A frozen trunk's regions (P, 1 + views, R, C) float16: the centre crop, then random views.
+    """Return a frozen image encoder's regions (P, 1 + views, R, C) float16 of photos.
 
     Args:
-        model: whose trunk is run.
+        model: whose image encoder is run where the cache lacks them; in evaluation mode.
         dataset: where the photos are.
         positions: which, in the order of the rows.
         cache: the workspace's cache folder.
-        on_done: told how many photos were added.
-        views: random views beside the centre crop.
+        on_done: called with the number of photos that were just added.
+        views: random views beside the centre crop, which comes first.
         scale: least share of a photo's area in a view.
+
+    Raises:
+        InputError: the cache cannot be written, or photos change all the time.
     """
-    trunk = hashlib.sha256()
+    weights = hashlib.sha256()
     for name, tensor in sorted(model.trunk.state_dict().items()):
-        trunk.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    detail = [trunk.hexdigest(), views, scale if views else 1.0]
+        weights.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    detail = [weights.hexdigest(), views, scale if views else 1.0]
 
     def key() -> str:
         return _key("regions", dataset, positions, cache, *detail)
 
-    def fill(rows: npt.NDArray[np.generic]) -> Iterator[str | None]:
-        waiting: list[tuple[int, Pixels]] = []
-        for number, (pixels, complaint) in enumerate(
-            read_all(dataset, positions, "views", views, scale)
-        ):
+    def fill(rows: Array) -> Iterator[str | None]:
+        batch: list[tuple[int, Pixels]] = []
+        readings = read_all(dataset, positions, "views", views, scale)
+        for number, (pixels, complaint) in enumerate(readings):
             if pixels is not None:
-                waiting.append((number, pixels))
-            if len(waiting) * (views + 1) >= ENCODE_BATCH:
-                _encode(model, waiting, rows)
-                waiting = []
+                batch.append((number, pixels))
+            if len(batch) * (views + 1) >= ENCODE_BATCH:
+                _encode(model, batch, rows)
+                batch = []
             on_done(1)
             yield complaint
-        if waiting:
-            _encode(model, waiting, rows)
+        if batch:
+            _encode(model, batch, rows)
 
-    with torch.no_grad():
-        probe = model.regions(torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device))
-    shape = (len(positions), views + 1, *probe.shape[1:])
-    return _Cache(cache / "features", key, shape, np.float16, dataset, positions).array(fill)
+    with torch.no_grad():  # R and C are known by trying
+        blank = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
+        shape = (len(positions), views + 1, *model.regions(blank).shape[1:])
+    return _CachedArray(cache / "features", key, shape, np.float16, dataset, positions).array(fill)
 
 
 @torch.no_grad()
-def _encode(model: Model, photos: list[tuple[int, Pixels]], rows: npt.NDArray[np.generic]) -> None:
-    pixels = torch.from_numpy(np.concatenate([views for _, views in photos]))
+def _encode(model: Model, batch: list[tuple[int, Pixels]], rows: Array) -> None:
+    """Write the regions of photos, each (1 + views, 224, 224, 3), into their rows."""
+    pixels = torch.from_numpy(np.concatenate([views for _, views in batch]))
     regions: Tensor = model.regions(pixels.to(model.device)).half().cpu()
-    for (number, _), found in zip(photos, regions.split(rows.shape[1]), strict=True):
-        rows[number] = found.numpy()
+    for (number, _), photo_regions in zip(batch, regions.split(rows.shape[1]), strict=True):
+        rows[number] = photo_regions.numpy()
 
 
 def _key(kind: str, dataset: Dataset, positions: Positions, cache: Path, *detail: object) -> str:
-    """Changes with anything that the cached array depends on, and with nothing else."""
+    """Return a name that changes with all that the array depends on, and with nothing else."""
     code = code_digest("hficma.images", *_CODE, packages=_DECODERS)
     photos = photos_digest(dataset, positions.tolist(), cache)
     content = json.dumps([kind, code, photos, *map(str, detail)])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-Fill = Callable[[npt.NDArray[np.generic]], Iterator[str | None]]
-"""Writes the rows; gives for each, in order, None or why there is no photo."""
+Fill = Callable[[Array], Iterator[str | None]]
+"""Writes the rows; yields for each, in order, None or why there is no photo."""
 
 
-class _Cache:
+class _CachedArray:
     """An array on disk with a row a photo.
 
     Args:
         folder: of arrays of its kind.
-        key: names it, from what the photos are when it is called.
+        key: returns its name, from what the photos are at that moment.
         shape: of the array.
         dtype: of its numbers.
         dataset: holds the photos.
@@ -177,7 +192,7 @@ class _Cache:
         self._dataset, self._positions = dataset, positions
 
     def array(self, fill: Fill) -> PhotoArray:
-        """What is kept, or made now where it is missing.
+        """Return the cached array, written now where it is missing.
 
         Raises:
             InputError: the cache cannot be written, or photos change all the time.
@@ -185,8 +200,8 @@ class _Cache:
         for _ in range(_TRIES):
             path = self._folder / self._key()
             try:
-                if (found := self._opened(path)) is not None:
-                    return found
+                if (array := self._opened(path)) is not None:
+                    return array
                 self._write(path, fill)
             except OSError as error:
                 raise InputError(
@@ -195,28 +210,27 @@ class _Cache:
         raise InputError(f"{self._dataset.name}: its photos change while they are read; try again")
 
     def _opened(self, path: Path) -> PhotoArray | None:
-        if not (path / "notes.json").is_file():
+        """Return what lies there; None where nothing does, or photos can be read by now."""
+        if not (path / _NOTES).is_file():
             return None
-        complaints: list[str | None] = json.loads((path / "notes.json").read_text())
+        complaints: list[str | None] = json.loads((path / _NOTES).read_text())
         usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
         damaged = self._positions[~usable]
         if any(pixels is not None for pixels, _ in read_photos(self._dataset, damaged)):
             logger.info("%s: photos that could not be read can be now", self._dataset.name)
             shutil.rmtree(path)
             return None
-        return PhotoArray(
-            np.load(path / "rows.npy", mmap_mode="r"),
-            usable,
-            tuple(complaint for complaint in complaints if complaint is not None),
-        )
+        rows: Any = np.load(path / _ROWS, mmap_mode="r")
+        return PhotoArray(rows, usable, tuple(line for line in complaints if line is not None))
 
     def _write(self, path: Path, fill: Fill) -> None:
-        """Make the array, whole or not at all, unless a photo became another meanwhile."""
+        """Write the array, whole or not at all, unless a photo became another meanwhile."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with unfinished_directory(path) as part:
-            rows = np.lib.format.open_memmap(part / "rows.npy", "w+", self._dtype, self._shape)
+            rows = np.lib.format.open_memmap(part / _ROWS, "w+", self._dtype, self._shape)
             complaints = list(fill(rows))
             rows.flush()
-            write_atomically(part / "notes.json", json.dumps(complaints).encode())
+            write_atomically(part / _NOTES, json.dumps(complaints).encode())
+            # Pixels of photos that changed in between must not stand under the old photos' name.
             if self._key() == path.name and not path.exists():
                 part.rename(path)

@@ -1,4 +1,4 @@
-"""Reads a dataset's photos side by side, in order, some chunks ahead of whoever takes them."""
+"""Reads a dataset's photos in parallel and gives them in order, a bounded number ahead."""
 
 from __future__ import annotations
 
@@ -8,47 +8,60 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.errors import InputError
 from hficma.images import Pixels, preprocess
+from hficma.types import Positions
 
 from .photo_views import random_view, square
 
-Positions = npt.NDArray[np.int64]
+Reading: TypeAlias = tuple[Pixels | None, str | None]
+"""A photo's pixels (V, H, W, 3), or why there are none, in one line."""
+Form: TypeAlias = Literal["square", "views"]
+"""`square`: the 256 x 256 that crops are cut from; `views`: the centre crop, then random views."""
 
 _CHUNK = 32
-
-
+"""Photos that one worker reads in one go."""
 _CHUNKS_AHEAD = 16
-
-
+"""Chunks in work or waiting to be taken: this bounds the memory."""
 _PARALLEL_FROM = 2_000
+"""Photos of a sample from which starting processes is worth its seconds."""
 
 
-def read_photos(
-    dataset: Dataset, positions: Positions
-) -> Iterator[tuple[Pixels | None, str | None]]:
-    """Each photo's centre crop (1, 224, 224, 3), or why it cannot be read, in order."""
+def read_photos(dataset: Dataset, positions: Positions) -> Iterator[Reading]:
+    """Yield each photo's centre crop (1, 224, 224, 3), or why it cannot be read, in order."""
     return read_all(dataset, positions, "views")
 
 
 def read_all(
-    dataset: Dataset, positions: Positions, how: str, views: int = 0, scale: float = 1.0
-) -> Iterator[tuple[Pixels | None, str | None]]:
-    """Each photo's pixels (views, side, side, 3), or why there are none, in order."""
+    dataset: Dataset, positions: Positions, form: Form, views: int = 0, scale: float = 1.0
+) -> Iterator[Reading]:
+    """Yield each photo in a form, or why it cannot be read, in order.
+
+    Args:
+        dataset: where the photos are.
+        positions: which.
+        form: what is made of a photo.
+        views: random views beside the centre crop; the same ones each time.
+        scale: least share of a photo's area in a random view.
+
+    Yields:
+        pixels (1, 256, 256, 3) of a square, (1 + views, 224, 224, 3) of views.
+    """
     chunks = deque(positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
     pool = _workers(dataset, len(positions))
+    # Another process opens the dataset itself, by its name.
     source = dataset if isinstance(pool, ThreadPoolExecutor) else dataset.name
-    jobs: deque[Future[list[tuple[Pixels | None, str | None]]]] = deque()
+    jobs: deque[Future[list[Reading]]] = deque()
     try:
         while chunks or jobs:
-            while chunks and len(jobs) < _CHUNKS_AHEAD:  # bounds the memory
+            while chunks and len(jobs) < _CHUNKS_AHEAD:
                 chunk = chunks.popleft()
-                jobs.append(pool.submit(_read_chunk, source, chunk, how, views, scale))
+                jobs.append(pool.submit(_read_chunk, source, chunk, form, views, scale))
             yield from jobs.popleft().result()
     finally:
         # An interrupt must not wait for chunks that nobody will read.
@@ -56,7 +69,10 @@ def read_all(
 
 
 def _workers(dataset: Dataset, photos: int) -> Executor:
-    """Threads; for a large sample, whose photos are drawn in Python, processes."""
+    """Return threads, since decoders work without Python's lock; for a large sample, processes.
+
+    A sample's photos are drawn in Python, which threads would do one after the other.
+    """
     count = min(8, os.cpu_count() or 1)
     if dataset.name.startswith("sample") and photos >= _PARALLEL_FROM and count > 1:
         return ProcessPoolExecutor(
@@ -66,27 +82,29 @@ def _workers(dataset: Dataset, photos: int) -> Executor:
 
 
 def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C reaches every process of a terminal; only the parent knows what to tidy."""
+    """Ignore Ctrl-C: it reaches every process of a terminal, and the parent knows what to tidy."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _read_chunk(
-    source: Dataset | str, positions: Positions, how: str, views: int, scale: float
-) -> list[tuple[Pixels | None, str | None]]:
+    source: Dataset | str, positions: Positions, form: Form, views: int, scale: float
+) -> list[Reading]:
+    """Return the readings of some photos; see `read_all`."""
     dataset = open_dataset(source) if isinstance(source, str) else source
-    found: list[tuple[Pixels | None, str | None]] = []
+    readings: list[Reading] = []
     for position in positions.tolist():
         try:
             photo = dataset.photo(position)
         except InputError as error:
-            found.append((None, str(error)))
+            readings.append((None, str(error)))
             continue
-        if how == "square":
+        if form == "square":
             pixels = square(photo)[None]
         else:
+            # Seeded by the position: a cache that is filled again holds the same views.
             generator = np.random.default_rng(position)
             pixels = np.stack(
                 [preprocess(photo), *(random_view(photo, scale, generator) for _ in range(views))]
             )
-        found.append((pixels, None))
-    return found
+        readings.append((pixels, None))
+    return readings

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from hficma.images import CROP, SHORT_SIDE, Pixels, resize_short_side
 
 MARGIN = (SHORT_SIDE - CROP) // 2
+"""Pixels from the edge of a square to that of its centre crop."""
 
 
 def square(photo: Image.Image) -> Pixels:
-    """The centre 256 x 256 of a photo whose shorter side is brought to 256.
+    """Return the centre 256 x 256 of a photo whose shorter edge is brought to 256.
 
     Its centre 224 x 224 is exactly what `hficma.images.preprocessing.preprocess` gives.
     """
@@ -25,15 +26,18 @@ def square(photo: Image.Image) -> Pixels:
 
 
 def random_view(photo: Image.Image, scale: float, generator: np.random.Generator) -> Pixels:
-    """A random part of a photo, perhaps mirrored, as uint8 (224, 224, 3).
+    """Return a random part of a photo, mirrored half the time, as uint8 (224, 224, 3).
 
     Args:
         photo: upright RGB.
         scale: least share of the area; the aspect ratio lies within 3:4 and 4:3.
         generator: draws the part.
+
+    Source: the random resized crop of Inception's training (Szegedy et al. 2015, section 6).
     """
     width, height = photo.size
     area = width * height * generator.uniform(scale, 1)
+    # Uniform in the logarithm: views wider than high by a factor are as many as the other way.
     ratio = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
     wide = min(width, max(1, round(float(np.sqrt(area * ratio)))))
     high = min(height, max(1, round(float(np.sqrt(area / ratio)))))
@@ -48,18 +52,18 @@ def random_view(photo: Image.Image, scale: float, generator: np.random.Generator
 
 
 def centre_crops(squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The evaluation crop of 256 x 256 squares: (B, 256, 256, 3) -> (B, 224, 224, 3)."""
+    """Return the evaluation crop of squares: (B, 256, 256, 3) -> (B, 224, 224, 3)."""
     return squares[:, MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
 
 
 def random_crops(
     squares: npt.NDArray[np.uint8], side: int, generator: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """The published training crop: a random part of each square, mirrored half the time.
+    """Return the published training crop: a random part of each square, mirrored half the time.
 
     Args:
         squares: (B, H, H, 3).
-        side: of the crops; 224 of 256 as published.
+        side: height and width of a crop; 224 of 256 as published.
         generator: draws the corners and the mirrors.
 
     Returns:
@@ -77,7 +81,7 @@ def random_crops(
 
 
 def halved(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Photos (B, H, W, 3) at half their size: means of 2 x 2 pixels."""
+    """Return photos (B, H, W, 3) at half their size: means of 2 x 2 pixels."""
     planes = torch.from_numpy(photos).permute(0, 3, 1, 2)
     # At half size, bilinear interpolation is that mean, rounded once a direction; torch has a
     # kernel of it for uint8, where pooling would copy everything to float32 first.
@@ -86,7 +90,12 @@ def halved(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Tensor:
-    """A rectangle of each photo's grid of regions: what a crop shows, without running the trunk.
+    """Return a rectangle of each photo's grid of regions: a crop without running the image encoder.
+
+         0   1   2   3      a grid of side 4, and a window 2 high and 3 wide in it;
+         4  [5] [6] [7]     in memory its rows stand one after the other, so the
+         8  [9][10][11]     window is regions 5 6 7 9 10 11
+        12  13  14  15
 
     Args:
         regions: (B, R, C), R a square's rows one after the other.
@@ -94,7 +103,7 @@ def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Te
         generator: draws size and places.
 
     Returns:
-        (B, R', C).
+        (B, R', C), R' = high · wide.
     """
     count, size, _ = regions.shape
     side = round(size**0.5)
@@ -102,7 +111,7 @@ def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Te
     high, wide = generator.integers(shortest, side + 1, size=2)
     top = generator.integers(side - high + 1, size=count)
     left = generator.integers(side - wide + 1, size=count)
-    rows = (top[:, None] + np.arange(high))[:, :, None] * side
-    chosen = rows + (left[:, None] + np.arange(wide))[:, None, :]
-    index = torch.from_numpy(chosen.reshape(count, -1, 1)).to(regions.device)
+    rows = (top[:, None] + np.arange(high))[:, :, None] * side  # (B, high, 1)
+    places = rows + (left[:, None] + np.arange(wide))[:, None, :]  # (B, high, wide)
+    index = torch.from_numpy(places.reshape(count, -1, 1)).to(regions.device)
     return regions.gather(1, index.expand(-1, -1, regions.shape[2]))

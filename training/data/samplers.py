@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Positions = npt.NDArray[np.int64]
+from hficma.types import Positions
 
 PER_CLASS = 2
 """Items of one dish class that the class-pair sampler puts side by side."""

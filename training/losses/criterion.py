@@ -1,4 +1,4 @@
-"""The whole loss of a batch: each given loss on the part of the score that it acts on."""
+"""The whole loss of a batch: each loss of the options on the part of the score that it acts on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hficma.model import Model, Tokens
 from .. import distributed
 from ..config.options import LossOptions
 from .retrieval_losses import Loss, Similarities, classification
+from .triplets import ONE_KIND
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,13 @@ class BatchLoss:
 class Criterion(nn.Module):
     """Scores a batch and adds up its losses.
 
+    With several processes each holds a part of the batch. Losses over the whole batch are then
+    computed by all of them alike, from tables whose rows are gathered (see
+    `hficma.training.distributed`); losses within groups stay in their process.
+
     Args:
         options: which losses.
-        model: for the width of its global vectors, where a dish-class head is asked for.
+        model: for the width of its global vectors, where a dish-class head is trained.
         classes: number of dish classes, "none" (0) included.
 
     Raises:
@@ -44,12 +49,11 @@ class Criterion(nn.Module):
         if options.on_local is not None and not model.has_local:
             raise InputError(f"loss.on_local: {model.config.kind} has no local part")
         for name in ("on_score", "on_local"):
-            one_kind = {"iri", "rir", "siii", "srrr"} & set(
-                getattr(getattr(options, name), "strategies", ())
-            )
+            strategies = getattr(getattr(options, name), "strategies", ())
+            one_kind = sorted(set(ONE_KIND) & set(strategies))
             if one_kind:
                 raise InputError(
-                    f"loss.{name}.strategies: {', '.join(sorted(one_kind))} compare items of one "
+                    f"loss.{name}.strategies: {', '.join(one_kind)} compare items of one "
                     "kind; give them to loss.on_global"
                 )
         self.options = options
@@ -68,40 +72,42 @@ class Criterion(nn.Module):
         classes: Tensor,
         generator: torch.Generator | None = None,
     ) -> BatchLoss:
-        """The loss of B pairs.
+        """Return the loss of B pairs.
 
         Args:
             model: whose score it is.
             image: B photos.
             recipe: their B recipes.
-            classes: dish class of each pair (B,), 0 = none.
-            generator: for losses that draw pairs.
+            classes: dish class of each pair (B,) int64, 0 = none.
+            generator: on the CPU; for losses that draw pairs.
         """
-        sum_ = _Sum(image.global_.new_zeros(()))
-        self._add_global(sum_, image, recipe, classes, generator)
+        total = _Sum(image.global_.new_zeros(()))
+        self._add_global(total, image, recipe, classes, generator)
         if self.options.on_score is not None or self.options.on_local is not None:
-            self._add_pairwise(sum_, model, image, recipe, classes, generator)
+            self._add_pairwise(total, model, image, recipe, classes, generator)
         if self.head is not None:
-            self._add_classification(sum_, image, recipe, classes)
-        if sum_.idle:
-            sum_.parts["bad_pairs"] = sum(sum_.idle) / len(sum_.idle)
-        return BatchLoss(sum_.value, sum_.parts)
+            self._add_classification(total, image, recipe, classes)
+        if total.bad_pairs:
+            total.parts["bad_pairs"] = sum(total.bad_pairs) / len(total.bad_pairs)
+        return BatchLoss(total.value, total.parts)
 
     def _add_global(
         self,
-        sum_: _Sum,
+        total: _Sum,
         image: Tokens,
         recipe: Tokens,
         classes: Tensor,
         generator: torch.Generator | None,
     ) -> None:
+        """Add the loss on S_global, over the whole batch."""
         loss = self.options.on_global
         if loss is None:
             return
         images, recipes = distributed.gather(image.global_), distributed.gather(recipe.global_)
 
-        def table(own: Tensor, others: Tensor) -> Tensor:
-            return distributed.gather_rows(own.float() @ others.float().T)
+        def table(rows: Tensor, columns: Tensor) -> Tensor:
+            # Rows of this process against everyone's columns; then everyone's rows.
+            return distributed.gather_rows(rows.float() @ columns.float().T)
 
         similarities = Similarities(
             scores=table(image.global_, recipes),
@@ -110,37 +116,39 @@ class Criterion(nn.Module):
             classes=distributed.gather(classes),
             generator=generator,
         )
-        sum_.add("on_global", loss, similarities)
+        total.add("on_global", loss, similarities)
 
     def _add_pairwise(
         self,
-        sum_: _Sum,
+        total: _Sum,
         model: Model,
         image: Tokens,
         recipe: Tokens,
         classes: Tensor,
         generator: torch.Generator | None,
     ) -> None:
-        """Losses on S and S_local: over the whole batch, or the mean over groups of it."""
+        """Add losses on S and S_local: over the whole batch, or the mean over groups of it."""
         options = self.options
-        tables = self._group_tables if options.group else self._batch_table
-        found = tables(model, image, recipe, classes)
-        share = 1 / len(found) / (distributed.world_size() if options.group else 1)
-        for score, local, own_classes in found:
+        score_tables = self._group_tables if options.group else self._batch_table
+        tables = score_tables(model, image, recipe, classes)
+        # Gradients are summed over processes. A loss over the whole batch is the same everywhere
+        # and has its gradient split by rows; groups differ, so their sum is made a mean here.
+        share = 1 / len(tables) / (distributed.world_size() if options.group else 1)
+        for score, local, table_classes in tables:
             for name, loss, table in (
                 ("on_score", options.on_score, score),
                 ("on_local", options.on_local, local),
             ):
                 if loss is not None and table is not None:
                     similarities = Similarities(
-                        scores=table, classes=own_classes, generator=generator
+                        scores=table, classes=table_classes, generator=generator
                     )
-                    sum_.add(name, loss, similarities, share=share)
+                    total.add(name, loss, similarities, share=share)
 
     def _batch_table(
         self, model: Model, image: Tokens, recipe: Tokens, classes: Tensor
     ) -> list[_Table]:
-        """Every photo with every recipe, over all processes."""
+        """Return one table: every photo with every recipe, over all processes."""
         recipes = distributed.gather_tokens(recipe)
         local = None
         if model.has_local:
@@ -153,7 +161,7 @@ class Criterion(nn.Module):
     def _group_tables(
         self, model: Model, image: Tokens, recipe: Tokens, classes: Tensor
     ) -> list[_Table]:
-        """Every photo of a group with every recipe of it, within this process."""
+        """Return a table a group: its photos with its recipes, within this process."""
         groups = neighbour_groups(image.global_, recipe.global_, self.options.group)
         locals_: Sequence[Tensor | None] = [None] * len(groups)
         if model.has_local:
@@ -166,24 +174,29 @@ class Criterion(nn.Module):
 
     @property
     def _tile(self) -> int | None:
+        """Pairs that are scored at once; None for all."""
         return self.options.block**2 if self.options.block else None
 
     def _add_classification(
-        self, sum_: _Sum, image: Tokens, recipe: Tokens, classes: Tensor
+        self, total: _Sum, image: Tokens, recipe: Tokens, classes: Tensor
     ) -> None:
+        """Blend in the dish-class head: (1 - 2w) retrieval + w photo's + w recipe's cross-entropy.
+
+        Source: the semantic regularization of Salvador et al., CVPR 2017.
+        """
         assert self.head is not None
         weight = self.options.classification
-        sum_.value = (1 - 2 * weight) * sum_.value
-        everyone = distributed.gather(classes)
-        for name, own in (("image", image.global_), ("recipe", recipe.global_)):
-            logits = self.head(nn.functional.normalize(own.float(), dim=-1))
-            part = classification(distributed.gather_rows(logits), everyone)
-            sum_.value = sum_.value + weight * part
-            sum_.parts[f"{name}_classes"] = float(part.detach())
+        total.value = (1 - 2 * weight) * total.value
+        batch_classes = distributed.gather(classes)
+        for name, vectors in (("image", image.global_), ("recipe", recipe.global_)):
+            logits = self.head(nn.functional.normalize(vectors.float(), dim=-1))
+            part = classification(distributed.gather_rows(logits), batch_classes)
+            total.value = total.value + weight * part
+            total.parts[f"{name}_classes"] = float(part.detach())
 
 
 _Table = tuple[Tensor, Tensor | None, Tensor]
-"""S (n, m), S_local or None, and the dish classes of its pairs."""
+"""S (B, B), S_local (B, B) or None, and the dish classes (B,) of its pairs."""
 
 
 @dataclass
@@ -192,44 +205,47 @@ class _Sum:
 
     value: Tensor
     parts: dict[str, float] = field(default_factory=dict)
-    idle: list[float] = field(default_factory=list)
+    bad_pairs: list[float] = field(default_factory=list)
 
     def add(self, name: str, loss: Loss, batch: Similarities, *, share: float = 1.0) -> None:
-        found = loss(batch)
-        self.value = self.value + share * loss.weight * found.value
-        self.parts[name] = self.parts.get(name, 0.0) + share * float(found.value.detach())
-        if found.bad_pairs is not None:
-            self.idle.append(found.bad_pairs)
+        """Add a loss with its own weight, times a share, and note it under a name."""
+        part = loss(batch)
+        self.value = self.value + share * loss.weight * part.value
+        self.parts[name] = self.parts.get(name, 0.0) + share * float(part.value.detach())
+        if part.bad_pairs is not None:
+            self.bad_pairs.append(part.bad_pairs)
 
 
 @torch.no_grad()
 def neighbour_groups(images: Tensor, recipes: Tensor, size: int) -> list[Tensor]:
-    """Partition of a batch into groups of pairs that S_global confuses most.
+    """Partition a batch into groups of pairs that S_global confuses most.
 
     A group holds its first free pair and those free ones whose S_global with it, both ways, is
     highest: negatives like those that a prefilter leaves for S to tell apart. Groups drawn at
     random are told apart by S_global alone, and S_local learns nothing from them.
 
     Args:
-        images: global vectors (B, D) of the photos.
-        recipes: of their recipes (B, D).
+        images: global vectors (B, G) of the photos.
+        recipes: of their recipes (B, G).
         size: of a group; groups differ by at most one pair, and have at least two.
 
     Returns:
-        positions in the batch, by group.
+        positions in the batch, ascending, by group.
     """
-    scores = (images.float() @ recipes.float().T).cpu()
+    scores = (images.float() @ recipes.float().T).cpu()  # (B, B)
     closeness = scores + scores.T
     count = len(closeness)
+    # ceil(B / size) groups, but never one of a single pair, which has no negative.
     number = max(1, min(-(-count // size), count // 2))
     free = torch.ones(count, dtype=torch.bool)
     groups = []
     for group in range(number):
-        take = (group + 1) * count // number - group * count // number
+        # Bounds at equal shares of B spread a rest over the groups instead of leaving it to one.
+        members = (group + 1) * count // number - group * count // number
         first = int(free.nonzero()[0])
         near = closeness[first].masked_fill(~free, -torch.inf)
-        near[first] = torch.inf
-        chosen = near.topk(take).indices
-        free[chosen] = False
-        groups.append(chosen.sort().values.to(images.device))
+        near[first] = torch.inf  # it leads its own group, whatever its own score
+        rows = near.topk(members).indices
+        free[rows] = False
+        groups.append(rows.sort().values.to(images.device))
     return groups

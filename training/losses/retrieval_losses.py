@@ -1,7 +1,13 @@
-"""Losses over a batch's similarities; each is defined by the formula in its docstring.
+"""The retrieval losses, each on a batch's tables of similarities and defined by its formula.
 
-A batch of B matching pairs gives `scores` (B, B): photos down, recipes across, pair i on the
-diagonal.
+A batch of B matching pairs gives a table S (B, B) with its pairs on the diagonal:
+
+                 recipe 0   recipe 1   recipe 2
+    photo 0        S_00       S_01       S_02       row i: what photo i is compared with
+    photo 1        S_10       S_11       S_12       column j: what recipe j is compared with
+    photo 2        S_20       S_21       S_22       S_ii: pair i, every other entry a negative
+
+S stands for whichever part of the score a loss is given: S, S_global or S_local.
 """
 
 from __future__ import annotations
@@ -19,35 +25,38 @@ from . import triplets
 
 @dataclass(frozen=True, kw_only=True)
 class Similarities:
-    """What a loss may look at."""
+    """What a loss may look at: the tables of one batch of B pairs."""
 
     scores: Tensor
-    """Photo against recipe (B, B)."""
+    """Photo (down) against recipe (across), (B, B)."""
     images: Tensor | None = None
-    """Photo against photo (B, B); only where a global part is scored."""
+    """Photo against photo, (B, B); only of the global part, which scores items of one kind."""
     recipes: Tensor | None = None
-    """Recipe against recipe (B, B); likewise."""
+    """Recipe against recipe, (B, B); likewise."""
     classes: Tensor | None = None
-    """Dish class of each pair (B,), int64; 0 is none."""
+    """Dish class of each pair, (B,) int64; 0 is none."""
     generator: torch.Generator | None = None
-    """For losses that draw pairs."""
+    """On the CPU; for losses that draw pairs."""
 
 
 @dataclass(frozen=True)
 class LossValue:
-    """A loss and how many of its terms were at work."""
+    """A loss, and how many of its terms were at work."""
 
     value: Tensor
     """Scalar, differentiable."""
     bad_pairs: float | None = None
-    """Share of the terms that were 0 (AdaMine's `bad_pairs`, the diagonal not counted)."""
+    """Share of the terms that were 0 and so taught nothing (AdaMine's name for it; the diagonal is
+    not counted). None for losses whose terms are never 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hinge:
-    """Bidirectional hinge with the hardest negative of the batch (HF-ICMA; VSE++, eq. 6).
+    """Bidirectional hinge on the hardest negatives of the batch, as HF-ICMA trains with.
 
-    L = sum_i max_{j≠i} [m + S_ij - S_ii]_+ + sum_j max_{i≠j} [m + S_ij - S_jj]_+
+    L = sum_i max_{j≠i} [m + S_ij - S_ii]_+  +  sum_j max_{i≠j} [m + S_ij - S_jj]_+
+
+    Source: VSE++ (Faghri et al., BMVC 2018), equation 6; HF-ICMA (Li et al., SIGIR 2021).
     """
 
     name: Literal["hinge"] = "hinge"
@@ -57,27 +66,35 @@ class Hinge:
     """m."""
 
     def __call__(self, batch: Similarities) -> LossValue:
-        """The loss of one batch."""
-        found = [
-            triplets.hardest(costs).costs
-            for costs in (
-                triplets.instance(batch.scores, self.margin),
-                triplets.instance(batch.scores.T, self.margin),
-            )
-        ]
-        costs = torch.cat(found)
-        return LossValue(costs.sum(), _idle(costs))
+        """Return the loss of one batch."""
+        by_photo = triplets.hardest(triplets.instance(batch.scores, self.margin)).costs  # (B, 1)
+        by_recipe = triplets.hardest(triplets.instance(batch.scores.T, self.margin)).costs
+        costs = torch.cat([by_photo, by_recipe])
+        return LossValue(costs.sum(), _share_of_zeros(costs))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Triplets:
-    """AdaMine's triplets and their relatives: L = 1/K · sum_s w_s · A(selected costs of s).
+    """AdaMine's triplets and their relatives: L = 1/K · sum_s w_s · A(costs of strategy s).
 
-    With D = 1 - S the cost of (anchor, positive, negative) is [D_ap - D_an + m]_+ =
-    [m + S_an - S_ap]_+. Strategies s, three letters for anchor, positive, negative:
-    irr, rii (pairs of the batch), iri, rir (negatives of the anchor's own kind), and sirr, srii,
-    siii, srrr, whose positive is another item of the anchor's dish class. A is the mean over all
-    selected triplets or, adaptively, over the strictly positive ones (0 where there are none).
+    With the distance D = 1 - S the cost of (anchor a, positive p, negative n) is
+    [D_ap - D_an + m]_+ = [m + S_an - S_ap]_+. A strategy s is named by the kinds of anchor,
+    positive and negative (i: photo, r: recipe), with an s in front where the positive is not the
+    anchor's own partner but another item of its dish class:
+
+        irr, rii                 pairs of the batch; negatives of the other kind
+        iri, rir                 pairs of the batch; negatives of the anchor's own kind
+        sirr, srii, siii, srrr   positives by dish class
+
+    K is the number of strategies. A is the mean over all selected triplets or, adaptively, over
+    those with a cost above 0 (and 0 where there are none).
+
+    Why adaptive: late in training nearly every triplet costs 0. Divided by all of them, the
+    gradient of the few that still teach something vanishes; divided by their own number, it keeps
+    its size, which works like a curriculum that moves to the hard ones.
+
+    Source: AdaMine (Carvalho et al., SIGIR 2018, pp. 35-44), section 3: the retrieval loss, the
+    semantic loss and the adaptive learning schema.
     """
 
     name: Literal["triplets"] = "triplets"
@@ -88,7 +105,7 @@ class Triplets:
     strategies: Mapping[str, float] = field(default_factory=lambda: {"irr": 1.0, "rii": 1.0})
     """w_s by strategy."""
     negatives: Literal["all", "hardest", "semi_hard"] = "all"
-    """`hardest` keeps one an anchor; `semi_hard` those with S_ap - m < S_an < S_ap (FaceNet)."""
+    """`hardest`: one an anchor; `semi_hard`: those with S_ap - m < S_an < S_ap (FaceNet)."""
     aggregation: Literal["mean", "valid"] = "valid"
     """`valid` is AdaMine's adaptive mean over active triplets; `mean` divides by all."""
 
@@ -99,26 +116,33 @@ class Triplets:
             raise ValueError(f"strategies must be some of {known}, not {sorted(unknown)}")
 
     def __call__(self, batch: Similarities) -> LossValue:
-        """The loss of one batch."""
+        """Return the loss of one batch.
+
+        Raises:
+            ValueError: a strategy needs a table or classes that the batch does not hold.
+        """
         value = batch.scores.new_zeros(())
-        idle: list[float] = []
+        zeros: list[float] = []
         for name, weight in self.strategies.items():
             costs = triplets.strategy(
                 name, batch.scores, batch.images, batch.recipes, batch.classes, self.margin
             )
-            chosen = triplets.SELECTIONS[self.negatives](costs)
-            value = value + weight * triplets.aggregate(chosen, self.aggregation)
-            if chosen.kept.any():
-                idle.append(_idle(chosen.costs[chosen.kept]))
-        return LossValue(value / len(self.strategies), sum(idle) / len(idle) if idle else None)
+            costs = triplets.SELECTIONS[self.negatives](costs)
+            value = value + weight * triplets.aggregate(costs, self.aggregation)
+            if costs.valid.any():  # no anchor of a class with a partner: nothing to take a share of
+                zeros.append(_share_of_zeros(costs.costs[costs.valid]))
+        share = sum(zeros) / len(zeros) if zeros else None
+        return LossValue(value / len(self.strategies), share)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lifted:
-    """Lifted structure across the two kinds (Song et al. 2016, eq. 4).
+    """Lifted structure across the two kinds: each pair against all negatives of both its items.
 
     L = 1/(2B) · sum_i [D_ii + log(sum_{j≠i} exp(m - D_ij) + sum_{j≠i} exp(m - D_ji))]_+^2,
     D = 1 - S
+
+    Source: Song et al., CVPR 2016, equation 4 (the smooth bound of its maximum over negatives).
     """
 
     name: Literal["lifted"] = "lifted"
@@ -128,24 +152,29 @@ class Lifted:
     """m."""
 
     def __call__(self, batch: Similarities) -> LossValue:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         distances = 1 - batch.scores
-        count = distances.shape[0]
-        pairs = distances.diagonal()
-        own = torch.eye(*distances.shape, dtype=torch.bool, device=distances.device)
-        rows = (self.margin - distances).masked_fill(own, float("-inf"))
-        both = torch.cat([rows, rows.T], dim=1)
-        costs = (pairs + torch.logsumexp(both, dim=1)).clamp_min(0)
-        return LossValue(costs.square().sum() / (2 * count), _idle(costs))
+        count = len(distances)
+        diagonal = torch.eye(count, dtype=torch.bool, device=distances.device)
+        # exp(-inf) = 0 takes the pair itself out of both sums.
+        terms = (self.margin - distances).masked_fill(diagonal, float("-inf"))
+        # Row i of `both` (B, 2B): the negatives of photo i, then those of recipe i.
+        both = torch.cat([terms, terms.T], dim=1)
+        costs = (distances.diagonal() + torch.logsumexp(both, dim=1)).clamp_min(0)
+        return LossValue(costs.square().sum() / (2 * count), _share_of_zeros(costs))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairwise:
-    """Matching pairs near, drawn mismatches far (PWC, Salvador et al. 2017; PWC++, AdaMine).
+    """Matching pairs near and random mismatches far, each pair for itself (PWC, PWC++).
 
-    L = mean_j  [d_j - p]_+ where the pair matches, [n - d_j]_+ where not; d = 1 - S of recipe j
-    with its own photo or, with probability `mismatch`, another photo of the batch. PWC is the
-    cosine embedding loss with margin 0.1: p = 0, n = 0.9. PWC++ has p = 0.3, n = 0.9.
+    L = mean_j  [d_j - p]_+ where the pair matches, [n - d_j]_+ where not
+
+    with d_j = 1 - S of recipe j and its own photo or, with probability `mismatch`, another photo
+    of the batch. PWC is the cosine embedding loss with margin 0.1: p = 0, n = 0.9. PWC++ leaves
+    matching pairs alone once they are near enough: p = 0.3, n = 0.9.
+
+    Source: PWC is Salvador et al., CVPR 2017; PWC++ is the baseline of AdaMine.
     """
 
     name: Literal["pairwise"] = "pairwise"
@@ -159,28 +188,31 @@ class Pairwise:
     """Share of mismatched pairs; of the loss, never of the data, so evaluation sees them all."""
 
     def __call__(self, batch: Similarities) -> LossValue:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         count = batch.scores.shape[0]
         device = batch.scores.device
-        own = torch.arange(count)
-        drawn = torch.rand(count, generator=batch.generator) < self.mismatch
+        recipes = torch.arange(count)
+        mismatched = torch.rand(count, generator=batch.generator) < self.mismatch
+        # A shift by 1 to B - 1 places, around the end, never comes out at the recipe's own photo.
         shift = torch.randint(1, max(count, 2), (count,), generator=batch.generator)
-        drawn &= torch.tensor(count > 1)
-        photos = torch.where(drawn, (own + shift) % count, own).to(device)
-        distances = 1 - batch.scores[photos, own.to(device)]
+        mismatched &= torch.tensor(count > 1)
+        photos = torch.where(mismatched, (recipes + shift) % count, recipes).to(device)
+        distances = 1 - batch.scores[photos, recipes.to(device)]  # (B,)
         costs = torch.where(
-            drawn.to(device),
+            mismatched.to(device),
             (self.negative_margin - distances).clamp_min(0),
             (distances - self.positive_margin).clamp_min(0),
         )
-        return LossValue(costs.mean(), _idle(costs))
+        return LossValue(costs.mean(), _share_of_zeros(costs))
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfoNCE:
-    """Bidirectional InfoNCE (van den Oord et al. 2018; CLIP).
+    """Bidirectional InfoNCE: the pair is to be told from the batch's negatives by a softmax.
 
     L = -1/2 · mean_i log softmax_j(S_ij / t)_i - 1/2 · mean_j log softmax_i(S_ij / t)_j
+
+    Source: van den Oord et al. 2018, equation 4; both ways as in CLIP (Radford et al. 2021).
     """
 
     name: Literal["infonce"] = "infonce"
@@ -190,29 +222,35 @@ class InfoNCE:
     """t."""
 
     def __call__(self, batch: Similarities) -> LossValue:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         logits = batch.scores / self.temperature
-        target = torch.arange(len(logits), device=logits.device)
-        rows = F.cross_entropy(logits, target)
-        columns = F.cross_entropy(logits.T, target)
+        partners = torch.arange(len(logits), device=logits.device)
+        rows = F.cross_entropy(logits, partners)
+        columns = F.cross_entropy(logits.T, partners)
         return LossValue((rows + columns) / 2)
 
 
 Loss = Hinge | Triplets | Lifted | Pairwise | InfoNCE
+"""Any of them: what an option such as `loss.on_global` takes, by its `name`."""
 
 
 def classification(logits: Tensor, classes: Tensor) -> Tensor:
-    """Cross-entropy over the pairs that have a dish class: mean_{c_i≠0} -log softmax(z_i)_{c_i}.
+    """Return the cross-entropy over items with a dish class: mean_{c_i≠0} -log softmax(z_i)_{c_i}.
 
     Args:
-        logits: (B, classes) of the shared head on one side's normalised global vectors.
-        classes: (B,) int64; 0 (no class) does not count. 0 where the batch has no class at all.
+        logits: z (B, C), of the head shared by both kinds on normalised global vectors of one
+            kind; C dish classes, "none" (0) among them.
+        classes: c (B,) int64; items of class 0 do not count.
+
+    Returns:
+        a scalar; 0 where no item of the batch has a class.
     """
     labelled = classes != 0
     if not labelled.any():
-        return logits.sum() * 0
+        return logits.sum() * 0  # 0 with a gradient: the step goes the same way as any other
     return F.cross_entropy(logits[labelled], classes[labelled])
 
 
-def _idle(costs: Tensor) -> float:
+def _share_of_zeros(costs: Tensor) -> float:
+    """Return the share of costs, in any shape, that are 0."""
     return float((costs.detach() <= 0).float().mean())

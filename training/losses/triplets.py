@@ -1,73 +1,86 @@
-"""Triplet costs, which negatives are kept, and how what is left becomes one number."""
+"""Triplet costs: which negatives count for each anchor, and how their costs become one number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 STRATEGIES = ("irr", "rii", "iri", "rir", "sirr", "srii", "siii", "srrr")
+"""Kinds of anchor, positive and negative (i: photo, r: recipe); s: the positive by dish class."""
+ONE_KIND = ("iri", "rir", "siii", "srrr")
+"""Strategies that compare photos with photos, or recipes with recipes: S_global alone does that."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Hinged triplet costs, one anchor a row."""
+    """Hinged costs of triplets: an anchor a row, a negative a column."""
 
     costs: Tensor
-    """[m + S_an - S_ap]_+ (A, N); meaningless where `kept` is false."""
-    kept: Tensor
-    """Which entries are triplets at all (A, N), bool."""
+    """[m + S_an - S_ap]_+ (A, N); meaningless where `valid` is false."""
+    valid: Tensor
+    """Which entries are triplets that count (A, N), bool."""
     gaps: Tensor
-    """S_an - S_ap (A, N), not hinged."""
+    """S_an - S_ap (A, N), without margin and hinge."""
     margin: float
     """m."""
 
 
 def instance(scores: Tensor, margin: float, positives: Tensor | None = None) -> Costs:
-    """Costs of pair triplets: anchor i down, negatives j ≠ i across.
+    """Return the costs of pair triplets: each item against all but its own partner.
 
     Args:
-        scores: similarity of anchors and negatives (B, B); entry (i, i) is never a negative.
+        scores: similarity of anchors (down) and negatives (across), (B, B); entry (i, i) is never
+            a negative.
         margin: m.
-        positives: S_ap of each anchor (B,); the scores' diagonal where None.
+        positives: S_ap of each anchor (B,); the diagonal of `scores` where None.
     """
     if positives is None:
         positives = scores.diagonal()
     gaps = scores - positives[:, None]
-    own = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
-    return Costs((gaps + margin).clamp_min(0), ~own, gaps, margin)
+    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    return Costs((gaps + margin).clamp_min(0), ~diagonal, gaps, margin)
 
 
 def semantic(scores: Tensor, classes: Tensor, margin: float) -> Costs:
-    """Costs of class triplets (AdaMine's s-strategies).
+    """Return the costs of class triplets (AdaMine's s-strategies).
 
-    An anchor is an item with a class (not 0) that another item of the batch shares. Its positive
-    is the first such item in batch order; its negatives are the first n items of other classes,
-    n the smallest number any anchor has, so that each anchor weighs the same.
+    An anchor is an item with a dish class that another item of the batch shares and yet another
+    does not. Its positive is the first item of its class in batch order, but itself; its negatives
+    are the first n items of other classes.
 
     Args:
         scores: similarity of anchors and candidates (B, B).
-        classes: (B,) int64, 0 = none.
+        classes: (B,) int64; items of class 0 (none) take no part.
         margin: m.
+
+    Returns:
+        costs (A, N) of the A anchors and the N items with a class; (0, 1) without an anchor.
     """
     labelled = (classes != 0).nonzero().flatten()
     scores, classes = scores[labelled][:, labelled], classes[labelled]
     same = classes[:, None] == classes[None, :]
-    others = same & ~torch.eye(len(classes), dtype=torch.bool, device=scores.device)
-    anchors = others.any(dim=1) & ~same.all(dim=1)
-    scores, same, others = scores[anchors], same[anchors], others[anchors]
+    partners = same & ~torch.eye(len(classes), dtype=torch.bool, device=scores.device)
+    anchors = partners.any(dim=1) & ~same.all(dim=1)
+    scores, same, partners = scores[anchors], same[anchors], partners[anchors]
     if not len(scores):
         empty = scores.new_zeros((0, 1))
         return Costs(empty, empty.bool(), empty, margin)
-    positives = scores.gather(1, others.int().argmax(dim=1, keepdim=True)).squeeze(1)
+    # argmax of a row of 0s and 1s is the place of its first 1.
+    positives = scores.gather(1, partners.int().argmax(dim=1, keepdim=True)).squeeze(1)
+    # Anchors of a frequent class have fewer negatives. All take as many as the one with the
+    # fewest, so that each anchor weighs the same in the mean:
+    #
+    #   different  1 0 1 1      order  1 1 2 3     n = 2     valid  1 0 1 0
+    #              0 1 0 1             0 1 1 2                      0 1 0 1
     different = ~same
     order = different.cumsum(dim=1)
-    kept = different & (order <= order[:, -1].min())
+    valid = different & (order <= order[:, -1].min())
     gaps = scores - positives[:, None]
-    return Costs((gaps + margin).clamp_min(0), kept, gaps, margin)
+    return Costs((gaps + margin).clamp_min(0), valid, gaps, margin)
 
 
 def strategy(
@@ -78,63 +91,64 @@ def strategy(
     classes: Tensor | None,
     margin: float,
 ) -> Costs:
-    """Costs of the strategy of that name (letters: anchor, positive, negative; s: by class).
+    """Return the costs of the strategy of that name.
 
     Args:
         name: one of `STRATEGIES`.
         scores: photo against recipe (B, B).
         images: photo against photo (B, B), for iri and siii.
         recipes: recipe against recipe (B, B), for rir and srrr.
-        classes: (B,), for the s-strategies.
+        classes: dish classes (B,), for the s-strategies.
         margin: m.
 
     Raises:
         ValueError: what the strategy needs is not there.
     """
-    own_kind = {"iri": images, "siii": images, "rir": recipes, "srrr": recipes}
-    if name in own_kind and own_kind[name] is None:
+    # The table in which the strategy's anchors stand down and its negatives across.
+    tables = {
+        "irr": scores, "sirr": scores, "rii": scores.T, "srii": scores.T,
+        "iri": images, "siii": images, "rir": recipes, "srrr": recipes,
+    }  # fmt: skip
+    table = tables[name]
+    if table is None:
         raise ValueError(f"{name} compares items of one kind: use it on the global part")
-    if name.startswith("s") and classes is None:
+    if not name.startswith("s"):
+        # The positive is always the partner, of the other kind.
+        return instance(table, margin, positives=scores.diagonal())
+    if classes is None:
         raise ValueError(f"{name} needs the dishes' classes")
-    match name:
-        case "irr":
-            return instance(scores, margin)
-        case "rii":
-            return instance(scores.T, margin)
-        case "iri" | "rir":
-            same = own_kind[name]
-            assert same is not None
-            return instance(same, margin, positives=scores.diagonal())
-    assert classes is not None
-    table = {"sirr": scores, "srii": scores.T}.get(name, own_kind.get(name))
-    assert table is not None
     return semantic(table, classes, margin)
 
 
 def every(costs: Costs) -> Costs:
-    """All negatives."""
+    """Return all negatives."""
     return costs
 
 
 def hardest(costs: Costs) -> Costs:
-    """The negative of the largest cost for each anchor (VSE++)."""
-    hidden = costs.gaps.masked_fill(~costs.kept, float("-inf"))
-    best = hidden.argmax(dim=1, keepdim=True)
+    """Return the negative of the largest cost for each anchor, (A, 1).
+
+    Source: VSE++ (Faghri et al. 2018), equation 6.
+    """
+    # By the gap, which tells negatives apart where several costs are hinged to 0.
+    gaps = costs.gaps.masked_fill(~costs.valid, float("-inf"))
+    index = gaps.argmax(dim=1, keepdim=True)
+    valid = costs.valid.gather(1, index)
     return Costs(
-        costs.costs.gather(1, best) * costs.kept.gather(1, best),
-        costs.kept.gather(1, best),
-        costs.gaps.gather(1, best),
-        costs.margin,
+        costs.costs.gather(1, index) * valid, valid, costs.gaps.gather(1, index), costs.margin
     )
 
 
 def semi_hard(costs: Costs) -> Costs:
-    """Negatives further than the positive, yet within the margin: -m < S_an - S_ap < 0.
+    """Return the negatives further than the positive, yet within the margin: -m < S_an - S_ap < 0.
 
-    FaceNet (Schroff et al. 2015), section 3.2.
+    Harder ones are often mislabelled or unlucky, and can make all embeddings collapse into one
+    point early on; easier ones cost nothing.
+
+    Source: FaceNet (Schroff et al., CVPR 2015), section 3.2, equation 4.
     """
     within = (costs.gaps < 0) & (costs.gaps > -costs.margin)
-    return Costs(costs.costs, costs.kept & within, costs.gaps, costs.margin)
+    return replace(costs, valid=costs.valid & within)
 
 
 SELECTIONS: dict[str, Callable[[Costs], Costs]] = {
@@ -142,13 +156,19 @@ SELECTIONS: dict[str, Callable[[Costs], Costs]] = {
     "hardest": hardest,
     "semi_hard": semi_hard,
 }
+"""Which negatives count, by the value of the option `negatives`."""
 
 
 def aggregate(costs: Costs, how: Literal["mean", "valid"]) -> Tensor:
-    """One number: sum of kept costs over their number, or over that of the positive ones.
+    """Return the sum of valid costs over their number, or over that of the positive ones.
 
-    0 where there is nothing to divide by (the published adaptive mean is 0/0 there).
+    Args:
+        costs: (A, N).
+        how: `mean` divides by all valid entries, `valid` (adaptive) by those with a cost above 0.
+
+    Returns:
+        a scalar; 0 where there is nothing to divide by (the published adaptive mean is 0/0 there).
     """
-    kept = costs.costs * costs.kept
-    number = costs.kept.sum() if how == "mean" else (kept > 0).sum()
-    return kept.sum() / number.clamp_min(1)
+    total = costs.costs * costs.valid
+    number = costs.valid.sum() if how == "mean" else (total > 0).sum()
+    return total.sum() / number.clamp_min(1)

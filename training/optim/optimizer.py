@@ -1,4 +1,4 @@
-"""What a run trains, and by what: AdamW, or Muon for hidden layers and AdamW for the rest."""
+"""Which parameters a run trains, and what moves them: AdamW, or Muon and AdamW together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIXEL_CHANNELS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What became of a step."""
+    """The outcome of an optimizer's step."""
 
     norm: float
     """L2 norm of the gradients of all processes together, before it is clipped."""
@@ -31,7 +31,7 @@ class Step:
 
 
 class Parameters:
-    """The model's parameters that may be trained, trunk and rest apart.
+    """The model's parameters that may be trained: the image encoder's, and the rest.
 
     Args:
         model: whose weights are trained.
@@ -40,28 +40,31 @@ class Parameters:
     """
 
     def __init__(self, model: Model, head: nn.Module, options: TextOptions) -> None:
-        fixed: set[str] = set()
+        frozen: set[str] = set()
         if not options.tune_words:
-            fixed.add("ingredient_words.")
+            frozen.add("ingredient_words.")
         if not options.tune_sentences:
-            fixed.add("sentence_encoder.")
-        self.trunk: list[nn.Parameter] = []
+            frozen.add("sentence_encoder.")
+        self.image_encoder: list[nn.Parameter] = []
         self.rest: list[nn.Parameter] = []
         self.names: dict[nn.Parameter, str] = {}
+        """By parameter: what a checkpoint calls it."""
         for name, parameter in model.named_parameters():
-            if any(name.startswith(prefix) for prefix in fixed) or not parameter.requires_grad:
+            if any(name.startswith(prefix) for prefix in frozen) or not parameter.requires_grad:
                 parameter.requires_grad_(False)
                 continue
             self.names[parameter] = name
-            (self.trunk if name.startswith("trunk.") else self.rest).append(parameter)
+            part = self.image_encoder if name.startswith("trunk.") else self.rest
+            part.append(parameter)
         for name, parameter in head.named_parameters():
             self.names[parameter] = f"criterion.{name}"
             self.rest.append(parameter)
         self.matrices = _hidden_matrices(model) & self.names.keys()
+        """Those of `names` that Muon may move."""
 
 
 class Optimizer:
-    """What the loop steps: one optimizer or two, under one learning rate.
+    """Moves parameters by one optimizer or two, under one learning rate and one schedule.
 
     Args:
         options: of the run.
@@ -70,22 +73,23 @@ class Optimizer:
     """
 
     def __init__(self, options: Options, parameters: Parameters, device: torch.device) -> None:
-        own = options.optimizer
-        self._rate, self._clip, self._parameters = own.lr, own.clip, parameters
-        matrices = parameters.matrices if own.name == "muon" else set()
-        sides = (
-            (parameters.trunk, options.trunk.lr or own.lr),
-            (parameters.rest, own.lr),
+        settings = options.optimizer
+        self._rate, self._clip, self._parameters = settings.lr, settings.clip, parameters
+        matrices = parameters.matrices if settings.name == "muon" else set()
+        parts = (
+            (parameters.image_encoder, options.trunk.lr or settings.lr),
+            (parameters.rest, settings.lr),
         )
 
         def groups(*, of_matrices: bool) -> list[dict[str, Any]]:
-            chosen = (
-                ([one for one in side if (one in matrices) == of_matrices], base)
-                for side, base in sides
-            )
-            return [{"params": some, "base": base} for some, base in chosen if some]
+            # `base` is the group's full learning rate, of which the schedule takes a share.
+            return [
+                {"params": members, "base": base}
+                for part, base in parts
+                if (members := [one for one in part if (one in matrices) == of_matrices])
+            ]
 
-        decay = own.weight_decay
+        decay = settings.weight_decay
         self._parts: dict[str, torch.optim.Optimizer] = {
             "adam": torch.optim.AdamW(groups(of_matrices=False), weight_decay=decay)
         }
@@ -94,7 +98,7 @@ class Optimizer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.trainer.precision == "fp16")
 
     def set_rate(self, share: float) -> float:
-        """Take this share of the learning rate; returns that of everything but the trunk."""
+        """Take a share of the learning rate, and return the rate of all but the image encoder."""
         for part in self._parts.values():
             for group in part.param_groups:
                 group["lr"] = group["base"] * share
@@ -112,7 +116,7 @@ class Optimizer:
         Args:
             loss: a scalar of this process's share of the batch.
         """
-        trained = [*self._parameters.trunk, *self._parameters.rest]
+        trained = [*self._parameters.image_encoder, *self._parameters.rest]
         for parameter in trained:
             parameter.grad = None
         self.scaler.scale(loss).backward()
@@ -131,7 +135,7 @@ class Optimizer:
         return Step(norm=norm, taken=taken)
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run must know, as `adam.exp_avg.NAME`, `muon.momentum.NAME`, ..."""
+        """Return what a resumed run must know, as `adam.exp_avg.NAME`, `muon.momentum.NAME`, ..."""
         return {
             f"{label}.{kind}.{name}": torch.as_tensor(value)
             for label, part in self._parts.items()
@@ -140,23 +144,29 @@ class Optimizer:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave, on the parameters' device."""
+        """Go on from what `state` returned; tensors of other names are passed over.
+
+        Args:
+            tensors: on the parameters' device.
+        """
         parameters = {name: parameter for parameter, name in self._parameters.names.items()}
         for key, value in tensors.items():
             label, _, rest = key.partition(".")
             kind, _, name = rest.partition(".")
             if label in self._parts:
-                own = self._parts[label].state[parameters[name]]
-                own[kind] = value.cpu() if kind == "step" else value
+                state = self._parts[label].state[parameters[name]]
+                state[kind] = value.cpu() if kind == "step" else value  # torch keeps Adam's there
 
 
 def _hidden_matrices(model: Model) -> set[nn.Parameter]:
-    """Weights from features to features: what Muon is for.
+    """Return the weights from features to features: what Muon is for.
 
     Those that read pixels, words or one number, or give one, have no directions to even out;
     nor have the kernels of depthwise convolutions.
     """
     layers = (nn.Linear, nn.Conv2d, nn.RNNBase)
+    # Two dimensions at least, and more than PIXEL_CHANNELS both in and out; a depthwise kernel is
+    # (O, 1, h, w). Embeddings are no layers of these.
     return {
         parameter
         for module in model.modules()

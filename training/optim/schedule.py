@@ -1,4 +1,4 @@
-"""When the trunk is trained, and the learning rate."""
+"""When the image encoder is trained, and the learning rate at each step."""
 
 from __future__ import annotations
 
@@ -7,83 +7,105 @@ from typing import Any
 
 from hficma.model import Model
 
-from ..config.options import OptimizerOptions, TrunkOptions
+from ..config.options import ImageEncoderOptions, OptimizerOptions
 from .optimizer import Parameters
 
 LATER_PATIENCE = 4
 """Validations without a gain before the second and later turns of `alternate`, as published."""
 
 
-class TrunkSchedule:
-    """Which side is trained: the trunk, the rest, or both.
+class ImageEncoderSchedule:
+    """Says which part of the model is trained: the image encoder, the rest, or both.
 
-    `alternate` begins with the rest; whenever `patience` validations bring no new best, the other
-    side takes its turn (HF-ICMA; its tenth of the learning rate at every 25th epoch, if a turn
-    happens to fall there, is left out). A trunk that is not trained keeps its BatchNorm
-    statistics too: the published code lets them drift.
+        frozen               rest
+        tuned                both
+        freeze-then-tune     rest, from epoch `switch_epoch` + 1 both (AdaMine)
+        alternate            rest, image encoder, rest, ... by turns (HF-ICMA)
+
+    A turn of `alternate` ends where `patience` validations bring no new best, LATER_PATIENCE from
+    the second turn on. HF-ICMA's tenth of the learning rate at every 25th epoch, if a turn happens
+    to fall there, is left out. An image encoder that is not trained keeps its BatchNorm statistics
+    too: the published code lets them drift.
+
+    Attributes:
+        image_encoder: whether the image encoder is trained now.
+        rest: whether the rest is.
+        touched: whether the image encoder was ever trained: until then, regions of photos that
+            were computed once and cached stand for it.
     """
 
-    def __init__(self, options: TrunkOptions) -> None:
+    def __init__(self, options: ImageEncoderOptions) -> None:
         self._options = options
         self._best = -math.inf
         self._idle = 0
         self._patience = options.patience
-        self.trunk = options.schedule == "tuned"
+        self.image_encoder = options.schedule == "tuned"
         self.rest = True
         self.touched = False
 
     def begin(self, epoch: int) -> None:
-        """An epoch begins, counted from 1."""
+        """Begin an epoch, counted from 1."""
         if self._options.schedule == "freeze-then-tune":
-            self.trunk = epoch > self._options.switch_epoch
-        self.touched |= self.trunk
+            self.image_encoder = epoch > self._options.switch_epoch
+        self.touched |= self.image_encoder
 
     def observe(self, score: float) -> None:
-        """A validation gave this score; larger is better."""
+        """Take in the score of a validation; larger is better."""
         if score > self._best:
             self._best, self._idle = score, 0
             return
         self._idle += 1
         if self._options.schedule == "alternate" and self._idle >= self._patience:
-            self.trunk, self.rest = self.rest, self.trunk
+            self.image_encoder, self.rest = self.rest, self.image_encoder
             self._idle, self._patience = 0, LATER_PATIENCE
 
-    def apply(self, model: Model, parts: Parameters) -> None:
+    def apply(self, model: Model, parameters: Parameters) -> None:
         """Put the model into training mode, except for what is not trained."""
         model.train()
-        model.trunk.train(self.trunk)
-        for parameter in parts.trunk:
-            parameter.requires_grad_(self.trunk)
-        for parameter in parts.rest:
+        model.trunk.train(self.image_encoder)
+        for parameter in parameters.image_encoder:
+            parameter.requires_grad_(self.image_encoder)
+        for parameter in parameters.rest:
             parameter.requires_grad_(self.rest)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run must know."""
+        """Return what a resumed run must know, as JSON values."""
         return {
             "best": self._best if math.isfinite(self._best) else None,
             "idle": self._idle,
             "patience": self._patience,
-            "trunk": self.trunk,
+            "trunk": self.image_encoder,
             "rest": self.rest,
             "touched": self.touched,
         }
 
     def load_state(self, record: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` returned."""
         self._best = -math.inf if record["best"] is None else record["best"]
         self._idle, self._patience = record["idle"], record["patience"]
-        self.trunk, self.rest = record["trunk"], record["rest"]
+        self.image_encoder, self.rest = record["trunk"], record["rest"]
         self.touched = record["touched"]
 
 
 def learning_rate(options: OptimizerOptions, progress: float, epochs: int) -> float:
-    """Share of the learning rate after `progress` epochs (a fraction within an epoch).
+    r"""Return the share of the learning rate that a step takes.
 
-    Linear from 0 over `warmup` epochs, then constant or half a cosine down to 0.
+        1 |    ____                 linear from 0 over `warmup` epochs, which keeps the first
+          |   /    \___             steps of a random start small; then constant, or half a
+        0 |__/         \___         cosine down to 0 at the last epoch
+          0  warmup   epochs
+
+    Args:
+        options: warm-up and decay.
+        progress: epochs done, with the fraction of the present one.
+        epochs: of the whole run.
+
+    Returns:
+        between 0 and 1.
     """
     if progress < options.warmup:
         return progress / options.warmup
     if options.decay == "none":
         return 1.0
-    done = (progress - options.warmup) / max(epochs - options.warmup, 1e-9)
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    share = (progress - options.warmup) / max(epochs - options.warmup, 1e-9)
+    return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))

@@ -1,4 +1,4 @@
-"""Steps that are not taken, since loss or gradient is no finite number: how many are too many."""
+"""Counts steps that are skipped because loss or gradient is not finite, and ends hopeless runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ class SkippedSteps:
         """Taken in this epoch."""
 
     def begin_epoch(self) -> None:
-        """An epoch begins."""
+        """Begin an epoch."""
         self.epoch = self.taken = 0
 
     def count(self, taken: bool) -> None:
-        """One more step.
+        """Count one more step.
+
+        Args:
+            taken: whether the weights moved.
 
         Raises:
             TrainingError: too many were skipped one after the other.
@@ -53,10 +56,10 @@ class SkippedSteps:
             raise TrainingError(f"{self.in_a_row} steps one after the other {_REASON}")
 
     def end_epoch(self, *, last: bool) -> None:
-        """An epoch ends.
+        """End an epoch.
 
         Args:
-            last: no epoch follows, so there is no hope either.
+            last: no epoch follows in which a falling scale could still help.
 
         Raises:
             TrainingError: none of its steps was taken.
@@ -65,7 +68,7 @@ class SkippedSteps:
             raise TrainingError(f"all {self.epoch} steps of an epoch {_REASON}")
 
     def __str__(self) -> str:
-        """For a user, of this epoch."""
+        """Return this epoch's count for a user."""
         return (
             f"{self.epoch} of {self.epoch + self.taken} steps skipped: loss or gradient not finite"
         )

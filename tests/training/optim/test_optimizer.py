@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hficma.model import Model
-from hficma.training.config.options import OptimizerOptions, Options, TextOptions, TrunkOptions
+from hficma.training.config.options import OptimizerOptions, Options, TextOptions, ImageEncoderOptions
 from hficma.training.optim.muon import Muon, orthogonalised
 from hficma.training.optim.optimizer import Optimizer, Parameters
 from tests.model.factories import make_model
@@ -77,7 +77,7 @@ def test_a_kernel_is_the_matrix_of_its_output_channels() -> None:
 def _optimizer(model: Model, **options: object) -> tuple[Optimizer, Parameters]:
     chosen = Options(
         optimizer=OptimizerOptions(name="muon", lr=0.01, **options),  # type: ignore[arg-type]
-        trunk=TrunkOptions(lr=0.002),
+        trunk=ImageEncoderOptions(lr=0.002),
     )
     parameters = Parameters(model, nn.Module(), TextOptions())
     return Optimizer(chosen, parameters, CPU), parameters
