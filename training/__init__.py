@@ -1,4 +1,4 @@
-"""Makes runs: losses, samplers, the loop, curves, comparison, presets.
+"""Trains models into runs: losses, samplers, optimizers, evaluation, curves, presets.
 
 Names are loaded when first used: the command line lists its commands without importing torch.
 """
@@ -11,7 +11,7 @@ from hficma.lazy_names import on_demand
 from hficma.progress import Progress
 
 if TYPE_CHECKING:
-    from .comparison import Comparison, compare
+    from .comparison import RunComparison, compare
     from .config.option_files import load_options, presets
     from .evaluation import evaluate
     from .evaluation_figures import Evaluation
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .training import train
 
 __all__ = [
-    "Comparison",
     "Evaluation",
     "Progress",
+    "RunComparison",
     "compare",
     "evaluate",
     "extract",
@@ -33,7 +33,7 @@ __all__ = [
 __getattr__ = on_demand(
     __name__,
     {
-        "Comparison": ".comparison",
+        "RunComparison": ".comparison",
         "compare": ".comparison",
         "Evaluation": ".evaluation_figures",
         "evaluate": ".evaluation",

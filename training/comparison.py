@@ -1,4 +1,4 @@
-"""`hficma compare`: several runs side by side."""
+"""Ranks several runs by a validation figure, with what differs in their options."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _SMALLER_IS_BETTER = ("medR", "loss")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One run's place."""
+class RankedRun:
+    """One run in a comparison, and its place."""
 
     place: int
     """From 1; equal scores share a place."""
     run: str
     """Its name."""
     score: float
-    """Its best validated value of the metric."""
+    """Its best value of the metric over validations."""
     epoch: int
     """When that was."""
     validations: int
@@ -40,12 +40,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What `hficma compare` prints."""
+class RunComparison:
+    """Runs by place, and what differs between them."""
 
     metric: str
-    """Dotted name of the figure compared."""
-    rows: tuple[Row, ...]
+    """Dotted name of the figure that they are ranked by."""
+    rows: tuple[RankedRun, ...]
     """By place."""
     differences: dict[str, dict[str, Any]]
     """By option, where runs differ: value by run."""
@@ -55,7 +55,7 @@ class Comparison:
 
 def compare(
     runs: Sequence[Path], metric: str = DEFAULT_METRIC, *, page: Path | None = None
-) -> Comparison:
+) -> RunComparison:
     """Rank runs by the best value that a validation figure reached.
 
     Args:
@@ -65,17 +65,17 @@ def compare(
         page: where to write the overlaid curves; None writes none.
 
     Raises:
-        InputError: no run was given, or a run has no such figure; the message lists what there is.
+        InputError: there is no run, or one has no such figure; the message lists what it has.
     """
     if not runs:
         raise InputError("compare takes one run or more")
     names = _names(runs)
-    found = {name: _best(run, metric) for name, run in zip(names, runs, strict=True)}
+    bests = {name: _best(run, metric) for name, run in zip(names, runs, strict=True)}
     sign = 1 if metric.rsplit(".", 1)[-1] in _SMALLER_IS_BETTER else -1
-    order = sorted(found, key=lambda name: sign * found[name][0])
-    scores = [found[name][0] for name in order]
-    rows = tuple(Row(scores.index(found[name][0]) + 1, name, *found[name]) for name in order)
-    return Comparison(
+    order = sorted(bests, key=lambda name: sign * bests[name][0])
+    scores = [bests[name][0] for name in order]
+    rows = tuple(RankedRun(scores.index(bests[name][0]) + 1, name, *bests[name]) for name in order)
+    return RunComparison(
         metric,
         rows,
         _differences({n: RunDirectory.open(r).options for n, r in zip(names, runs, strict=True)}),
@@ -84,7 +84,7 @@ def compare(
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell all runs apart."""
+    """Return the shortest ends of the paths that tell all runs apart."""
     parts = [run.resolve().parts for run in runs]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-count:]) for part in parts]
@@ -94,10 +94,10 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _best(run: Path, metric: str) -> tuple[float, int, int, int | None, Interval | None]:
-    """Best value, its epoch, of how many validations, over how many queries, and its interval."""
+    """Return the best value, its epoch, validations, queries and interval, as in `RankedRun`."""
     RunDirectory.open(run)  # says what is wrong where it is no run
     values: list[tuple[float, int, dict[str, Any]]] = []
-    known: set[str] = set()
+    names: set[str] = set()
     for record in read_log(run):
         if record["kind"] != "epoch" or "validation" not in record:
             continue
@@ -107,7 +107,7 @@ def _best(run: Path, metric: str) -> tuple[float, int, int, int | None, Interval
             for name, value in (details | _loss(record)).items()
             if isinstance(value, int | float) and not name.endswith(".queries")
         }
-        known |= set(figures)
+        names |= set(figures)
         name = metric if metric in figures else f"image_to_recipe.{metric}"
         if name in figures:
             direction, _, figure = name.rpartition(".")
@@ -117,7 +117,7 @@ def _best(run: Path, metric: str) -> tuple[float, int, int, int | None, Interval
             }
             values.append((float(figures[name]), int(record["epoch"]), details))
     if not values:
-        listed = ", ".join(sorted(known)) or "none, it was never validated"
+        listed = ", ".join(sorted(names)) or "none, it was never validated"
         raise InputError(f"{run}: has no figure {metric}; it has {listed}")
     smaller = metric.rsplit(".", 1)[-1] in _SMALLER_IS_BETTER
     value, epoch, details = min(values, key=lambda one: one[0] if smaller else -one[0])
@@ -129,11 +129,12 @@ def _best(run: Path, metric: str) -> tuple[float, int, int, int | None, Interval
 
 
 def _loss(record: dict[str, Any]) -> dict[str, Any]:
-    """The training loss; an epoch in which no step was taken has none."""
+    """Return the training loss; an epoch in which no step was taken has none."""
     return {"loss": record["train"]["loss"]} if "loss" in record["train"] else {}
 
 
 def _differences(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the options that differ between runs: value by run, by dotted name."""
     flat = {name: flatten(tree) for name, tree in options.items()}
     keys = sorted({key for tree in flat.values() for key in tree})
     table = {key: {name: tree.get(key) for name, tree in flat.items()} for key in keys}

@@ -26,14 +26,20 @@ from .data.recipe_batches import RecipeTexts
 def encode(
     model: Model, regions: Iterable[Tensor], recipes: Iterable[RecipeBatch]
 ) -> tuple[Tokens, Tokens]:
-    """Photos and recipes, batch by batch, to tokens in float32."""
+    """Encode photos and recipes, batch by batch, to tokens in float32.
+
+    Args:
+        model: in evaluation mode.
+        regions: (B, R, C) of each batch of photos.
+        recipes: batches.
+    """
     image = joined([model.image_tokens(batch) for batch in regions])
     recipe = joined([model.recipe_tokens(*batch) for batch in recipes])
     return image, recipe
 
 
 def joined(batches: list[Tokens]) -> Tokens:
-    """Batches of tokens as one, padded to the longest, in float32."""
+    """Join batches of tokens into one, padded to the longest, in float32."""
     lengths = torch.cat([batch.lengths for batch in batches])
     tokens = [batch.tokens for batch in batches if batch.tokens is not None]
     longest = max((one.shape[1] for one in tokens), default=0)
@@ -54,7 +60,7 @@ class EncodedPairs:
     recipe: Tokens
     """Their recipes."""
     usable: npt.NDArray[np.bool_]
-    """Which of the positions asked for they are."""
+    """Which of the requested positions they are (P,)."""
     complaints: tuple[str, ...]
     """Why the others are not there, one line each."""
 
@@ -63,7 +69,13 @@ class EncodedPairs:
 def encode_positions(
     model: Model, dataset: Dataset, rows: Positions, progress: Progress
 ) -> EncodedPairs:
-    """Photos (centre crop) and recipes at the given positions, to tokens.
+    """Encode photos (centre crop) and recipes at some positions of a dataset.
+
+    Args:
+        model: in evaluation mode.
+        dataset: holds the pairs.
+        rows: positions (P,).
+        progress: hears of each photo.
 
     Raises:
         InputError: no photo can be read.
@@ -74,9 +86,9 @@ def encode_positions(
         model.image_tokens(model.regions(torch.from_numpy(pixels).to(model.device)))
         for pixels in _photo_batches(dataset, rows, complaints, progress)
     ]
-    told = tuple(text for text in complaints if text is not None)
+    lines = tuple(text for text in complaints if text is not None)
     if not image:
-        raise InputError(f"{dataset.name}: no photo can be read; the first: {told[0]}")
+        raise InputError(f"{dataset.name}: no photo can be read; the first: {lines[0]}")
     usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
     texts = RecipeTexts((dataset.recipe(int(row)) for row in rows[usable]), model.tokenizer)
     recipe = [
@@ -85,20 +97,21 @@ def encode_positions(
         )
         for start in range(0, len(texts), ENCODE_BATCH)
     ]
-    return EncodedPairs(joined(image), joined(recipe), usable, told)
+    return EncodedPairs(joined(image), joined(recipe), usable, lines)
 
 
 def _photo_batches(
     dataset: Dataset, rows: Positions, complaints: list[str | None], progress: Progress
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    waiting: list[npt.NDArray[np.uint8]] = []
+    """Yield photos (B, 224, 224, 3), B = ENCODE_BATCH but for the last; fill in `complaints`."""
+    batch: list[npt.NDArray[np.uint8]] = []
     for pixels, complaint in read_photos(dataset, rows):
         complaints.append(complaint)
         progress.advance()
         if pixels is not None:
-            waiting.append(pixels)
-        if len(waiting) == ENCODE_BATCH:
-            yield np.concatenate(waiting)
-            waiting.clear()
-    if waiting:
-        yield np.concatenate(waiting)
+            batch.append(pixels)
+        if len(batch) == ENCODE_BATCH:
+            yield np.concatenate(batch)
+            batch.clear()
+    if batch:
+        yield np.concatenate(batch)

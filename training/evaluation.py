@@ -1,4 +1,4 @@
-"""`hficma eval`: how well a run finds recipes for photos and photos for recipes."""
+"""Evaluates a run: how well it ranks recipes for photos, and photos for recipes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from .runs.run import RunDirectory
 from .scoring import ScoreTables, score_tables
 
 BAGS = 10
+"""Bags of the setups `1k` and `10k`, as published."""
 SEED = 1234
+"""Draws the bags: the same ones for every run on the same pairs."""
 
 
 def evaluate(
@@ -39,18 +41,22 @@ def evaluate(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate a run: seeded bags, centre crop, first photo, ranks from 1, ties against us.
+    """Return a run's figures on a split, which the run keeps too.
+
+    The protocol is the published one (Salvador et al., CVPR 2017, section 5), made repeatable:
+    seeded bags of pairs, each photo ranked among its bag's recipes and each recipe among its
+    photos; centre crop, first photo; ranks count from 1, and ties count against the model.
 
     Args:
         run: the run directory.
         data: another dataset than the run's own.
         split: `train`, `val` or `test`.
         setup: `1k` (10 bags of 1,000), `10k` (10 bags of 10,000) or `all` (one bag of all).
-        prefilter: also report what re-ranking the top K by S_global gives.
+        prefilter: K; also report what re-ranking the top K by S_global gives.
         weights: which of the run's weights.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
         name: keep the figures in the run under this name; None takes split and setup.
-        progress: told of the work.
+        progress: hears of the work.
 
     Raises:
         InputError: the split has too few pairs, or the options make no sense.
@@ -66,14 +72,15 @@ def evaluate(
     rows = positions(dataset, (split,), with_photo=True)
     if len(rows) < 2:
         raise InputError(_no_pairs(dataset, split, len(rows)))
-    drawn = bags(len(rows), SETUPS[setup] or len(rows), count=BAGS, seed=SEED)
-    wanted = np.unique(np.concatenate(drawn))
-    encoded = encode_positions(model, dataset, rows[wanted], progress)
-    places = np.full(len(rows), -1)
-    places[wanted[encoded.usable]] = np.arange(len(encoded.image.lengths))
+    members = bags(len(rows), SETUPS[setup] or len(rows), count=BAGS, seed=SEED)
+    # Bags overlap: each pair is encoded once, and bags then name it by its place among those.
+    union = np.unique(np.concatenate(members))
+    encoded = encode_positions(model, dataset, rows[union], progress)
+    places = np.full(len(rows), -1)  # of a pair of the split among the encoded; -1: unreadable
+    places[union[encoded.usable]] = np.arange(len(encoded.image.lengths))
     left_out = encoded.complaints
     result = evaluation_of(
-        _score_bags(model, encoded, [places[bag] for bag in drawn], progress),
+        _score_bags(model, encoded, [places[bag] for bag in members], progress),
         run=str(run),
         dataset=dataset.name,
         split=split,
@@ -88,17 +95,18 @@ def evaluate(
 
 
 def _no_pairs(dataset: Dataset, split: str, count: int) -> str:
+    """Return why a split cannot be evaluated, and what to do."""
     named = f"has {count or 'no'} {split} {'pair' if count == 1 else 'pairs'} with photos"
     if split == "test" and not count:
         return (
-            f"{dataset.name}: {named}; `hficma train --hold-out 10%` keeps a tenth of the pairs "
-            "out of training and remembers them, or give recipes a partition (train, val, test)"
+            f"{dataset.name}: {named}; train with hold_out=10% to keep a tenth of the pairs out "
+            "and remember them, or give recipes a partition (train, val, test)"
         )
     return f"{dataset.name}: {named}; two are the fewest that can be ranked"
 
 
 def _trained_on(run: RunDirectory, dataset: Dataset, split: str) -> str | None:
-    """What the run already knew of the pairs that it is judged by, in one line."""
+    """Return what the run already knew of the pairs that it is judged by; None if nothing."""
     if dataset.name != run.facts.get("dataset"):
         return None
     if split == "train" or (split == "val" and not run.facts.get("validation_pairs")):
@@ -109,26 +117,31 @@ def _trained_on(run: RunDirectory, dataset: Dataset, split: str) -> str | None:
 
 
 def dataset_of(run: RunDirectory, data: str | None, progress: Progress) -> Dataset:
-    """The dataset that is asked for, or else the one that a run was trained on.
+    """Open a dataset by its name, or the one that a run was trained on.
+
+    Args:
+        run: its partitions hold too: pairs that it kept out are test and validation pairs.
+        data: what `open_dataset` takes; None takes the run's own.
+        progress: hears of records that are left out.
 
     Raises:
-        InputError: none is asked for, and the run knows of none: it was converted.
+        InputError: none is named, and the run knows of none: it was converted.
     """
     dataset = open_runs_dataset(run.path, data, on_bad=progress.bad)
     if dataset is None:
         raise InputError(
-            f"{run.path}: a converted run does not know what it was trained on; "
-            "name pairs with --data"
+            f"{run.path}: a converted run does not know what it was trained on; name a dataset"
         )
     return dataset
 
 
 def _score_bags(
-    model: Model, encoded: EncodedPairs, drawn: Sequence[Positions], progress: Progress
+    model: Model, encoded: EncodedPairs, members: Sequence[Positions], progress: Progress
 ) -> Iterator[ScoreTables]:
-    for number, bag in enumerate(drawn, 1):
+    """Yield the score tables of each bag, without the pairs whose photos cannot be read (-1)."""
+    for number, bag in enumerate(members, 1):
         rows = torch.from_numpy(bag[bag >= 0])
-        progress.stage(f"bag {number} of {len(drawn)}", len(rows))
+        progress.stage(f"bag {number} of {len(members)}", len(rows))
         yield score_tables(
             model,
             encoded.image.select(rows),

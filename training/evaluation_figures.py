@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 from hficma.metrics import (
     DIRECTIONS,
     RECALLS,
-    Figures,
     Interval,
     chance,
     figure_text,
@@ -26,11 +25,12 @@ from hficma.types import Ranks
 
 from .scoring import ScoreTables
 
-SETUPS = {"1k": 1_000, "10k": 10_000, "all": None}
+SETUPS: dict[str, int | None] = {"1k": 1_000, "10k": 10_000, "all": None}
 """Items a bag; None takes all of them in one."""
 
 
 PREFILTER_DEPTHS = (10, 50, 100)
+"""Candidates for which `prefilter_recall` is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,34 +70,38 @@ class Evaluation:
     """Photos that could not be read, one line each."""
 
     def to_json(self) -> dict[str, Any]:
-        """The evaluation as JSON values."""
+        """Return the evaluation as JSON values."""
         record = dict(self.__dict__)
         record["left_out"] = list(self.left_out)
         return record
 
     def rows(self) -> list[list[str]]:
-        """Table rows: direction, scored by, medR, R@1, R@5, R@10."""
+        """Return the rows of its table: direction, scored by, medR, R@1, R@5, R@10."""
         table = []
         for direction in DIRECTIONS:
             parts = [("S", "total", self.total), ("S_global", "global_only", self.global_only)]
             if self.prefiltered is not None:
                 parts.append((f"top {self.prefilter} by S", "prefiltered", self.prefiltered))
-            for name, part, found in parts:
+            for name, part, by_direction in parts:
                 cells = [
-                    self._cell(part, direction, key, found[direction][key])
+                    self._cell(part, direction, key, by_direction[direction][key])
                     for key in ("medR", "R@1", "R@5", "R@10")
                 ]
                 table.append([direction.replace("_", " "), name, *cells])
             if self.prefiltered is not None:
-                table.append([direction.replace("_", " "), "difference", *self._loss(direction)])
+                table.append(
+                    [direction.replace("_", " "), "difference", *self._difference(direction)]
+                )
         return table
 
-    def _loss(self, direction: str) -> list[str]:
+    def _difference(self, direction: str) -> list[str]:
+        """Return what prefiltering changes in each figure of a direction."""
         assert self.prefiltered is not None
         before, after = self.total[direction], self.prefiltered[direction]
         return [f"{after[key][0] - before[key][0]:+.1f}" for key in before]
 
     def _cell(self, part: str, direction: str, key: str, figure: tuple[float, float | None]) -> str:
+        """Return one figure with its deviation over bags or its interval over queries."""
         mean, deviation = figure
         if deviation is not None:
             return f"{mean:.1f} ± {deviation:.1f}"
@@ -106,17 +110,15 @@ class Evaluation:
 
     @property
     def notes(self) -> list[str]:
-        """What must be said beside the figures, a line each."""
-        asked = SETUPS[self.setup]
-        found = (
-            [f"fewer than the {asked:,} pairs of a bag"] if asked and self.bag_size < asked else []
-        )
+        """Return what must be said beside the figures, a line each."""
+        full = SETUPS[self.setup]
+        short = full is not None and self.bag_size < full
         by_chance = chance(self.bag_size)
         guess = f"chance: medR {by_chance['medR']:.0f}, " + ", ".join(
             f"R@{k} {by_chance[f'R@{k}']:.3g}" for k in RECALLS
         )
         if self.bag_count == 1:
-            few = "" if not found else f", {found[0]}"
+            few = f", fewer than the {full:,} pairs of a bag" if short else ""
             notes = [
                 f"n = {self.bag_size} pairs, one bag of all{few}; 95 % intervals are over "
                 f"queries; {guess}"
@@ -132,7 +134,7 @@ class Evaluation:
 
 
 def evaluation_of(
-    tables: Iterator[ScoreTables],
+    tables: Iterable[ScoreTables],
     *,
     run: str,
     dataset: str,
@@ -143,30 +145,47 @@ def evaluation_of(
     left_out: Sequence[str] = (),
     trained_on: str | None = None,
 ) -> Evaluation:
-    """Figures of the score tables of one or more bags."""
-    own_ranks: dict[str, dict[str, Ranks]] = {"total": {}, "global_only": {}, "prefiltered": {}}
-    total: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
-    global_only: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
-    filtered: dict[str, list[Figures]] = {name: [] for name in DIRECTIONS}
+    """Return the figures of the score tables of one or more bags.
+
+    Args:
+        tables: one a bag; each is looked at once and let go.
+        run: see `Evaluation`, as for those that follow.
+        dataset: likewise.
+        split: likewise.
+        setup: likewise.
+        items: likewise.
+        prefilter: likewise.
+        left_out: likewise.
+        trained_on: likewise.
+    """
+    parts = ["total", "global_only"] + (["prefiltered"] if prefilter is not None else [])
+    bag_ranks: dict[str, dict[str, list[Ranks]]] = {
+        part: {direction: [] for direction in DIRECTIONS} for part in parts
+    }
     recall: dict[str, dict[int, list[float]]] = {
-        name: {depth: [] for depth in PREFILTER_DEPTHS} for name in DIRECTIONS
+        direction: {depth: [] for depth in PREFILTER_DEPTHS} for direction in DIRECTIONS
     }
     size = count = 0
     for table in tables:
         size, count = len(table.total), count + 1
+        # Queries down, candidates across: a recipe's photos stand in a column.
         pairs = ((table.total, table.global_), (table.total.T, table.global_.T))
-        for name, (scores, cheap) in zip(DIRECTIONS, pairs, strict=True):
-            found = {"total": ranks(scores), "global_only": ranks(cheap)}
+        for direction, (scores, global_scores) in zip(DIRECTIONS, pairs, strict=True):
+            bag_ranks["total"][direction].append(ranks(scores))
+            bag_ranks["global_only"][direction].append(ranks(global_scores))
             if prefilter is not None:
-                found["prefiltered"] = prefiltered_ranks(scores, cheap, prefilter)
-            for part, by_direction in (
-                ("total", total), ("global_only", global_only), ("prefiltered", filtered),
-            ):  # fmt: skip
-                if part in found:
-                    by_direction[name].append(figures(found[part]))
-                    own_ranks[part][name] = found[part]
+                bag_ranks["prefiltered"][direction].append(
+                    prefiltered_ranks(scores, global_scores, prefilter)
+                )
             for depth in PREFILTER_DEPTHS:
-                recall[name][depth].append(prefilter_recall(scores, cheap, depth))
+                recall[direction][depth].append(prefilter_recall(scores, global_scores, depth))
+    summaries = {
+        part: {
+            direction: summary([figures(one) for one in bags])
+            for direction, bags in by_direction.items()
+        }
+        for part, by_direction in bag_ranks.items()
+    }
     return Evaluation(
         run=run,
         dataset=dataset,
@@ -175,25 +194,21 @@ def evaluation_of(
         items=items,
         bag_size=size,
         bag_count=count,
-        total={name: summary(found) for name, found in total.items()},
-        global_only={name: summary(found) for name, found in global_only.items()},
+        total=summaries["total"],
+        global_only=summaries["global_only"],
         prefilter_recall={
-            name: {depth: float(np.mean(found)) for depth, found in by_depth.items()}
-            for name, by_depth in recall.items()
+            direction: {depth: float(np.mean(values)) for depth, values in by_depth.items()}
+            for direction, by_depth in recall.items()
         },
         prefilter=prefilter,
-        prefiltered=(
-            None if prefilter is None else {n: summary(found) for n, found in filtered.items()}
-        ),
+        prefiltered=summaries.get("prefiltered"),
         left_out=tuple(left_out),
-        intervals=(
-            None
-            if count != 1
-            else {
-                part: {name: intervals(one) for name, one in by_direction.items()}
-                for part, by_direction in own_ranks.items()
-                if by_direction
-            }
-        ),
+        # Bags overlap, so only one bag's queries are a sample that an interval can be drawn from.
+        intervals={
+            part: {direction: intervals(bags[0]) for direction, bags in by_direction.items()}
+            for part, by_direction in bag_ranks.items()
+        }
+        if count == 1
+        else None,
         trained_on=trained_on,
     )

@@ -1,4 +1,4 @@
-"""Encode pairs and score every photo against every recipe, in blocks."""
+"""Scores every photo against every recipe, in blocks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hficma.model import Model, Tokens
 from hficma.types import Floats, Ranks
 
 PHOTO_BLOCK = 64
+"""Photos that are projected at once."""
 TILE = 256
 """Pairs computed at once: best for the small widths that are trained on a CPU."""
 
@@ -37,28 +38,28 @@ def score_tables(
     *,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> ScoreTables:
-    """S of every pair through the fast form; recipes are projected once.
+    """Return S of every pair through the fast form; recipes are projected once.
 
     Args:
         model: in evaluation mode.
         image: N photos.
         recipe: N recipes.
-        on_done: told how many photos were scored.
+        on_done: called with the number of photos that were just scored.
     """
     config = model.config
     global_: Floats = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
     if not model.has_local or config.local_weight == 0:
         return ScoreTables(config.score_weights.total(global_, None), global_, None)
-    prepared = model.project_recipe(recipe)
+    recipes = model.project_recipe(recipe)
     local = np.empty_like(global_)
     for start in range(0, len(global_), PHOTO_BLOCK):
         block = slice(start, start + PHOTO_BLOCK)
         photos = model.project_image(image.select(block))
-        local[block] = model.pair_scores(photos, prepared, tile=TILE).cpu().numpy()
+        local[block] = model.pair_scores(photos, recipes, tile=TILE).cpu().numpy()
         on_done(len(local[block]))
     return ScoreTables(config.score_weights.total(global_, local), global_, local)
 
 
 def both_directions(scores: Floats) -> dict[str, Ranks]:
-    """Ranks in one bag: photo to recipe, and recipe to photo."""
+    """Return ranks (N,) in one bag by direction: photo to recipe, and recipe to photo."""
     return {"image_to_recipe": ranks(scores), "recipe_to_image": ranks(scores.T)}

@@ -77,7 +77,7 @@ def train(
     """
     workspace, progress = workspace or Workspace.default(), progress or Progress()
     if resume and hold_out is not None:
-        raise InputError("--hold-out: a run that goes on keeps the pairs out that it began without")
+        raise InputError("hold_out: a run that goes on keeps the pairs out that it began without")
     if resume:
         return _resume(run or workspace.newest("run"), overrides, data, workspace, progress)
     options = load_options(preset, overrides)

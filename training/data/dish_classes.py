@@ -18,18 +18,21 @@ MIN_ITEMS = 2
 def dish_classes(
     recipes: Sequence[Recipe], training: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """A class number for each recipe, 0 for none: its category, or frequent words of its title.
+    """Return a class number for each recipe, by its category or frequent words of its title.
 
     Args:
         recipes: of all pairs.
-        training: rows of those to train on; classes are those that occur there.
+        training: rows (P,) of those to train on; classes are those that occur there.
+
+    Returns:
+        one number a recipe, int64, from 1; 0 for none.
     """
     labels = [recipe.category for recipe in recipes]
     if not any(labels[row] for row in training):
         titles = [recipe.title for recipe in recipes]
-        few = TitleClassOptions(min_titles=MIN_ITEMS - 1)
-        labels = title_classes(titles, [None] * len(titles), options=few)
+        options = TitleClassOptions(min_titles=MIN_ITEMS - 1)
+        labels = title_classes(titles, [None] * len(titles), options=options)
     counts = Counter(label for row in training if (label := labels[row]))
-    known = sorted(label for label, count in counts.items() if count >= MIN_ITEMS)
-    numbers = {label: number for number, label in enumerate(known, 1)}
+    frequent = sorted(label for label, count in counts.items() if count >= MIN_ITEMS)
+    numbers = {label: number for number, label in enumerate(frequent, 1)}
     return np.array([numbers.get(label or "", 0) for label in labels], dtype=np.int64)

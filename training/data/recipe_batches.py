@@ -18,11 +18,15 @@ from hficma.types import Ids
 from ..config.options import TextOptions
 
 ENCODE_ROWS = 512
-_NOTHING = np.array([END_ID], dtype=np.int64)
+"""Sentences that a frozen encoder reads at once."""
+_NO_WORDS = np.array([END_ID], dtype=np.int64)
+"""What is read of a recipe without ingredients."""
 
 
 class RecipeTexts:
-    """Ids of recipes: ingredients, and rows into a table of the distinct sentences.
+    """Recipes in memory: ids of ingredients, and rows into a table of the distinct sentences.
+
+    The table is that of `hficma.text.batching`: rows count from 1, row 0 is the padding.
 
     Args:
         recipes: in the order of the positions that `batch` takes.
@@ -39,7 +43,7 @@ class RecipeTexts:
             self._ingredients.append(ids.ingredients)
             self._sentences.append(distinct.rows(ids.sentences))
             self._titles.append(ids.titles)
-        self._word_ids, self._word_counts = _padded(distinct.word_ids or [_NOTHING])
+        self._word_ids, self._word_counts = _padded(distinct.word_ids or [_NO_WORDS])
         self._vectors: Tensor | None = None
 
     def __len__(self) -> int:
@@ -65,22 +69,22 @@ class RecipeTexts:
         options: TextOptions | None = None,
         generator: np.random.Generator | None = None,
     ) -> RecipeBatch:
-        """Recipes as the model reads them.
+        """Return M recipes as the model reads them.
 
         A recipe without any sentence reads one zero vector.
 
         Args:
             model: whose sentence encoder is used.
-            positions: which recipes.
+            positions: which recipes (M,).
             options: with a generator, what is left out at random; None shows all.
             generator: draws what is left out.
         """
         ingredients, sentences = [], []
         for position in positions:
-            own, rows = self._ingredients[position], self._sentences[position]
+            names, rows = self._ingredients[position], self._sentences[position]
             if options is not None and generator is not None:
-                own, rows = _thinned(own, rows, self._titles[position], options, generator)
-            ingredients.append(own)
+                names, rows = _thinned(names, rows, self._titles[position], options, generator)
+            ingredients.append(names)
             sentences.append(rows)
         ids, counts = _padded(ingredients)
         padded, sentence_counts = _padded(sentences)
@@ -94,9 +98,13 @@ class RecipeTexts:
         )
 
     def _sentence_vectors(self, model: Model, rows: Tensor) -> Tensor:
-        """Vectors of padded rows (M, N) counted from 1; 0, the padding, gives zeros."""
-        wanted, positions = rows.unique(return_inverse=True)
-        present = wanted[wanted > 0] - 1
+        """Return the vectors (M, S, D_s) of padded rows (M, S) of the table; zeros for row 0.
+
+        Each distinct sentence of the batch is encoded once, and its vector looked up at every
+        place where it stands; the sum of their gradients then flows through one encoding.
+        """
+        distinct, places = rows.unique(return_inverse=True)  # ascending: the padding comes first
+        present = distinct[distinct > 0] - 1
         device = model.device
         if self._vectors is not None:
             vectors = self._vectors[present].to(device)
@@ -108,9 +116,9 @@ class RecipeTexts:
             )
         else:
             vectors = torch.zeros(0, model.sentence_encoder.width, device=device)
-        if len(present) < len(wanted):
+        if len(present) < len(distinct):
             vectors = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
-        return vectors[positions.to(device)]
+        return vectors[places.to(device)]
 
 
 def _padded(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
@@ -126,7 +134,15 @@ def _thinned(
     options: TextOptions,
     generator: np.random.Generator,
 ) -> tuple[Ids, Ids]:
-    """A recipe with parts left out, never all of them."""
+    """Return a recipe's ingredients and sentences with parts left out, never all of them.
+
+    Args:
+        ingredients: ids (T,).
+        sentences: rows of the table (S,), those of the title first.
+        titles: how many of them are the title's.
+        options: chances.
+        generator: draws what is left out.
+    """
     title, steps = sentences[:titles], sentences[titles:]
     chances = (options.drop_title, options.drop_ingredients, options.drop_instructions)
     dropped = generator.random(3) < chances
@@ -140,4 +156,4 @@ def _thinned(
     ]
     if not any(len(part) for part in shown):
         shown = [title, ingredients, steps]
-    return (shown[1] if len(shown[1]) else _NOTHING), np.concatenate([shown[0], shown[2]])
+    return (shown[1] if len(shown[1]) else _NO_WORDS), np.concatenate([shown[0], shown[2]])

@@ -1,4 +1,4 @@
-"""Which pairs make a batch. Orders follow from seed and epoch alone, so a resumed run repeats."""
+"""Says which pairs make a batch, from seed and epoch alone: a resumed run repeats them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PER_CLASS = 2
 def shuffled_batches(
     items: int, batch_size: int, generator: np.random.Generator
 ) -> list[Positions]:
-    """Every item once, in random order, in batches of nearly equal size.
+    """Return every item once, in random order, in batches of nearly equal size.
 
     A small rest would train on few negatives or be thrown away; spreading it does neither.
 
@@ -29,20 +29,28 @@ def shuffled_batches(
 def class_pair_batches(
     classes: Positions, batch_size: int, labelled: float, generator: np.random.Generator
 ) -> list[Positions]:
-    """AdaMine's batches: pairs of one dish class first, then items without a class.
+    """Return AdaMine's batches: pairs of one dish class first, then items without a class.
+
+        class 3  class 3  class 1  class 1  ...  none  none  none  ...      one batch
+        |---- labelled · batch_size ----------|--- the rest ---------|
 
     Classes are drawn with chances proportional to the pairs they have left; each draw takes the
     class's next two items in a random order. Nothing is drawn twice in an epoch, which ends when
     either kind runs out. Where one kind cannot fill a single batch, the other fills it.
 
     Args:
-        classes: dish class of each item, 0 for none.
+        classes: dish class of each item (P,), 0 for none.
         batch_size: items a batch.
         labelled: share of the batch that comes in class pairs.
         generator: draws the order.
 
+    Returns:
+        rows of `classes`, by batch.
+
     Raises:
         ValueError: no class has two items.
+
+    Source: the batches that AdaMine's semantic loss is trained on (Carvalho et al., SIGIR 2018).
     """
     paired = _class_pairs(classes, generator)
     rest = generator.permutation(np.flatnonzero(classes == 0))
@@ -55,7 +63,7 @@ def class_pair_batches(
     count = len(paired) // max(with_class, 1)
     if without:
         count = min(count, len(rest) // without)
-    if not count:  # fewer class pairs than a batch asks for: take them all and fill up
+    if not count:  # fewer class pairs than a batch takes: use them all and fill up
         return [np.concatenate([paired, rest[: batch_size - len(paired)]])]
     return [
         np.concatenate(
@@ -69,22 +77,22 @@ def class_pair_batches(
 
 
 def _class_pairs(classes: Positions, generator: np.random.Generator) -> Positions:
-    """Items of every class two by two, in the order the draws bring them."""
-    waiting: dict[int, Positions] = {
+    """Return items of every class two by two, in the order in which classes are drawn."""
+    members: dict[int, Positions] = {
         int(label): generator.permutation(np.flatnonzero(classes == label))
         for label in np.unique(classes[classes > 0])
     }
     # Drawing classes by their remaining pairs is shuffling a bag that holds each pair once.
-    draws = [label for label, items in waiting.items() for _ in range(len(items) // PER_CLASS)]
-    taken = dict.fromkeys(waiting, 0)
+    draws = [label for label, items in members.items() for _ in range(len(items) // PER_CLASS)]
+    used = dict.fromkeys(members, 0)
     order: list[int] = []
     for draw in generator.permutation(len(draws)):
         label = draws[draw]
-        order.extend(waiting[label][taken[label] : taken[label] + PER_CLASS].tolist())
-        taken[label] += PER_CLASS
+        order.extend(members[label][used[label] : used[label] + PER_CLASS].tolist())
+        used[label] += PER_CLASS
     return np.array(order, dtype=np.int64)
 
 
 def epoch_generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
-    """A generator for one purpose within one epoch."""
+    """Return a generator for one purpose within one epoch; other purposes draw independently."""
     return np.random.default_rng([seed, epoch, purpose])

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, device, commit. Never environment variables."""
+"""Records what a run was trained with: versions, device, commit. Never environment variables."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PACKAGES = ("hficma", "torch", "torchvision", "numpy", "pillow", "simplejpeg", 
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware and the code's commit, as JSON values."""
+    """Return versions, hardware and the code's commit, as JSON values."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
@@ -34,7 +34,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, `+` behind it where files differ; None outside a checkout."""
+    """Return the checkout's commit, `+` behind it where files differ; None outside one."""
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")

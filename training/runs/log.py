@@ -1,8 +1,9 @@
-"""The course of a run: `log.jsonl`, and the same figures as TensorBoard events."""
+"""A run's log: its figures as lines of `log.jsonl`, and the same as TensorBoard events."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from hficma.errors import ArtifactError
 from .run import EVENTS, LOG
 
 Record = dict[str, Any]
+"""One line: `kind` (`step` or `epoch`), `epoch`, `step`, and figures by name, perhaps nested."""
+
+logger = logging.getLogger("hficma")
 
 
 class Log:
@@ -26,12 +30,12 @@ class Log:
     def __init__(self, run: Path, *, epoch: int) -> None:
         path = run / LOG
         # A run killed as it began has none yet.
-        found = read_log(run) if path.exists() else []
-        kept = [record for record in found if record["epoch"] <= epoch]
+        records = read_log(run) if path.exists() else []
+        records = [record for record in records if record["epoch"] <= epoch]
         # By a rename: a kill while the file is written anew would take all of it.
-        write_atomically(path, "".join(_line(record) for record in kept).encode())
+        write_atomically(path, "".join(_line(record) for record in records).encode())
         self._file = path.open("a", encoding="utf-8")
-        self._events = _events(run, first_step=max((r["step"] for r in kept), default=-1) + 1)
+        self._events = _events(run, first_step=max((r["step"] for r in records), default=-1) + 1)
 
     def add(self, record: Record) -> None:
         """Append one record; `kind` is `step` or `epoch`, `epoch` and `step` say when."""
@@ -49,7 +53,7 @@ class Log:
 
 
 def read_log(run: Path) -> list[Record]:
-    """The records of a run; a last line cut off by a kill is left out.
+    """Return the records of a run; a last line cut off by a kill is left out.
 
     Raises:
         ArtifactError: there is no log.
@@ -68,7 +72,7 @@ def read_log(run: Path) -> list[Record]:
 
 
 def scalars(record: Record, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a record, nested names joined by `/`; not `epoch` and `step`."""
+    """Yield the numbers of a record but `epoch` and `step`, nested names joined by `/`."""
     for name, value in record.items():
         if isinstance(value, dict):
             yield from scalars(value, f"{prefix}{name}/")
@@ -81,9 +85,13 @@ def _line(record: Record) -> str:
 
 
 def _events(run: Path, *, first_step: int) -> Any:
-    """TensorBoard's writer; steps of a killed run past `first_step` are hidden. None without it."""
+    """Return TensorBoard's writer, which hides steps of a killed run from `first_step` on.
+
+    None where TensorBoard is not installed: `log.jsonl` holds the same figures.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+    except ImportError as error:
+        logger.info("%s: no TensorBoard events (%s)", run, error)
         return None
     return SummaryWriter(str(run / EVENTS), purge_step=first_step or None)

@@ -1,4 +1,4 @@
-"""The run directory: what a training run leaves, whole at every moment.
+"""The run directory: what a training run leaves on disk, whole at every moment.
 
     manifest.json                    what the run is, and which checkpoint is best and last
     options.json                     every option, defaults filled in
@@ -53,14 +53,14 @@ EVENTS = "events"
 CURVES = "curves.html"
 EVALUATIONS = "evaluations"
 NO_EPOCH = "no epoch was finished"
-NO_TESTS = "no test pairs are left to measure with: see --hold-out"
+NO_TESTS = "no test pairs are left to measure with: hold_out keeps some out of training"
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class State:
-    """What training needs, beside the weights, to go on to the same bits."""
+    """Tensors and records that training needs, beside the weights, to go on to the same bits."""
 
     tensors: Mapping[str, Tensor]
     """Optimizer moments, the dish-class head, raw weights behind a running mean."""
@@ -69,7 +69,12 @@ class State:
 
 
 class RunDirectory:
-    """One run on disk; the only writer of its directory."""
+    """One run on disk, and the only writer of its directory.
+
+    Attributes:
+        path: the directory.
+        manifest: what it says of itself, as last read or written here.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
@@ -87,38 +92,36 @@ class RunDirectory:
         facts: Json,
         partitions: Mapping[str, str] | None = None,
     ) -> RunDirectory:
-        """A new run, without a checkpoint yet.
+        """Create a run, without a checkpoint yet.
 
         Args:
             path: where it goes.
             made_by: the command.
-            options: resolved.
-            environment: versions and device.
+            options: every option, as `to_tree` gives them.
+            environment: versions and device, as `environment` gives them.
             vocabulary: the model's words.
-            facts: of the manifest.
+            facts: what the manifest records.
             partitions: partition by recipe id, where the run chose them.
 
         Raises:
             ArtifactError: `path` exists.
         """
         if path.exists():
-            raise ArtifactError(
-                f"{path}: exists already; go on with it by --resume, or give another name"
-            )
-        with new_directory(path, kind="run", made_by=made_by) as (building, own_facts):
+            raise ArtifactError(f"{path}: exists already; resume it, or give another name")
+        with new_directory(path, kind="run", made_by=made_by) as (building, manifest_facts):
             (building / CHECKPOINTS).mkdir()
             _dump(building / OPTIONS, options)
             _dump(building / ENVIRONMENT, environment)
             vocabulary.save(building / VOCABULARY)
             if partitions:
                 _dump(building / PARTITIONS_FILE, _by_partition(partitions))
-            own_facts.update(facts)
+            manifest_facts.update(facts)
         (path / LOG).touch()
         return cls(path, read_manifest(path, kind="run"))
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """A run that is there already.
+        """Open a run that is there already.
 
         Raises:
             ArtifactError: it is no run, or damaged.
@@ -127,37 +130,37 @@ class RunDirectory:
 
     @property
     def facts(self) -> Json:
-        """What the manifest records."""
+        """Return what the manifest records."""
         return self.manifest.facts
 
     @property
     def outcome(self) -> str:
-        """How good the run's weights are, and how sure that is, in one line."""
+        """Return how good the run's weights are, and how sure that is, in one line."""
         best, tests = self.facts.get("best"), self.facts.get("test_pairs")
-        found = (best or {}).get("validation")
+        figures = (best or {}).get("validation")
         # Runs of older versions did not count test pairs.
         count = "" if tests is None else f"{tests} "
         measure = NO_TESTS if tests == 0 else f"`hficma eval` measures on {count}test pairs"
         if best is None:
             return NO_EPOCH
-        if found is None:
+        if figures is None:
             return f"no pairs were kept for validation; {measure}"
         parts = []
-        for direction, one in found.items():
+        for direction, one in figures.items():
             if isinstance(one, dict):
                 ends = (one.get("intervals") or {}).get("R@10")
                 text = figure_text(one["R@10"], (ends[0], ends[1]) if ends else None)
                 queries = f" of {one['queries']}" if "queries" in one else ""
                 parts.append(f"{direction.replace('_', ' ')} R@10 {text}{queries}")
-        chosen = self.options["trainer"]["keep"] == "best"
+        selected = self.options["trainer"]["keep"] == "best"
         return (
             f"epoch {best['epoch']}: {', '.join(parts)} validation pairs (in brackets: 95 %)"
-            f"{', by which its epoch was chosen' if chosen else ''}; {measure}"
+            f"{', by which its epoch was chosen' if selected else ''}; {measure}"
         )
 
     @property
     def options(self) -> Json:
-        """The resolved options, in today's names.
+        """Return the resolved options, in today's names.
 
         A run that names no reader of ingredients gets the first, and options of older releases
         that nothing reads any more are left out, unless the run used them.
@@ -176,12 +179,12 @@ class RunDirectory:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The model's words."""
+        """Return the model's words."""
         return Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the one process that writes to the run, for the block.
+        """Make this the one process that writes to the run, for the block.
 
         Raises:
             ArtifactError: another one is, or was since this opened it; or the disk is full or
@@ -194,7 +197,7 @@ class RunDirectory:
             if read_manifest(self.path, kind="run").facts.get("last") != self.facts.get("last"):
                 raise ArtifactError(
                     f"{self.path}: another process has written to it meanwhile; "
-                    "go on from there with --resume"
+                    "resume it to go on from there"
                 )
             self.sweep()
             try:
@@ -204,10 +207,9 @@ class RunDirectory:
                 if reason is None:
                     raise
                 last = self.facts.get("last")
-                kept = f"the checkpoint of epoch {last['epoch']} is kept" if last else NO_EPOCH
+                left = f"the checkpoint of epoch {last['epoch']} is kept" if last else NO_EPOCH
                 raise ArtifactError(
-                    f"{self.path}: cannot be written ({reason}); {kept}: mend that and go on "
-                    "with --resume"
+                    f"{self.path}: cannot be written ({reason}); {left}: mend that and resume it"
                 ) from error
             finally:
                 self.sweep()
@@ -232,6 +234,7 @@ class RunDirectory:
         facts = {**self.facts, "last": last}
         if best is not None:
             facts["best"] = {"file": names[0], "epoch": epoch, **best}
+        # The best checkpoint's weights stay, without its state: only the last one is gone on from.
         used = {facts["best"]["file"], *names} if facts.get("best") else set(names)
         files = {
             name: digest
@@ -244,7 +247,7 @@ class RunDirectory:
         self.sweep()
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], State] | None:
-        """The last checkpoint's weights and state; None where there is none yet.
+        """Return the last checkpoint's weights and state; None where there is none yet.
 
         Raises:
             ArtifactError: a file is missing or not as it was written.
@@ -272,7 +275,7 @@ class RunDirectory:
         write_manifest(self.path, self.manifest)
 
     def save_evaluation(self, name: str, record: Json) -> Path:
-        """Keep an evaluation's figures beside the run, under a name."""
+        """Write an evaluation's figures into the run under a name, and return the file."""
         if not re.fullmatch(r"[\w.,-]+", name):
             raise ArtifactError(
                 f"{name}: an evaluation's name has letters, digits and . , - _ only"
@@ -285,6 +288,7 @@ class RunDirectory:
 
 
 def _by_partition(partitions: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return recipe ids by partition, of partitions by recipe id."""
     lists: dict[str, list[str]] = {}
     for name, partition in partitions.items():
         lists.setdefault(partition, []).append(name)

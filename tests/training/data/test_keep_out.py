@@ -20,7 +20,14 @@ from hficma.errors import InputError
 from hficma.progress import Progress
 from hficma.recipe import Recipe
 from hficma.training import evaluate, train
-from hficma.training.data.keep_out import LEAST, HoldOut, dish_groups, drawn, keep_out, title_key
+from hficma.training.data.keep_out import (
+    LEAST,
+    HoldOut,
+    dish_groups,
+    first_that_fit,
+    keep_out,
+    title_key,
+)
 from tests.training.conftest import SMALL
 
 SAMPLE = open_dataset("sample:100")
@@ -80,12 +87,12 @@ def test_a_run_keeps_pairs_out_and_evaluation_exports_and_resumption_know_them(
     assert found.trained_on is None
     dataset = open_runs_dataset(run)
     assert dataset is not None
-    sides: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
+    by_partition: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
     for index in range(len(dataset)):
         recipe = dataset.recipe(index)
-        sides[recipe.partition or "train"].add(recipe.title)
-    assert not sides["train"] & sides["test"], "a dish is on both sides"
-    assert not sides["train"] & sides["val"]
+        by_partition[recipe.partition or "train"].add(recipe.title)
+    assert not by_partition["train"] & by_partition["test"], "a dish is on both sides"
+    assert not by_partition["train"] & by_partition["val"]
     assert len(positions(open_dataset(str(own)), ("test",))) == 0, "the data are as they were"
 
 
@@ -104,7 +111,7 @@ def test_a_run_goes_on_with_the_pairs_that_it_kept_out(
     before = read_partitions(run)
     train(run=run, overrides=["trainer.epochs=2"], resume=True, workspace=Workspace(tmp_path))
     assert read_partitions(run) == before
-    with pytest.raises(InputError, match="--hold-out"):
+    with pytest.raises(InputError, match="hold_out"):
         train(run=run, resume=True, hold_out="10%", workspace=Workspace(tmp_path))
 
 
@@ -130,8 +137,8 @@ def test_without_test_pairs_train_and_eval_say_how_to_make_them(
         "hf-icma-small", [*SMALL, "trainer.epochs=1"], data=str(own), run=tmp_path / "run",
         workspace=space, progress=notes,
     )  # fmt: skip
-    assert sum("--hold-out 10%" in line for line in notes.lines) == 1
-    with pytest.raises(InputError, match=r"no test pairs.*--hold-out 10%.*partition"):
+    assert sum("hold_out=10%" in line for line in notes.lines) == 1
+    with pytest.raises(InputError, match=r"no test pairs.*hold_out=10%.*partition"):
         evaluate(run)
 
 
@@ -168,7 +175,7 @@ def test_one_photo_or_one_text_is_one_dish_under_any_title() -> None:
     wanted=st.integers(2, 6),
     seed=st.integers(0, 50),
 )
-def test_no_title_is_on_two_sides_and_the_share_is_not_exceeded(
+def test_no_title_is_on_two_by_partition_and_the_share_is_not_exceeded(
     names: list[str], wanted: int, seed: int
 ) -> None:
     own = recipes(*(f"dish {name}" for name in names))
@@ -189,7 +196,7 @@ CACHE = Path("nowhere")
 
 
 def test_groups_larger_than_the_room_are_passed_over() -> None:
-    assert drawn([[0, 1, 2], [3], [4, 5]], 2) == ([[3]], [[0, 1, 2], [4, 5]])
+    assert first_that_fit([[0, 1, 2], [3], [4, 5]], 2) == ([[3]], [[0, 1, 2], [4, 5]])
 
 
 @pytest.mark.parametrize("text", ["", "0", "1", "0%", "100%", "-5", "ten", "5.5", "1e9", "nan%"])
@@ -211,7 +218,7 @@ def test_data_that_name_test_pairs_keep_them() -> None:
 
 
 def test_too_few_dishes_are_one_line_that_says_why() -> None:
-    """All of one title: whatever is kept out, the dish is on both sides."""
+    """All of one title: whatever is kept out, the dish is on both by_partition."""
     own = RecipeList(recipes(*["Soup"] * 30), name="own", folder=Path("nowhere"))
     with pytest.raises(InputError, match="30 training pairs are 1 dishes"):
         keep_out(own, HoldOut.parse("10%"), 0, lambda note: None, cache=CACHE, validate=False)

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hficma.model import Model
-from hficma.training.config.options import OptimizerOptions, Options, TextOptions, ImageEncoderOptions
+from hficma.training.config.options import (
+    ImageEncoderOptions,
+    OptimizerOptions,
+    Options,
+    TextOptions,
+)
 from hficma.training.optim.muon import Muon, orthogonalised
 from hficma.training.optim.optimizer import Optimizer, Parameters
 from tests.model.factories import make_model

@@ -89,7 +89,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     """Half a checkpoint stayed on the full disk, and the line named neither run nor remedy."""
     run = new_run(tmp_path / "run")
     save(run, 1, best=True)
-    told = r"run: cannot be written \(.*\); the checkpoint of epoch 1 is kept: .*--resume"
+    told = r"run: cannot be written \(.*\); the checkpoint of epoch 1 is kept: .*resume"
     with pytest.raises(ArtifactError, match=told), run.writing(), largest_file(50):
         save(run, 2, best=True)
     assert [path.name for path in run.path.rglob("*") if "0002" in path.name] == []
