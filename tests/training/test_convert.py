@@ -170,9 +170,9 @@ def test_a_converted_run_is_told_what_to_be_measured_on(tmp_path: Path, vocabula
     save_hf_icma(tmp_path / "model.pth.tar", hf_icma(len(WORDS)))
     run, out = tmp_path / "run", tmp_path / "features.safetensors"
     convert(tmp_path / "model.pth.tar", run, vocabulary=vocabulary, backbone="resnet18")
-    with pytest.raises(InputError, match="--data"):
+    with pytest.raises(InputError, match="name a dataset"):
         evaluate(run)
-    with pytest.raises(InputError, match="--data"):
+    with pytest.raises(InputError, match="name a dataset"):
         extract(run, out)
     found = evaluate(run, "sample:100")
     assert (found.dataset, found.items) == ("sample:100", found.bag_size)
