@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hficma.errors import ArtifactError, InputError
 
 from .plots import bars_plot
-from .readme_tables import COMMANDS, HEADLINES, PARTS, markdown
+from .readme_tables import PARTS, headline, markdown
 from .report import Column, Figure, Row, Table
 
 ROOT = Path(__file__).parents[2]
@@ -20,23 +19,20 @@ RESULTS = Path(__file__).parents[1] / "results"
 PAGES = ("README.md", "docs/choices.md", "docs/results/speed.md", "docs/results/quality.md")
 """Pages with parts between marks, below the root."""
 CHART = "docs/images/pair-cost.svg"
+BENCHMARKS = tuple({**PARTS["speed"], **PARTS["quality"]})
+"""What the name of a result begins with, in the order of the pages."""
 
 _PARTS = re.compile(r"(<!-- figures: begin (\w+) -->\n).*?(<!-- figures: end -->)", re.DOTALL)
-_NAME = re.compile(
-    rf"(?P<benchmark>{'|'.join(COMMANDS)})-(?P<hardware>.+)-(?P<date>\d{{4}}-\d{{2}}-\d{{2}})\.json"
-)
+_NAME = re.compile(rf"({'|'.join(BENCHMARKS)})-(.+)-(\d{{4}}-\d{{2}}-\d{{2}})\.json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(NamedTuple):
     """A committed file of figures, `BENCHMARK-HARDWARE-DATE.json`."""
 
     benchmark: str
-    """Key of `COMMANDS`."""
     hardware: str
     """As the name has it: results of one kind of machine replace each other."""
     date: str
-    """YYYY-MM-DD."""
     record: dict[str, Any]
     """What the benchmark wrote."""
 
@@ -51,37 +47,29 @@ class Result:
         if name is None:
             raise ArtifactError(
                 f"{path.name}: results are named BENCHMARK-HARDWARE-DATE.json, with a benchmark of "
-                f"{', '.join(COMMANDS)}"
+                f"{', '.join(BENCHMARKS)}"
             )
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            return cls(name[1], name[2], name[3], json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ArtifactError(f"{path}: is no JSON ({error})") from error
-        return cls(**name.groupdict(), record=record)
-
-    @property
-    def machine(self) -> str:
-        """What it was measured on."""
-        environment = self.record["environment"]
-        cores = environment.get("threads") or environment["usable_cores"]
-        machine = f"{cores} cores of {environment['processor']}"
-        gpu = environment.get("gpu")
-        return f"{gpu}, {machine}" if gpu else machine
 
     @property
     def source(self) -> str:
         """What printed it, on what, when."""
-        command = self.record["environment"].get("command") or COMMANDS[self.benchmark]
-        return f"`{command}` · {self.machine} · {self.date}"
+        environment = self.record["environment"]
+        command = environment.get("command") or f"hficma bench {self.benchmark.replace('-', '_')}"
+        cores = environment.get("threads") or environment["usable_cores"]
+        gpu = f"{environment['gpu']}, " if environment.get("gpu") else ""
+        return f"`{command}` · {gpu}{cores} cores of {environment['processor']} · {self.date}"
 
 
 def results(folder: Path = RESULTS) -> list[Result]:
-    """Return the newest result of each benchmark and machine, in the order of `COMMANDS`."""
+    """Return the newest result of each benchmark and kind of machine, in the pages' order."""
     newest: dict[tuple[str, str], Result] = {}
     for result in sorted(map(Result.read, folder.glob("*.json")), key=lambda one: one.date):
         newest[result.benchmark, result.hardware] = result
-    order = list(COMMANDS)
-    return sorted(newest.values(), key=lambda one: (order.index(one.benchmark), one.hardware))
+    return sorted(newest.values(), key=lambda one: (BENCHMARKS.index(one.benchmark), one.hardware))
 
 
 def rewritten(text: str, committed: Sequence[Result]) -> str:
@@ -95,55 +83,39 @@ def rewritten(text: str, committed: Sequence[Result]) -> str:
         InputError: no part is marked, or one of a name that nothing writes.
     """
 
-    def part_of(match: re.Match[str]) -> str:
-        name = match[2]
-        if name == "headline":
-            blocks = [_headline(committed)]
-        elif name in PARTS:
+    def part(match: re.Match[str]) -> str:
+        if match[2] == "headline":
+            rows = list(headline({one.benchmark: one.record for one in committed}))
+            blocks = [markdown(("measured", "", "of the limit", "`hficma bench`"), rows)]
+        elif match[2] in PARTS:
+            writers = PARTS[match[2]]
             blocks = [
-                [*write(one.record), "", one.source]
+                [*writers[one.benchmark](one.record), "", one.source]
                 for one in committed
-                for benchmark, write in PARTS[name]
-                if one.benchmark == benchmark
+                if one.benchmark in writers
             ]
         else:
             known = ", ".join(sorted([*PARTS, "headline"]))
-            raise InputError(f"figures: begin {name}: must be one of {known}")
+            raise InputError(f"figures: begin {match[2]}: must be one of {known}")
         return match[1] + "".join("\n" + "\n".join(lines) + "\n\n" for lines in blocks) + match[3]
 
-    text, count = _PARTS.subn(part_of, text)
+    text, count = _PARTS.subn(part, text)
     if not count:
-        raise InputError(
-            "no part between `<!-- figures: begin PART -->` and `<!-- figures: end -->`"
-        )
+        raise InputError("no part between `figures: begin PART` and `figures: end`")
     return text
 
 
 def chart(committed: Sequence[Result]) -> str:
-    """Return the bars of a pair's cost as an SVG file, its figures in words inside."""
+    """Return the bars of a pair's cost as an SVG file, with its figures in words inside."""
     record = next(one.record for one in committed if one.benchmark == "pair-scores")
+    forms = next(iter(record["cases"].values()))["rows"]
     cost = Column(
         "ms", "milliseconds for one photo and one recipe, d = 1024, two cores", "lower", 2
     )
-    forms = [
-        (row["form"], row["milliseconds"]) for row in next(iter(record["cases"].values()))["rows"]
-    ]
-    rows = tuple(Row(name=form, cells={"ms": Figure(ms)}) for form, ms in forms)
+    rows = tuple(Row(name=f["form"], cells={"ms": Figure(f["milliseconds"])}) for f in forms)
     table = Table(key="pair", title="", first="form", columns=(cost,), rows=rows)
-    said = ", ".join(f"{form} {ms:.2f} ms" for form, ms in forms)
-    return bars_plot(table, "ms", cost.label).replace(">", f"><desc>{said}</desc>", 1)
-
-
-def _headline(committed: Sequence[Result]) -> list[str]:
-    rows = [
-        row
-        for one in committed
-        if one.benchmark in HEADLINES
-        for row in HEADLINES[one.benchmark](one.record)
-    ]
-    machines = " and ".join(dict.fromkeys(f"{one.machine}, {one.date}" for one in committed))
-    header = ("measured", "", "of the machine's limit", "by `hficma bench`")
-    return [*markdown(header, rows), "", f"On {machines}. [95 %] over queries."]
+    words = ", ".join(f"{form['form']} {form['milliseconds']:.2f} ms" for form in forms)
+    return bars_plot(table, "ms", cost.label).replace(">", f"><desc>{words}</desc>", 1)
 
 
 def main() -> None:
@@ -154,8 +126,7 @@ def main() -> None:
     if not (ROOT / PAGES[0]).is_file():
         raise InputError(f"{ROOT / PAGES[0]}: no such file; run this in an editable install")
     committed = results()
-    for page in PAGES:
-        path = ROOT / page
+    for path in (ROOT / page for page in PAGES):
         path.write_text(rewritten(path.read_text(encoding="utf-8"), committed), encoding="utf-8")
     (ROOT / CHART).write_text(chart(committed), encoding="utf-8")
     for one in committed:
