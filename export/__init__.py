@@ -1,4 +1,4 @@
-"""Makes bundles: branch graphs, ONNX, precision, TensorRT, parity."""
+"""Exports bundles: graphs to ONNX, precisions, parity with the model, TensorRT plans."""
 
 from .exporter import export_model, export_run
 from .parity import ParityError, check_bundle

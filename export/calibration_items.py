@@ -1,4 +1,9 @@
-"""Photos and recipes that a bundle is calibrated on and held to."""
+"""Photos and recipes that a bundle is calibrated on and held to.
+
+Calibration (int8, and rounding to fp16) needs photos as the model will see them, for ranges of
+activations: training pairs of the dataset. Parity needs what is likely to go wrong, so the edges of
+what there can be stand beside real pairs, of the test partition.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +25,15 @@ class Items:
     """Photos and recipes; pairs where they come from a dataset."""
 
     photos: Pixels
-    """(P, 224, 224, 3)."""
+    """(B, 224, 224, 3)."""
     recipes: list[RecipeIds]
-    """As the tokenizer reads them."""
+    """M recipes as the tokenizer reads them."""
     test: Mask | None = None
-    """Which of a dataset's pairs are its test pairs; None where they are of no dataset."""
+    """(M,): which are test pairs of their dataset; None where they are of none."""
 
 
 def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
-    """The edges: black, white and noise; one ingredient, the most there can be, odd lengths."""
+    """Return the edges: black, white, noise; one ingredient, the most there can be, odd lengths."""
     generator = np.random.default_rng(seed)
     rows = tokenizer.vocabulary.table_rows
     config = tokenizer.config
@@ -46,7 +51,7 @@ def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
 
 
 def smooth_items(tokenizer: Tokenizer, count: int, seed: int = 1) -> Items:
-    """Random smooth photos and recipes, where there is no dataset to take real ones from."""
+    """Return random smooth photos and recipes, where no dataset has real ones."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (count, 8, 8, 3)).astype(np.float32)
     fine = coarse.repeat(CROP // 8, axis=1).repeat(CROP // 8, axis=2)
@@ -68,30 +73,40 @@ def smooth_items(tokenizer: Tokenizer, count: int, seed: int = 1) -> Items:
 def real_items(
     dataset: Dataset, tokenizer: Tokenizer, partitions: Sequence[str], limit: int
 ) -> Items:
-    """Up to `limit` pairs of a dataset, spread evenly over the given partitions."""
-    found = positions(dataset, partitions, with_photo=True)
-    if not len(found):
-        found = positions(dataset, None, with_photo=True)
-    chosen = found[np.linspace(0, len(found) - 1, min(limit, len(found))).astype(int)]
-    rows, photos = [], []
-    for index, photo in readable_photos(dataset, chosen):
-        rows.append(index)
+    """Return up to `limit` pairs of a dataset, spread evenly over some of its partitions.
+
+    Args:
+        dataset: read from.
+        tokenizer: the model's.
+        partitions: of `train`, `val`, `test`; where they hold no pairs, all are taken.
+        limit: the most pairs.
+    """
+    pairs = positions(dataset, partitions, with_photo=True)
+    if not len(pairs):
+        pairs = positions(dataset, None, with_photo=True)
+    pairs = pairs[np.linspace(0, len(pairs) - 1, min(limit, len(pairs))).astype(int)]
+    recipes, photos = [], []
+    for position, photo in readable_photos(dataset, pairs):
+        recipes.append(dataset.recipe(position))
         photos.append(preprocess(photo))
-    recipes = [dataset.recipe(index) for index in rows]
     test = np.array([recipe.partition == "test" for recipe in recipes], dtype=np.bool_)
     return Items(np.stack(photos), [tokenizer(recipe) for recipe in recipes], test)
 
 
-def joined(*parts: Items) -> Items:
-    """All photos and all recipes of several."""
+def concatenate(*parts: Items) -> Items:
+    """Return all photos and all recipes of several."""
     return Items(
         np.concatenate([part.photos for part in parts]),
         [recipe for part in parts for recipe in part.recipes],
     )
 
 
-def arrays(items: Items) -> dict[str, Array]:
-    """The inputs of the `image`, `sentence` and `recipe` graphs, as a reference names them."""
+def item_arrays(items: Items) -> dict[str, Array]:
+    """Return items as the graphs `image`, `sentence` and `recipe` read them.
+
+    Returns:
+        the arrays of `bundle_run.ITEM_ARRAYS`, by name.
+    """
     distinct = DistinctSentences()
     rows, counts = pad_ids([distinct.rows(recipe.sentences) for recipe in items.recipes])
     word_ids, sentence_lengths = pad_ids(distinct.word_ids)

@@ -1,4 +1,8 @@
-"""The README of a bundle: what is in it, what the graphs read and give, how equal they are."""
+"""The README of a bundle: what is in it, what the graphs read and give, how equal they are.
+
+It goes where the bundle goes, so it names no path. Recall is that of test pairs alone, which
+training never saw, with its interval, or it is left out and the card says why.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from hficma.engine.runtimes.reference import Difference
 from hficma.metrics import figure_text, recall_interval
 from hficma.types import ArraySpecs
 
-from .parity import RankChange
+from .rank_changes import RankChange
 
-_LETTERS = {
+_AXES = {
     "B": "photos",
     "M": "recipes",
     "T": "ingredients",
@@ -21,12 +25,13 @@ _LETTERS = {
     "N": "sentences of a recipe",
     "G": "groups, each B x M pairs",
 }
+"""Dynamic axes of the graphs, as their files name them."""
 
 
 def write_card(
     directory: Path,
     facts: BundleFacts,
-    found: Sequence[Difference],
+    differences: Sequence[Difference],
     changes: Sequence[RankChange],
 ) -> None:
     """Write README.md into a bundle.
@@ -34,14 +39,15 @@ def write_card(
     Args:
         directory: of the bundle, all other files written.
         facts: of its manifest.
-        found: differences from the torch model.
+        differences: of every graph and precision from the torch model.
         changes: what each precision does to ranks; empty where none was measured.
     """
-    lines = [*_opening(facts), *_graphs(directory, facts), *_parity(facts, found, changes)]
+    lines = [*_opening(facts), *_graphs(directory, facts), *_parity(facts, differences, changes)]
     (directory / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _opening(facts: BundleFacts) -> Iterator[str]:
+    """Yield the lines that say what the bundle is."""
     model = facts.model
     origin = f"run `{facts.run}`" if facts.run else "weights that no run trained"
     yield f"# {model.kind}, width {facts.width}, from {origin}"
@@ -61,16 +67,17 @@ def _opening(facts: BundleFacts) -> Iterator[str]:
 
 
 def _graphs(directory: Path, facts: BundleFacts) -> Iterator[str]:
+    """Yield the table of graphs."""
     yield "## Graphs"
     yield ""
-    used = {
+    axes = {
         size
         for graph in facts.graphs.values()
         for port in graph.inputs.values()
         for size in port.shape
         if isinstance(size, str)
     }
-    yield "Dynamic sizes: " + ", ".join(f"{k} {v}" for k, v in _LETTERS.items() if k in used) + "."
+    yield "Dynamic sizes: " + ", ".join(f"{k} {v}" for k, v in _AXES.items() if k in axes) + "."
     yield ""
     yield from _table(
         ("graph", "reads", "gives", "files"),
@@ -94,8 +101,9 @@ def _graphs(directory: Path, facts: BundleFacts) -> Iterator[str]:
 
 
 def _parity(
-    facts: BundleFacts, found: Sequence[Difference], changes: Sequence[RankChange]
+    facts: BundleFacts, differences: Sequence[Difference], changes: Sequence[RankChange]
 ) -> Iterator[str]:
+    """Yield the tables of differences and of answers."""
     yield "## Against the torch model in float32"
     yield ""
     yield (
@@ -108,7 +116,7 @@ def _parity(
         (
             (one.runtime, one.precision, f"S_{one.output}", f"{one.error:.1e}",
              f"{one.mean:.1e}", f"{one.cosine:.6f}")
-            for one in found
+            for one in differences
             if one.graph == "scores"
         ),
     )  # fmt: skip
@@ -136,34 +144,34 @@ def _parity(
 
 
 def _queries(facts: BundleFacts, change: RankChange, *, shown: bool) -> str:
-    """What was asked, and what may be said of it."""
+    """Return what was searched for, and what may be said of it."""
     assert facts.dataset is not None  # without one no ranks are compared
     name = Path(facts.dataset).name
-    asked = f"{change.queries} photos of `{name}` look for their recipes among as many."
+    search = f"{change.queries} photos of `{name}` look for their recipes among as many."
     if shown:
         return (
-            f"{asked} R@1 and R@10 are of the n = {change.tests} test pairs alone, which training "
+            f"{search} R@1 and R@10 are of the n = {change.tests} test pairs alone, which training "
             "never saw; in brackets their 95 % intervals over queries."
         )
     if facts.trained_on is None or facts.dataset != facts.trained_on:
         return (
-            f"{asked} Whether training saw these pairs is not known here, so their recall is left "
+            f"{search} Whether training saw these pairs is not known here, so their recall is left "
             "out: it could be that of pairs known by heart."
         )
     return (
-        f"{asked} The model was trained on these pairs, or chosen by them: there are no test "
+        f"{search} The model was trained on these pairs, or chosen by them: there are no test "
         "pairs, so no recall is given."
     )
 
 
 def _recalls(change: RankChange) -> tuple[str, str, str]:
-    """R@1 and R@10 of the test pairs, and the torch model's R@10, with their intervals."""
-    own, reference = change.test_recall, change.test_reference_recall
-    assert own is not None
+    """Return R@1 and R@10 of the test pairs, and the torch model's R@10, with their intervals."""
+    recall, reference = change.test_recall, change.test_reference_recall
+    assert recall is not None
     assert reference is not None
     first, tenth, torch = (
         figure_text(value, recall_interval(value, change.tests))
-        for value in (own[1], own[10], reference[10])
+        for value in (recall[1], recall[10], reference[10])
     )
     return first, tenth, torch
 

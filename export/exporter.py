@@ -1,4 +1,11 @@
-"""Makes a bundle: every graph in every precision, proved equal, in one directory."""
+"""Exports a model as a bundle: every graph in every precision, proved equal, in one directory.
+
+    weights ─▶ graphs in float32 ─▶ ONNX ─▶ parity with torch ─▶ card, manifest
+             └▶ rounded to fp16, bf16 ─▶ ONNX ─┤
+                       ONNX of image ─▶ int8 ─┘
+
+Nothing is left at the bundle's place unless every graph is what the model is.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +39,26 @@ from hficma.model.graphs import REGIONS, Branch, branches, global_width
 
 from . import half_precision as narrow
 from . import parity
-from .calibration_items import Items, adversarial_items, arrays, joined, real_items, smooth_items
+from .bundle_run import run_bundle
+from .calibration_items import (
+    Items,
+    adversarial_items,
+    concatenate,
+    item_arrays,
+    real_items,
+    smooth_items,
+)
 from .card import write_card
 from .quantize import quantize_image
+from .rank_changes import RankChange, rank_change
 from .trace import OPSET, trace
-from .whole_bundle import run_through
 
 WEIGHTS = "model.safetensors"
 PARITY = "parity.json"
 REFERENCE_PAIRS = 4
 """Items from the dataset in the reference, beside the adversarial ones."""
 CALIBRATION_PHOTOS = 32
+"""Training photos that int8 is calibrated and judged on."""
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -61,9 +77,9 @@ def export_run(
     Args:
         run: the run's directory.
         out: the bundle's directory; must not exist.
-        precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
+        precisions: of `fp32` (always there), `fp16`, `bf16`, `int8`.
         data: dataset for calibration and parity; None takes the run's own.
-        runtimes: to hold to the torch model; None takes those installed.
+        runtimes: names of those held to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; 0 compares none.
 
     Returns:
@@ -75,13 +91,13 @@ def export_run(
     """
     model = load_model(run)
     dataset = open_runs_dataset(run, data)
-    own = read_manifest(run, kind="run").facts.get("dataset")
+    trained_on = read_manifest(run, kind="run").facts.get("dataset")
     return export_model(
         model,
         out,
         precisions=precisions,
         data=dataset,
-        trained_on=own,
+        trained_on=trained_on,
         run=run.name,
         runtimes=runtimes,
         queries=queries,
@@ -104,15 +120,15 @@ def export_model(
     Args:
         model: in evaluation mode, on the CPU.
         out: the bundle's directory; must not exist.
-        precisions: of `fp32` (always made), `fp16`, `bf16`, `int8`.
+        precisions: of `fp32` (always there), `fp16`, `bf16`, `int8`.
         data: dataset for calibration and parity; None takes random items.
         trained_on: name of the dataset that the model was trained on, where it is known: its test
             pairs are new to the model.
         run: name of the run that trained it, or None for weights that nothing trained.
-        runtimes: to hold to the torch model; None takes those installed.
+        runtimes: names of those held to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; random weights need none.
     """
-    wanted = [name for name in PRECISIONS if name == "fp32" or name in precisions]
+    ordered = [name for name in PRECISIONS if name == "fp32" or name in precisions]
     unknown = set(precisions) - set(PRECISIONS)
     if unknown:
         raise InputError(f"precision {min(unknown)}: there is none; take {', '.join(PRECISIONS)}")
@@ -122,7 +138,8 @@ def export_model(
         facts.update(_facts(model, None if data is None else data.name, run))
         facts["trained_on"] = trained_on
         _write_model(model, building)
-        for precision in wanted:
+        # fp32 first: int8 is made from its graph.
+        for precision in ordered:
             if precision == "int8":
                 photos = _items(model, data, ("train",), CALIBRATION_PHOTOS).photos
                 image = facts["graphs"]["image"]
@@ -133,15 +150,16 @@ def export_model(
                     items = _items(model, data, ("train",), narrow.PHOTOS + narrow.JUDGES)
                     image_encoder = narrow.narrow_image_encoder(model, items, _DTYPES[precision])
                 _write_graphs(model, building, facts["graphs"], precision, image_encoder)
-        proved = installed("cpu") if runtimes is None else runtimes
-        found, changes = _prove(model, building, facts, data, proved, queries)
-        (building / PARITY).write_text(json.dumps(parity.report(found, changes), indent=1))
+        names = installed("cpu") if runtimes is None else runtimes
+        differences, changes = _prove(model, building, facts, data, names, queries)
+        (building / PARITY).write_text(json.dumps(parity.report(differences, changes), indent=1))
         facts["export_seconds"] = round(time.perf_counter() - began, 1)
-        write_card(building, BundleFacts.from_json(facts, out), found, changes)
+        write_card(building, BundleFacts.from_json(facts, out), differences, changes)
     return out
 
 
 def _facts(model: Model, data: str | None, run: str | None) -> dict[str, Any]:
+    """Return the facts of the manifest that are known before any graph is written."""
     config = model.config
     return {
         "model": config.to_json(),
@@ -160,6 +178,7 @@ def _facts(model: Model, data: str | None, run: str | None) -> dict[str, Any]:
 
 
 def _write_model(model: Model, building: Path) -> None:
+    """Write weights and vocabulary: what the runtime `torch` runs, and training starts from."""
     from safetensors.torch import save_file
 
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -176,6 +195,7 @@ def _write_graphs(
     precision: str,
     image_encoder: torch.nn.Module | None,
 ) -> None:
+    """Write each graph in one precision, and its file into the facts of the graphs."""
     for name, branch in branches(model, _DTYPES[precision], image_encoder=image_encoder):
         if precision == "bf16" and not name.startswith(parity.AFTER_ENCODING):
             continue  # S_global keeps its digits; encoding is not what bf16 is wanted for
@@ -186,6 +206,7 @@ def _write_graphs(
 
 
 def _ports(branch: Branch) -> dict[str, Any]:
+    """Return what a graph reads and gives, as JSON values of the manifest."""
     return {
         name: {port: {"dtype": p.dtype, "shape": list(p.shape)} for port, p in ports.items()}
         for name, ports in (("inputs", branch.inputs), ("outputs", branch.outputs))
@@ -193,6 +214,7 @@ def _ports(branch: Branch) -> dict[str, Any]:
 
 
 def _items(model: Model, data: Dataset | None, partitions: Sequence[str], limit: int) -> Items:
+    """Return up to `limit` pairs of a dataset, or random items where there is none."""
     if data is None:
         return smooth_items(model.tokenizer, limit)
     return real_items(data, model.tokenizer, partitions, limit)
@@ -205,7 +227,7 @@ def _prove(
     data: Dataset | None,
     runtimes: Sequence[str],
     queries: int,
-) -> tuple[list[Difference], list[parity.RankChange]]:
+) -> tuple[list[Difference], list[RankChange]]:
     """Write the reference and hold every graph in every precision and runtime to it."""
     # Opened like any bundle; the files' own hashes come when all are written.
     files = {
@@ -219,21 +241,21 @@ def _prove(
     try:
         torch_bundle = Bundle.open(building, ExecutionOptions(runtime="torch"))
         pairs = _items(model, data, ("test", "val"), REFERENCE_PAIRS)
-        items = arrays(joined(adversarial_items(model.tokenizer), pairs))
-        reference = run_through(torch_bundle, items)
+        items = item_arrays(concatenate(adversarial_items(model.tokenizer), pairs))
+        reference = run_bundle(torch_bundle, items)
         with (building / REFERENCE).open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **reference)
-        found = parity.differences(building, reference, runtimes=runtimes)
-        parity.require(found, ())
+        differences = parity.all_differences(building, reference, runtimes=runtimes)
+        parity.require(differences, ())
         changes = []
         if queries and data is not None:
-            asked = _items(model, data, ("test", "val"), queries)
+            pairs = _items(model, data, ("test", "val"), queries)
             for name in runtimes:
                 for precision in parity.bundle_precisions(building, name):
                     execution = ExecutionOptions(runtime=name, precision=precision)
                     bundle = Bundle.open(building, execution)
-                    changes.append(parity.rank_change(bundle, torch_bundle, asked))
-        parity.require(found, changes)
-        return found, changes
+                    changes.append(rank_change(bundle, torch_bundle, pairs))
+        parity.require(differences, changes)
+        return differences, changes
     finally:
         (building / MANIFEST).unlink()

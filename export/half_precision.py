@@ -67,7 +67,7 @@ _log = logging.getLogger("hficma")
 
 
 class NarrowImageEncoder(nn.Module):
-    """An image encoder in half precision behind a stem in float32.
+    """An image encoder in half precision behind a stem, its first layers, in float32.
 
     Args:
         stem: first layers, float32.
@@ -82,7 +82,7 @@ class NarrowImageEncoder(nn.Module):
         self.dtype = dtype
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map normalised float32 pixels (B, 3, H, W) to features (B, C, h, w) in `dtype`."""
+        """Map normalised float32 pixels (B, 3, 224, 224) to features (B, C, 7, 7) in `dtype`."""
         features: Tensor = self.rest(self.stem(pixels).to(self.dtype))
         return features
 
@@ -101,23 +101,23 @@ def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> Narr
     judges = model.normalize(torch.from_numpy(np.concatenate([items.photos[PHOTOS:], extremes])))
     recipes = model.recipe_tokens(*model.recipe_batch(items.recipes)).global_
     wide = _scores(model, model.trunk, judges, recipes)
-    narrow, moved = None, math.inf
+    best, best_share = None, math.inf  # and how far S_global moves, as a share of its spread
     for size in STEM_SIZES:
         stem, rest = _split(copy.deepcopy(model.trunk), pixels, size)
-        if narrow is not None and _weights(stem) > MOST_WIDE * _weights(model.trunk):
+        if best is not None and _weights(stem) > MOST_WIDE * _weights(model.trunk):
             break
         rest = _folded(rest)
         _round_layers(rest, stem(pixels), dtype)
-        grown = NarrowImageEncoder(stem, rest.to(dtype), dtype).eval().requires_grad_(False)
-        change = _scores(model, grown, judges, recipes) - wide
+        candidate = NarrowImageEncoder(stem, rest.to(dtype), dtype).eval().requires_grad_(False)
+        change = _scores(model, candidate, judges, recipes) - wide
         share = float(change.abs().max() / wide.std())
         _log.info("fp16: stem down to %d pixels moves S_global by %.1e of its spread", size, share)
-        if narrow is None or share < moved:
-            narrow, moved = grown, share
-        if moved <= ENOUGH:
+        if best is None or share < best_share:
+            best, best_share = candidate, share
+        if best_share <= ENOUGH:
             break
-    assert narrow is not None
-    return narrow
+    assert best is not None
+    return best
 
 
 def _scores(model: Model, encoder: nn.Module, pixels: Tensor, recipes: Tensor) -> Tensor:
@@ -129,6 +129,7 @@ def _scores(model: Model, encoder: nn.Module, pixels: Tensor, recipes: Tensor) -
 
 
 def _weights(module: nn.Module) -> int:
+    """Count the weights of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -164,44 +165,64 @@ def _folded(encoder: nn.Module) -> nn.Module:
 def _round_layers(encoder: nn.Module, features: Tensor, dtype: torch.dtype) -> None:
     """Round the convolutions of an encoder in place, one after the other as `features` pass.
 
-    The first pass notes what each gives. In the second, each is rounded just before it runs, on
-    inputs that come from layers already rounded, and held to its output of the first pass.
+    The first pass notes what each layer gives. In the second, each is rounded just before it runs,
+    on inputs that come from layers already rounded, and held to its output of the first pass: so it
+    makes good what was lost before it as well.
+
+    Args:
+        encoder: layers in float32, batch normalisations folded.
+        features: (B, C, h, w) that it reads.
+        dtype: to round to.
     """
     layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
-    wanted: dict[nn.Module, Tensor] = {}
+    targets: dict[nn.Module, Tensor] = {}
 
-    def note(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        wanted[layer] = output.clone()  # activations behind it work in place
+    def note_output(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        targets[layer] = output.clone()  # activations behind it work in place
 
-    def round_layer(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+    def round_before_it_runs(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
         assert isinstance(layer, nn.Conv2d)
-        narrow = inputs[0].to(dtype).float()
-        _round_layer(layer, narrow, wanted.pop(layer), dtype)
+        narrow = inputs[0].to(dtype).float()  # activations are rounded too
+        _round_layer(layer, narrow, targets.pop(layer), dtype)
         return (narrow,)
 
-    hooks = [layer.register_forward_hook(note) for layer in layers]
+    hooks = [layer.register_forward_hook(note_output) for layer in layers]
     encoder(features)
     for hook in hooks:
         hook.remove()
-    hooks = [layer.register_forward_pre_hook(round_layer) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(round_before_it_runs) for layer in layers]
     encoder(features)
     for hook in hooks:
         hook.remove()
 
 
-def _round_layer(layer: nn.Conv2d, inputs: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
-    """Round weights and bias so that the layer gives `wanted` (B, O, h, w) for `inputs`."""
+def _round_layer(layer: nn.Conv2d, inputs: Tensor, target: Tensor, dtype: torch.dtype) -> None:
+    """Round weights and bias so that the layer gives `target` for `inputs`.
+
+    A convolution of g groups is g linear maps of what its kernel sees at each of P positions:
+
+        filters (g, O / g, 1 + I)   times   samples (g, 1 + I, P)   is about   outputs (g, O / g, P)
+
+    where I = C / g * kernel height * kernel width, and the 1 is the bias: the weight of an input
+    that is always 1.
+
+    Args:
+        layer: C to O channels.
+        inputs: (B, C, h, w).
+        target: (B, O, h', w'), what the layer gave before anything was rounded.
+        dtype: to round to.
+    """
     groups = layer.groups
     samples = _patches(layer, inputs)
-    targets = wanted.transpose(0, 1).flatten(1).unflatten(0, (groups, -1))
+    outputs = target.transpose(0, 1).flatten(1).unflatten(0, (groups, -1))
     step = max(1, samples.shape[2] // SAMPLES)
-    samples, targets = samples[:, :, ::step].double(), targets[:, :, ::step].double()
-    # The bias is the weight of an input that is always 1: (G, 1 + C / G * kernel, positions).
+    samples, outputs = samples[:, :, ::step].double(), outputs[:, :, ::step].double()
     samples = torch.cat([samples.new_ones(groups, 1, samples.shape[2]), samples], dim=1)
     bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias
     filters = torch.cat([bias[:, None], layer.weight.flatten(1)], dim=1).double()
     filters = filters.unflatten(0, (groups, -1))
-    filters[..., 0] += (targets - filters @ samples).mean(dim=2)
+    # The bias takes up what inputs that are off by now change on average.
+    filters[..., 0] += (outputs - filters @ samples).mean(dim=2)
     if filters.shape[2] <= MOST_INPUTS + 1:
         moments = samples @ samples.mT / samples.shape[2]
         filters = _round_together(filters, moments, dtype)
@@ -211,45 +232,59 @@ def _round_layer(layer: nn.Conv2d, inputs: Tensor, wanted: Tensor, dtype: torch.
 
 
 def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
-    """Lay out what each position of the output reads: (G, C / G * kernel, B * positions)."""
+    """Lay out what a layer reads at each of P positions of its output: (g, I, P)."""
     if layer.kernel_size == (1, 1):
         rows, columns = layer.stride
         patches = inputs[:, :, ::rows, ::columns].flatten(2)
     else:
         assert not isinstance(layer.padding, str)
         patches = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-    flat = patches.transpose(0, 1).flatten(1)
+    flat = patches.transpose(0, 1).flatten(1)  # (B, g I, h w) -> (g I, B h w)
     return flat.view(layer.groups, -1, flat.shape[1])
 
 
 def _round_together(filters: Tensor, moments: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round filters (G, O, I) so that E[((rounded - filter) · x)²] is small; moments = E[x xᵀ].
+    """Round filters so that E[((rounded - filter) · x)²] is small, not each weight's own error.
 
     Weights are rounded one after the other. When weight i is off by e, the best that those behind
     it can do is to move by -e U[i, j] / U[i, i], where Uᵀ U = moments⁻¹ and U is upper triangular:
     row i of U regresses input i on the inputs behind it, those before being fixed. This is the
-    optimal brain surgeon's step in the order of GPTQ (Frantar et al., ICLR 2023), which rounds to
-    integers so.
+    optimal brain surgeon's step (Hassibi and Stork, NIPS 1992) in the order of GPTQ (Frantar et
+    al., ICLR 2023, equations 2 to 5 and algorithm 1), which rounds to integers so.
+
+    Args:
+        filters: (g, O / g, n) float64.
+        moments: E[x xᵀ] (g, n, n) of the inputs, float64.
+        dtype: to round to.
+
+    Returns:
+        (g, O / g, n) in `dtype`.
     """
     size = moments.shape[-1]
+    # Strong inputs first: the last weights have no one left to correct them.
     power = moments.diagonal(dim1=1, dim2=2)
-    order = power.argsort(dim=1, descending=True)  # the last have no one left to correct them
+    order = power.argsort(dim=1, descending=True)
     moments = moments.gather(1, order[:, :, None].expand_as(moments))
     moments = moments.gather(2, order[:, None, :].expand_as(moments))
     filters = filters.gather(2, order[:, None, :].expand_as(filters))
-    # The constant is for inputs that are 0 throughout, as those of a dead filter are.
+    # Damped, so that the inverse exists (GPTQ, step 3); the constant is for inputs that are 0
+    # throughout, as those of a dead filter are.
     damping = DAMPING * power.mean(dim=1) + 1e-12
     damped = moments + damping[:, None, None] * torch.eye(size, dtype=moments.dtype)
+    # All the inverses that the steps need are in one triangle: the inverse over the weights from i
+    # on, after those before are eliminated, has U[i, i:] as its first row (times U[i, i]).
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     upper = torch.linalg.cholesky(inverse, upper=True)
     rounded = torch.empty_like(filters, dtype=dtype)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = torch.zeros_like(filters[..., start:end])
+        # Within the block each weight's error is passed on at once ...
         for i in range(start, end):
             rounded[..., i] = filters[..., i].to(dtype)
             error = (filters[..., i] - rounded[..., i]) / upper[:, i, i, None]
             filters[..., i:end] -= error[..., None] * upper[:, None, i, i:end]
             errors[..., i - start] = error
+        # ... and to all weights behind it in one product (GPTQ, step 2: lazy batch updates).
         filters[..., end:] -= errors @ upper[:, start:end, end:]
     return torch.empty_like(rounded).scatter(2, order[:, None, :].expand_as(rounded), rounded)

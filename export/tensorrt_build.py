@@ -25,10 +25,10 @@ from hficma.errors import ArtifactError, InputError
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan in the cache."""
+    """The plan of a graph in the cache."""
 
     graph: str
-    """Its name."""
+    """The graph's name."""
     file: Path
     """Where it lies."""
     built: str | None
@@ -40,7 +40,7 @@ def build_plans(
     *,
     precision: str = "fp32",
     cache: Path | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    on_build: Callable[[str], None] = lambda line: None,
 ) -> list[Plan]:
     """Build a plan for each graph that has none for this machine.
 
@@ -48,9 +48,9 @@ def build_plans(
 
     Args:
         bundle_path: the bundle.
-        precision: wanted; graphs without it are built in `fp32`.
+        precision: of the graphs; those that lack it are built in `fp32`.
         cache: folder of plans; None takes the workspace's.
-        tell: told of each plan, in one line.
+        on_build: called before each plan that is built, with one line that says why.
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
@@ -60,8 +60,8 @@ def build_plans(
     trt = library()
     if precision not in TensorRTRuntime.precisions:
         raise InputError(
-            f"--trt: TensorRT does not read the {precision} graphs (their activations are "
-            "unsigned); take --precision fp16"
+            f"precision {precision}: TensorRT does not read these graphs (their activations are "
+            "unsigned); take fp16"
         )
     bundle = Bundle.open(bundle_path, ExecutionOptions(precision=precision))
     timing = (Workspace.default().cache if cache is None else cache) / "tensorrt" / "timing.cache"
@@ -72,25 +72,31 @@ def build_plans(
         key = plan_key(graph, profiles)
         if key.gpu == "none" and trt.__name__ == "tensorrt":
             raise InputError(
-                "--trt: TensorRT builds for the GPU of the machine, and there is none here; "
+                "TensorRT builds for the GPU of the machine, and there is none here; "
                 "build on the machine that will search, or install 'hficma[trt-rtx]'"
             )
         file = plan_file(graph, cache)
         reason = why_stale(file, key)
         if reason is not None:
-            tell(f"{name} {graph.precision}: building a plan ({reason})")
+            on_build(f"{name} {graph.precision}: building a plan ({reason})")
             write_plan(file, build_plan(graph, profiles, timing), key)
         plans.append(Plan(name, file, reason))
     return plans
 
 
 def build_plan(graph: Graph, profiles: list[dict[str, Range]], timing: Path | None = None) -> bytes:
-    """Compile one graph, strongly typed: precision is what the ONNX says.
+    """Compile one graph, strongly typed: every layer has the precision that the ONNX says.
 
     Args:
         graph: to compile.
-        profiles: sizes to compile for.
-        timing: timing cache, read and extended; None uses none.
+        profiles: for each, the least, usual and largest size of every dynamic axis.
+        timing: file of measured kernels, read and extended; None uses none.
+
+    Returns:
+        the serialised plan.
+
+    Raises:
+        ArtifactError: the graph does not parse or build.
     """
     trt = library()
     logger = trt.Logger(trt.Logger.ERROR)
@@ -120,11 +126,12 @@ def build_plan(graph: Graph, profiles: list[dict[str, Range]], timing: Path | No
 
 
 def _optimization_profile(builder: Any, graph: Graph, profile: dict[str, Range]) -> Any:
-    made = builder.create_optimization_profile()
+    """Return TensorRT's form of a profile: three shapes of each input."""
+    shapes_of = builder.create_optimization_profile()
     for name, port in graph.inputs.items():
         shapes = [
             tuple(profile[size][which] if isinstance(size, str) else size for size in port.shape)
             for which in range(3)
         ]
-        made.set_shape(name, *shapes)
-    return made
+        shapes_of.set_shape(name, *shapes)
+    return shapes_of

@@ -1,4 +1,4 @@
-"""Turns one graph into one ONNX file."""
+"""Traces one graph of the model into one ONNX file."""
 
 from __future__ import annotations
 
@@ -62,19 +62,20 @@ def trace(branch: Branch, path: Path) -> None:
 
 
 def _example(port: ArraySpec) -> torch.Tensor:
+    """Return an array of the type and shape of an input."""
     shape = [_EXAMPLE_SIZES[size] if isinstance(size, str) else size for size in port.shape]
     # Ones are valid as ids, as lengths, as pixels and as tokens.
     return torch.ones(shape, dtype=getattr(torch, port.dtype))
 
 
 def _transpose_last(graph: Any, values: Any) -> Any:
-    """`Tensor.mT`, which the exporter does not know."""
+    """Export `Tensor.mT`, which the exporter does not know."""
     rank = values.type().dim()
     return graph.op("Transpose", values, perm_i=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def _add_product(graph: Any, values: Any, left: Any, right: Any, scale: Any) -> Any:
-    """`addcmul` without the exporter's product with a scale of 1, a pass over all of it."""
+    """Export `addcmul` without the exporter's product with a scale of 1, a pass over all of it."""
     return graph.op("Add", values, graph.op("Mul", left, right))
 
 
@@ -90,11 +91,11 @@ def _inline_shared_weights(graph: Any) -> None:
         for node in graph.node
         if node.op_type == "Identity" and node.input[0] in constants
     }
-    kept = [node for node in graph.node if not set(node.output) & shared.keys()]
-    for node in kept:
+    others = [node for node in graph.node if not set(node.output) & shared.keys()]
+    for node in others:
         node.input[:] = [shared.get(name, name) for name in node.input]
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(others)
 
 
 def _mend_casts(graph: Any) -> None:

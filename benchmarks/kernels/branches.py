@@ -23,8 +23,8 @@ from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import arrays_of
 from hficma.engine.runtimes.selection import installed
 from hficma.export import export_model
-from hficma.export.calibration_items import arrays, smooth_items
-from hficma.export.whole_bundle import placed_sentences
+from hficma.export.bundle_run import batch_sentences
+from hficma.export.calibration_items import item_arrays, smooth_items
 from hficma.model import HFICMA, Model, ModelConfig, PaddedEncodings, build_model, load_model
 from hficma.model.base import Tokens
 from hficma.model.numerics import unit_rows
@@ -102,12 +102,12 @@ def image_task(bundle: Bundle, count: int) -> Callable[[], Any]:
 
 def recipe_task(bundle: Bundle, count: int) -> Callable[[], Any]:
     """Encode recipes, sentences included."""
-    have: Inputs = dict(arrays(smooth_items(bundle.tokenizer, count)))
+    have: Inputs = dict(item_arrays(smooth_items(bundle.tokenizer, count)))
 
     def run() -> Any:
         sentences = arrays_of("sentence", bundle.graph("sentence").inputs, have)
         vectors = bundle.run("sentence", sentences)["vectors"]
-        have["sentences"] = placed_sentences(vectors, have["sentence_rows"])
+        have["sentences"] = batch_sentences(vectors, have["sentence_rows"])
         return bundle.run("recipe", arrays_of("recipe", bundle.graph("recipe").inputs, have))
 
     return run

@@ -13,7 +13,7 @@ from hficma.data.dataset import open_dataset
 from hficma.engine.bundle.bundle_facts import BundleFacts
 from hficma.export.calibration_items import real_items
 from hficma.export.card import write_card
-from hficma.export.parity import RankChange
+from hficma.export.rank_changes import RankChange
 from hficma.model import ModelConfig
 from tests.model.factories import make_model
 

@@ -18,7 +18,8 @@ from hficma.errors import ArtifactError, InputError
 from hficma.export import ParityError, check_bundle, export_model
 from hficma.export import exporter as making
 from hficma.export.calibration_items import smooth_items
-from hficma.export.parity import RankChange, rank_change, require
+from hficma.export.parity import require
+from hficma.export.rank_changes import RankChange, rank_change
 from hficma.model import load_model
 from tests.model.factories import make_model
 

@@ -38,7 +38,7 @@ def test_every_graph_builds(kind: str, request: pytest.FixtureRequest, tmp_path:
 
     bundle = request.getfixturevalue(f"{kind}_bundle")
     told: list[str] = []
-    plans = build_plans(bundle, cache=tmp_path, tell=told.append)
+    plans = build_plans(bundle, cache=tmp_path, on_build=told.append)
     assert [plan.graph for plan in plans] == list(Bundle.open(bundle).facts.graphs)
     assert all(plan.file.stat().st_size > 1000 for plan in plans)
     assert len(told) == len(plans)

@@ -230,5 +230,5 @@ def export(
         from hficma.export import build_plans
 
         for name in precision or ("fp32",):
-            build_plans(path, precision=name, tell=note)
+            build_plans(path, precision=name, on_build=note)
     hint("next:", "index")

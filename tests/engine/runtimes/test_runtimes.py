@@ -25,7 +25,7 @@ def test_a_runtime_gives_what_torch_gave(
     """Export would ship graphs that a runtime reads differently."""
     pytest.importorskip(name, reason=f"{name} is not installed")
     pytest.importorskip("torch", reason="export compares them")
-    from hficma.export.whole_bundle import bundle_differences
+    from hficma.export.parity import bundle_differences
 
     path: Path = request.getfixturevalue(f"{kind}_bundle")
     bundle = Bundle.open(path, ExecutionOptions(runtime=name, threads=1))
@@ -102,12 +102,12 @@ def test_auto_runs_a_bundle(
     adamine_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torch", reason="export compares them")
-    from hficma.export.whole_bundle import GIVEN, run_through
+    from hficma.export.bundle_run import ITEM_ARRAYS, run_bundle
 
     monkeypatch.setenv("HFICMA_HOME", str(tmp_path))
     bundle = Bundle.open(adamine_bundle, ExecutionOptions(threads=1))
     reference = read_reference(adamine_bundle / REFERENCE)
-    given = run_through(bundle, {name: reference[name] for name in GIVEN})
+    given = run_bundle(bundle, {name: reference[name] for name in ITEM_ARRAYS})
     np.testing.assert_allclose(given["global"], reference["global"], atol=1e-5)
     assert set(bundle.choices) == {"image", "sentence", "recipe"}
 
