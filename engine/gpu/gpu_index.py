@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hficma.errors import InputError, MissingDependencyError
-from hficma.types import Positions
+from hficma.types import Floats, Mask, Positions
 
 from ..files.ragged import Rows
 from ..index.index import Index
 from ..index.item_encoding import LEVELS, SCALE, StoredEncodings, padded_shape
 from ..index.shard import Shard
-from ..index.vector_index import Mask, Prefilter, ShardCandidates, Vectors
+from ..index.vector_index import Prefilter, ShardCandidates
 
 try:
     import torch
@@ -107,7 +107,7 @@ class GpuPrefilter(Prefilter):
         super().__init__(facts, shard.vectors, None)
         self._gpu_vectors = vectors
 
-    def top(self, queries: Vectors, count: int, mask: Mask | None) -> list[ShardCandidates]:
+    def search(self, queries: Floats, count: int, mask: Mask | None) -> list[ShardCandidates]:
         """Return the best items for each query; see `Prefilter.top`."""
         vectors = self._gpu_vectors
         count = min(count, len(vectors) if mask is None else int(mask.sum()))
@@ -133,11 +133,11 @@ class GpuPrefilter(Prefilter):
         pairs = zip(positions.cpu().numpy(), scores.cpu().numpy(), strict=True)
         return [ShardCandidates(*pair) for pair in pairs]
 
-    def scores(self, query: Vectors) -> Vectors:
+    def scores(self, query: Floats) -> Floats:
         """Return g of all items (N,); see `Prefilter.scores`."""
         with torch.inference_mode():
             products = self._gpu_vectors @ torch.tensor(query, device=self._gpu_vectors.device)
-        scores: Vectors = products.cpu().numpy()
+        scores: Floats = products.cpu().numpy()
         return scores
 
 

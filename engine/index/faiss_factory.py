@@ -23,7 +23,11 @@ _log = logging.getLogger("hficma")
 
 
 def default_factory(count: int | None) -> str:
-    """The prefilter for an index of `count` items, None for unknown: one that can certify."""
+    """Return the kind of prefilter for an index of some size: always one that can certify.
+
+    Args:
+        count: N, items; None where nobody knows how many are to come.
+    """
     return "Flat" if count is not None and count <= FLAT_LIMIT else "SQfp16"
 
 
@@ -32,21 +36,21 @@ def check_factory(spec: str, width: int) -> None:
 
     Args:
         spec: the string.
-        width: D_g.
+        width: G.
 
     Raises:
-        InputError: naming it, and why.
+        InputError: it names the string, and FAISS's reason.
     """
     if spec != "Flat":
         empty_index(spec, width, 1000)
 
 
 def empty_index(spec: str, width: int, count: int) -> Any:
-    """An untrained FAISS index.
+    """Return an untrained FAISS index of inner products.
 
     Args:
         spec: a factory string; `IVF` without a number of lists takes 4 √N, and `HNSW` 32 links.
-        width: D_g.
+        width: G.
         count: N, items that it will hold.
 
     Raises:
@@ -54,6 +58,7 @@ def empty_index(spec: str, width: int, count: int) -> Any:
     """
     faiss = import_faiss()
     lists = max(1, min(int(4 * math.sqrt(count)), count // POINTS_A_CENTROID))
+    # Each default is written out before the next is looked for, which may stand behind it.
     full = re.sub(r"\bIVF(?=,|$)", f"IVF{lists}", re.sub(r"\bHNSW(?=,|$)", "HNSW32", spec))
     if full.startswith("IVF") and "," not in full:
         full += ",Flat"
@@ -64,9 +69,9 @@ def empty_index(spec: str, width: int, count: int) -> Any:
     except RuntimeError as error:
         # Its reason stands behind a page of C++; where it has none, it does not know the string.
         reason = re.search(r"' failed: +(\S.*)", str(error).strip().splitlines()[-1])
-        said = f" for vectors of {width} numbers ({reason[1]})" if reason else ""
+        detail = f" for vectors of {width} numbers ({reason[1]})" if reason else ""
         raise InputError(
-            f"prefilter {spec!r}: FAISS knows no such index{said}; {others}"
+            f"prefilter {spec!r}: FAISS knows no such index{detail}; {others}"
         ) from error
     if isinstance(index, faiss.IndexIDMap):
         raise InputError(f"prefilter {spec!r}: numbers its items itself; {others}")
@@ -74,117 +79,120 @@ def empty_index(spec: str, width: int, count: int) -> Any:
 
 
 def trainable_index(spec: str, width: int, count: int) -> tuple[str, Any]:
-    """An untrained FAISS index of a kind that so many items can train.
+    """Return an untrained FAISS index of a kind that so many items can train.
 
     Where they are too few for `spec`, it is the kind that an index of their number has by default:
     an exact scan of that few takes no longer. This is logged.
 
     Args:
-        spec: the kind wanted.
-        width: D_g.
+        spec: the kind to prefer.
+        width: G.
         count: N, items that will train it.
 
     Returns:
-        the kind taken, and the index; None for `Flat`.
+        the kind, and the index; None for `Flat`.
     """
     if spec == "Flat":
         return spec, None
     index = empty_index(spec, width, count)
-    wanted, least = training_points(index)
+    enough, least = training_points(index)
     # A larger shard is no better served by its default: then it is trained on what there is.
-    if count < (wanted if count <= FLAT_LIMIT else least):
-        return smaller(spec, count, width, f"it is trained on {wanted} or more")
+    if count < (enough if count <= FLAT_LIMIT else least):
+        return smaller_index(spec, count, width, f"it is trained on {enough} or more")
     _train_quietly(index)
     return spec, index
 
 
-def smaller(spec: str, count: int, width: int, reason: str) -> tuple[str, Any]:
-    """The kind for items that are too few for `spec`, and its untrained index; logged.
+def smaller_index(spec: str, count: int, width: int, reason: str) -> tuple[str, Any]:
+    """Return the kind for items that are too few for `spec`, and its untrained index; logged.
 
     Args:
-        spec: the kind wanted.
+        spec: the kind that they are too few for.
         count: N.
-        width: D_g.
+        width: G.
         reason: why they are too few.
+
+    Returns:
+        the kind, and the index; None for `Flat`.
     """
-    taken = default_factory(count)
+    kind = default_factory(count)
     items = "1 item is" if count == 1 else f"{count} items are"
     _log.warning(
-        f"prefilter {spec}: {items} too few ({reason}); a shard of them takes {taken} until "
+        f"prefilter {spec}: {items} too few ({reason}); a shard of them takes {kind} until "
         "it is merged into a larger one"
     )
-    return taken, None if taken == "Flat" else empty_index(taken, width, count)
+    return kind, None if kind == "Flat" else empty_index(kind, width, count)
 
 
 def training_points(index: Any) -> tuple[int, int]:
-    """How many points train a FAISS index well, and how many at least.
+    """Return how many points train a FAISS index well, and how many at least.
 
     Args:
         index: untrained.
     """
-    wanted = [1]
+    enough = [1]
     least = [1]
-    for part in _parts(index):
-        for centroids in _centroids(part):
-            wanted.append(POINTS_A_CENTROID * centroids)
+    for component in _components(index):
+        for centroids in _centroids(component):
+            enough.append(POINTS_A_CENTROID * centroids)
             least.append(centroids)
-        dimensions = _dimensions(part)
-        wanted.append(dimensions)
+        dimensions = _dimensions(component)
+        enough.append(dimensions)
         least.append(dimensions)
-    return max(wanted), max(least)
+    return max(enough), max(least)
 
 
-def _parts(index: Any) -> list[Any]:
-    """An index and those inside it, and the transforms in front, each as what it really is."""
+def _components(index: Any) -> list[Any]:
+    """Return an index, those inside it and the transforms in front, each as its own class."""
     faiss = import_faiss()
     index = faiss.downcast_index(index)
-    parts = [index]
+    components = [index]
     if isinstance(index, faiss.IndexPreTransform):
         chain = (index.chain.at(number) for number in range(index.chain.size()))
-        parts += map(faiss.downcast_VectorTransform, chain)
-    for inner in ("index", "base_index", "storage", "quantizer", "refine_index"):
-        if (part := getattr(index, inner, None)) is not None:
-            parts += _parts(part)
-    return parts
+        components += map(faiss.downcast_VectorTransform, chain)
+    for name in ("index", "base_index", "storage", "quantizer", "refine_index"):
+        if (inner := getattr(index, name, None)) is not None:
+            components += _components(inner)
+    return components
 
 
-def _centroids(part: Any) -> list[int]:
-    """How many centroids each clustering has that a part's training makes."""
+def _centroids(component: Any) -> list[int]:
+    """Return how many centroids each clustering has that a component's training makes."""
     faiss = import_faiss()
-    found = []
-    if isinstance(part, faiss.IndexIVF) and not hasattr(part.quantizer, "pq"):
-        found.append(int(part.nlist))  # those of a multi-index are products of fewer
-    if isinstance(part, faiss.OPQMatrix):
-        found.append(256)  # of a product quantizer of bytes, whatever comes behind
-    elif (quantizer := getattr(part, "pq", None)) is not None:
-        found.append(int(quantizer.ksub))
+    counts = []
+    if isinstance(component, faiss.IndexIVF) and not hasattr(component.quantizer, "pq"):
+        counts.append(int(component.nlist))  # those of a multi-index are products of fewer
+    if isinstance(component, faiss.OPQMatrix):
+        counts.append(256)  # of a product quantizer of bytes, whatever comes behind
+    elif (quantizer := getattr(component, "pq", None)) is not None:
+        counts.append(int(quantizer.ksub))
     for name in ("rq", "lsq", "prq", "plsq"):
-        if (additive := getattr(part, name, None)) is not None:
+        if (additive := getattr(component, name, None)) is not None:
             bits = additive.nbits
-            found.append(1 << max(int(bits.at(number)) for number in range(bits.size())))
-    return found
+            counts.append(1 << max(int(bits.at(number)) for number in range(bits.size())))
+    return counts
 
 
-def _dimensions(part: Any) -> int:
-    """Points that span the space a part works in, where its training needs so many."""
+def _dimensions(component: Any) -> int:
+    """Return the points that span the space of a component, where its training needs so many."""
     faiss = import_faiss()
-    if isinstance(part, faiss.VectorTransform):
-        return 1 if part.is_trained else int(max(part.d_in, part.d_out))
-    if any(hasattr(part, name) for name in ("rq", "lsq", "prq", "plsq")):
-        return int(part.d)  # begins with a PCA
-    return 101 if isinstance(part, faiss.IndexNSG) else 1
+    if isinstance(component, faiss.VectorTransform):
+        return 1 if component.is_trained else int(max(component.d_in, component.d_out))
+    if any(hasattr(component, name) for name in ("rq", "lsq", "prq", "plsq")):
+        return int(component.d)  # begins with a PCA
+    return 101 if isinstance(component, faiss.IndexNSG) else 1
 
 
 def _train_quietly(index: Any) -> None:
     """Let FAISS train on few points without a word on stderr."""
-    for part in _parts(index):
-        for owner in (part, getattr(part, "pq", None), getattr(part, "rq", None)):
+    for component in _components(index):
+        for owner in (component, getattr(component, "pq", None), getattr(component, "rq", None)):
             if (options := getattr(owner, "cp", None)) is not None:
                 options.min_points_per_centroid = 1
 
 
 def import_faiss() -> Any:
-    """FAISS, imported when needed.
+    """Return FAISS, imported when it is first needed, so that other commands start sooner.
 
     Raises:
         MissingDependencyError: it is not installed.

@@ -2,6 +2,10 @@
 
 The manifest names the shards and the items removed from them; it is replaced by one rename, so
 a reader holds one consistent index for as long as it likes.
+
+Items have positions from 0, shard after shard, removed ones too:
+
+    shard 0: 0 1 2 3 | shard 1: 4 5 6 | shard 2: 7 8      shard_offsets = 0 4 7 9
 """
 
 from __future__ import annotations
@@ -13,31 +17,35 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.artifacts.closing import Closing
 from hficma.artifacts.file_memory import FileMemory
 from hficma.artifacts.manifest import MANIFEST, inside, read_manifest
 from hficma.errors import ArtifactError
+from hficma.types import Floats, Mask, Offsets, Positions
 
 from .candidates import CandidateBatch
 from .filters import Filter
 from .index_facts import KIND, SHARDS, IndexFacts, files_by_shard
 from .item_encoding import ItemArrays
 from .shard import Shard
-from .vector_index import Mask, ShardCandidates, Vectors
+from .vector_index import ShardCandidates
 
 OPENING_TRIES = 5
+"""How often an index is opened whose shards a writer replaces meanwhile."""
 
 _log = logging.getLogger("hficma")
-
-Positions = npt.NDArray[np.int64]
 
 
 class Index(Closing):
     """One state of an index, open for reading from any thread.
 
-    Items have positions 0 .. `count`, by rising number; removed ones keep theirs.
+    Attributes:
+        count: N, items stored; positions are 0 .. N - 1, by rising number, and those of removed
+            items stay.
+        shard_offsets: (shards + 1,) the position of each shard's first item, and N.
+        item_arrays: what scoring reads of each shard's items.
+        verified: whether all that searches read is compared with checksums.
 
     Raises:
         ArtifactError: the shards are not those of the facts.
@@ -49,15 +57,15 @@ class Index(Closing):
         self.shards = tuple(shards)
         _check_shards(path, facts, self.shards)
         self.item_arrays = [ItemArrays(shard.vectors, shard.encodings) for shard in shards]
-        self.shard_offsets = np.cumsum([0, *(shard.count for shard in shards)])
+        self.shard_offsets: Offsets = np.cumsum([0, *(shard.count for shard in shards)])
         self.count = int(self.shard_offsets[-1])
         self.verified = all(shard.verified for shard in shards)
-        """Whether all that searches read is compared with checksums."""
         removed = np.array(facts.removed, dtype=np.int64)
-        self._kept: list[Mask | None] = []
+        # Per shard, which items were not removed; None where none was, as in most shards.
+        self._remaining: list[Mask | None] = []
         for shard in shards:
-            gone = np.isin(shard.numbers, removed) if len(removed) else np.zeros(0, bool)
-            self._kept.append(~gone if gone.any() else None)
+            in_removed = np.isin(shard.numbers, removed) if len(removed) else np.zeros(0, bool)
+            self._remaining.append(~in_removed if in_removed.any() else None)
 
     @classmethod
     def open(cls, path: Path) -> Index:
@@ -76,12 +84,14 @@ class Index(Closing):
                 # differs now. Otherwise the index is damaged.
                 if attempt == OPENING_TRIES - 1 or IndexFacts.read(path) == facts:
                     raise
+                _log.info("%s: changed while it was being opened; opening it again", path)
         raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Let go of every file; searches that run must have ended."""
         for shard in self.shards:
             shard.close()
+        # With the last reference to a shard's arrays their files are unmapped.
         self.shards, self.item_arrays = (), []
 
     @property
@@ -89,34 +99,42 @@ class Index(Closing):
         """Items that were not removed."""
         return self.count - len(self.facts.removed)
 
-    def filter_masks(self, wanted: Filter | None) -> list[Mask | None]:
-        """Per shard, which items may answer; None where all may."""
-        if not wanted:
-            return self._kept
-        if (wanted.having or wanted.without) and any(s.records.outdated for s in self.shards):
+    def filter_masks(self, filter: Filter | None) -> list[Mask | None]:
+        """Return per shard which items may answer, (items,); None where all may.
+
+        Args:
+            filter: that they must pass; removed items never do.
+        """
+        if not filter:
+            return self._remaining
+        if (filter.having or filter.without) and any(s.records.outdated for s in self.shards):
             _log.warning(
                 "%s: its words are of older rules, so this filter reads every record; "
                 "`hficma index compact` writes them again",
                 self.path,
             )
         masks: list[Mask | None] = []
-        for shard, kept in zip(self.shards, self._kept, strict=True):
-            mask = wanted.mask(shard.records, shard.count)
-            masks.append(mask if kept is None else mask & kept)
+        for shard, remaining in zip(self.shards, self._remaining, strict=True):
+            mask = filter.mask(shard.records, shard.count)
+            masks.append(mask if remaining is None else mask & remaining)
         return masks
 
     def locate(self, positions: Positions) -> tuple[Positions, Positions]:
-        """The shard of each item (N,), and its position there (N,)."""
+        """Return the shard of each item (N,), and its position there (N,).
+
+        Args:
+            positions: (N,) in the index.
+        """
         shard = np.searchsorted(self.shard_offsets, positions, side="right") - 1
         return shard, positions - self.shard_offsets[shard]
 
     def first_candidates(
-        self, queries: Vectors, count: int, masks: Sequence[Mask | None], executor: Executor
+        self, queries: Floats, count: int, masks: Sequence[Mask | None], executor: Executor
     ) -> list[CandidateBatch]:
         """Return the best `count` items by the prefilter for each of Q queries.
 
         Args:
-            queries: (Q, D_g) float32.
+            queries: (Q, G) float32.
             count: items wanted.
             masks: per shard, which items may answer, as `filter_masks` gives them.
             executor: searches the shards, one a task.
@@ -145,12 +163,12 @@ class Index(Closing):
         )
 
     def remaining_candidates(
-        self, query: Vectors, excluded: Positions, batch_size: int, masks: Sequence[Mask | None]
+        self, query: Floats, excluded: Positions, batch_size: int, masks: Sequence[Mask | None]
     ) -> Iterator[CandidateBatch]:
         """Yield every other item by falling exact g, `batch_size` at a time.
 
         Args:
-            query: (D_g,) float32.
+            query: (G,) float32.
             excluded: (K,) positions that came in the first batch.
             batch_size: items a batch.
             masks: per shard, which items may answer, as `filter_masks` gives them.
@@ -176,22 +194,74 @@ class Index(Closing):
 
 
 def open_shards(path: Path, facts: IndexFacts, files: Mapping[str, str]) -> list[Shard]:
-    """Open the shards of an index, as its manifest has them.
+    """Open the shards of an index, as its manifest names them.
 
     Args:
         path: of the index.
         facts: name the shards.
-        files: path in the index to SHA-256.
+        files: of the manifest: path in the index to SHA-256.
 
     Raises:
         ArtifactError: one is missing or damaged.
     """
-    listed = files_by_shard(files)
+    by_shard = files_by_shard(files)
     memory = FileMemory("index")
     return [
-        Shard(inside(path, f"{SHARDS}/{name}"), listed.get(name, {}), memory)
+        Shard(inside(path, f"{SHARDS}/{name}"), by_shard.get(name, {}), memory)
         for name in facts.shards
     ]
+
+
+def search_shard(
+    shard: Shard, queries: Floats, count: int, mask: Mask | None
+) -> list[ShardCandidates]:
+    """Return the best items of one shard for each query, by its prefilter.
+
+    This and `merge_candidates` are all that a search over several machines would have to call.
+
+    Args:
+        shard: to search.
+        queries: (Q, G) float32.
+        count: items wanted of each query.
+        mask: which of the shard's items may answer; None where all may.
+    """
+    return shard.prefilter.search(queries, count, mask)
+
+
+def merge_candidates(
+    by_shard: Sequence[ShardCandidates],
+    shard_offsets: Offsets,
+    count: int,
+    total: int,
+    error: float,
+) -> CandidateBatch:
+    """Merge one query's candidates: the best `count` of all shards, and a bound on all others.
+
+    Args:
+        by_shard: the best `count` + 1 of each shard: the first that is left over has the largest
+            score of all that are not returned.
+        shard_offsets: (shards + 1,) the position of each shard's first item, and N.
+        count: K, items wanted.
+        total: items that may answer, in all shards.
+        error: δ, how far scores may be from g; inf where items may have been skipped.
+    """
+    positions = np.concatenate(
+        [
+            candidates.positions + offset
+            for candidates, offset in zip(by_shard, shard_offsets[:-1], strict=True)
+        ]
+        or [np.empty(0, np.int64)]
+    )
+    scores = np.concatenate(
+        [candidates.scores for candidates in by_shard] or [np.empty(0, np.float32)]
+    )
+    # Ties by position: the same order, whatever shards the items lie in.
+    order = np.lexsort((positions, -scores))
+    items = positions[order[:count]]
+    if len(items) == total:
+        return CandidateBatch(items, -math.inf)
+    upper_bound = float(scores[order[count]]) + error if len(order) > count else math.inf
+    return CandidateBatch(items, upper_bound)
 
 
 def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> None:
@@ -199,53 +269,25 @@ def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> Non
     if not shards:
         return
     first = shards[0].facts
-    last = -1
+    last_number = -1
     for shard in shards:
-        mine = shard.facts
-        if mine.level != facts.level or (mine.level and mine.precision != facts.encoding_precision):
+        shape = shard.facts
+        if shape.level != facts.level or (
+            shape.level and shape.precision != facts.encoding_precision
+        ):
             raise ArtifactError(f"{shard.folder}: is of another level or precision than {path}")
-        if (mine.global_dim, mine.width) != (first.global_dim, first.width) or (
-            mine.level == "tables" and mine.heads != first.heads
+        if (shape.global_dim, shape.width) != (first.global_dim, first.width) or (
+            shape.level == "tables" and shape.heads != first.heads
         ):
             raise ArtifactError(f"{shard.folder}: has vectors of another size than {path}")
-        if int(shard.numbers[0]) <= last:
+        if int(shard.numbers[0]) <= last_number:
             raise ArtifactError(f"{shard.folder}: its items are not behind those before it")
-        last = int(shard.numbers[-1])
-    if last >= facts.next_number:
-        raise ArtifactError(f"{path}: its {MANIFEST} is damaged (next_number is {last} or less)")
+        last_number = int(shard.numbers[-1])
+    if last_number >= facts.next_number:
+        raise ArtifactError(
+            f"{path}: its {MANIFEST} is damaged (next_number is {last_number} or less)"
+        )
     if facts.removed:
-        held = np.concatenate([shard.numbers for shard in shards])
-        if not np.isin(np.array(facts.removed, np.int64), held).all():
+        numbers = np.concatenate([shard.numbers for shard in shards])
+        if not np.isin(np.array(facts.removed, np.int64), numbers).all():
             raise ArtifactError(f"{path}: its {MANIFEST} is damaged (no item has a removed number)")
-
-
-def search_shard(
-    shard: Shard, queries: Vectors, count: int, allowed: Mask | None
-) -> list[ShardCandidates]:
-    """The best `count` items of one shard for each query, by its prefilter."""
-    return shard.prefilter.search(queries, count, allowed)
-
-
-def merge_candidates(
-    found: Sequence[ShardCandidates], starts: Positions, count: int, total: int, error: float
-) -> CandidateBatch:
-    """The best `count` items of all shards, from the best `count` + 1 of each.
-
-    Args:
-        found: per shard.
-        starts: the position of each shard's first item.
-        count: items wanted.
-        total: items that may be found in all shards.
-        error: δ, how far scores may be from g; inf where items may have been skipped.
-    """
-    positions = np.concatenate(
-        [part.positions + start for part, start in zip(found, starts[:-1], strict=True)]
-        or [np.empty(0, np.int64)]
-    )
-    scores = np.concatenate([part.scores for part in found] or [np.empty(0, np.float32)])
-    order = np.lexsort((positions, -scores))
-    items = positions[order[:count]]
-    if len(items) == total:
-        return CandidateBatch(items, -math.inf)
-    upper_bound = float(scores[order[count]]) + error if len(order) > count else math.inf
-    return CandidateBatch(items, upper_bound)

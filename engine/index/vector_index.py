@@ -1,12 +1,13 @@
-"""The first pass over global vectors: FAISS indexes of one shard, and what they may be wrong by.
+"""The first stage over global vectors: a FAISS index of one shard, and how far it may be wrong.
 
 `Flat` reads the shard's exact vectors where they lie, mapped from the disk. Every other kind is
 a FAISS index beside them. Scalar-quantised kinds are bounded: the largest error of a stored
-vector is kept, so that answers can be certified. IVF and HNSW skip items: no bound holds.
+vector is recorded, so that answers can be certified. IVF and HNSW skip items: no bound holds.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from dataclasses import dataclass
@@ -14,35 +15,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.errors import ArtifactError
+from hficma.types import Floats, Mask, Positions
 
 from ..files.checksums import CheckedFile
 from ..files.ragged import Rows, whole_rows
 from .candidates import dot_error
-from .faiss_factory import import_faiss, smaller, trainable_index
+from .faiss_factory import import_faiss, smaller_index, trainable_index
 
 FILE = "prefilter.faiss"
 TRAINING_VECTORS = 100_000
-CHUNK = 8192
+"""Floats that train a FAISS index, at most twice as many: more of them change its lists little."""
+BLOCK = 8192
+"""Floats worked on at once: 32 MB at G = 1024."""
 
 PROBED_LISTS = 8
 """IVF looks into at least this many lists,"""
 PROBED_SHARE = 16
 """and at least one in so many."""
 
-Vectors = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+_log = logging.getLogger("hficma")
 
 
 class ShardCandidates(NamedTuple):
     """The best items of one shard for one query."""
 
-    positions: npt.NDArray[np.int64]
-    """(n,) positions in the shard, by falling score."""
-    scores: npt.NDArray[np.float32]
-    """(n,) g, within the prefilter's error."""
+    positions: Positions
+    """(K,) positions in the shard, by falling score."""
+    scores: Floats
+    """(K,) g, within the prefilter's error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +62,14 @@ class PrefilterFacts:
     error_entry: float = 0.0
     """max |stored - x| over single entries, rounded up."""
 
-    def score_error(self, query: Vectors) -> float:
-        """δ for one query (D_g,): how far a score of the prefilter may be from g.
+    def score_error(self, query: Floats) -> float:
+        """Return δ for one query: how far a score of the prefilter may be from g; inf if unknown.
 
-        |q·x̃ - q·x| <= min(‖q‖₁ max|e|, ‖q‖₂ max‖e‖₂), and the float32 roundings of q·x̃.
+        With x̃ = x + e the stored vector, |q·x̃ - q·x| = |q·e| is at most ‖q‖₁ max|e| and at most
+        ‖q‖₂ max‖e‖₂ (Hölder and Cauchy-Schwarz); the float32 rounding of q·x̃ comes on top.
+
+        Args:
+            query: (G,) float32.
         """
         if not self.bounded:
             return math.inf
@@ -73,25 +79,28 @@ class PrefilterFacts:
         return stored + dot_error(len(query), norm, self.largest_norm + self.error_norm)
 
 
-def build_prefilter(vectors: Vectors, spec: str, folder: Path) -> PrefilterFacts:
-    """Make the prefilter of a shard.
+def build_prefilter(vectors: Floats, spec: str, folder: Path) -> PrefilterFacts:
+    """Build the prefilter of a shard.
 
     Args:
-        vectors: (N, D_g) float32, memory-mapped.
+        vectors: (N, G) float32, memory-mapped.
         spec: `Flat`, `SQfp16`, `SQ8`, `IVF,SQ8`, `HNSW`, or any FAISS factory string; IVF
             without a number of lists takes 4 √N.
         folder: where `prefilter.faiss` is written; nothing is for `Flat`.
+
+    Returns:
+        what the shard records: of another kind than `spec` where the items are too few for it.
     """
     largest = 0.0
-    for start in range(0, len(vectors), CHUNK):
-        norms = np.linalg.norm(vectors[start : start + CHUNK].astype(np.float64), axis=1)
+    for start in range(0, len(vectors), BLOCK):
+        norms = np.linalg.norm(vectors[start : start + BLOCK].astype(np.float64), axis=1)
         largest = max(largest, float(norms.max()))
     spec, index = _trained(vectors, spec)
     if index is None:
         return PrefilterFacts(factory=spec, bounded=True, largest_norm=_up(largest))
     faiss = import_faiss()
-    for start in range(0, len(vectors), CHUNK):
-        index.add(np.ascontiguousarray(vectors[start : start + CHUNK]))
+    for start in range(0, len(vectors), BLOCK):
+        index.add(np.ascontiguousarray(vectors[start : start + BLOCK]))
     # FAISS's own writer hides why a file could not be written.
     (folder / FILE).write_bytes(faiss.serialize_index(index).data)
     # Only a plain scan over stored vectors scores every item by its stored vector.
@@ -106,27 +115,28 @@ def build_prefilter(vectors: Vectors, spec: str, folder: Path) -> PrefilterFacts
     )
 
 
-def _trained(vectors: Vectors, spec: str) -> tuple[str, Any]:
-    """An empty FAISS index that was trained on the vectors, and its kind; None for Flat."""
+def _trained(vectors: Floats, spec: str) -> tuple[str, Any]:
+    """Return the kind of FAISS index and an empty one, trained on the vectors; None for Flat."""
     count, width = vectors.shape
-    taken, index = trainable_index(spec, width, count)
+    kind, index = trainable_index(spec, width, count)
     step = max(1, count // TRAINING_VECTORS)
     try:
         if index is not None:
             index.train(np.ascontiguousarray(vectors[::step]))
     except RuntimeError as error:  # a kind whose needs are not known before
-        taken, index = smaller(spec, count, width, str(error).strip().splitlines()[-1][-200:])
+        reason = str(error).strip().splitlines()[-1][-200:]
+        kind, index = smaller_index(spec, count, width, reason)
         if index is not None:
             index.train(np.ascontiguousarray(vectors[::step]))
-    return taken, index
+    return kind, index
 
 
 class Prefilter:
-    """A shard's prefilter, opened.
+    """A shard's prefilter, open for searches from any thread.
 
     Args:
         facts: as recorded.
-        vectors: (N, D_g) float32, the exact ones, compared with their checksums when read.
+        vectors: (N, G) float32, the exact ones, compared with their checksums when read.
         file: the FAISS index's; None for Flat.
     """
 
@@ -136,6 +146,7 @@ class Prefilter:
         self._file = file
         self._opened: Any = None
         self._lock = threading.Lock()
+        self._reported: set[str] = set()
 
     @property
     def _index(self) -> Any:
@@ -152,44 +163,73 @@ class Prefilter:
                 self._opened = _read_index(self._file, *self._vectors.shape)
         return self._opened
 
-    def search(self, queries: Vectors, count: int, allowed: Mask | None) -> list[ShardCandidates]:
-        """The best items for each of Q queries.
+    def search(self, queries: Floats, count: int, mask: Mask | None) -> list[ShardCandidates]:
+        """Return the best items for each of Q queries.
 
         Args:
-            queries: (Q, D_g) float32.
-            count: items wanted; fewer only where fewer are allowed.
-            allowed: (N,) which items may be found; None for all.
+            queries: (Q, G) float32.
+            count: items wanted; fewer come only where fewer may answer.
+            mask: (N,) which items may answer; None where all may.
+
+        Raises:
+            ArtifactError: the vectors or the FAISS index are not as they were written.
         """
-        available = len(self._vectors) if allowed is None else int(allowed.sum())
+        available = len(self._vectors) if mask is None else int(mask.sum())
         count = min(count, available)
         if count == 0:
             nothing = ShardCandidates(np.empty(0, np.int64), np.empty(0, np.float32))
             return [nothing] * len(queries)
         if self._index is None:
-            if allowed is None and len(queries) > 1:
+            if mask is None and len(queries) > 1:
                 faiss = import_faiss()
                 scores, positions = faiss.knn(
                     queries, whole_rows(self._vectors), count, metric=faiss.METRIC_INNER_PRODUCT
                 )
                 return [ShardCandidates(*pair) for pair in zip(positions, scores, strict=True)]
-            return [self._scan(query, count, allowed) for query in queries]
+            return [self._scan(query, count, mask) for query in queries]
         try:
             scores, positions = self._index.search(
-                queries, count, params=self._parameters(self._index, count, allowed)
+                queries, count, params=self._parameters(self._index, count, mask)
             )
         except RuntimeError:
-            # Some kinds take no selector: then the exact vectors are looked at.
-            if allowed is None:
+            if mask is None:
                 raise
-            return [self._scan(query, count, allowed) for query in queries]
-        # Graphs and lists may reach fewer items than exist: then all are looked at.
+            self._report(logging.WARNING, "takes no filter")
+            return [self._scan(query, count, mask) for query in queries]
         return [
-            ShardCandidates(found, values) if found[-1] >= 0 else self._scan(query, count, allowed)
-            for query, found, values in zip(queries, positions, scores, strict=True)
+            self._complete(query, ShardCandidates(*pair), mask)
+            for query, *pair in zip(queries, positions, scores, strict=True)
         ]
 
-    def scores(self, query: Vectors) -> Vectors:
-        """g of all items (N,) from the exact vectors, within `rounding`."""
+    def _complete(
+        self, query: Floats, candidates: ShardCandidates, mask: Mask | None
+    ) -> ShardCandidates:
+        """Return candidates as FAISS gave them, or those of a scan where it reached too few.
+
+        Graphs and lists may reach fewer items than exist, the more so under a filter: FAISS then
+        fills up with -1. A filter must leave k answers wherever k items pass it.
+        """
+        if candidates.positions[-1] >= 0:
+            return candidates
+        self._report(logging.INFO, "reached fewer items than were asked for")
+        return self._scan(query, len(candidates.positions), mask)
+
+    def _report(self, level: int, reason: str) -> None:
+        """Log once why the exact vectors are scanned in the place of the FAISS index."""
+        if reason not in self._reported:
+            self._reported.add(reason)
+            where = self._file.path if self._file is not None else FILE
+            _log.log(
+                level, "%s: a FAISS index %s %s; the exact vectors are scanned instead",
+                where, self.facts.factory, reason,
+            )  # fmt: skip
+
+    def scores(self, query: Floats) -> Floats:
+        """Return g of all items (N,) from the exact vectors, within `rounding_error`.
+
+        Args:
+            query: (G,) float32.
+        """
         faiss = import_faiss()
         vectors = whole_rows(self._vectors)
         count, width = vectors.shape
@@ -200,14 +240,19 @@ class Prefilter:
         )
         return out
 
-    def rounding_error(self, query: Vectors) -> float:
-        """How far `scores` may be from g."""
+    def rounding_error(self, query: Floats) -> float:
+        """Return how far `scores` may be from g.
+
+        Args:
+            query: (G,) float32.
+        """
         norm = float(np.linalg.norm(query.astype(np.float64)))
         return dot_error(len(query), norm, self.facts.largest_norm)
 
-    def _scan(self, query: Vectors, count: int, allowed: Mask | None) -> ShardCandidates:
+    def _scan(self, query: Floats, count: int, mask: Mask | None) -> ShardCandidates:
+        """Return the best items by their exact vectors, every one of which is compared."""
         scores = self.scores(query)
-        positions = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
+        positions = np.arange(len(scores)) if mask is None else np.flatnonzero(mask)
         scores = scores[positions]
         if count < len(scores):
             best = np.argpartition(scores, len(scores) - count)[-count:]
@@ -215,15 +260,16 @@ class Prefilter:
         order = np.argsort(-scores, kind="stable")
         return ShardCandidates(positions[order], scores[order])
 
-    def _parameters(self, index: Any, count: int, allowed: Mask | None) -> Any:
+    def _parameters(self, index: Any, count: int, mask: Mask | None) -> Any:
+        """Return FAISS's search parameters for a kind of index; None where it needs none."""
         faiss = import_faiss()
         index = faiss.downcast_index(index)
         if isinstance(index, faiss.IndexPreTransform):
-            inner = self._parameters(index.index, count, allowed)
+            inner = self._parameters(index.index, count, mask)
             return inner and faiss.SearchParametersPreTransform(index_params=inner)
         selector: dict[str, Any] = {}
-        if allowed is not None:
-            selector["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        if mask is not None:
+            selector["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         if isinstance(index, faiss.IndexIVF):
             lists = max(PROBED_LISTS, index.nlist // PROBED_SHARE)
             return faiss.SearchParametersIVF(nprobe=min(lists, index.nlist), **selector)
@@ -233,9 +279,15 @@ class Prefilter:
 
 
 def _read_index(file: CheckedFile, count: int, width: int) -> Any:
-    """Read a shard's FAISS index of `count` vectors (D_g = `width`), its codes left where they are.
+    """Read a shard's FAISS index, its codes left where they are: the file's bytes must outlive it.
 
-    The file's bytes must outlive it.
+    Args:
+        file: compared with its checksums already.
+        count: N, vectors that it must hold.
+        width: G.
+
+    Raises:
+        ArtifactError: it is no FAISS index, or one of other vectors.
     """
     faiss = import_faiss()
     reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(file.content), len(file.content))
@@ -248,10 +300,11 @@ def _read_index(file: CheckedFile, count: int, width: int) -> Any:
     return index
 
 
-def _stored_error(index: Any, vectors: Vectors) -> tuple[float, float]:
+def _stored_error(index: Any, vectors: Floats) -> tuple[float, float]:
+    """Return max ‖e‖₂ and max |e| over the errors e of an index's stored vectors."""
     norm = entry = 0.0
-    for start in range(0, len(vectors), CHUNK):
-        exact = vectors[start : start + CHUNK].astype(np.float64)
+    for start in range(0, len(vectors), BLOCK):
+        exact = vectors[start : start + BLOCK].astype(np.float64)
         lost = index.reconstruct_n(start, len(exact)) - exact
         norm = max(norm, float(np.linalg.norm(lost, axis=1).max()))
         entry = max(entry, float(np.abs(lost).max()))
@@ -259,5 +312,5 @@ def _stored_error(index: Any, vectors: Vectors) -> tuple[float, float]:
 
 
 def _up(value: float) -> float:
-    """A little more, so that a bound survives its own rounding."""
+    """Return a little more, so that a bound survives its own rounding."""
     return value * (1.0 + 1e-9)

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.artifacts.manifest import sha256, sync
 from hficma.errors import InputError
 from hficma.recipe import Recipe
+from hficma.types import Array, Floats, Positions
 
 from ..files.checksums import Digest, digest_file
-from ..files.ragged import Array, ArrayFile, map_array
+from ..files.ragged import ArrayFile, map_array
 from ..index import records
 from ..index import vector_index as prefilter
 from ..index.item_encoding import (
@@ -32,9 +32,6 @@ from ..index.item_encoding import (
 )
 from ..index.records import RecordWriter
 from ..index.shard_facts import BLOCKS, FACTS, ShardFacts
-from ..index.vector_index import Vectors
-
-Positions = npt.NDArray[np.int64]
 
 
 class ShardWriter:
@@ -63,7 +60,7 @@ class ShardWriter:
         self,
         numbers: Sequence[int] | Positions,
         recipes: Sequence[Recipe],
-        vectors: Vectors,
+        vectors: Floats,
         encodings: BatchEncodings | None,
     ) -> None:
         """Write items.
@@ -97,7 +94,7 @@ class ShardWriter:
         self,
         numbers: Sequence[int] | Positions,
         recipes: Sequence[Recipe],
-        vectors: Vectors,
+        vectors: Floats,
         lengths: Positions,
         rows: Mapping[str, Array],
     ) -> None:

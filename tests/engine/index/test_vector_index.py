@@ -39,7 +39,7 @@ def opened(vectors: np.ndarray, spec: str, folder: Path) -> Prefilter:
 def test_scores_of_bounded_prefilters_are_within_their_error(
     tmp_path: Path, spec: str, seed: int, scale: float
 ) -> None:
-    """Certificates add this error to the ceiling: were it too small, they could lie."""
+    """Certificates add this error to the upper bound: were it too small, they could lie."""
     vectors = make_vectors(50, seed=seed) * np.float32(scale)
     query = make_vectors(1, seed=seed + 1)
     prefilter = opened(vectors, spec, tmp_path)
@@ -63,6 +63,50 @@ def test_masked_items_are_never_found_and_none_is_missing(
         assert sorted(found.positions) == sorted(np.flatnonzero(allowed))
         assert (np.diff(found.scores) <= 0).all()
     assert len(prefilter.search(vectors[:1], 5, np.zeros(len(vectors), bool))[0].positions) == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "mask_size", "message"),
+    [
+        ("PQ4x4fs", 20, "takes no filter"),
+        ("SQ4,RFlat", 20, "takes no filter"),
+        ("IVF4,Flat", 20, None),
+        ("SQ8", 20, None),
+    ],
+)
+def test_a_scan_in_the_place_of_faiss_is_logged_once(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    spec: str,
+    mask_size: int,
+    message: str | None,
+) -> None:
+    """Whoever chose a kind for its speed must see that a filter makes it scan every vector."""
+    vectors = make_vectors()
+    prefilter = opened(vectors, spec, tmp_path)
+    mask = np.arange(len(vectors)) < mask_size
+    with caplog.at_level("INFO", logger="hficma"):
+        prefilter.search(vectors[:1], 5, None)
+        assert not caplog.records
+        for _ in range(3):
+            prefilter.search(vectors[:2], 5, mask)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == (message is not None)
+    assert all(f"{FILE}: a FAISS index {spec} {message}" in line for line in lines)
+
+
+def test_a_scan_for_items_in_lists_not_looked_into_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The few items that pass a filter lie in other lists: fewer would come back than exist."""
+    vectors = make_vectors()
+    prefilter = opened(vectors, "IVF16,Flat", tmp_path)
+    mask = np.zeros(len(vectors), dtype=bool)
+    mask[np.argsort(vectors @ vectors[0])[:5]] = True  # in the lists that are looked into last
+    with caplog.at_level("INFO", logger="hficma"):
+        candidates = prefilter.search(vectors[:1], 5, mask)[0]
+    assert sorted(candidates.positions) == sorted(np.flatnonzero(mask))
+    assert ["reached fewer items" in record.getMessage() for record in caplog.records] == [True]
 
 
 @pytest.mark.parametrize("spec", ["Flat", "SQfp16"])
