@@ -231,7 +231,7 @@ def _prove(
     """Write the reference and hold every graph in every precision and runtime to it."""
     # Opened like any bundle; the files' own hashes come when all are written.
     files = {
-        str(file.relative_to(building)): sha256(file)
+        file.relative_to(building).as_posix(): sha256(file)
         for file in building.rglob("*")
         if file.is_file()
     }

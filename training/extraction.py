@@ -47,7 +47,7 @@ class PhotoFiles:
 
     def recipe(self, index: int) -> Recipe:
         """A recipe that says nothing but where its photo is."""
-        path = str(self._paths[index].relative_to(self._folder))
+        path = self._paths[index].relative_to(self._folder).as_posix()
         return Recipe(id=path, image=path)
 
     def photo(self, index: int) -> Image:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import resource
 import shlex
 import statistics
 import sys
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hficma.engine.runtimes.options import processors
 
 REGIONS = 49
 """R: regions of a photo."""
@@ -141,7 +142,7 @@ def environment() -> dict[str, Any]:
         "command": command(sys.argv),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)),
+        "usable_cores": processors(),
         "python": platform.python_version(),
         "system": platform.system(),
         "packages": {name: version for name in names if (version := _version(name))},
@@ -174,7 +175,9 @@ def command(words: Sequence[str]) -> str | None:
 
 
 def peak_resident_mb() -> float:
-    """Peak resident memory of this process so far, in MB."""
+    """Peak resident memory of this process so far, in MB; on Linux, whose unit this is."""
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -12,9 +12,12 @@ child, whatever became of it, runs code here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
+import logging
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -35,6 +38,7 @@ STARTING_SECONDS = 60.0
 """Seconds that a child may take for its start and imports, on a machine that is busy."""
 
 _VALUE, _END, _INPUT_ERROR, _FAULT, _READY = b"v", b"e", b"i", b"f", b"r"
+_log = logging.getLogger("hficma")
 _START = "from hficma.untrusted.worker import serve; serve()"
 
 
@@ -151,6 +155,8 @@ class _Child:
         if kind != _READY:
             self.close()
             raise RuntimeError(f"a worker could not start:\n{parts[0] if parts else ''}")
+        if not parts[0]:
+            _log_no_memory_limit()
 
     def send(self, *parts: Any) -> None:
         """Send one message; a child that has ended is noticed when its reply is read."""
@@ -199,11 +205,11 @@ def serve() -> None:
         (memory, modules), *_ = requests.next()
         for module in modules:
             importlib.import_module(module)
-        _limit_memory(memory)
+        limited = _limit_memory(memory)
     except Exception:  # told to the parent, which raises it
         _write(replies, _FAULT, [traceback.format_exc()])
         return
-    _write(replies, _READY, [])
+    _write(replies, _READY, [limited])
     while True:
         (module, name, many), *arguments = requests.next()
         try:
@@ -244,16 +250,27 @@ class _Requests:
         os._exit(0)
 
 
-def _limit_memory(memory: int) -> None:
+@functools.cache  # once a process is enough
+def _log_no_memory_limit() -> None:
+    _log.warning(
+        "%s holds no process to a limit of memory: files from outside are held to seconds alone",
+        platform.system(),
+    )
+
+
+def _limit_memory(memory: int) -> bool:
+    """Return whether the system now holds this process to `memory` bytes."""
     try:
         import resource
     except ImportError:  # Windows
-        return
-    # Of private writable memory, not of addresses: libraries reserve far more than they use.
-    # Where the system has no such limit (macOS) seconds alone hold.
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        return False
+    try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # Of private writable memory, not of addresses: libraries reserve far more than they use.
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    except (OSError, ValueError):
+        return False
+    return sys.platform == "linux"  # macOS takes the limit and lets it be passed
 
 
 def _ending(code: int) -> str:
