@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from hficma.artifacts.closing import Closing, Gate
 from hficma.errors import ArtifactError, InputError
 from hficma.recipe import Recipe
-from hficma.types import Floats, Mask, Positions
+from hficma.types import Floats
 
 from .bundle.bundle import Bundle
-from .encoder import EncodedQuery, ModelInput, encode, encode_queries
-from .index.candidates import CandidateBatch
+from .encoder import ModelInput, encode
 from .index.filters import Filter
 from .index.index import Index
 from .index.index_facts import model_mismatch
@@ -31,15 +28,12 @@ from .query import (
     only_query,
     photo_input,
     query_name,
-    query_notes,
     read_query,
     recipe_input,
 )
 from .results import Answer, Failure
-from .retrieval.certificate import ItemScores, Ranking, rank_with_certificate
-from .retrieval.filter_notes import filter_notes
-from .retrieval.hits import build_hits
-from .retrieval.scoring import CpuScorer, ScoreFunction, Scorer
+from .retrieval.scoring import CpuScorer, Scorer
+from .retrieval.search import Searcher, SearchOptions, whole_number
 from .retrieval.timing import StageTimer
 from .runtimes.options import ExecutionKeywords, ExecutionOptions
 
@@ -50,34 +44,6 @@ CANDIDATES = 200
 """Items that are re-ranked for a query where nothing else is said."""
 BATCH = 32
 """Queries of `search_many` that are worked on together."""
-CACHED_FILTERS = 16
-"""Filters whose masks are remembered."""
-
-
-class _SearchOptions(NamedTuple):
-    """What is the same for every query of a batch."""
-
-    k: int
-    candidates: int
-    exact: bool
-    filter: Filter | None
-    keep_query: bool = False
-
-    @property
-    def batch_size(self) -> int:
-        """Items that are scored before the first look at what is proved."""
-        return max(self.k, self.candidates)
-
-
-class _AllowedItems(NamedTuple):
-    """Which items may answer."""
-
-    masks: Sequence[Mask | None]
-    """Per shard (N,); None where all may."""
-    total: int
-    """How many they are."""
-    notes: tuple[str, ...]
-    """What there is to say of the filter."""
 
 
 class Engine(Closing):
@@ -105,9 +71,8 @@ class Engine(Closing):
     ) -> None:
         self.index = index
         self.bundle = bundle
-        self._scorer = scorer
         self._pool = pool
-        self._allowed: dict[Filter | None, _AllowedItems] = {}
+        self._searcher = Searcher(index, bundle, scorer, pool)
         self._gate = Gate()
 
     @classmethod
@@ -160,15 +125,14 @@ class Engine(Closing):
         """Let go of files, memory and threads, when the searches that run have ended."""
         if self._gate.shut():
             self._pool.shutdown()
-            self._scorer.close()
+            self._searcher.close()
             self.bundle.close()
             self.index.close()
-            self._allowed.clear()
 
     @property
     def query_role(self) -> Role:
         """What it answers: `image` queries over recipes, `recipe` queries over photos."""
-        return "image" if self.index.facts.of == "recipes" else "recipe"
+        return self.index.facts.query_role
 
     def search(
         self,
@@ -197,7 +161,7 @@ class Engine(Closing):
         Raises:
             InputError: a query that cannot be read, or of the wrong kind for this index.
         """
-        options = _search_options(k, candidates, exact, filter)._replace(keep_query=keep_query)
+        options = SearchOptions(k, candidates, exact, filter, keep_query).checked()
         query = only_query(image, recipe)
         [answer] = self._answer_batch(
             [query], ["photo" if image is not None else "recipe"], options
@@ -230,10 +194,10 @@ class Engine(Closing):
         Raises:
             InputError: an option that cannot be used, at once and not with the first answer.
         """
-        options = _search_options(k, candidates, exact, filter)
+        options = SearchOptions(k, candidates, exact, filter).checked()
         if isinstance(queries, (str, bytes, os.PathLike, Recipe)):
             raise InputError("search_many takes several queries; give a list of them")
-        return self._answer_many(queries, options, _whole_number("batch", batch))
+        return self._answer_many(queries, options, whole_number("batch", batch))
 
     def encode(
         self,
@@ -279,7 +243,7 @@ class Engine(Closing):
         return np.concatenate(vectors)
 
     def _answer_many(
-        self, queries: Iterable[QuerySource], options: _SearchOptions, batch: int
+        self, queries: Iterable[QuerySource], options: SearchOptions, batch: int
     ) -> Iterator[Answer | Failure]:
         """Yield the answers of `search_many`."""
         numbered = enumerate(queries)
@@ -293,7 +257,7 @@ class Engine(Closing):
                     yield answer
 
     def _answer_batch(
-        self, queries: Sequence[QuerySource], names: Sequence[str], options: _SearchOptions
+        self, queries: Sequence[QuerySource], names: Sequence[str], options: SearchOptions
     ) -> list[Answer | InputError]:
         """Return each query's answer, or what is wrong with the query."""
         with self._entered():
@@ -307,86 +271,8 @@ class Engine(Closing):
             )
             timer.end_stage("decode")
             readable = [one for one in inputs if not isinstance(one, InputError)]
-            answers = iter(self._search(readable, options, timer) if readable else ())
+            answers = iter(self._searcher.search(readable, options, timer) if readable else ())
             return [one if isinstance(one, InputError) else next(answers) for one in inputs]
-
-    def _search(
-        self, inputs: Sequence[ModelInput], options: _SearchOptions, timer: StageTimer
-    ) -> list[Answer]:
-        """Run the stages of a search for a batch of queries that could be read."""
-        queries = encode_queries(self.bundle, self.query_role, inputs)
-        timer.end_stage("encode")
-        allowed = self._allowed_items(options.filter)
-        first_batches = self.index.first_candidates(
-            np.stack([query.vector for query in queries]),
-            options.batch_size,
-            allowed.masks,
-            self._pool,
-        )
-        timer.end_stage("prefilter")
-        timer.add("gather", 0.0)  # answers name it even where nothing is gathered
-        score = self._scorer.prepare(queries, first_batches, timer)
-        rankings = [
-            self._rank(number, query, first, score, allowed, options)
-            for number, (query, first) in enumerate(zip(queries, first_batches, strict=True))
-        ]
-        timer.end_stage("rerank")
-        hits = build_hits(self.index, rankings, has_local=self.bundle.has_local)
-        timer.end_stage("records")
-        milliseconds = timer.milliseconds()
-        return [
-            Answer(
-                hits=query_hits,
-                certified=ranking.certified,
-                scored=ranking.scored,
-                searched=allowed.total,
-                milliseconds=milliseconds,
-                verified=self.index.verified,
-                notes=(*query_notes(one), *allowed.notes),
-                query=query if options.keep_query else None,
-            )
-            for one, query, ranking, query_hits in zip(inputs, queries, rankings, hits, strict=True)
-        ]
-
-    def _rank(
-        self,
-        number: int,
-        query: EncodedQuery,
-        first: CandidateBatch,
-        score: ScoreFunction,
-        allowed: _AllowedItems,
-        options: _SearchOptions,
-    ) -> Ranking:
-        """Rank the items for the query of a number in its batch."""
-
-        def batches() -> Iterator[CandidateBatch]:
-            yield first
-            # Listing what remains costs a scan of the index: only where something remains, and only
-            # when the ranking asks for more.
-            if first.upper_bound > -math.inf:
-                yield from self.index.remaining_candidates(
-                    query.vector, first.items, options.batch_size, allowed.masks
-                )
-
-        def score_items(items: Positions) -> ItemScores:
-            return score(number, items)
-
-        return rank_with_certificate(
-            batches(), score_items, k=options.k, exact=options.exact,
-            weights=self.bundle.score_weights,
-        )  # fmt: skip
-
-    def _allowed_items(self, filter: Filter | None) -> _AllowedItems:
-        """Return which items pass a filter, remembering the last few filters."""
-        allowed = self._allowed.get(filter)
-        if allowed is None:
-            notes = filter_notes(filter, self.index) if filter else ()
-            masks = self.index.filter_masks(filter)
-            allowed = _AllowedItems(masks, self.index.candidate_count(masks), notes)
-            if len(self._allowed) >= CACHED_FILTERS:
-                self._allowed.clear()
-            self._allowed[filter] = allowed
-        return allowed
 
     def _entered(self) -> ExitStack:
         """Keep the engine open for a `with` block.
@@ -398,27 +284,6 @@ class Engine(Closing):
             if not stack.enter_context(self._gate.entered()):
                 raise InputError(f"{self.index.path}: this engine was closed; open it again")
             return stack.pop_all()
-
-
-def _search_options(k: int, candidates: int, exact: bool, filter: Filter | None) -> _SearchOptions:
-    return _SearchOptions(
-        _whole_number("k", k), _whole_number("candidates", candidates), exact, filter
-    )
-
-
-def _whole_number(name: str, value: int) -> int:
-    """Check an option that counts something.
-
-    Raises:
-        InputError: it is no whole number, or less than 1.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise InputError(f"{name} is {value!r}: must be a whole number") from error
-    if number < 1:
-        raise InputError(f"{name} is {number}: must be at least 1")
-    return number
 
 
 def _check_same_model(index: Index, bundle: Bundle) -> None:

@@ -10,7 +10,6 @@ from hficma.errors import HficmaError, InputError
 from hficma.images import PhotoSource, load_photo, preprocess
 from hficma.limits import printable_path, reason
 from hficma.recipe import Recipe
-from hficma.text.vocabulary import RecipeIds
 
 from .encoder import ModelInput
 from .index.index import Index
@@ -129,10 +128,3 @@ def query_name(query: QuerySource, number: int) -> str:
         with contextlib.suppress(Exception):  # a caller's own path may raise anything
             name = printable_path(query)
     return name or f"query {number + 1}"
-
-
-def query_notes(model_input: ModelInput) -> tuple[str, ...]:
-    """Return what of a query the model did not read, a note for each line."""
-    if not isinstance(model_input, RecipeIds):
-        return ()
-    return tuple(f"not read, unknown or past the limit: {line}" for line in model_input.left_out)

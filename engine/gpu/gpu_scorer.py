@@ -139,7 +139,7 @@ class GpuScorer:
         """Copy Q queries, at `tables`, to the GPU as Q groups of one."""
         from hficma.model.similarity import PaddedEncodings
 
-        role = "image" if self._index.index.facts.role == "recipe" else "recipe"
+        role = self._index.index.facts.query_role
         gpu = self._index.gpu
         arrays = {}
         for name in LEVELS["tables"]:

@@ -66,6 +66,11 @@ class IndexFacts:
         """What its items are, as a side's role."""
         return "recipe" if self.of == "recipes" else "image"
 
+    @property
+    def query_role(self) -> Role:
+        """What its queries are: photos search recipes, recipes search photos."""
+        return "image" if self.of == "recipes" else "recipe"
+
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values, under the manifest's keys."""
         return {_KEYS.get(name, name): value for name, value in asdict(self).items()}

@@ -1,0 +1,202 @@
+"""Run a search: candidates from the index, exact scores, a proof, and the records of the hits."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+
+from hficma.errors import InputError
+from hficma.text.vocabulary import RecipeIds
+from hficma.types import Mask, Positions
+
+from ..encoder import EncodedQuery, ModelInput, encode_queries
+from ..index.candidates import CandidateBatch
+from ..index.filters import Filter
+from ..index.index import Index
+from ..results import Answer
+from .certificate import ItemScores, Ranking, rank_with_certificate
+from .filter_notes import filter_notes
+from .hits import build_hits
+from .scoring import ScoreFunction, Scorer
+from .timing import StageTimer
+
+if TYPE_CHECKING:
+    from ..bundle.bundle import Bundle
+
+CACHED_FILTERS = 16
+"""Filters whose masks are remembered."""
+
+
+class SearchOptions(NamedTuple):
+    """What is the same for every query of a batch."""
+
+    k: int
+    """Items to return."""
+    candidates: int
+    """Items to re-rank; at least k are."""
+    exact: bool
+    """Whether to re-rank more, until all k ranks are proved."""
+    filter: Filter | None
+    """Which items may answer."""
+    keep_query: bool = False
+    """Whether answers carry what was computed of their query."""
+
+    def checked(self) -> Self:
+        """Return the options, with counts of any integer type as `int`.
+
+        Raises:
+            InputError: a count is no whole number, or less than 1.
+        """
+        return self._replace(
+            k=whole_number("k", self.k), candidates=whole_number("candidates", self.candidates)
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Items that are scored before the first look at what is proved."""
+        return max(self.k, self.candidates)
+
+
+class AllowedItems(NamedTuple):
+    """Which items may answer."""
+
+    masks: Sequence[Mask | None]
+    """Per shard (N,); None where all may."""
+    total: int
+    """How many they are."""
+    notes: tuple[str, ...]
+    """What there is to say of the filter."""
+
+
+class Searcher:
+    """Searches one index with queries that were read; any number of threads may share it.
+
+    Args:
+        index: that is searched.
+        bundle: of the index's model, encodes queries.
+        scorer: scores the index's items.
+        pool: searches the index's shards, one a task.
+    """
+
+    def __init__(self, index: Index, bundle: Bundle, scorer: Scorer, pool: Executor) -> None:
+        self._index = index
+        self._bundle = bundle
+        self._scorer = scorer
+        self._pool = pool
+        self._allowed: dict[Filter | None, AllowedItems] = {}
+
+    def search(
+        self, inputs: Sequence[ModelInput], options: SearchOptions, timer: StageTimer
+    ) -> list[Answer]:
+        """Answer a batch of queries.
+
+        Args:
+            inputs: what the branches read of each query, at least one.
+            options: of all of them.
+            timer: counts the stages; `total` is what it counts when the last one ends.
+        """
+        queries = encode_queries(self._bundle, self._index.facts.query_role, inputs)
+        timer.end_stage("encode")
+        allowed = self._allowed_items(options.filter)
+        first_batches = self._index.first_candidates(
+            np.stack([query.vector for query in queries]),
+            options.batch_size,
+            allowed.masks,
+            self._pool,
+        )
+        timer.end_stage("prefilter")
+        timer.add("gather", 0.0)  # answers name it even where nothing is gathered
+        score = self._scorer.prepare(queries, first_batches, timer)
+        rankings = [
+            self._rank(number, query, first, score, allowed, options)
+            for number, (query, first) in enumerate(zip(queries, first_batches, strict=True))
+        ]
+        timer.end_stage("rerank")
+        hits = build_hits(self._index, rankings, has_local=self._bundle.has_local)
+        timer.end_stage("records")
+        milliseconds = timer.milliseconds()
+        return [
+            Answer(
+                hits=query_hits,
+                certified=ranking.certified,
+                scored=ranking.scored,
+                searched=allowed.total,
+                milliseconds=milliseconds,
+                verified=self._index.verified,
+                notes=(*_query_notes(one), *allowed.notes),
+                query=query if options.keep_query else None,
+            )
+            for one, query, ranking, query_hits in zip(inputs, queries, rankings, hits, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Let go of the scorer and of the masks of filters."""
+        self._scorer.close()
+        self._allowed.clear()
+
+    def _rank(
+        self,
+        number: int,
+        query: EncodedQuery,
+        first: CandidateBatch,
+        score: ScoreFunction,
+        allowed: AllowedItems,
+        options: SearchOptions,
+    ) -> Ranking:
+        """Rank the items for the query of a number in its batch."""
+
+        def batches() -> Iterator[CandidateBatch]:
+            yield first
+            # Listing what remains costs a scan of the index: only where something remains, and only
+            # when the ranking asks for more.
+            if first.upper_bound > -math.inf:
+                yield from self._index.remaining_candidates(
+                    query.vector, first.items, options.batch_size, allowed.masks
+                )
+
+        def score_items(items: Positions) -> ItemScores:
+            return score(number, items)
+
+        return rank_with_certificate(
+            batches(), score_items, k=options.k, exact=options.exact,
+            weights=self._bundle.score_weights,
+        )  # fmt: skip
+
+    def _allowed_items(self, filter: Filter | None) -> AllowedItems:
+        """Return which items pass a filter, remembering the last few filters."""
+        allowed = self._allowed.get(filter)
+        if allowed is None:
+            notes = filter_notes(filter, self._index) if filter else ()
+            masks = self._index.filter_masks(filter)
+            allowed = AllowedItems(masks, self._index.candidate_count(masks), notes)
+            if len(self._allowed) >= CACHED_FILTERS:
+                self._allowed.clear()
+            self._allowed[filter] = allowed
+        return allowed
+
+
+def whole_number(name: str, value: int) -> int:
+    """Return an option that counts something as an `int`.
+
+    Raises:
+        InputError: it is no whole number, or less than 1.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputError(f"{name} is {value!r}: must be a whole number") from error
+    if number < 1:
+        raise InputError(f"{name} is {number}: must be at least 1")
+    return number
+
+
+def _query_notes(model_input: ModelInput) -> tuple[str, ...]:
+    """Return what of a query the model did not read, a note for each line."""
+    if not isinstance(model_input, RecipeIds):
+        return ()
+    return tuple(f"not read, unknown or past the limit: {line}" for line in model_input.left_out)
