@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from hficma.types import Mask, Positions
 from ..index.filters import Filter
 from ..index.index import Index
 from ..index.records import Label, Records
+
+Key = TypeVar("Key")
 
 SUGGESTIONS = 3
 """Nearest words or classes that are named."""
@@ -71,7 +73,7 @@ def _conditions(filter: Filter, index: Index, present: Mask) -> Iterator[_Condit
     """Yield what a filter demands, one condition after the other."""
     for words, wanted in ((filter.having, True), (filter.without, False)):
         for word in words:
-            having = present & _items(index, lambda records, w=word: records.with_ingredient(w))
+            having = present & _items(index, Records.with_ingredient, word)
             unknown = "" if having.any() else f"{word!r}{_nearest_ingredients(word, index)}"
             yield _condition(f"{word!r}", having, present, wanted, unknown)
     by_label: list[tuple[Label, tuple[str, ...], bool]] = [
@@ -85,7 +87,7 @@ def _conditions(filter: Filter, index: Index, present: Mask) -> Iterator[_Condit
             yield _label_condition(column, labels, wanted, index, present)
     for ids, wanted in ((filter.ids, True), (filter.without_ids, False)):
         if ids:
-            having = present & _items(index, lambda records, i=ids: _of_ids(records, i))
+            having = present & _items(index, _of_ids, ids)
             text = f"one of {len(ids)} ids" if len(ids) > 1 else f"the id {ids[0]!r}"
             yield _condition(text, having, present, wanted, "" if having.any() else text)
 
@@ -97,9 +99,7 @@ def _label_condition(
     unknown = []
     having = np.zeros_like(present)
     for label in labels:
-        of_label = present & _items(
-            index, lambda records, one=label: records.with_label(column, [one])
-        )
+        of_label = present & _items(index, _of_label, (column, label))
         having |= of_label
         if not of_label.any():
             unknown.append(f"the {column} {label!r}{_nearest_labels(column, label, index)}")
@@ -128,17 +128,31 @@ def _of_ids(records: Records, ids: Sequence[str]) -> Positions:
     return np.array(list(records.with_ids(ids).values()), dtype=np.int64)
 
 
-def _items(index: Index, lookup: Callable[[Records], Positions]) -> Mask:
-    """Return which items of the index (N,) a lookup names, given the records of each shard."""
+def _of_label(records: Records, labelled: tuple[Label, str]) -> Positions:
+    column, label = labelled
+    return records.with_label(column, [label])
+
+
+def _items(index: Index, lookup: Callable[[Records, Key], Positions], key: Key) -> Mask:
+    """Return which items of the index (N,) have something.
+
+    Args:
+        index: of whose shards the records are asked.
+        lookup: gives the positions of the items in a shard that have it.
+        key: what they have.
+    """
     mask = np.zeros(index.count, dtype=bool)
     for shard, offset in zip(index.shards, index.shard_offsets[:-1], strict=True):
-        mask[offset + lookup(shard.records)] = True
+        mask[offset + lookup(shard.records, key)] = True
     return mask
 
 
 def _passing(conditions: Iterable[_Condition], present: Mask) -> Mask:
     """Return which items pass all of some conditions, (N,)."""
-    return np.logical_and.reduce([present, *(condition.passing for condition in conditions)])
+    passing: Mask = np.logical_and.reduce(
+        [present, *(condition.passing for condition in conditions)]
+    )
+    return passing
 
 
 def _conflict(conditions: Sequence[_Condition], present: Mask) -> list[_Condition]:
