@@ -132,7 +132,7 @@ def require(differences: Sequence[Difference], changes: Sequence[RankChange]) ->
         ParityError: naming the first graph, output, precision and runtime that is.
     """
     for one in differences:
-        if not one.held:
+        if not one.within_tolerance:
             raise ParityError(
                 f"{one.graph}.{one.output} in {one.precision} on {one.runtime} differs by "
                 f"{one.error:.2g} from torch (at most {one.tolerance:.0e}); "
@@ -151,6 +151,8 @@ def report(differences: Sequence[Difference], changes: Sequence[RankChange]) -> 
     """Return what `parity.json` holds."""
     return {
         "tolerances": TOLERANCES,
-        "differences": [{**dataclasses.asdict(one), "held": one.held} for one in differences],
+        "differences": [
+            {**dataclasses.asdict(one), "held": one.within_tolerance} for one in differences
+        ],
         "ranks": [{**dataclasses.asdict(one), "held": one.held} for one in changes],
     }

@@ -7,16 +7,16 @@ selection.choose(graph, reference, ...)  what `auto` takes: the fastest that agr
 
 from __future__ import annotations
 
-from .base import Arrays, Execution, Graph, Runtime
+from .base import Arrays, ExecutionReport, Graph, Runtime
 from .options import ExecutionKeywords, ExecutionOptions
 from .registry import RUNTIMES, runtime
 
 __all__ = [
     "RUNTIMES",
     "Arrays",
-    "Execution",
     "ExecutionKeywords",
     "ExecutionOptions",
+    "ExecutionReport",
     "Graph",
     "Runtime",
     "runtime",

@@ -1,4 +1,8 @@
-"""What every runtime offers: load a compiled graph, run it on named arrays, say what it is."""
+"""What every runtime offers: load a compiled graph, run it on named arrays, report what it is.
+
+A runtime is a library that executes ONNX graphs (or, for `torch`, the model that they came from).
+The others are held to it: export compares them, and `selection` takes only those that agree.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,12 @@ import numpy as np
 from hficma.types import Array, ArraySpec
 
 Arrays: TypeAlias = Mapping[str, Array]
-"""The inputs or outputs of a graph by the names of its ports, or the items that they come from."""
+"""Arrays by name: what a graph reads or gives, or the reference items that these come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """A compiled branch of a bundle, in one precision."""
+    """A compiled branch of a bundle, in one precision: all that a runtime needs to load it."""
 
     name: str
     """`image`, `cross_tables`, ..."""
@@ -27,9 +31,9 @@ class Graph:
     file: Path
     """Its ONNX file, already verified."""
     sha256: str
-    """Of the file."""
+    """Of the file, in hexadecimal: the same graph has the same measurements and plans."""
     bundle: Path
-    """The directory it belongs to."""
+    """The bundle's directory; only the torch runtime reads more of it than `file`."""
     model_id: str
     """Of the model it was exported from; names the folder of what is cached for it."""
     inputs: Mapping[str, ArraySpec]
@@ -41,8 +45,12 @@ class Graph:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Execution:
-    """What really runs a graph, as the runtime itself reports it."""
+class ExecutionReport:
+    """What really runs a graph, as the runtime itself reports it.
+
+    Not what `ExecutionOptions` asked for: a runtime may fall back to another device or precision
+    without an error.
+    """
 
     runtime: str
     """`onnxruntime`, `openvino`, `tensorrt` or `torch`."""
@@ -57,21 +65,25 @@ class Execution:
 
 
 class Runtime(ABC):
-    """A loaded graph. Safe to run from several threads."""
+    """A graph loaded into a runtime. Safe to run from several threads.
+
+    Its session is freed with the last reference to the object.
+    """
 
     name: ClassVar[str]
+    """As in `registry.RUNTIMES`."""
     precisions: ClassVar[tuple[str, ...]]
     """Those it can run."""
 
     @classmethod
     @abstractmethod
     def load(cls, graph: Graph, *, device: str = "cpu", threads: int | None = None) -> Self:
-        """Load a graph and warm it up.
+        """Load a graph and run it once, so that the first query pays for no allocation.
 
         Args:
             graph: what to load.
             device: `cpu` or `cuda[:N]`.
-            threads: cores to use; None takes all.
+            threads: CPU cores to use; None leaves the number to the runtime.
 
         Raises:
             MissingDependencyError: the runtime's package is not installed.
@@ -81,37 +93,60 @@ class Runtime(ABC):
 
     @abstractmethod
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name for inputs by name, as the graph's ports say."""
+        """Run the graph.
+
+        Args:
+            inputs: an array for each of `graph.inputs`, in its shape; dtypes are converted.
+
+        Returns:
+            float32 arrays by the names of `graph.outputs`.
+
+        Raises:
+            ValueError: an input is missing or has a shape that the graph does not take.
+            ArtifactError: the runtime fails.
+        """
 
     @abstractmethod
-    def describe(self) -> Execution:
-        """What runs, believed from the session rather than from what was asked for."""
+    def describe(self) -> ExecutionReport:
+        """Return what runs, read from the session rather than from the options."""
 
 
-def prepared(graph: Graph, inputs: Arrays) -> dict[str, Array]:
-    """Inputs in the dtypes and memory order that the graph reads.
+def prepare_inputs(graph: Graph, inputs: Arrays) -> dict[str, Array]:
+    """Return inputs in the dtypes and memory order that a graph reads.
+
+    Checked here, once for all runtimes: each of them says it in other words, or not at all.
+
+    Args:
+        graph: what will read them.
+        inputs: by name; others than the graph's are left out.
 
     Raises:
-        ValueError: an input is missing or has a shape the graph does not take.
+        ValueError: an input is missing or has a shape that the graph does not take.
     """
-    ready = {}
+    prepared = {}
     for name, port in graph.inputs.items():
         if name not in inputs:
             raise ValueError(f"graph {graph.name}: input {name} is missing")
         array = np.ascontiguousarray(inputs[name], dtype=port.dtype)
+        # Axes that are letters may have any size; the others have one.
         fixed = zip(array.shape, port.shape, strict=False)
         if array.ndim != len(port.shape) or any(
-            isinstance(wanted, int) and size != wanted for size, wanted in fixed
+            isinstance(expected, int) and size != expected for size, expected in fixed
         ):
             raise ValueError(
                 f"graph {graph.name}: input {name} has shape {array.shape}, not {port.shape}"
             )
-        ready[name] = array
-    return ready
+        prepared[name] = array
+    return prepared
 
 
-def example(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
-    """Inputs of the given dynamic sizes, for warm-up and timing: ones, valid for every port."""
+def example_inputs(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
+    """Return inputs for warm-up and timing: ones, which are a valid id, length or pixel everywhere.
+
+    Args:
+        graph: what will read them.
+        sizes: of the dynamic axes by letter; 1 where a letter is missing.
+    """
     return {
         name: np.ones(
             [sizes.get(size, 1) if isinstance(size, str) else size for size in port.shape],

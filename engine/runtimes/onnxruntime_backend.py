@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.types import Array
 
-from .base import Arrays, Execution, Graph, Runtime, example, prepared
+from .base import Arrays, ExecutionReport, Graph, Runtime, example_inputs, prepare_inputs
 
 
 class OnnxRuntime(Runtime):
@@ -16,7 +16,7 @@ class OnnxRuntime(Runtime):
     Args:
         session: an `onnxruntime.InferenceSession`.
         graph: what it runs.
-        device: asked for and found.
+        device: where the session runs.
     """
 
     name: ClassVar[str] = "onnxruntime"
@@ -36,18 +36,18 @@ class OnnxRuntime(Runtime):
             extra = "cpu" if device == "cpu" else "gpu"
             raise MissingDependencyError("onnxruntime", extra, "running a bundle") from error
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or 0
-        # Idle threads that spin take the cores from the re-ranker: searches took twice as long.
+        options.log_severity_level = 3  # errors: its warnings are of graphs, not of what we can do
+        options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+        # Idle threads that spin take the cores from re-ranking: searches took twice as long.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Without AVX512-VNNI the default int8 kernels saturate; this asks for exact sums.
+        # Without AVX512-VNNI the usual int8 kernels saturate 16-bit sums; this asks for exact ones.
         options.add_session_config_entry("session.x64quantprecision", "1")
         providers: list[Any] = ["CPUExecutionProvider"]
         if device != "cpu":
             number = int(device.partition(":")[2] or 0)
-            # TF32 is its default, and no float32: reference and certificates count on that.
-            facts = {"device_id": number, "use_tf32": 0}
-            providers.insert(0, ("CUDAExecutionProvider", facts))
+            # TF32 is its default, with 10 bits of mantissa: the reference and the certificates
+            # count on float32's 23.
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": number, "use_tf32": 0}))
         try:
             session = onnxruntime.InferenceSession(
                 str(graph.file), sess_options=options, providers=providers
@@ -58,16 +58,16 @@ class OnnxRuntime(Runtime):
         if device != "cpu" and session.get_providers()[0] == "CPUExecutionProvider":
             raise InputError(
                 f"device {device}: onnxruntime fell back to the CPU; install 'hficma[gpu]' and a "
-                "CUDA driver, or take --device cpu"
+                "CUDA driver, or take the device cpu"
             )
         runtime = cls(session, graph, device)
-        runtime.run(example(graph, {}))
+        runtime.run(example_inputs(graph, {}))
         return runtime
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """See the base."""
         names = list(self._graph.outputs)
-        ready = prepared(self._graph, inputs)
+        ready = prepare_inputs(self._graph, inputs)
         try:
             results = self._session.run(names, ready)
         except Exception as error:  # as above: ids past a table, or no memory
@@ -75,11 +75,11 @@ class OnnxRuntime(Runtime):
             raise ArtifactError(f"{self._graph.file}: onnxruntime fails ({reason})") from error
         return dict(zip(names, results, strict=True))
 
-    def describe(self) -> Execution:
+    def describe(self) -> ExecutionReport:
         """See the base."""
         import onnxruntime
 
-        return Execution(
+        return ExecutionReport(
             runtime=self.name,
             version=onnxruntime.__version__,
             provider=self._session.get_providers()[0],

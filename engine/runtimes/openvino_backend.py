@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any, ClassVar, Self
 
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.types import Array
 
-from .base import Arrays, Execution, Graph, Runtime, example, prepared
+from .base import Arrays, ExecutionReport, Graph, Runtime, example_inputs, prepare_inputs
+
+_log = logging.getLogger("hficma")
 
 _NAMES = {"f32": "fp32", "bf16": "bf16"}
+"""What OpenVINO calls precisions, and what we do."""
 
 
 class OpenVinoRuntime(Runtime):
@@ -27,6 +31,7 @@ class OpenVinoRuntime(Runtime):
     def __init__(self, compiled: Any, graph: Graph) -> None:
         self._compiled = compiled
         self._graph = graph
+        # A request runs one inference at a time, so each thread has its own.
         self._requests = threading.local()
 
     @classmethod
@@ -51,32 +56,41 @@ class OpenVinoRuntime(Runtime):
             reason = str(error).splitlines()[0]
             raise ArtifactError(f"{graph.file}: openvino cannot load it ({reason})") from error
         runtime = cls(compiled, graph)
-        runtime.run(example(graph, {}))
+        if graph.precision == "bf16" and runtime._computes_in() != "bf16":
+            _log.warning(
+                "graph %s: openvino computes it in fp32, for this CPU has no bf16", graph.name
+            )
+        runtime.run(example_inputs(graph, {}))
         return runtime
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """See the base."""
-        if not hasattr(self._requests, "own"):
-            self._requests.own = self._compiled.create_infer_request()
-        ready = prepared(self._graph, inputs)
+        if not hasattr(self._requests, "request"):
+            self._requests.request = self._compiled.create_infer_request()
+        ready = prepare_inputs(self._graph, inputs)
         try:
-            results = self._requests.own.infer(ready, share_inputs=True)
+            results = self._requests.request.infer(ready, share_inputs=True)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ArtifactError(f"{self._graph.file}: openvino fails ({reason})") from error
+        # Copied, for the request writes its next results into the same memory.
         return {name: results[name].copy() for name in self._graph.outputs}
 
-    def describe(self) -> Execution:
+    def describe(self) -> ExecutionReport:
         """See the base."""
         import openvino
 
-        computes = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         # int8 and fp16 are in the graph's own weights; the hint is what the rest computes in.
         stored = self._graph.precision in ("int8", "fp16")
-        return Execution(
+        return ExecutionReport(
             runtime=self.name,
             version=openvino.__version__.partition("-")[0],
             provider="CPU",
             device="cpu",
-            precision=self._graph.precision if stored else _NAMES[computes],
+            precision=self._graph.precision if stored else self._computes_in(),
         )
+
+    def _computes_in(self) -> str:
+        """Return the precision that OpenVINO itself says it computes in."""
+        hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        return _NAMES[hint.get_type_name()]

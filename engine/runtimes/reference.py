@@ -1,6 +1,6 @@
 """What a bundle's graphs should give: a few items with the torch model's answers in float32.
 
-Export writes them from torch; anyone can hold a runtime to them without it.
+Export writes them from torch; any runtime can be compared with them without it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ REFERENCE = "reference.npz"
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
 """Largest difference of a score: S_local as it is, everything else relative to its spread.
-int8 has none: it is held by what it does to ranks."""
+int8 has none: it is judged by what it does to ranks."""
 
 REFERENCE_BYTES = 2_000_000_000
 """Unpacked; eight items of the published model take 300 MB, most of it in tables."""
 _REFERENCE_DTYPES = ("|u1", "<i8", "<f4")
 
 BRANCH_TOLERANCE = 1e-3
-"""Of a branch's own outputs in fp32: other kernels sum a deep trunk in another order, and the
-largest of many thousand differences is ten times that of a score; a wrong graph is off by 1."""
+"""Of a branch's own outputs in fp32: other kernels sum a deep image encoder in another order, and
+the largest of many thousand differences is ten times that of a score; a wrong graph is off by 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +62,10 @@ class Difference:
         return self.max if self.output == "local" else self.max / max(self.spread, 1e-6)
 
     @property
-    def held(self) -> bool:
+    def within_tolerance(self) -> bool:
         """Whether it is within the tolerance of its precision.
 
-        Narrow precisions are held by scores only: what a token loses is not what a user sees.
+        Narrow precisions are judged by scores only: what a token loses is not what a user sees.
         """
         if not np.isfinite(self.max):
             return False
@@ -82,7 +82,14 @@ class Difference:
 
 
 def array_name(graph: str, port: str) -> str:
-    """How the reference calls an input or output of a graph."""
+    """Return the name in the reference file of an input or output of a graph.
+
+    The same array goes out of one graph and into others: each stands in the file once.
+
+    Args:
+        graph: its name.
+        port: the name of its input or output.
+    """
     if graph in ("image", "recipe") and port in ("global", "tokens"):
         return f"{graph}_{port}"
     if graph == "sentence":
@@ -135,7 +142,17 @@ def _read_array(file: IO[bytes], size: int) -> Array:
 
 
 def arrays_of(graph: str, ports: Mapping[str, ArraySpec], reference: Arrays) -> dict[str, Array]:
-    """A graph's inputs or outputs out of the reference; cross graphs get one group."""
+    """Return a graph's inputs or outputs out of the reference.
+
+    Args:
+        graph: its name.
+        ports: its inputs or outputs, by name.
+        reference: arrays by `array_name`. The file has no groups, so the arrays of cross graphs
+            get an axis in front: one group of all its photos and recipes.
+
+    Raises:
+        ArtifactError: the reference lacks one of them.
+    """
     names = {port: array_name(graph, port) for port in ports}
     if missing := [name for name in names.values() if name not in reference]:
         raise ArtifactError(f"{REFERENCE}: lacks {missing[0]}; export the bundle again")
@@ -146,18 +163,37 @@ def arrays_of(graph: str, ports: Mapping[str, ArraySpec], reference: Arrays) -> 
 
 
 def graph_differences(graph: Graph, loaded: Runtime, reference: Arrays) -> Iterator[Difference]:
-    """Run one graph on the reference's own inputs and compare each output."""
-    given = loaded.run(arrays_of(graph.name, graph.inputs, reference))
-    for output, wanted in arrays_of(graph.name, graph.outputs, reference).items():
+    """Run one graph on the reference's inputs and yield how far each output is from its own.
+
+    Args:
+        graph: to run.
+        loaded: the same graph, in some runtime.
+        reference: arrays by `array_name`.
+    """
+    outputs = loaded.run(arrays_of(graph.name, graph.inputs, reference))
+    for output, expected in arrays_of(graph.name, graph.outputs, reference).items():
         # The graph's precision, not the runtime's: bf16 weights stay so where sums are wider.
-        yield difference(given[output], wanted, graph.name, output, graph.precision, loaded.name)
+        yield difference(
+            outputs[output], expected, graph.name, output, graph.precision, loaded.name
+        )
 
 
 def difference(
-    given: Array, wanted: Array, graph: str, output: str, precision: str, runtime: str
+    actual: Array, expected: Array, graph: str, output: str, precision: str, runtime: str
 ) -> Difference:
-    gap = np.abs(given.astype(np.float64) - wanted)
-    norms = float(np.linalg.norm(given)) * float(np.linalg.norm(wanted))
+    """Return how far an array is from the reference's.
+
+    Args:
+        actual: what a runtime gave, in any shape.
+        expected: the reference's, in the same shape.
+        graph: the graph's name, or `scores`.
+        output: the array's name.
+        precision: what the graph computed in.
+        runtime: what ran it.
+    """
+    # In float64, where the difference of two float32 numbers is exact.
+    gap = np.abs(actual.astype(np.float64) - expected)
+    norms = float(np.linalg.norm(actual)) * float(np.linalg.norm(expected))
     return Difference(
         graph=graph,
         output=output,
@@ -165,6 +201,6 @@ def difference(
         runtime=runtime,
         max=float(gap.max()),
         mean=float(gap.mean()),
-        cosine=float(np.vdot(given, wanted)) / max(norms, 1e-12),
-        spread=float(wanted.std()),
+        cosine=float(np.vdot(actual, expected)) / max(norms, 1e-12),
+        spread=float(expected.std()),
     )

@@ -1,4 +1,8 @@
-"""Picks a runtime for each graph: the fastest here that gives what the reference gives."""
+"""Picks a runtime for each graph: the fastest on this machine that gives what the reference gives.
+
+The measurement of a graph is kept in the workspace's cache under all that it depends on (the graph,
+device, threads, machine and packages), so that only the first start on a machine pays for it.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,11 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,19 +26,17 @@ from hficma.artifacts.manifest import write_atomically
 from hficma.artifacts.workspace import Workspace
 from hficma.errors import HficmaError
 
-from .base import Graph, Runtime, example
+from .base import Arrays, Graph, Runtime, example_inputs
 from .options import ExecutionOptions
+from .reference import graph_differences
 from .registry import RUNTIMES, runtime
-
-if TYPE_CHECKING:
-    from .base import Arrays
 
 _log = logging.getLogger("hficma")
 
 ROUNDS = 5
 """Timed runs of each candidate; the fastest counts, since everything else only slows."""
-USUAL = {"G": 1, "B": 1, "M": 16, "T": 10, "S": 16, "W": 12, "N": 8}
-"""Sizes that are timed: one photo, a tile of candidates."""
+TIMED_SIZES = {"G": 1, "B": 1, "M": 16, "T": 10, "S": 16, "W": 12, "N": 8}
+"""Dynamic sizes that are timed, by letter: one photo, a tile of candidates."""
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino": ("openvino",)}
 """Runtimes that `auto` chooses from on a CPU, and the packages that bring them. TensorRT is for
 whoever built plans and asks for it; torch is the reference, not a way to serve."""
@@ -43,19 +44,19 @@ whoever built plans and asks for it; torch is the reference, not a way to serve.
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What `auto` took for a graph, and why."""
+    """The runtime that `auto` takes for a graph, and why."""
 
     runtime: str
     """Its name."""
     milliseconds: dict[str, float]
-    """Of each runtime that works and agrees."""
+    """Of one run, for each runtime that works and agrees; empty where only one was tried."""
     refused: dict[str, str]
-    """Why each other one was not taken."""
+    """Why each other runtime was not taken, by name."""
 
 
 def choose(
     graph: Graph,
-    reference: Arrays,
+    reference: Callable[[], Arrays],
     execution: ExecutionOptions,
     *,
     cache: Path | None = None,
@@ -64,67 +65,65 @@ def choose(
 
     Args:
         graph: to run.
-        reference: of the bundle.
+        reference: reads the bundle's reference data; called only where a graph is measured, for
+            the published model's takes 300 MB.
         execution: the device and threads to measure with.
         cache: folder of measurements; None takes the workspace's.
+
+    Raises:
+        HficmaError: no runtime on this machine can run the graph.
     """
-    file = _file(graph, execution, cache)
-    if (kept := _kept(file)) is not None:
-        return kept
-    choice = measure(graph, reference, execution)
+    file = _measurement_file(graph, execution, cache)
+    earlier = _read_choice(file)
+    if earlier is not None:
+        return earlier
+    choice = measure(graph, reference(), execution)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(dataclasses.asdict(choice)).encode())
-    except OSError:
-        pass  # a measurement that cannot be kept is made again next time
+    except OSError as error:
+        _log.warning(
+            "%s: cannot be written (%s); graph %s is measured again at each start",
+            file, error.strerror, graph.name,
+        )  # fmt: skip
     return choice
 
 
-def _kept(file: Path) -> Choice | None:
-    """An earlier choice, or None where there is none or it is not one that this program wrote."""
-    try:
-        fields = Fields(strict_json(file.read_bytes()), "it", [f.name for f in _CHOICE])
-        timed, refused = fields.object("milliseconds"), fields.object("refused")
-        return Choice(
-            runtime=fields.text("runtime", RUNTIMES),
-            milliseconds={name: timed.number(name) for name in timed},
-            refused={name: refused.text(name) for name in refused},
-        )
-    except (OSError, ValueError):
-        return None  # measured again
-
-
-_CHOICE = dataclasses.fields(Choice)
-
-
 def measure(graph: Graph, reference: Arrays, execution: ExecutionOptions) -> Choice:
-    """Load a graph in every runtime that is here, hold it to the reference, and time it."""
+    """Load a graph in every runtime that is installed, compare it with the reference, and time it.
+
+    Args:
+        graph: to run.
+        reference: the arrays of the bundle's reference file, by `reference.array_name`.
+        execution: the device and threads to measure with.
+
+    Raises:
+        HficmaError: no runtime on this machine can run the graph.
+    """
     candidates: dict[str, Runtime] = {}
     refused: dict[str, str] = {}
     for name in installed(execution.device):
         if graph.precision not in runtime(name).precisions:
             refused[name] = f"cannot run {graph.precision}"
-            continue
-        try:
-            loaded = runtime(name).load(graph, device=execution.device, threads=execution.threads)
-        except HficmaError as error:
-            reason: str | None = str(error)
+            level = logging.INFO  # what a runtime never could is no surprise
         else:
-            reason = _disagreement(graph, loaded, reference)
-        if reason is None:
-            candidates[name] = loaded
-        else:
+            loaded, reason = _load_and_compare(name, graph, reference, execution)
+            if loaded is not None:
+                candidates[name] = loaded
+                continue
             refused[name] = reason
-            _log.warning("graph %s: runtime %s is left out (%s)", graph.name, name, reason)
+            level = logging.WARNING
+        _log.log(level, "graph %s: runtime %s is left out (%s)", graph.name, name, refused[name])
     if not candidates:
-        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise HficmaError(f"graph {graph.name}: no runtime here can run it ({reasons})")
     fastest = dict.fromkeys(candidates, float("inf"))
-    inputs = example(graph, USUAL)
+    inputs = example_inputs(graph, TIMED_SIZES)
     for _ in range(ROUNDS if len(candidates) > 1 else 0):
-        for name, loaded in candidates.items():  # in turns: load on the machine hits all alike
+        # In turns, so that what else the machine does hits all candidates alike.
+        for name, candidate in candidates.items():
             began = time.perf_counter()
-            loaded.run(inputs)
+            candidate.run(inputs)
             fastest[name] = min(fastest[name], 1000 * (time.perf_counter() - began))
     best = min(fastest, key=fastest.__getitem__)
     timed = {name: round(value, 3) for name, value in fastest.items() if np.isfinite(value)}
@@ -132,46 +131,80 @@ def measure(graph: Graph, reference: Arrays, execution: ExecutionOptions) -> Cho
 
 
 def installed(device: str) -> list[str]:
-    """Runtimes that `auto` may take on a device, by what can be imported."""
+    """Return the runtimes that `auto` may take on a device, by what can be imported.
+
+    Args:
+        device: `cpu` or `cuda[:N]`.
+    """
     usable = ["onnxruntime"] if device != "cpu" else list(PACKAGES)
-    found = [name for name in usable if find_spec(name) is not None]
-    assert set(found) <= set(RUNTIMES)
-    return found or ["onnxruntime"]  # whose absence is reported with what to install
+    names = [name for name in usable if find_spec(name) is not None]
+    assert set(names) <= set(RUNTIMES)
+    return names or ["onnxruntime"]  # whose absence is reported with what to install
 
 
-def _disagreement(graph: Graph, loaded: Runtime, reference: Arrays) -> str | None:
-    from .reference import graph_differences
-
+def _load_and_compare(
+    name: str, graph: Graph, reference: Arrays, execution: ExecutionOptions
+) -> tuple[Runtime | None, str]:
+    """Return a runtime with the graph loaded; or None, and why it cannot be taken."""
     try:
-        found = list(graph_differences(graph, loaded, reference))
+        loaded = runtime(name).load(graph, device=execution.device, threads=execution.threads)
+    except HficmaError as error:
+        return None, str(error)
+    try:
+        differences = list(graph_differences(graph, loaded, reference))
     except (HficmaError, RuntimeError, ValueError) as error:
-        return f"fails to run ({str(error).splitlines()[0]})"
-    for one in found:
-        if not one.held:
-            return f"{one.output} differs by {one.error:.1e}"
-    return None
+        return None, f"fails to run ({str(error).splitlines()[0]})"
+    for difference in differences:
+        if not difference.within_tolerance:
+            return None, f"{difference.output} differs by {difference.error:.1e}"
+    return loaded, ""
 
 
-def _file(graph: Graph, execution: ExecutionOptions, cache: Path | None) -> Path:
+def _read_choice(file: Path) -> Choice | None:
+    """Return an earlier choice; None where there is none, or it is not one that this program wrote.
+
+    A runtime that was uninstalled since is no obstacle: the versions of all packages are part of
+    the file's name.
+    """
+    try:
+        fields = Fields(strict_json(file.read_bytes()), "it", _CHOICE_FIELDS)
+        milliseconds, refused = fields.object("milliseconds"), fields.object("refused")
+        return Choice(
+            runtime=fields.text("runtime", RUNTIMES),
+            milliseconds={name: milliseconds.number(name) for name in milliseconds},
+            refused={name: refused.text(name) for name in refused},
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _log.warning("%s: is no measurement (%s); it is made again", file, error)
+        return None
+
+
+_CHOICE_FIELDS = [field.name for field in dataclasses.fields(Choice)]
+
+
+def _measurement_file(graph: Graph, execution: ExecutionOptions, cache: Path | None) -> Path:
+    """Return where the measurement of a graph lies, named by all that it depends on."""
     root = Workspace.default().cache if cache is None else cache
-    facts = {
+    dependencies = {
         "onnx": graph.sha256,
         "device": execution.device,
         "threads": execution.threads,
         "cores": os.cpu_count(),
         "machine": platform.node(),
-        "versions": _versions(PACKAGES),
+        "versions": _package_versions(),
     }
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()
     return root / "runtimes" / f"{graph.name}-{key[:24]}.json"
 
 
-def _versions(packages: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    found = {}
-    for names in packages.values():
-        for name in names:
-            try:
-                found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
-    return found
+def _package_versions() -> dict[str, str]:
+    """Return the versions of the runtimes' packages that are installed."""
+    versions = {}
+    for package in (package for packages in PACKAGES.values() for package in packages):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

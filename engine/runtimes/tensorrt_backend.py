@@ -1,4 +1,4 @@
-"""TensorRT plans built by `hficma export --trt`; search loads them and never builds."""
+"""TensorRT: runs plans that were built for this GPU beforehand, and never builds one itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.types import Array
 
-from .base import Arrays, Execution, Graph, Runtime, example, prepared
+from .base import Arrays, ExecutionReport, Graph, Runtime, example_inputs, prepare_inputs
 from .tensorrt_plans import library, plan_file, plan_key, why_stale
 from .tensorrt_profiles import Range, profiles_of, run_in_profiles
 
@@ -37,6 +37,7 @@ class TensorRTRuntime(Runtime):
         self._graph = graph
         self._device = device
         self._profiles = profiles
+        # A context runs one inference at a time, and all share one stream.
         self._lock = threading.Lock()
         self._stream = torch.cuda.Stream(device)
         self._contexts = []
@@ -60,32 +61,32 @@ class TensorRTRuntime(Runtime):
         reason = why_stale(file, plan_key(graph, profiles))
         if reason is not None:
             raise ArtifactError(
-                f"{file}: no plan to load ({reason}); run hficma export --trt on this machine"
+                f"{file}: no plan to load ({reason}); build TensorRT plans on this machine"
             )
         torch.cuda.set_device(device)
         logger = trt.Logger(trt.Logger.ERROR)
         engine = trt.Runtime(logger).deserialize_cuda_engine(file.read_bytes())
         if engine is None:
-            raise ArtifactError(f"{file}: TensorRT cannot load it; run hficma export --trt again")
+            raise ArtifactError(f"{file}: TensorRT cannot load it; build its plans again")
         runtime = cls(engine, graph, device, profiles)
         for profile in profiles:
             runtime.run(
-                example(graph, {letter: usual for letter, (_, usual, _) in profile.items()})
+                example_inputs(graph, {letter: usual for letter, (_, usual, _) in profile.items()})
             )
         return runtime
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """See the base."""
-        ready = prepared(self._graph, inputs)
+        arrays = prepare_inputs(self._graph, inputs)
         with self._lock:
             return run_in_profiles(
-                self._execute, ready, self._graph.inputs, self._graph.outputs, self._profiles
+                self._execute, arrays, self._graph.inputs, self._graph.outputs, self._profiles
             )
 
-    def describe(self) -> Execution:
+    def describe(self) -> ExecutionReport:
         """See the base."""
         trt = library()
-        return Execution(
+        return ExecutionReport(
             runtime=self.name,
             version=str(trt.__version__),
             provider=trt.__name__,
@@ -98,10 +99,11 @@ class TensorRTRuntime(Runtime):
 
         context = self._contexts[number]
         with torch.cuda.stream(self._stream):
-            held = {
+            # Held until the stream has run: TensorRT only knows their addresses.
+            tensors = {
                 name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()
             }
-            for name, tensor in held.items():
+            for name, tensor in tensors.items():
                 context.set_input_shape(name, tuple(tensor.shape))
                 context.set_tensor_address(name, tensor.data_ptr())
             results = {}
@@ -111,5 +113,5 @@ class TensorRTRuntime(Runtime):
                 context.set_tensor_address(name, results[name].data_ptr())
             if not context.execute_async_v3(self._stream.cuda_stream):
                 raise RuntimeError(f"TensorRT could not run graph {self._graph.name}")
-            given = {name: tensor.cpu().numpy() for name, tensor in results.items()}
-        return {name: np.ascontiguousarray(array) for name, array in given.items()}
+            arrays = {name: tensor.cpu().numpy() for name, tensor in results.items()}
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

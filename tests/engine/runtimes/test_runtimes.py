@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import sys
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from hficma.engine.runtimes import runtime
 from hficma.engine.runtimes import selection as auto
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, read_reference
-from hficma.errors import ArtifactError, InputError, MissingDependencyError
+from hficma.errors import ArtifactError, HficmaError, InputError, MissingDependencyError
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
@@ -31,7 +35,7 @@ def test_a_runtime_gives_what_torch_gave(
     bundle = Bundle.open(path, ExecutionOptions(runtime=name, threads=1))
     found = bundle_differences(bundle, read_reference(path / REFERENCE))
     assert {one.graph for one in found} == {*bundle.facts.graphs, "scores"}
-    assert all(one.held for one in found)
+    assert all(one.within_tolerance for one in found)
     execution = bundle.describe()["image"]
     assert (execution.runtime, execution.precision, execution.device) == (name, "fp32", "cpu")
 
@@ -40,14 +44,14 @@ def test_auto_measures_once_and_says_why(hf_icma_bundle: Path, tmp_path: Path) -
     """Each start would measure again, or take a runtime without a reason."""
     graph = Bundle.open(hf_icma_bundle).graph("project_image")
     reference = read_reference(hf_icma_bundle / REFERENCE)
-    first = auto.choose(graph, reference, ExecutionOptions(threads=1), cache=tmp_path)
-    (kept,) = (tmp_path / "runtimes").iterdir()
+    first = auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
+    (measurement,) = (tmp_path / "runtimes").iterdir()
     assert first.runtime in auto.installed("cpu")
-    record = json.loads(kept.read_text())
-    kept.write_text(json.dumps(record | {"milliseconds": {"openvino": 12345.0}}))
-    again = auto.choose(graph, reference, ExecutionOptions(threads=1), cache=tmp_path)
+    record = json.loads(measurement.read_text())
+    measurement.write_text(json.dumps(record | {"milliseconds": {"openvino": 12345.0}}))
+    again = auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
     assert again.milliseconds == {"openvino": 12345.0}
-    other = auto.choose(graph, reference, ExecutionOptions(threads=2), cache=tmp_path)
+    other = auto.choose(graph, lambda: reference, ExecutionOptions(threads=2), cache=tmp_path)
     assert other.milliseconds != again.milliseconds
 
 
@@ -60,12 +64,12 @@ def test_a_damaged_measurement_is_made_again(
     """A file of the cache would choose a runtime that there is not, at every start."""
     graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
     reference = read_reference(hf_icma_bundle / REFERENCE)
-    auto.choose(graph, reference, ExecutionOptions(threads=1), cache=tmp_path)
-    (kept,) = (tmp_path / "runtimes").iterdir()
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | damage))
-    chosen = auto.choose(graph, reference, ExecutionOptions(threads=1), cache=tmp_path)
+    auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
+    (measurement,) = (tmp_path / "runtimes").iterdir()
+    measurement.write_text(json.dumps(json.loads(measurement.read_text()) | damage))
+    chosen = auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
     assert chosen.runtime in auto.installed("cpu")
-    assert json.loads(kept.read_text())["runtime"] == chosen.runtime
+    assert json.loads(measurement.read_text())["runtime"] == chosen.runtime
 
 
 def test_what_is_left_out_is_said(
@@ -87,6 +91,64 @@ def test_what_is_left_out_is_said(
     bundle.execution = ExecutionOptions(precision="int8")
     assert bundle.graph("recipe").precision == "fp32"
     assert "graph recipe has no int8: it runs in fp32" in caplog.text
+
+
+def test_reference_data_is_read_for_a_measurement_only(
+    hf_icma_bundle: Path, tmp_path: Path
+) -> None:
+    """Each start would read 300 MB to do nothing with them."""
+    graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
+    reads: list[str] = []
+
+    def read() -> dict[str, np.ndarray]:
+        reads.append("reference")
+        return read_reference(hf_icma_bundle / REFERENCE)
+
+    for _ in range(2):
+        auto.choose(graph, read, ExecutionOptions(threads=1), cache=tmp_path)
+    assert reads == ["reference"]
+
+
+def test_a_measurement_that_cannot_be_read_or_kept_is_said(
+    hf_icma_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every start would take seconds longer, and nobody would know why."""
+    graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
+    reference = read_reference(hf_icma_bundle / REFERENCE)
+    auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
+    (measurement,) = (tmp_path / "runtimes").iterdir()
+    measurement.write_bytes(b"{")
+    auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
+    assert caplog.text.count("is no measurement") == 1
+    (tmp_path / "file").write_text("no folder")
+    auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path / "file")
+    assert caplog.text.count("is measured again at each start") == 1
+
+
+def test_a_precision_that_a_runtime_cannot_run_is_said(
+    hf_icma_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A user would wonder why the installed runtime is not the one that runs."""
+    caplog.set_level("INFO", logger="hficma")
+    graph = replace(Bundle.open(hf_icma_bundle).graph("tabulate_image"), precision="bf16")
+    with contextlib.suppress(HficmaError):  # without openvino nothing is left
+        auto.measure(graph, read_reference(hf_icma_bundle / REFERENCE), ExecutionOptions(threads=1))
+    assert "runtime onnxruntime is left out (cannot run bf16)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
+def test_a_closed_bundle_holds_no_session(name: str, hf_icma_bundle: Path) -> None:
+    """A server that opens a new bundle each day would hold the weights of all before."""
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    bundle = Bundle.open(hf_icma_bundle, ExecutionOptions(runtime=name, threads=1))
+    session = weakref.ref(bundle.runtime("project_image"))
+    also = weakref.ref(getattr(session(), "_model", session()))
+    bundle.close()
+    gc.collect()
+    assert session() is None
+    assert also() is None, "the model outlives its runtimes"
+    with pytest.raises(InputError, match="was closed"):
+        bundle.runtime("project_image")
 
 
 def test_auto_refuses_a_runtime_that_differs(hf_icma_bundle: Path) -> None:
