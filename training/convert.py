@@ -1,4 +1,4 @@
-"""Checkpoints of the two published systems as runs of this project.
+"""Converts checkpoints of the two published systems into runs of this project.
 
 HF-ICMA's `model_e*.pth.tar` and AdaMine's `ckpt_*_model.pth.tar` are read by `torch.load` with
 `weights_only`, in a process of its own; every weight must find its place, or the checkpoint is
@@ -36,6 +36,7 @@ from .runs.run import RunDirectory, State
 
 Array = npt.NDArray[Any]
 Names = list[tuple[str, str]]
+"""Pattern of a published weight's name, and what it is called here."""
 Kind = Literal["hf-icma", "adamine"]
 
 # What a Sequential of a ResNet's children calls its parts.
@@ -46,7 +47,7 @@ _HF_ICMA: Names = [
     (r"ingRNN_\.rnn\.(.*_l0)", r"ingredient_gru.ahead.\1"),
     (r"ingRNN_\.rnn\.(.*_l0)_reverse", r"ingredient_gru.back.\1"),
     (r"ingRNN_\.embs\.weight", "ingredient_words.weight"),
-    # In the recipe's own fusion "image" is the sentences' side, "text" the ingredients'.
+    # In a recipe's fusion their "img" is our sentences, their "txt" our ingredients.
     (r"crosattn\.img_key_fc\.(.*)", r"recipe_fusion.sentence_key.\1"),
     (r"crosattn\.txt_key_fc\.(.*)", r"recipe_fusion.ingredient_key.\1"),
     (r"crossgatefusion\.img_key_fc\.(.*)", r"cross_fusion.image_key.\1"),
@@ -76,7 +77,7 @@ _WORDS = "ingredient_words.weight"
 
 @dataclass(frozen=True)
 class Converted:
-    """What `convert` made."""
+    """The outcome of `convert`."""
 
     kind: Kind
     """Which system's checkpoint it was."""
@@ -95,7 +96,7 @@ def convert(
     sentences: Path | None = None,
     backbone: str = "resnet50",
 ) -> Converted:
-    """Make a run of a published checkpoint.
+    """Write a run that holds a published checkpoint's weights.
 
     The released loaders give word i the id i + 2 and read row i + 2 of a table whose row i was
     made for it. Training adapted the table to that, so its rows are kept where they are; the
@@ -110,7 +111,7 @@ def convert(
             a checkpoint trained on corrected ids.
         sentences: a vectors directory with a sentence encoder, in place of the skip-instruction
             encoder that was never published; without one the run's is untrained.
-        backbone: the torchvision classifier behind the trunk.
+        backbone: the torchvision classifier that the image encoder is.
 
     Raises:
         InputError: the checkpoint is of neither system, or a weight has no place.
@@ -128,9 +129,9 @@ def convert(
     if sentences is not None:
         # It reads the same ids, so it must have been trained with the same vocabulary.
         model.sentence_encoder = _sentence_encoder(sentences, words, config.sentence_dim)
-    own = {k: v for k, v in model.state_dict().items() if k.startswith("sentence_encoder.")}
+    encoder = {k: v for k, v in model.state_dict().items() if k.startswith("sentence_encoder.")}
     try:
-        model.load_state_dict({**own, **_tensors(renamed)})
+        model.load_state_dict({**encoder, **_tensors(renamed)})
     except RuntimeError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
         raise InputError(f"{checkpoint}: does not fit {kind} with {backbone} ({reason})") from error
@@ -163,22 +164,24 @@ def convert(
 
 
 def _state_dict(path: Path) -> dict[str, Array]:
+    """Return a checkpoint's weights by their published names."""
     # `module.` is what DataParallel put into the names.
     return {name.replace("module.", ""): array for name, array in load_weights(path).items()}
 
 
 def _renamed(state: Mapping[str, Array], names: Names, path: Path) -> dict[str, Array]:
+    """Return weights by our names; refuse any that has none."""
     renamed: dict[str, Array] = {}
     for name, array in state.items():
         # Classifiers have no part in retrieval.
         if name.startswith("linear_classif.") or ".last_linear." in name:
             continue
-        found = (
+        candidates = (
             match.expand(ours)
             for theirs, ours in names
             if (match := re.fullmatch(theirs, name)) is not None
         )
-        ours = next(found, None)
+        ours = next(candidates, None)
         if ours is None:
             raise InputError(f"{path}: {name} is no weight of HF-ICMA's or AdaMine's")
         renamed[ours] = array
@@ -188,6 +191,7 @@ def _renamed(state: Mapping[str, Array], names: Names, path: Path) -> dict[str, 
 
 
 def _vocabulary(path: Path) -> Vocabulary:
+    """Return the words that a checkpoint was trained with, from any of the published files."""
     if path.is_file() and path.suffix == ".bin":
         return read_word2vec(path).vocabulary
     root = path if path.is_dir() else path.parent
@@ -199,7 +203,20 @@ def _vocabulary(path: Path) -> Vocabulary:
 
 
 def _shifted(table: Array, words: int, keep: bool, path: Path) -> Array:
-    """The published table (V or V + 2 rows) with a row for each of our V + 2 ids."""
+    """Return a published table of word vectors with a row for each of our V + 2 ids.
+
+        id      stands for    with `keep`               without, from a table of V rows
+        0       padding       zeros                     zeros
+        1       end marker    row 1                     zeros
+        i + 2   word i        row i + 2, made for       row i, made for word i
+                              word i + 2, or zeros
+
+    Args:
+        table: V or V + 2 rows.
+        words: V.
+        keep: rows stay where training read them, though they were made for other words.
+        path: the checkpoint, for messages.
+    """
     rows = words + FIRST_WORD_ID
     if len(table) not in (words, rows):
         raise InputError(
@@ -215,7 +232,7 @@ def _shifted(table: Array, words: int, keep: bool, path: Path) -> Array:
 
 
 def _config(kind: Kind, weights: Mapping[str, Array], backbone: str) -> ModelConfig:
-    """Sizes as the weights have them."""
+    """Return the sizes as the weights have them."""
     try:
         if kind == "hf-icma":
             width, double = weights["joint_embedding.linear.weight"].shape
@@ -243,6 +260,7 @@ def _config(kind: Kind, weights: Mapping[str, Array], backbone: str) -> ModelCon
 
 
 def _sentence_encoder(path: Path, words: Vocabulary, dim: int) -> GRUSentences:
+    """Return the sentence encoder of a vectors directory, where it reads the same words."""
     vectors = WordVectors.load(path)
     if vectors.vocabulary.words != words.words:
         raise InputError(f"{path}: its vocabulary is another than the checkpoint's")

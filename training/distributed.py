@@ -1,7 +1,15 @@
-"""Several GPUs: a batch's embeddings gathered so that its loss is that of one large batch.
+"""Several GPUs: embeddings are gathered so that the loss is that of one large batch.
 
 Each process scores its own photos against everyone's recipes; rows of scores are gathered, so
-every process computes the same loss. Gradients of parameters, added over processes, then equal
+every process computes the same loss:
+
+                     recipes of 0   recipes of 1
+    photos of 0      computed by process 0 |
+    photos of 1      computed by process 1 v  rows are gathered: both have the whole table
+
+Two gradients differ. A gathered recipe enters the rows of every process, so its gradient is summed
+over them (`gather`). A gathered row enters a loss that all compute alike, so each process already
+has its whole gradient (`gather_rows`). Gradients of parameters, added over processes, then equal
 those of one process with the whole batch. With one process all of this does nothing.
 """
 
@@ -20,23 +28,23 @@ from hficma.model import Tokens
 
 
 def start(device: torch.device) -> None:
-    """Join the processes that `torchrun` started; nothing where there is only one."""
+    """Join the processes that `torchrun` started; do nothing where there is only one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of the process that asks; 0 is the one that writes."""
+    """Return the number of this process; 0 is the one that writes."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def gather(values: Tensor) -> Tensor:
-    """Everyone's values one below the other; its gradient is summed over processes.
+    """Return everyone's values one below the other; the gradient is summed over processes.
 
     Args:
         values: (n, ...), the same n everywhere.
@@ -48,7 +56,7 @@ def gather(values: Tensor) -> Tensor:
 
 
 def gather_rows(values: Tensor) -> Tensor:
-    """Like `gather`, for values from which every process computes the same loss.
+    """Do as `gather`, for values from which every process computes the same loss.
 
     Each process then has the whole gradient already and keeps the slice of its own rows.
     """
@@ -59,7 +67,7 @@ def gather_rows(values: Tensor) -> Tensor:
 
 
 def gather_tokens(tokens: Tokens) -> Tokens:
-    """Everyone's items, padded to the longest."""
+    """Return everyone's items, padded to the longest; see `gather`."""
     if world_size() == 1:
         return tokens
     lengths = gather(tokens.lengths)
@@ -71,7 +79,7 @@ def gather_tokens(tokens: Tokens) -> Tokens:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add up gradients over processes; those that no process has stay None."""
+    """Add up gradients over processes, in place; where none has one it becomes zeros."""
     if world_size() == 1:
         return
     for parameter in parameters:
@@ -82,7 +90,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def everywhere(fact: bool, device: torch.device) -> bool:
-    """Whether something holds in every process; all are told the same."""
+    """Return whether something holds in every process: the same answer in all of them."""
     if world_size() == 1:
         return fact
     flag = torch.tensor(float(fact), device=device)
@@ -91,7 +99,7 @@ def everywhere(fact: bool, device: torch.device) -> bool:
 
 
 def share(positions: Any) -> Any:
-    """An equal part of a batch for each process; a rest that does not divide is left out."""
+    """Return this process's part of a batch; a rest that does not divide is left out."""
     if world_size() == 1:
         return positions
     size = len(positions) // world_size()
@@ -99,6 +107,8 @@ def share(positions: Any) -> Any:
 
 
 class _Gather(torch.autograd.Function):
+    """Gathers values forwards, and hands each process the gradient of its own rows backwards."""
+
     @staticmethod
     def forward(context: Any, values: Tensor, summed: bool) -> Tensor:
         context.summed, context.count = summed, len(values)

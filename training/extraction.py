@@ -1,4 +1,4 @@
-"""`hficma extract`: the embeddings and tokens of a dataset, or of a folder of photos, in a file."""
+"""Writes the embeddings and tokens of a dataset, or of a folder of photos, to a file."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from .runs.run import RunDirectory
 
 
 class PhotoFiles:
-    """Every file of a folder and its subfolders, by path; they have no recipes."""
+    """Every file of a folder and its subfolders, by path, as a dataset without recipes."""
 
     def __init__(self, folder: Path) -> None:
-        found = photo_folder(folder)
+        listing = photo_folder(folder)
         self._folder = folder
-        self._paths = found.files
-        self.hidden = found.hidden
-        """Files whose names begin with a dot: not among them."""
+        self._paths = listing.files
+        self.hidden = listing.hidden
+        """How many files were left out because their names begin with a dot."""
 
     @property
     def name(self) -> str:
-        """The folder's path."""
+        """Return the folder's path."""
         return str(self._folder.resolve())
 
     def __len__(self) -> int:
-        """Number of photo files."""
+        """Return the number of photo files."""
         return len(self._paths)
 
     def recipe(self, index: int) -> Recipe:
-        """A recipe that says nothing but where its photo is."""
+        """Return a recipe that says nothing but where its photo is."""
         path = self._paths[index].relative_to(self._folder).as_posix()
         return Recipe(id=path, image=path)
 
     def photo(self, index: int) -> Image:
-        """The photo at a position."""
+        """Return the photo at a position."""
         return read_photo(self._paths[index])
 
 
@@ -67,10 +67,14 @@ def extract(
 ) -> Path:
     """Write embeddings and tokens as one safetensors file.
 
-    Tensors: `image.global` (N, D_g) and, with a local part, `image.tokens` (N, R, d); for a
-    dataset also `recipe.global` (N, D_g), `recipe.tokens` (all tokens, d), one recipe's after
-    the other's, and `recipe.offsets` (N + 1). The metadata hold `ids` as a JSON list, and the
-    `model_id`. Photos that cannot be read are left out and told of.
+        image.global      (N, G)        of the photos
+        image.tokens      (N, R, D)     with a local part
+        recipe.global     (N, G)        of a dataset's recipes
+        recipe.tokens     (sum(L), D)   likewise with a local part, one recipe after the other
+        recipe.offsets    (N + 1,)      where each recipe's tokens begin
+
+    The metadata hold `ids` as a JSON list, the `model_id` and the `dataset`. Photos that cannot be
+    read are left out, and noted.
 
     Args:
         run: the run directory.
@@ -79,7 +83,10 @@ def extract(
         images: a folder of photos instead of a dataset.
         split: `train`, `val` or `test`; None takes all.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
-        progress: told of the work.
+        progress: hears of the work.
+
+    Returns:
+        the file's path.
 
     Raises:
         InputError: `out` exists, or there is nothing to extract.
@@ -100,13 +107,13 @@ def extract(
         raise InputError(f"{source.name}: has no {split or ''} pairs with photos")
     if isinstance(source, PhotoFiles) and source.hidden:
         progress.note(f"{source.name}: {source.hidden} hidden passed over")
-    found = encode_positions(model, source, rows, progress)
-    for complaint in found.complaints:
+    encoded = encode_positions(model, source, rows, progress)
+    for complaint in encoded.complaints:
         progress.note(complaint)
-    tensors = _padded("image", found.image)
+    tensors = _padded("image", encoded.image)
     if images is None:
-        tensors |= _ragged("recipe", found.recipe)
-    ids = [source.recipe(int(row)).id for row in rows[found.usable]]
+        tensors |= _ragged("recipe", encoded.recipe)
+    ids = [source.recipe(int(row)).id for row in rows[encoded.usable]]
     metadata = {"ids": json.dumps(ids), "model_id": model.model_id, "dataset": source.name}
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
@@ -119,17 +126,19 @@ def extract(
 
 
 def _padded(name: str, tokens: Tokens) -> dict[str, Tensor]:
-    found = {f"{name}.global": tokens.global_.cpu().contiguous()}
+    """Return tensors of items that all have as many tokens."""
+    tensors = {f"{name}.global": tokens.global_.cpu().contiguous()}
     if tokens.tokens is not None:
-        found[f"{name}.tokens"] = tokens.tokens.cpu().contiguous()
-    return found
+        tensors[f"{name}.tokens"] = tokens.tokens.cpu().contiguous()
+    return tensors
 
 
 def _ragged(name: str, tokens: Tokens) -> dict[str, Tensor]:
-    found = {f"{name}.global": tokens.global_.cpu().contiguous()}
+    """Return tensors of items whose tokens stand one item after the other, without padding."""
+    tensors = {f"{name}.global": tokens.global_.cpu().contiguous()}
     if tokens.tokens is not None:
         lengths: Sequence[int] = tokens.lengths.tolist()
         rows = [row[:length] for row, length in zip(tokens.tokens.cpu(), lengths, strict=True)]
-        found[f"{name}.tokens"] = torch.cat(rows).contiguous()
-        found[f"{name}.offsets"] = torch.from_numpy(np.cumsum([0, *lengths]))
-    return found
+        tensors[f"{name}.tokens"] = torch.cat(rows).contiguous()
+        tensors[f"{name}.offsets"] = torch.from_numpy(np.cumsum([0, *lengths]))
+    return tensors

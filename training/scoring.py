@@ -49,6 +49,7 @@ def score_tables(
     config = model.config
     global_: Floats = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
     if not model.has_local or config.local_weight == 0:
+        on_done(len(global_))
         return ScoreTables(config.score_weights.total(global_, None), global_, None)
     recipes = model.project_recipe(recipe)
     local = np.empty_like(global_)

@@ -1,4 +1,4 @@
-"""`hficma train`: from options and a dataset to a run."""
+"""Trains a model: from options and a dataset to a run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hficma.progress import Progress
 from hficma.text.word_vectors import WordVectors
 
 from . import distributed
+from .config.option_checks import check_image_encoder, check_validation, uses_classes
 from .config.option_files import flatten, load_options, merge, parse_override
 from .config.option_values import parse_options, to_tree
 from .config.options import Options
@@ -36,7 +37,7 @@ from .trainer import Trainer
 DEFAULT_PRESET = "hf-icma-small"
 DEFAULT_DATA = "sample:20000"
 RANDOM = "random"
-"""Value of `trunk.weights` that asks for a trunk of random weights, whatever its schedule."""
+"""Value of `trunk.weights` for an image encoder of random weights, whatever its schedule."""
 logger = logging.getLogger("hficma")
 
 RESUMABLE = ("trainer.epochs", "trainer.device")
@@ -66,7 +67,7 @@ def train(
         hold_out: pairs to keep out of training as test pairs, `10%` or their number, where the
             data name none.
         workspace: for defaults and caches.
-        progress: told of the work.
+        progress: hears of the work.
 
     Returns:
         the run's path.
@@ -96,11 +97,12 @@ def _resume(
     workspace: Workspace,
     progress: Progress,
 ) -> Path:
+    """Go on with a run; see `train`."""
     directory = RunDirectory.open(path)
     if directory.facts["dataset"] is None:
         raise InputError(
             f"{path}: was converted, and training needs more than weights to go on; "
-            "use it with eval, export and search, or train a run of your own"
+            "evaluate, export or search with it, or train another run"
         )
     tree = directory.options
     if tree["text"].get("extra"):
@@ -140,17 +142,25 @@ def train_on(
         dataset: what to learn from; its partitions say which pairs.
         path: where the run goes.
         cache: the workspace's cache folder.
-        progress: told of the work.
+        progress: hears of the work.
         directory: the run to go on with, or None.
         hold_out: test pairs to keep out, where the dataset names none.
+
+    Returns:
+        the run's path.
+
+    Raises:
+        InputError: an option or the dataset cannot be used.
+        ArtifactError: the run exists already, or cannot be written.
+        TrainingError: too many steps had a loss or gradient that is not finite.
     """
     device = pick_device(options.trainer.device)
     distributed.start(device)
     seed = options.trainer.seed
-    _check_validation(options)
+    check_validation(options)
     checkpoint = directory.load_checkpoint() if directory is not None else None
     if checkpoint is None:
-        _check_trunk(options)
+        check_image_encoder(options)
     validate = options.trainer.validation_pairs > 0
     if directory is None:
         partitions = keep_out(
@@ -160,23 +170,18 @@ def train_on(
         partitions = read_partitions(directory.path)
     dataset = Partitioned(dataset, partitions) if partitions else dataset
     train_rows, validation_rows = split(dataset, seed, progress.note, validate=validate)
-    if directory is not None:
-        vocabulary = directory.vocabulary
-        table = np.zeros((vocabulary.table_rows, options.model.word_dim), dtype=np.float32)
-        vectors = WordVectors(vocabulary, table)
-    if directory is None or checkpoint is None:
+    if directory is not None and checkpoint is not None:
+        vectors = _no_vectors(directory, options)
+    else:
+        recipes = [dataset.recipe(int(position)) for position in train_rows]
+        dim = options.model.word_dim
         vectors = word_vectors(
-            options.text.vectors,
-            [dataset.recipe(int(position)) for position in train_rows],
-            dim=options.model.word_dim,
-            seed=seed,
-            cache=cache,
-            progress=progress,
+            options.text.vectors, recipes, dim=dim, seed=seed, cache=cache, progress=progress
         )
     weights = options.trunk.weights if checkpoint is None else None
     weights = None if weights == RANDOM else weights
     model = build_model(options.model, vectors, backbone_weights=weights, seed=seed).to(device)
-    # Photos come channels last; a trunk laid out alike is a fifth faster on a CPU.
+    # Photos come channels last; an image encoder laid out alike is a fifth faster on a CPU.
     model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if checkpoint is None:
         options = _with_sentence_encoder(options, model, vectors, cache, progress)
@@ -205,9 +210,9 @@ def train_on(
         )
     if not options.text.tune_sentences:
         pairs.texts.encode_sentences(model)
-    classes = dish_classes(pairs.recipes, pairs.train) if _uses_classes(options) else None
-    if classes is None:
-        classes = np.zeros(len(pairs.recipes), dtype=np.int64)
+    classes = np.zeros(len(pairs.recipes), dtype=np.int64)
+    if uses_classes(options):
+        classes = dish_classes(pairs.recipes, pairs.train)
     trainer = Trainer(options, model, pairs, classes, directory, progress)
     if checkpoint is not None:
         trainer.restore(*checkpoint)
@@ -218,45 +223,19 @@ def train_on(
     return path
 
 
+def _no_vectors(directory: RunDirectory, options: Options) -> WordVectors:
+    """Return zeros for the words of a run, whose checkpoint brings their vectors."""
+    vocabulary = directory.vocabulary
+    table = np.zeros((vocabulary.table_rows, options.model.word_dim), dtype=np.float32)
+    return WordVectors(vocabulary, table)
+
+
 def _draw_curves(path: Path) -> None:
     """Draw a run's curves; a training of hours must not fail because of its pictures."""
     try:
         write_curves([path])
     except MissingDependencyError as error:
         logger.warning("%s: no curves.html (%s)", path, error)
-
-
-def _check_trunk(options: Options) -> None:
-    """A trunk that stays at random weights, or begins so, shows the rest of the model nothing."""
-    if options.trunk.weights is not None or options.trunk.schedule == "tuned":
-        return
-    backbone = options.model.backbone
-    file = f"{backbone}_imagenet.safetensors"
-    if backbone == "tiny":
-        raise InputError(
-            f"trunk.schedule={options.trunk.schedule}: backbone tiny has random weights only; "
-            "give trunk.schedule=tuned, which trains them, or another backbone with trunk.weights"
-        )
-    raise InputError(
-        f"trunk.weights: the trunk, {backbone}, is not trained from the start "
-        f"(trunk.schedule={options.trunk.schedule}), and with random weights it sees nothing; give "
-        f"trunk.weights={file}, torchvision's ImageNet weights, which this saves: python -c "
-        f'"from torchvision.models import get_model; from safetensors.torch import save_file; '
-        f"save_file(get_model('{backbone}', weights='DEFAULT').state_dict(), '{file}')\"; or "
-        "trunk.weights=torchvision to download them, or trunk.schedule=tuned to train them anew"
-    )
-
-
-def _check_validation(options: Options) -> None:
-    """Without validation there is no best checkpoint, and nothing that tells a trunk its turn."""
-    if options.trainer.validation_pairs > 0:
-        return
-    if options.trainer.keep != "last":
-        raise InputError(
-            "trainer.validation_pairs=0: no checkpoint is best; give trainer.keep=last"
-        )
-    if options.trunk.schedule == "alternate":
-        raise InputError("trainer.validation_pairs=0: trunk.schedule=alternate turns by validation")
 
 
 def _with_sentence_encoder(
@@ -266,6 +245,9 @@ def _with_sentence_encoder(
 
     Recipes train an encoder of their own only where it is to stay as it is: one that is trained
     with the rest anyway need not wait for it.
+
+    Returns:
+        the options, with `text.tune_sentences` on where there is no encoder to start from.
     """
     text = options.text
     if options.model.sentence != "gru":
@@ -280,13 +262,3 @@ def _with_sentence_encoder(
     if not text.tune_sentences:
         progress.note("text.vectors holds no trained sentence encoder: it is trained with the rest")
     return replace(options, text=replace(text, tune_sentences=True))
-
-
-def _uses_classes(options: Options) -> bool:
-    losses = (options.loss.on_score, options.loss.on_global, options.loss.on_local)
-    strategies = [name for loss in losses for name in getattr(loss, "strategies", ())]
-    return (
-        options.sampler.name == "class-pairs"
-        or options.loss.classification > 0
-        or any(name.startswith("s") for name in strategies)
-    )

@@ -1,4 +1,4 @@
-"""Options from a preset (YAML with `include`) and `section.name=value` overrides, checked."""
+"""Reads options from a preset (YAML with `include`) and `section.name=value` overrides."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from .option_values import Tree, nearest, parse_options
 from .options import Options
 
 PRESETS = Path(__file__).parents[1] / "presets"
+"""Folder of the presets that come with the package."""
 
 
 def presets() -> list[str]:
-    """Names of the presets that come with the package."""
+    """Return the names of the presets that come with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def load_options(preset: str, overrides: Sequence[str] = ()) -> Options:
-    """The options of a preset, or of a YAML file, with overrides put on top.
+    """Return the options of a preset, or of a YAML file, with overrides put on top.
 
     Args:
         preset: a preset's name or the path of a YAML file (which may `include` a preset).
@@ -47,7 +48,7 @@ def load_options(preset: str, overrides: Sequence[str] = ()) -> Options:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"optimizer": {"lr": 1}}` as `{"optimizer.lr": 1}`."""
+    """Return `{"optimizer": {"lr": 1}}` as `{"optimizer.lr": 1}`."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -58,9 +59,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merge(base: Tree, change: Mapping[str, Any]) -> Tree:
-    """`change` over `base`, section by section.
+    """Return `change` over `base`, section by section.
 
-    A loss of another `name` replaces the old one, and `strategies` the old list of them.
+    A loss of another `name` replaces the old one, whose fields it does not have; and `strategies`
+    replaces the old list of them, or a preset could not leave one out.
     """
     merged = dict(base)
     for key, value in change.items():
@@ -76,8 +78,14 @@ def merge(base: Tree, change: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> Tree:
-    if path.resolve() in seen:
+def _read(path: Path, including: tuple[Path, ...]) -> Tree:
+    """Return the tree of a YAML file, over those of the files that it includes.
+
+    Args:
+        path: the file.
+        including: files that include it, for a circle to be seen.
+    """
+    if path.resolve() in including:
         raise InputError(f"{path}: includes itself")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -97,12 +105,12 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Tree:
             if name not in presets():
                 raise InputError(f"{path}: includes {name}, no preset{nearest(name, presets())}")
             other = PRESETS / f"{name}.yaml"
-        tree = merge(tree, _read(other, (*seen, path.resolve())))
+        tree = merge(tree, _read(other, (*including, path.resolve())))
     return merge(tree, content)
 
 
 def parse_override(text: str) -> Tree:
-    """`optimizer.lr=3e-4` as `{"optimizer": {"lr": "3e-4"}}`; values are YAML.
+    """Return `optimizer.lr=3e-4` as `{"optimizer": {"lr": "3e-4"}}`; values are YAML.
 
     Raises:
         InputError: it is not of that form.

@@ -28,11 +28,18 @@ def parse_options(tree: Mapping[str, Any]) -> Options:
 
 
 def to_tree(options: Options) -> Tree:
-    """The options as JSON values, every default filled in."""
+    """Return the options as JSON values, every default filled in."""
     return dataclasses.asdict(options)
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
+    """Return a value as a type hint of the options has it.
+
+    Args:
+        value: as YAML or JSON gives it.
+        hint: of a field: a section, a union of losses, choices, a mapping or a plain value.
+        where: dotted name of the option, for messages.
+    """
     if dataclasses.is_dataclass(hint):
         return _convert_section(value, typing.cast(type, hint), where)
     origin, arguments = get_origin(hint), get_args(hint)
@@ -48,6 +55,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _convert_section(value: Any, kind: type, where: str) -> Any:
+    """Return a section: an instance of a dataclass, its own checks included."""
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: is a section; give {where}.NAME=value")
     hints = get_type_hints(kind)
@@ -64,6 +72,7 @@ def _convert_section(value: Any, kind: type, where: str) -> Any:
 
 
 def _convert_union(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
+    """Return a value that may be null, or one of several sections told apart by `name`."""
     if value is None:
         if type(None) in kinds:
             return None
@@ -82,6 +91,7 @@ def _convert_union(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
 
 
 def _convert_choice(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    """Return one of the choices of a `Literal`."""
     if value is None and "none" in choices:  # YAML reads `none` as text, but `null` and `~` not
         return "none"
     if value not in choices:
@@ -93,6 +103,7 @@ def _convert_choice(value: Any, choices: tuple[Any, ...], where: str) -> Any:
 
 
 def _convert_leaf(value: Any, kind: Any, where: str) -> Any:
+    """Return a number, a truth value or text."""
     if kind is float and isinstance(value, str):  # YAML 1.1 takes 1e-4 for text
         try:
             return float(value)
@@ -109,6 +120,7 @@ def _convert_leaf(value: Any, kind: Any, where: str) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message: the nearest of the known names, or all where none is near."""
     known = list(known)
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {found[0]}?" if found else f"; there are {', '.join(known)}"
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {matches[0]}?" if matches else f"; there are {', '.join(known)}"

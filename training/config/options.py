@@ -1,4 +1,8 @@
-"""Options of a training run: one dataclass a section, one docstring line a field."""
+"""Options of a training run: one dataclass a section, a line under each field.
+
+Names of sections and fields are a format: presets, overrides and the `options.json` of runs use
+them. The section of the image encoder is called `trunk` there.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,20 @@ from ..losses.retrieval_losses import Hinge, Loss
 
 @dataclass(frozen=True, kw_only=True)
 class ImageEncoderOptions:
-    """The image trunk: where it starts, and when it is trained."""
+    """The image encoder (section `trunk`): its first weights, and when it is trained."""
 
     weights: str | None = None
     """File of weights in torchvision's names, `torchvision` to download them; none for random ones,
     which only `schedule=tuned` takes: others refuse them unless `random` is given."""
     schedule: Literal["frozen", "tuned", "alternate", "freeze-then-tune"] = "frozen"
-    """`alternate` is HF-ICMA's: the trunk and the rest take turns when validation stops gaining."""
+    """`alternate` is HF-ICMA's: the image encoder and the rest take turns when validation stops
+    gaining."""
     switch_epoch: int = 20
-    """`freeze-then-tune` (AdaMine): epochs before the trunk is trained too."""
+    """`freeze-then-tune` (AdaMine): epochs before the image encoder is trained too."""
     patience: int = 2
     """`alternate`: validations without a gain before the first turn; 4 before later ones."""
     lr: float | None = None
-    """The trunk's learning rate; none takes the optimizer's."""
+    """The image encoder's learning rate; none takes the optimizer's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +37,14 @@ class PhotoOptions:
     """How photos are shown in training; evaluation always sees the centre crop."""
 
     small: float = 0.0
-    """Share of the epochs, the first ones, in which a trained trunk sees photos at half their size,
-    a quarter of the work; the others teach it the size that evaluation shows."""
+    """Share of the epochs, the first ones, in which a trained image encoder sees photos at half
+    their size, a quarter of the work; the others teach it the size that evaluation shows."""
     views: int = 0
-    """Random views a photo kept beside the centre crop while the trunk is frozen."""
+    """Random views of a photo, cached beside the centre crop while the image encoder is frozen."""
     scale: float = 0.4
     """Least share of a photo's area in such a view."""
     window: float = 1.0
-    """Least share of the regions' grid shown at a step: a rectangle drawn anew each time."""
+    """Least share of the grid of regions that a step shows: a rectangle drawn anew each time."""
     dropout: float = 0.0
     """Chance of each of a photo's channels to be 0, in all its regions alike."""
 
@@ -69,7 +74,7 @@ class TextOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
-    """What is minimised: the sum of the parts given, each with its weight."""
+    """What is minimised: the sum of the parts that are not none, each with its weight."""
 
     on_score: Loss | None = field(default_factory=Hinge)
     """On S, the whole score."""
@@ -119,7 +124,7 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
-    """The loop."""
+    """Epochs, batches, device, validation and checkpoints."""
 
     epochs: int = 60
     """Passes over the training pairs."""
@@ -149,7 +154,7 @@ class Options:
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     trunk: ImageEncoderOptions = field(default_factory=ImageEncoderOptions)
-    """Its image trunk."""
+    """Its image encoder."""
     photos: PhotoOptions = field(default_factory=PhotoOptions)
     """Views of photos."""
     text: TextOptions = field(default_factory=TextOptions)
@@ -161,4 +166,4 @@ class Options:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     """Optimizer."""
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
-    """Loop."""
+    """Epochs, validation, checkpoints."""

@@ -172,7 +172,6 @@ class Pairs:
     def _region_cache(self, model: Model) -> PhotoArray:
         """Return the regions of all photos, computed where the workspace does not hold them."""
         if self._regions is None:
-            self._progress.stage("photos", len(self._positions))
             training = model.trunk.training
             model.trunk.eval()
             self._regions = cached_regions(
@@ -180,7 +179,7 @@ class Pairs:
                 self._dataset,
                 self._positions,
                 self._cache,
-                self._progress.advance,
+                self._photo_counter(),
                 views=self._options.photos.views,
                 scale=self._options.photos.scale,
             )
@@ -190,8 +189,20 @@ class Pairs:
     def _pixel_cache(self) -> PhotoArray:
         """Return the pixels of all photos, decoded where the workspace does not hold them."""
         if self._pixels is None:
-            self._progress.stage("photos", len(self._positions))
             self._pixels = cached_pixels(
-                self._dataset, self._positions, self._cache, self._progress.advance
+                self._dataset, self._positions, self._cache, self._photo_counter()
             )
         return self._pixels
+
+    def _photo_counter(self) -> Callable[[int], None]:
+        """Return what counts photos that are read: a stage that a full cache never begins."""
+        begun = False
+
+        def count(photos: int) -> None:
+            nonlocal begun
+            if not begun:
+                self._progress.stage("photos", len(self._positions))
+                begun = True
+            self._progress.advance(photos)
+
+        return count

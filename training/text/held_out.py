@@ -1,4 +1,4 @@
-"""Which recipes text vectors learn from, and which are kept to measure them."""
+"""Says which recipes text vectors learn from, and which measure them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHARE = 50
 
 
 def is_held_out(recipe: Recipe) -> bool:
-    """Whether a recipe is kept from training: by its partition, else by its id's checksum."""
+    """Return whether a recipe is kept from training, by its partition or its id's checksum."""
     if recipe.partition is not None:
         return recipe.partition != "train"
     return zlib.crc32(recipe.id.encode()) % SHARE == 0

@@ -1,4 +1,4 @@
-"""Sentence vectors: an encoder that tells a sentence's neighbours from other sentences.
+"""Trains a sentence encoder to tell a sentence's neighbours from other sentences.
 
 Skip-thoughts (Kiros et al. 2015) write a sentence's neighbours word by word; here, as in
 quick-thoughts (Logeswaran and Lee 2018), they are only to be told from other sentences, which
@@ -28,7 +28,7 @@ from hficma.types import Ids
 from ..optim.skipped_steps import SkippedSteps
 
 OnStep = Callable[[int, int, float], None]
-"""Told (steps done, steps in all, loss)."""
+"""Called with (steps done, steps in all, loss)."""
 
 _CHUNK = 128
 """Sentences encoded at once, of like length: little is spent on padding."""
@@ -36,7 +36,7 @@ _CHUNK = 128
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceTraining:
-    """How a sentence encoder is trained."""
+    """Options of a sentence encoder's training."""
 
     dim: int = 1024
     """Width of a sentence vector: 1024 for `hf-icma`, 256 for `hf-icma-small`."""
@@ -55,7 +55,7 @@ class SentenceTraining:
 
 
 class SentenceCorpus:
-    """Recipes as rows of distinct sentences: equal ones are kept, and encoded, once.
+    """Recipes as rows of distinct sentences: equal ones are stored, and encoded, once.
 
     Args:
         recipes: read once; those of fewer than two sentences are left out.
@@ -79,14 +79,15 @@ class SentenceCorpus:
         comes to stand near the whole recipe.
         """
         lengths = np.array([len(rows) for rows in self.recipes])
-        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        # Rows of all recipes one after the other; recipe r begins at starts[r].
         flat = np.concatenate(self.recipes)
-        drawn = []
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        parts = []
         for number in range(count):
             left = starts + generator.integers(0, lengths - 1)
             first = starts if number == 0 else left
-            drawn.append(np.stack([flat[first], flat[left + 1]], axis=1))
-        pairs = np.concatenate(drawn)
+            parts.append(np.stack([flat[first], flat[left + 1]], axis=1))
+        pairs = np.concatenate(parts)
         generator.shuffle(pairs)
         return pairs
 
@@ -98,13 +99,13 @@ def train_sentence_encoder(
     *,
     on_step: OnStep | None = None,
 ) -> GRUSentences:
-    """Train a GRU over word vectors, which are trained along.
+    """Train a GRU over word vectors, which are trained with it.
 
     Args:
         recipes: read once.
         vectors: the words it will know, and where their vectors start from.
         options: sizes and schedule.
-        on_step: told after each step.
+        on_step: called after each step.
 
     Raises:
         InputError: too few recipes have two known sentences.
@@ -144,43 +145,50 @@ def neighbour_loss(
     pairs: npt.NDArray[np.int32],
     temperature: float,
 ) -> Tensor:
-    """Cross-entropy of finding each sentence's neighbour among those of all pairs, both ways.
+    """Return the cross-entropy of finding each sentence's neighbour in the batch, both ways.
 
     Args:
         encoder: the sentence encoder.
         sentences: word ids of the distinct sentences.
         pairs: (B, 2) rows of `sentences`.
         temperature: what cosines are divided by.
+
+    Source: the objective of quick-thoughts (Logeswaran and Lee 2018, section 3), with a cosine.
     """
     rows, places = np.unique(pairs, return_inverse=True)
     encoded = F.normalize(encode_rows(encoder, [sentences[row] for row in rows]), dim=-1)
     places = places.reshape(pairs.shape)
     left, right = encoded[places[:, 0]], encoded[places[:, 1]]
     scores = left @ right.T / temperature  # (B, B)
-    # "Serve." follows many sentences: where it is the neighbour, its twins are no negatives.
-    ahead = _twins(pairs[:, 1])
-    back = _twins(pairs[:, 0])
-    own = torch.arange(len(pairs))
-    forth = F.cross_entropy(scores.masked_fill(ahead, -torch.inf), own)
-    return (forth + F.cross_entropy(scores.T.masked_fill(back, -torch.inf), own)) / 2
+    # "Serve." follows many sentences: where it is the neighbour, its copies are no negatives.
+    right_copies, left_copies = _copies(pairs[:, 1]), _copies(pairs[:, 0])
+    neighbours = torch.arange(len(pairs))
+    ahead = F.cross_entropy(scores.masked_fill(right_copies, -torch.inf), neighbours)
+    back = F.cross_entropy(scores.T.masked_fill(left_copies, -torch.inf), neighbours)
+    return (ahead + back) / 2
 
 
 def encode_rows(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> Tensor:
-    """Encode sentences in chunks of like length, in their order: (S, D)."""
+    """Return the vectors of sentences (S, D), encoded in chunks of like length.
+
+    Args:
+        encoder: the sentence encoder.
+        sentences: word ids (W,) of S sentences.
+    """
     lengths = np.array([len(ids) for ids in sentences])
     order = np.argsort(lengths, kind="stable")
     parts = []
     for start in range(0, len(order), _CHUNK):
-        chosen = order[start : start + _CHUNK]
-        word_ids, counts = pad_ids([sentences[position] for position in chosen])
+        chunk = order[start : start + _CHUNK]
+        word_ids, counts = pad_ids([sentences[position] for position in chunk])
         parts.append(encoder(torch.from_numpy(word_ids), torch.from_numpy(counts)))
-    back = torch.from_numpy(np.argsort(order, kind="stable"))
-    return torch.cat(parts)[back]
+    places = torch.from_numpy(np.argsort(order, kind="stable"))  # undoes the order by length
+    return torch.cat(parts)[places]
 
 
 @torch.no_grad()
 def encode_sentences(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> npt.NDArray[np.float32]:
-    """Vectors of sentences, equal ones encoded once, (S, D) float32.
+    """Return the vectors of sentences, equal ones encoded once, (S, D) float32.
 
     Args:
         encoder: the sentence encoder.
@@ -198,6 +206,7 @@ def encode_sentences(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> npt.
 def _batches(
     corpus: SentenceCorpus, options: SentenceTraining, size: int, generator: np.random.Generator
 ) -> Iterator[npt.NDArray[np.int32]]:
+    """Yield the batches (size, 2) of all epochs; pairs are drawn anew for each."""
     epochs = (corpus.pairs(options.pairs, generator) for _ in range(options.epochs))
     return chain.from_iterable(
         (pairs[start : start + size] for start in range(0, len(pairs) - size + 1, size))
@@ -205,7 +214,7 @@ def _batches(
     )
 
 
-def _twins(rows: npt.NDArray[np.int32]) -> Tensor:
-    """(B, B): the same sentence at another place."""
+def _copies(rows: npt.NDArray[np.int32]) -> Tensor:
+    """Return where the same sentence stands at another place (B, B), bool."""
     same = torch.from_numpy(rows[:, None] == rows[None, :])
     return same.fill_diagonal_(False)

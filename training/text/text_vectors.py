@@ -1,4 +1,4 @@
-"""Word vectors and sentence encoder that a run starts from: given, or trained here and cached."""
+"""Word vectors and sentence encoder that a run starts from: read, or trained and cached."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def word_vectors(
     cache: Path,
     progress: Progress,
 ) -> WordVectors:
-    """Vectors of the given width.
+    """Return the word vectors that a run starts from.
 
     Args:
         source: a vectors directory, a JSONL file of recipes to train on, or None: the training
             recipes themselves.
         recipes: the training recipes.
-        dim: width, `model.word_dim`.
+        dim: their width, `model.word_dim`.
         seed: of vectors trained on the training recipes.
-        cache: the workspace's cache folder; what is trained here is kept there by its content.
-        progress: told of the work.
+        cache: the workspace's cache folder, where vectors that are trained here are stored.
+        progress: hears of the work.
 
     Raises:
         InputError: the vectors have another width, or there is nothing at `source`.
@@ -80,14 +80,17 @@ def word_vectors(
 def pretrain_sentence_encoder(
     source: str, model: Model, vectors: WordVectors, *, cache: Path, progress: Progress
 ) -> bool:
-    """Give the model the sentence encoder of a source; False where a directory holds none.
+    """Give the model the sentence encoder of a source.
 
     Args:
         source: a vectors directory, or a JSONL file of recipes to train an encoder on.
         model: whose `sentence_encoder` is a GRU over the same words.
         vectors: what an encoder that is trained here starts from.
-        cache: the workspace's cache folder; what is trained here is kept there by its content.
-        progress: told of the work.
+        cache: the workspace's cache folder, where vectors that are trained here are stored.
+        progress: hears of the work.
+
+    Returns:
+        False where the source is a directory without one.
 
     Raises:
         ArtifactError: the encoder there does not fit the model's.
@@ -112,6 +115,7 @@ def pretrain_sentence_encoder(
 def _trained_sentences(
     file: Path, model: Model, vectors: WordVectors, cache: Path, progress: Progress
 ) -> Path:
+    """Return the vectors directory with the encoder trained on a file, trained now if missing."""
     width = model.sentence_encoder.width
     path = cache / "vectors" / f"{_file_key(file, cache)}-{vectors.dim}-{width}"
     if (path / MANIFEST).is_file():
@@ -134,6 +138,7 @@ def _trained_sentences(
 def _trained(
     key: str, recipes: Iterable[Recipe], dim: int, seed: int, cache: Path, progress: Progress
 ) -> WordVectors:
+    """Return the word vectors of that key from the cache, trained now if missing."""
     path = cache / "vectors" / key
     if (path / MANIFEST).is_file():
         return WordVectors.load(path)
@@ -150,11 +155,13 @@ def _trained(
 
 
 def _file_key(path: Path, cache: Path) -> str:
+    """Return a name that changes with a file of recipes and with the code that reads it."""
     (content,) = file_digests([path], cache)
     return hashlib.sha256(f"{content} {_reading()}".encode()).hexdigest()[:16]
 
 
 def _content_key(recipes: Sequence[Recipe], dim: int, seed: int) -> str:
+    """Return a name that changes with recipes' text, the options, and the code that reads it."""
     digest = hashlib.sha256(_reading().encode())
     for recipe in recipes:
         content = [recipe.title, recipe.ingredients, recipe.instructions]
@@ -163,5 +170,5 @@ def _content_key(recipes: Sequence[Recipe], dim: int, seed: int) -> str:
 
 
 def _reading() -> str:
-    """Changes with the code that makes words of recipes: other words need other vectors."""
+    """Return a digest of the code that makes words of recipes: other words need other vectors."""
     return code_digest(*_READING, packages=("gensim",))

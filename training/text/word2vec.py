@@ -1,4 +1,4 @@
-"""Word vectors: skip-gram word2vec over recipes, with ingredient names as words of their own.
+"""Trains word vectors: skip-gram word2vec over recipes, names of ingredients as words.
 
 The settings are the published ones (Salvador et al. 2017: hierarchical softmax, window 10,
 10 passes, words seen at least 10 times).
@@ -26,7 +26,7 @@ SMALL_CORPUS = 20_000
 
 @dataclass(frozen=True)
 class _Text:
-    """What the corpus keeps of one recipe."""
+    """What the corpus reads of one recipe."""
 
     names: tuple[tuple[str, ...], ...]
     """Ingredient names in order, each as its words."""
@@ -63,7 +63,7 @@ def train_word_vectors(
             original tool's 1e-3, and 1e-4 for large corpora: half the time, taken from "the".
         seed: of the first vectors; with `workers=1` the result depends on nothing else.
         workers: threads.
-        on_epoch: told the number of each pass that ended, from 1.
+        on_epoch: called with the number of each pass that ended, from 1.
 
     Raises:
         InputError: there is no text to learn from.
@@ -116,19 +116,20 @@ def train_word_vectors(
     finally:
         Path(corpus).unlink(missing_ok=True)
     keyed = model.wv
-    found = tuple(keyed.index_to_key)
-    counts = tuple(int(keyed.get_vecattr(word, "count")) for word in found)
-    return WordVectors.from_rows(found, counts, keyed.vectors)
+    vocabulary = tuple(keyed.index_to_key)
+    counts = tuple(int(keyed.get_vecattr(word, "count")) for word in vocabulary)
+    return WordVectors.from_rows(vocabulary, counts, keyed.vectors)
 
 
 def _text(recipe: Recipe) -> _Text:
+    """Return a recipe's names of ingredients and its sentences, as words."""
     names = (tuple(ingredient_name(line)) for line in recipe.ingredients)
     lines = ([recipe.title] if recipe.title else []) + sentences(recipe.instructions)
     return _Text(tuple(filter(None, names)), tuple(tuple(words(line)) for line in lines))
 
 
 def _frequent_names(texts: Sequence[_Text], min_count: int) -> frozenset[tuple[str, ...]]:
-    """Names of two and more words that enough recipes share."""
+    """Return names of two and more words that enough recipes share."""
     counts = Counter(chain.from_iterable(text.names for text in texts))
     return frozenset(
         name
@@ -138,15 +139,16 @@ def _frequent_names(texts: Sequence[_Text], min_count: int) -> frozenset[tuple[s
 
 
 def _corpus(texts: Sequence[_Text], names: frozenset[tuple[str, ...]]) -> Iterator[list[str]]:
+    """Yield the corpus's sentences; see `train_word_vectors`."""
     for number, text in enumerate(texts):
-        known = {name for name in text.names if name in names}
-        yield list(chain.from_iterable(["_".join(n)] if n in known else n for n in text.names))
+        frequent = {name for name in text.names if name in names}
+        yield list(chain.from_iterable(["_".join(n)] if n in frequent else n for n in text.names))
         for sentence in text.sentences:
-            yield join_names(sentence, known) if number % 2 else list(sentence)
+            yield join_names(sentence, frequent) if number % 2 else list(sentence)
 
 
 def join_names(sentence: Sequence[str], names: Iterable[tuple[str, ...]]) -> list[str]:
-    """Join the given names by `_` where they stand in a sentence, the longest first."""
+    """Return a sentence with names joined by `_` where they stand in it, the longest first."""
     by_length = sorted(names, key=len, reverse=True)
     joined: list[str] = []
     position = 0

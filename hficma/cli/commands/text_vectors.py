@@ -1,28 +1,22 @@
-"""`hficma vectors`: word and sentence vectors from any dataset."""
+"""`hficma vectors`: trains, reads and writes word vectors and sentence encoders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...printable import json_text, printable
-from ...terminal import TextConsole, progress_bars
+from ..console import Bars
 from ..help_text import command_group
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ...data.dataset import Dataset
     from ...recipe import Recipe
 
 app = command_group("Word and sentence vectors, trained from any dataset.", no_args_is_help=True)
-
-MAX_BAD_SHOWN = 10
-"""Bad records told one by one."""
 
 Data = Annotated[str, typer.Option(help="A JSONL file, a dataset directory, or sample:N.")]
 Out = Annotated[Path, typer.Option(help="The vectors directory to write.")]
@@ -41,7 +35,7 @@ def words_command(
     workers: Annotated[int, typer.Option(min=1, help="Threads; 1 repeats exactly.")] = 2,
     as_json: Json = False,
 ) -> None:
-    """Train word2vec (skip-gram, hierarchical softmax) on the recipes held in for training.
+    """Train word2vec (skip-gram, hierarchical softmax) on the recipes that are not held out.
 
     Example: hficma vectors words --data recipes.jsonl --out words
     """
@@ -50,23 +44,21 @@ def words_command(
     from ...data import open_dataset
 
     _check_free(out)
-    with _bar() as bar:
-        dataset = open_dataset(data, on_bad=_BadLines(bar.console))
-        reading = bar.add_task("reading", total=len(dataset))
-        training = bar.add_task("training", total=epochs)
+    with Bars() as bars:
+        dataset = open_dataset(data, on_bad=bars.bad)
         vectors = train_word_vectors(
-            _training_recipes(dataset, bar, reading),
+            _training_recipes(dataset, bars, lambda: bars.stage("training", epochs)),
             dim=dim,
             window=window,
             min_count=min_count,
             epochs=epochs,
             seed=seed,
             workers=workers,
-            on_epoch=lambda epoch: bar.update(training, completed=epoch),
+            on_epoch=lambda _: bars.advance(),
         )
     facts = {"data": dataset.name, "window": window, "epochs": epochs, "seed": seed}
     vectors.save(out, made_by="hficma vectors words", facts=facts)
-    _tell(out, as_json, words=len(vectors.vocabulary), dim=vectors.dim)
+    _print_facts(out, as_json, words=len(vectors.vocabulary), dim=vectors.dim)
 
 
 @app.command("sentences")
@@ -91,20 +83,18 @@ def sentences_command(
     _check_free(out)
     word_vectors = WordVectors.load(vectors)
     options = SentenceTraining(dim=dim, epochs=epochs, seed=seed)
-    with _bar() as bar:
-        dataset = open_dataset(data, on_bad=_BadLines(bar.console))
-        reading = bar.add_task("reading", total=len(dataset))
-        training = bar.add_task("training", total=None)
-
-        def on_step(done: int, total: int, loss: float) -> None:
-            bar.update(training, completed=done, total=total, description=f"loss {loss:.3f}")
-
-        recipes = _training_recipes(dataset, bar, reading)
-        encoder = train_sentence_encoder(recipes, word_vectors, options, on_step=on_step)
+    with Bars() as bars:
+        dataset = open_dataset(data, on_bad=bars.bad)
+        recipes = _training_recipes(dataset, bars, lambda: bars.stage("training"))
+        encoder = train_sentence_encoder(
+            recipes, word_vectors, options, on_step=lambda done, steps, _: bars.at(done, steps)
+        )
     weights = {name: value.numpy() for name, value in encoder.state_dict().items()}
     facts = {"data": dataset.name, "sentence_dim": dim, "epochs": epochs, "seed": seed}
     word_vectors.save(out, made_by="hficma vectors sentences", facts=facts, sentences=weights)
-    _tell(out, as_json, words=len(word_vectors.vocabulary), dim=word_vectors.dim, sentence_dim=dim)
+    _print_facts(
+        out, as_json, words=len(word_vectors.vocabulary), dim=word_vectors.dim, sentence_dim=dim
+    )
 
 
 @app.command("read")
@@ -119,7 +109,7 @@ def read_command(
 
     vectors = read_word2vec(file)
     vectors.save(out, made_by="hficma vectors read", facts={"data": str(file)})
-    _tell(out, False, words=len(vectors.vocabulary), dim=vectors.dim)
+    _print_facts(out, False, words=len(vectors.vocabulary), dim=vectors.dim)
 
 
 @app.command("write")
@@ -138,46 +128,31 @@ def write_command(
     write_word2vec(WordVectors.load(vectors), file, binary=not text)
 
 
-def _training_recipes(dataset: Dataset, bar: Progress, task: object) -> Iterator[Recipe]:
+def _training_recipes(dataset: Dataset, bars: Bars, on_end: Callable[[], None]) -> Iterator[Recipe]:
+    """Yield the recipes that are not held out; call `on_end` when all are read."""
     from hficma.training.text.held_out import is_held_out
 
+    bars.stage("reading", len(dataset))
     for index in range(len(dataset)):
         recipe = dataset.recipe(index)
-        bar.update(task, completed=index + 1)  # type: ignore[arg-type]
+        bars.advance()
         if not is_held_out(recipe):
             yield recipe
+    on_end()
 
 
 def _check_free(out: Path) -> None:
-    """Say that a directory is there already before the work, not after it."""
+    """Refuse a directory that is there already: before the work, not after it."""
     from ...errors import ArtifactError
 
     if out.exists():
         raise ArtifactError(f"{out}: exists already; give another name or remove it first")
 
 
-def _bar() -> Progress:
-    return progress_bars(TextConsole(stderr=True))
-
-
-def _tell(out: Path, as_json: bool, **facts: int) -> None:
+def _print_facts(out: Path, as_json: bool, **facts: int) -> None:
+    """Print what was written, as JSON or in a line."""
     if as_json:
         typer.echo(json_text({"out": str(out), **facts}))
     else:
         counts = ", ".join(f"{key} {value}" for key, value in facts.items())
         typer.echo(printable(f"{out}: {counts}"))
-
-
-class _BadLines:
-    """Names the first records that are left out; a file may have thousands of them."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._count = 0
-
-    def __call__(self, message: str) -> None:
-        self._count += 1
-        if self._count <= MAX_BAD_SHOWN:
-            self._console.print(f"left out: {message}", soft_wrap=True)
-        elif self._count == MAX_BAD_SHOWN + 1:
-            self._console.print("left out: more lines like these")
