@@ -179,7 +179,7 @@ def test_a_converted_run_is_told_what_to_be_measured_on(tmp_path: Path, vocabula
     extract(run, out, data="sample:100", split="val")
     assert out.is_file()
     bundle = export_run(run, tmp_path / "bundle", runtimes=("onnxruntime",))
-    assert Bundle.open(bundle).facts["dataset"] is None
+    assert Bundle.open(bundle).facts.dataset is None
     with pytest.raises(InputError, match="was converted"):
         train(run=run, resume=True)
 
