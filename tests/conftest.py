@@ -19,6 +19,7 @@ NEED_TORCH = (
     "export",
     "model",
     "test_docs.py",
+    "test_docs.py",
     "torture",
     "training",
 )

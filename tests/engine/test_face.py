@@ -320,6 +320,7 @@ def test_closing_lets_go_of_files_threads_and_sessions(recipes: Path) -> None:
             action()
 
 
+@pytest.mark.torch  # imports every module
 def test_importing_hficma_changes_nothing_of_the_process() -> None:
     """A library that turns a program's warnings off, or seeds its generator, breaks it quietly.
 
