@@ -28,7 +28,7 @@ from hficma.artifacts.manifest import (
 )
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.data.partitions import open_runs_dataset
-from hficma.engine.bundle.bundle import VOCABULARY, Bundle
+from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.bundle.bundle_facts import PRECISIONS, BundleFacts
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, Difference
@@ -36,6 +36,8 @@ from hficma.engine.runtimes.selection import installed
 from hficma.errors import InputError
 from hficma.model import Model, load_model
 from hficma.model.graphs import REGIONS, Branch, branches, global_width
+from hficma.model.loading import BUNDLE_WEIGHTS
+from hficma.text.vocabulary import VOCABULARY_FILE
 
 from . import half_precision as narrow
 from . import parity
@@ -53,7 +55,6 @@ from .quantize import quantize_image
 from .rank_changes import RankChange, rank_change
 from .trace import OPSET, trace
 
-WEIGHTS = "model.safetensors"
 PARITY = "parity.json"
 REFERENCE_PAIRS = 4
 """Items from the dataset in the reference, beside the adversarial ones."""
@@ -182,9 +183,9 @@ def _write_model(model: Model, building: Path) -> None:
     from safetensors.torch import save_file
 
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, building / WEIGHTS)
-    (building / WEIGHTS).chmod(0o644)  # safetensors makes it private
-    model.tokenizer.vocabulary.save(building / VOCABULARY)
+    save_file(state, building / BUNDLE_WEIGHTS)
+    (building / BUNDLE_WEIGHTS).chmod(0o644)  # safetensors makes it private
+    model.tokenizer.vocabulary.save(building / VOCABULARY_FILE)
     (building / "onnx").mkdir()
 
 

@@ -12,7 +12,7 @@ from hficma.artifacts.closing import Closing
 from hficma.artifacts.manifest import Manifest, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError
 from hficma.scores import ScoreWeights
-from hficma.text.vocabulary import Tokenizer, Vocabulary
+from hficma.text.vocabulary import VOCABULARY_FILE, Tokenizer, Vocabulary
 from hficma.types import Array
 
 from ..runtimes import Arrays, ExecutionReport, Graph, Runtime, runtime
@@ -21,8 +21,6 @@ from ..runtimes.options import AUTO, ExecutionOptions
 from ..runtimes.reference import REFERENCE, read_reference
 from ..runtimes.selection import Choice, choose
 from .bundle_facts import KIND, BundleFacts, longest_sizes
-
-VOCABULARY = "vocabulary.json"
 
 DEFAULT_EXECUTION = ExecutionOptions()
 """The fastest runtime here, in fp32, on all CPU cores."""
@@ -95,7 +93,7 @@ class Bundle(Closing):
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Reads recipes as the model does."""
-        vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
+        vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY_FILE))
         return Tokenizer(vocabulary, self.facts.model.text)
 
     def graph(self, name: str, precision: str | None = None) -> Graph:

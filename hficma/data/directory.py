@@ -22,8 +22,8 @@ from ..artifacts.workspace import Workspace
 from ..errors import ArtifactError, InputError, MissingDependencyError
 from ..limits import reason
 from ..recipe import Recipe
-from ..text.vocabulary import Vocabulary
-from ..text.word_vectors import VOCABULARY, WORDS, WordVectors, read_tensors
+from ..text.vocabulary import VOCABULARY_FILE, Vocabulary
+from ..text.word_vectors import WORDS, WordVectors, read_tensors
 from .layout import (
     CLASS_NAMES,
     CLASSES,
@@ -154,7 +154,7 @@ class DatasetDirectory:
         """Word vectors that came with the source, or None."""
         if WORDS not in self._manifest.files:
             return None
-        vocabulary = Vocabulary.load(verified_file(self._path, self._manifest, VOCABULARY))
+        vocabulary = Vocabulary.load(verified_file(self._path, self._manifest, VOCABULARY_FILE))
         table = read_tensors(verified_file(self._path, self._manifest, WORDS))["vectors"]
         return WordVectors(vocabulary, table)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..artifacts.json_fields import Fields
 from ..artifacts.manifest import MANIFEST, Manifest, read_manifest, verified_file
 from ..errors import ArtifactError, InputError, MissingDependencyError
-from ..text.vocabulary import FIRST_WORD_ID, Tokenizer, Vocabulary
+from ..text.vocabulary import FIRST_WORD_ID, VOCABULARY_FILE, Tokenizer, Vocabulary
 from ..text.word_vectors import WordVectors
 from .adamine import AdaMine
 from .base import Model
@@ -21,7 +21,8 @@ from .encoders.image_encoder import make_image_encoder
 from .encoders.sentence_encoder import GRUSentences, MeanSentences, SentenceEncoder, word_weights
 from .hf_icma import HFICMA
 
-VOCABULARY = "vocabulary.json"
+BUNDLE_WEIGHTS = "model.safetensors"
+"""The weights' name in a bundle; a run names its own in the manifest."""
 
 
 def build_model(
@@ -53,17 +54,17 @@ def load_model(path: str | Path, *, weights: str = "best") -> Model:
 
     Args:
         path: a run directory (or a bundle, which carries the same weights).
-        weights: `best` or `last`, for a run.
+        weights: `best` or `last`, of a run.
 
     Raises:
         ArtifactError: no run or bundle there, or a file in it was changed.
     """
     directory = Path(path)
-    kind = "bundle" if (directory / "model.safetensors").is_file() else "run"
+    kind = "bundle" if (directory / BUNDLE_WEIGHTS).is_file() else "run"
     manifest = read_manifest(directory, kind=kind)
-    name = "model.safetensors" if kind == "bundle" else _checkpoint(directory, manifest, weights)
+    name = BUNDLE_WEIGHTS if kind == "bundle" else _checkpoint(directory, manifest, weights)
     file = verified_file(directory, manifest, name)
-    vocabulary = Vocabulary.load(verified_file(directory, manifest, VOCABULARY))
+    vocabulary = Vocabulary.load(verified_file(directory, manifest, VOCABULARY_FILE))
     try:
         config = ModelConfig.from_json(manifest.facts["model"])
     except (KeyError, ValueError) as error:
@@ -93,6 +94,7 @@ def _check_fit(
 
 
 def _checkpoint(directory: Path, manifest: Manifest, weights: str) -> str:
+    """Return the name of a run's file of `best` or `last` weights."""
     record: Any = manifest.facts.get(weights)
     if not record:
         raise ArtifactError(f"{directory}: has no {weights} weights yet; train it further")
@@ -103,6 +105,7 @@ def _checkpoint(directory: Path, manifest: Manifest, weights: str) -> str:
 
 
 def _load_file(file: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file, by name."""
     try:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -121,6 +124,7 @@ def _assemble(
     table: Tensor,
     backbone_weights: str | Path | None,
 ) -> Model:
+    """Put a model together; `table` (V + 2, D_w) are the word vectors that it starts from."""
     counts = torch.tensor([0] * FIRST_WORD_ID + list(vocabulary.counts))
     encoder: SentenceEncoder
     if config.sentence == "mean":

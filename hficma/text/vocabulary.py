@@ -27,6 +27,9 @@ from . import ingredients
 from . import ingredients_v1 as ingredients_1
 from .words import sentences, words
 
+VOCABULARY_FILE = "vocabulary.json"
+"""Its name in every directory that has one: vectors, runs, bundles, datasets."""
+
 PAD_ID = 0
 END_ID = 1
 """The published `</i>`; stands alone where no ingredient of a recipe is known."""

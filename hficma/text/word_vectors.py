@@ -12,9 +12,8 @@ import numpy as np
 from ..artifacts.manifest import new_directory, read_manifest, verified_file
 from ..errors import ArtifactError
 from ..types import AnyFloats, Array, Floats
-from .vocabulary import FIRST_WORD_ID, Vocabulary
+from .vocabulary import FIRST_WORD_ID, VOCABULARY_FILE, Vocabulary
 
-VOCABULARY = "vocabulary.json"
 WORDS = "words.safetensors"
 SENTENCES = "sentences.safetensors"
 
@@ -94,7 +93,7 @@ class WordVectors:
         from safetensors.numpy import save_file
 
         with new_directory(path, kind="vectors", made_by=made_by) as (building, manifest_facts):
-            self.vocabulary.save(building / VOCABULARY)
+            self.vocabulary.save(building / VOCABULARY_FILE)
             save_file({"vectors": np.ascontiguousarray(self.table)}, building / WORDS)
             if sentences is not None:
                 save_file(dict(sentences), building / SENTENCES)
@@ -109,7 +108,7 @@ class WordVectors:
             ArtifactError: no such directory, damaged, or of another kind.
         """
         manifest = read_manifest(path, kind="vectors")
-        vocabulary = Vocabulary.load(verified_file(path, manifest, VOCABULARY))
+        vocabulary = Vocabulary.load(verified_file(path, manifest, VOCABULARY_FILE))
         tensors = read_tensors(verified_file(path, manifest, WORDS))
         try:
             return cls(vocabulary, tensors["vectors"])

@@ -140,7 +140,7 @@ def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     save_file(tiny_image_encoder()[0].state_dict(), wrong)
     mistakes = [
         ("no_such_net", None, "torchvision has no such classifier"),
-        ("vit_b_16", None, "no convolutional trunk"),
+        ("vit_b_16", None, "is no convolutional network"),
         ("mobilenet_v2", tmp_path / "absent.pth", "no such file"),
         ("mobilenet_v2", wrong, "are no weights of mobilenet_v2"),
         ("tiny", wrong, "trained from random"),

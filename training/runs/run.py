@@ -42,11 +42,10 @@ from hficma.data.partitions import FILE as PARTITIONS_FILE
 from hficma.errors import ArtifactError
 from hficma.limits import parse_json, read_regular_file
 from hficma.metrics import figure_text
-from hficma.text.vocabulary import Vocabulary
+from hficma.text.vocabulary import VOCABULARY_FILE, Vocabulary
 
 CHECKPOINTS = "checkpoints"
 OPTIONS = "options.json"
-VOCABULARY = "vocabulary.json"
 ENVIRONMENT = "environment.json"
 LOG = "log.jsonl"
 EVENTS = "events"
@@ -112,7 +111,7 @@ class RunDirectory:
             (building / CHECKPOINTS).mkdir()
             _dump(building / OPTIONS, options)
             _dump(building / ENVIRONMENT, environment)
-            vocabulary.save(building / VOCABULARY)
+            vocabulary.save(building / VOCABULARY_FILE)
             if partitions:
                 _dump(building / PARTITIONS_FILE, _by_partition(partitions))
             manifest_facts.update(facts)
@@ -180,7 +179,7 @@ class RunDirectory:
     @property
     def vocabulary(self) -> Vocabulary:
         """Return the model's words."""
-        return Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY))
+        return Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY_FILE))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

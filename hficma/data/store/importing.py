@@ -29,7 +29,8 @@ from ...artifacts.manifest import (
 )
 from ...artifacts.unfinished import remove_tree
 from ...errors import ArtifactError, InputError, MissingDependencyError
-from ...text.word_vectors import VOCABULARY, WORDS, WordVectors
+from ...text.vocabulary import VOCABULARY_FILE
+from ...text.word_vectors import WORDS, WordVectors
 from ..layout import CLASS_NAMES, CLASSES, LEFT_OUT, NOTES, PHOTO_COUNTS, PHOTOS
 from ..photos import shrink_photo
 from ..sources import Source, SourceRecipe
@@ -327,5 +328,5 @@ def _lines(path: Path) -> list[str]:
 def _write_words(vectors: WordVectors, directory: Path) -> None:
     from safetensors.numpy import save
 
-    vectors.vocabulary.save(directory / VOCABULARY)
+    vectors.vocabulary.save(directory / VOCABULARY_FILE)
     write_atomically(directory / WORDS, save({"vectors": np.ascontiguousarray(vectors.table)}))

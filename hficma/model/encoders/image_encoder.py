@@ -105,7 +105,7 @@ def make_image_encoder(backbone: str, weights: str | Path | None = None) -> tupl
         try:
             shape = encoder.eval()(torch.zeros(1, 3, CROP, CROP)).shape
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"backbone {backbone}: has no convolutional trunk") from error
+            raise InputError(f"backbone {backbone}: is no convolutional network") from error
     if len(shape) != 4 or tuple(shape[2:]) != (REGION_GRID, REGION_GRID):
         raise InputError(
             f"backbone {backbone}: ends at {tuple(shape[1:])}, not at "
