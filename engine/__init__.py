@@ -1,12 +1,13 @@
-"""Makes indexes and answers queries from them, by running bundles.
+"""Make indexes and answer queries from them, by running bundles.
 
     build_index(bundle, dataset, out)            a dataset to an index
     Engine.open(index).search(image=...)         answers
     IndexWriter(index).add / remove / compact    changes
     index_info(index), verify_index(index)       what is in it, and whether it is whole
-    write_page(path, engine.bundle, photo, answer)   why the items answer, as a web page
+    write_page(path, engine.bundle, answer)      why the items answer, as a web page
 
-Nothing here imports torch but what is loaded when asked for: `runtimes/torch_backend.py`, `gpu/`.
+Nothing here imports torch, except what runs on a GPU or in torch: `gpu/` and
+`runtimes/torch_backend.py`, which are loaded only then.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -155,27 +154,22 @@ class Answer:
 
         from hficma.terminal import TextConsole
 
-        table = Table(box=None, expand=True, pad_edge=False)
-        add_hits(table, self.hits)
         console = TextConsole(file=io.StringIO(), width=TEXT_WIDTH)
         with console.capture() as capture:
-            console.print(table)
-        lines = [line.rstrip() for line in capture.get().splitlines()]
-        for text in (self.summary, *self.notes):
-            lines += textwrap.wrap(printable(text), TEXT_WIDTH)
-        return "\n".join(lines)
+            if self.hits:
+                table = Table(box=None, expand=True, pad_edge=False)
+                add_hits(table, self.hits)
+                console.print(table)
+            for text in (self.summary, *self.notes):
+                console.print(printable(text))
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook; whatever recipes hold is shown as text."""
-        rows = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(printable(cell))}</td>" for cell in hit_cells(hit))
-            + "</tr>"
-            for hit in self.hits
-        )
-        head = "".join(f"<th>{name}</th>" for name in HIT_COLUMNS)
+        head = _html_row("th", HIT_COLUMNS)
+        rows = "".join(_html_row("td", hit_cells(hit)) for hit in self.hits)
         text = "<br>".join(html.escape(printable(line)) for line in (self.summary, *self.notes))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{text}</p>"
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{text}</p>"
 
 
 HIT_COLUMNS = ("#", "title", "S", "global", "local", "ingredients")
@@ -208,6 +202,12 @@ def add_hits(table: Table, hits: tuple[Hit, ...]) -> None:
             table.add_column(name, justify="right", no_wrap=True, min_width=3 if name == "#" else 6)
     for hit in hits:
         table.add_row(*map(printable, hit_cells(hit)))
+
+
+def _html_row(tag: str, cells: tuple[str, ...]) -> str:
+    """Return a row of an HTML table, its cells shown as the text that they are."""
+    row = "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in cells)
+    return f"<tr>{row}</tr>"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from hficma.engine import Hit
+from rich.cells import cell_len
+
+from hficma.engine import Answer, Hit
 from hficma.recipe import Recipe
 
 RECIPE = Recipe(
@@ -34,3 +36,46 @@ def test_the_json_of_a_hit_is_what_scripts_read() -> None:
         '"url": "https://example.org/soup", "image": "1.jpg", "category": "soups", '
         '"partition": "test"}'
     )
+
+
+def answer(*hits: Hit, notes: tuple[str, ...] = ()) -> Answer:
+    return Answer(
+        hits=hits, certified=1, scored=200, searched=10_000, milliseconds={"total": 12.3},
+        notes=notes,
+    )  # fmt: skip
+
+
+def test_an_answer_prints_as_a_table() -> None:
+    """`print(answer)` showed a page of dataclasses."""
+    assert str(answer(hit(1), hit(2))).splitlines() == [
+        "  #  title                          S  global   local  ingredients",
+        "  1  Soup                       0.750   0.500   0.812  salt, leek",
+        "  2  Soup                       0.750   0.500   0.812  salt, leek",
+        "200 of 10,000 items scored; first 1 of 2 ranks proved the same as scoring all",
+        "10,000; 12 ms",
+    ]
+    nothing = str(answer(notes=("no recipe of the index has 'unicorn'",)))
+    assert "title" not in nothing
+    assert nothing.splitlines()[-1] == "no recipe of the index has 'unicorn'"
+
+
+def test_the_table_fits_80_columns_and_holds_no_control_character() -> None:
+    """A title is foreign text: of any length, of wide characters, or a terminal's commands."""
+    for title in ("soup " * 100, "\u6c64" * 200, "clear\x1b[2J\nall [red]of it[/red]"):
+        recipe = Recipe(id="x", title=title, ingredients=(title,) * 5)
+        text = str(answer(hit(1000, recipe), notes=(title,)))
+        assert all(cell_len(line) <= 80 for line in text.splitlines())
+        assert text.replace("\n", "").isprintable()
+        assert "1000" in text
+        assert "0.812" in text
+
+
+def test_a_notebook_shows_recipes_as_text() -> None:
+    """A title with a script in it would run in whoever opens the notebook."""
+    recipe = Recipe(id="x", title="<script>alert(1)</script>", ingredients=('"><img src=x>',))
+    page = answer(hit(1, recipe), notes=("<b>",))._repr_html_()
+    assert "<script>" not in page
+    assert "<img" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert page.count("<tr>") == 2
