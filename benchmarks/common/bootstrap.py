@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import bootstrap
 
 from hficma.metrics import RECALLS, recall_interval
 
@@ -14,56 +15,56 @@ RESAMPLES = 2_000
 LEVEL = 0.95
 
 Ranks = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Statistic = Callable[[Ranks], npt.NDArray[np.float64]]
 
 
-def figure_functions() -> dict[str, Callable[[Ranks], Floats]]:
-    """By name: figures of ranks (..., N) over their last axis."""
-    functions: dict[str, Callable[[Ranks], Floats]] = {"medR": lambda r: np.median(r, axis=-1)}
+def figure_statistics() -> dict[str, Statistic]:
+    """Return by name the figures of ranks (..., queries) over their last axis."""
+    statistics: dict[str, Statistic] = {"medR": lambda ranks: np.median(ranks, axis=-1)}
     for depth in RECALLS:
-        functions[f"R@{depth}"] = lambda r, k=depth: 100 * (r <= k).mean(axis=-1)  # type: ignore[misc]
-    return functions
+        statistics[f"R@{depth}"] = lambda ranks, k=depth: 100 * (ranks <= k).mean(axis=-1)  # type: ignore[misc]
+    return statistics
 
 
-def estimates(found: Ranks, baseline: Ranks | None = None, *, seed: int = 0) -> dict[str, Any]:
-    """Each figure with its interval; with a baseline, also the paired difference to it.
+def estimates(ranks: Ranks, baseline: Ranks | None = None, *, seed: int = 0) -> dict[str, Any]:
+    """Return each figure with its interval; with a baseline, also the paired difference to it.
 
     Queries are resampled, the same ones for every training seed and for both methods; the
     figure is the mean over training seeds.
 
     Args:
-        found: ranks (seeds, queries).
+        ranks: (seeds, queries).
         baseline: the other method's, (its seeds, the same queries).
         seed: of the resampling.
     """
-    queries = found.shape[1]
-    draws = np.random.default_rng(seed).integers(queries, size=(RESAMPLES, queries))
     result: dict[str, Any] = {}
-    for name, function in figure_functions().items():
-        value = float(function(found).mean())
-        spread = _resampled(function, found, draws)
-        record: dict[str, Any] = {
-            **_interval(value, spread),
-            "seeds": [float(one) for one in function(found)],
-        }
-        if value in (0.0, 100.0) and name != "medR":
-            # Resampling queries that all agree never finds the one that would not.
-            record["low"], record["high"] = recall_interval(value, queries)
+    for name, statistic in figure_statistics().items():
+        record = _interval(statistic, seed, ranks)
+        record["seeds"] = statistic(ranks).tolist()
+        if record["value"] in (0.0, 100.0) and name != "medR":
+            # Resampling queries that all agree never meets the one that would not.
+            record["low"], record["high"] = recall_interval(record["value"], ranks.shape[1])
         if baseline is not None:
-            other = _resampled(function, baseline, draws)
-            difference = value - float(function(baseline).mean())
-            record["against_baseline"] = _interval(difference, spread - other)
+            record["against_baseline"] = _interval(statistic, seed, ranks, baseline)
         result[name] = record
     return result
 
 
-def _resampled(function: Callable[[Ranks], Floats], found: Ranks, draws: Ranks) -> Floats:
-    per_seed = np.stack([function(one[draws]) for one in found])
-    mean: Floats = per_seed.mean(axis=0)
-    return mean
+def _interval(
+    statistic: Statistic, seed: int, ranks: Ranks, baseline: Ranks | None = None
+) -> dict[str, Any]:
+    """Return a figure, or its difference to the baseline's, and its interval over queries."""
 
+    def figure(queries: Ranks, axis: int = -1) -> npt.NDArray[np.float64]:
+        # One draw of queries for all seeds and both methods: that is what pairs them.
+        mean = statistic(ranks[:, queries]).mean(axis=0)
+        if baseline is not None:
+            mean = mean - statistic(baseline[:, queries]).mean(axis=0)
+        return np.asarray(mean)
 
-def _interval(value: float, spread: Floats) -> dict[str, float]:
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(spread, [tail, 100 - tail])
-    return {"value": value, "low": float(low), "high": float(high)}
+    queries = np.arange(ranks.shape[1])
+    low, high = bootstrap(
+        (queries,), figure, vectorized=True, n_resamples=RESAMPLES, confidence_level=LEVEL,
+        method="percentile", random_state=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return {"value": float(figure(queries)), "low": float(low), "high": float(high)}

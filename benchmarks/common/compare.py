@@ -1,4 +1,4 @@
-"""`hficma bench --compare old.json new.json`: what became better or worse, and whether it is so."""
+"""`hficma bench --compare OLD NEW`: what became better or worse, and whether noise explains it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from pathlib import Path
 
 from hficma.metrics import RECALLS
 
-from .report import Column, Figure, Report
+from .report import Column, Figure, Report, markdown_table
 
 TOLERANCE = 0.1
 BETWEEN_RUNS = 1.5
 """Two runs apart differ by more than the rounds of each: of 277 figures of two runs in a row on a
 quiet machine, seven exceeded what their rounds said, by up to 1.4 times where they were ours."""
-JUDGED = {"r1", "r10", "agreement", "best", "certified", "medR", *(f"R@{k}" for k in RECALLS)}
+JUDGED = {
+    "r1", "r10", "agreement", "best", "certified", "scored", "medR", *(f"R@{k}" for k in RECALLS)
+}  # fmt: skip
 """Columns that follow from the queries; where those are the same, they have no noise."""
 SAMPLING = ("item_set", "bags", "queries_a_round", "budget", "exact_queries")
-"""Options that say which queries were asked, and how far they were followed."""
+"""Options that say which queries a run had, and, in older reports, how far they were ranked."""
+MACHINE = ("processor", "usable_cores", "packages", "gpu")
+"""Facts of the environment that change a figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +44,24 @@ class Change:
     """How far the ratio may be from 1 by noise alone."""
 
     def regressed(self, tolerance: float) -> bool:
-        """Whether it is worse by more than the tolerance, and by more than noise explains."""
+        """Tell whether it is worse by more than the tolerance, and by more than noise explains."""
         return self.worse - 1 > max(tolerance, self.noise)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ReportComparison:
     """Two reports, figure by figure."""
 
     changes: tuple[Change, ...]
     """Worst first, by how far they exceed their noise."""
     tolerance: float
-    """As asked for."""
+    """How much worse is allowed, 0.1 for a tenth."""
     notes: tuple[str, ...]
     """Why figures may differ for other reasons; figures that only one report has."""
 
     @property
     def regressions(self) -> tuple[Change, ...]:
-        """Those worse than the tolerance and noise."""
+        """Changes that are worse than tolerance and noise."""
         return tuple(change for change in self.changes if change.regressed(self.tolerance))
 
     @property
@@ -66,28 +70,25 @@ class Comparison:
         return int(bool(self.regressions))
 
     def markdown(self, most: int = 40) -> str:
-        """The worst changes as a table, and a verdict."""
-        lines = [*(f"* {note}" for note in self.notes), ""]
-        lines += ["| figure | old | new | worse by | noise | |", "|---|---:|---:|---:|---:|---|"]
+        """Return the worst changes as a table, and a verdict."""
+        rows = []
         for change in self.changes[:most]:
             verdict = "REGRESSION" if change.regressed(self.tolerance) else ""
             if not verdict and abs(change.worse - 1) <= change.noise:
                 verdict = "within noise"
-            lines.append(
-                f"| {change.table}: {change.row}, {change.column} | {change.old:.3g} | "
-                f"{change.new:.3g} | {change.worse - 1:+.1%} | {change.noise:.1%} | {verdict} |"
-            )
+            name = f"{change.table}: {change.row}, {change.column}"
+            figures = (f"{change.old:.3g}", f"{change.new:.3g}", f"{change.worse - 1:+.1%}")
+            rows.append((name, *figures, f"{change.noise:.1%}", verdict))
+        header = ("figure", "old", "new", "worse by", "noise", "")
+        lines = [*(f"* {note}" for note in self.notes), "", *markdown_table(header, rows), ""]
         if len(self.changes) > most:
-            lines.append(f"\n{len(self.changes) - most} more, all better than these.")
+            lines += [f"{len(self.changes) - most} more, all better than these.", ""]
         count = len(self.regressions)
-        lines += [
-            "",
-            f"{count} of {len(self.changes)} figures regressed past {self.tolerance:.0%}.",
-        ]
+        lines += [f"{count} of {len(self.changes)} figures regressed past {self.tolerance:.0%}."]
         return "\n".join(lines) + "\n"
 
 
-def compare_reports(old: Path, new: Path, tolerance: float = TOLERANCE) -> Comparison:
+def compare_reports(old: Path, new: Path, tolerance: float = TOLERANCE) -> ReportComparison:
     """Compare two reports of the benchmark.
 
     Args:
@@ -99,16 +100,16 @@ def compare_reports(old: Path, new: Path, tolerance: float = TOLERANCE) -> Compa
         ArtifactError: one of them is no report.
     """
     before, after = Report.read(old), Report.read(new)
-    notes = [
-        f"{name} differs: {before.environment.get(name)} and {after.environment.get(name)}"
-        for name in ("processor", "usable_cores", "packages", "gpu")
-        if before.environment.get(name) != after.environment.get(name)
-    ]
-    notes += [
-        f"option {name} differs: {before.options.get(name)} and {after.options.get(name)}"
-        for name in before.options
-        if before.options.get(name) != after.options.get(name)
-    ]
+    notes = []
+    for kind, old_facts, new_facts, names in (
+        ("", before.environment, after.environment, MACHINE),
+        ("option ", before.options, after.options, before.options),
+    ):
+        notes += [
+            f"{kind}{name} differs: {old_facts.get(name)} and {new_facts.get(name)}"
+            for name in names
+            if old_facts.get(name) != new_facts.get(name)
+        ]
     sampled = any(before.options.get(name) != after.options.get(name) for name in SAMPLING)
     if sampled:
         notes.append(
@@ -133,7 +134,7 @@ def compare_reports(old: Path, new: Path, tolerance: float = TOLERANCE) -> Compa
     if missing:
         notes.append(f"{missing} figures of the old report are not in the new one")
     changes.sort(key=lambda change: change.noise - change.worse)
-    return Comparison(changes=tuple(changes), tolerance=tolerance, notes=tuple(notes))
+    return ReportComparison(changes=tuple(changes), tolerance=tolerance, notes=tuple(notes))
 
 
 def _change(table: str, row: str, column: Column, was: Figure, now: Figure) -> Change:

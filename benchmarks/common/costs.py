@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hficma.engine import Bundle
 from hficma.engine.index.index import Index
-from hficma.engine.index.item_encoding import bytes_per_token
+from hficma.engine.index.item_encoding import Level, bytes_per_token
 from hficma.images import CROP
 from hficma.model import Model
 from hficma.text.vocabulary import RecipeIds
@@ -21,10 +21,12 @@ from .timing import REGIONS
 
 CODE_BYTES = {"Flat": 4, "SQfp16": 2, "SQ8": 1}
 """Bytes an entry that a prefilter scans; graphs and lists read what the query leads them to."""
+RAISED = {"tables": 0, "projections": 1, "tokens": 6}
+"""Products of a token with a d x d matrix that bring an item from its level to `tables`."""
 
 
-class Work(NamedTuple):
-    """Of one query."""
+class StageCost(NamedTuple):
+    """What one query asks of a stage."""
 
     multiply_adds: float | None = None
     """None where the stage is no arithmetic, or of an unknown amount."""
@@ -32,91 +34,100 @@ class Work(NamedTuple):
     """Bytes that must be read."""
 
 
-def photo_work(model: Model) -> dict[str, Work]:
-    """The image branch, and raising its tokens to tables."""
-    photo = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
-    work = {"image branch": Work(_counted(lambda: model.image_tokens(model.regions(photo))))}
-    if model.has_local:
-        work["project"] = Work(6.0 * REGIONS * model.config.width**2)
-    return work
-
-
-def recipe_work(model: Model, recipes: list[RecipeIds]) -> dict[str, Work]:
-    """The recipe branch's two graphs and raising its tokens, a mean over recipes."""
-    sentences, branch = [], []
-    for recipe in recipes:
-        vectors: list[Any] = []
-        sentences.append(_counted(lambda: vectors.append(model.recipe_batch([recipe]))))  # noqa: B023
-        batch = vectors[0]
-        branch.append(_counted(lambda: model.recipe_tokens(*batch)))  # noqa: B023
-    work = {
-        "sentence": Work(float(np.mean(sentences))),
-        "recipe branch": Work(float(np.mean(branch))),
-    }
-    if model.has_local:
-        slots = float(np.mean([len(recipe.ingredients) for recipe in recipes]))
-        work["project"] = Work(6.0 * slots * model.config.width**2)
-    return work
-
-
-def search_work(index: Index, bundle: Bundle, candidates: int) -> dict[str, Work]:
-    """Prefilter, gather and cross branch for one query over an index."""
-    facts, vectors = bundle.facts, index.count * bundle.facts.global_dim
-    code = CODE_BYTES.get(index.facts.prefilter)
-    work = {"prefilter": Work(vectors, None if code is None else code * vectors)}
-    if not bundle.has_local or index.facts.level is None:
-        return work
-    candidates = min(candidates, index.count)
-    tokens = sum(shard.facts.tokens for shard in index.shards) / index.count
-    width, heads = facts.width, facts.heads
-    each = bytes_per_token(index.facts.level, index.facts.encoding_precision, width, heads)
-    slots = tokens if index.facts.role == "recipe" else _typical_slots(index)
-    pair = 4 * REGIONS * slots * width + 2 * REGIONS * heads * slots * width
-    pair += 2 * width * width + width
-    # Below `tables`, the item's own table is made for the pair, and below that its projections.
-    raised = {"tables": 0, "projections": 1, "tokens": 6}[index.facts.level]
-    pair += raised * tokens * width * width
-    work["gather"] = Work(None, candidates * tokens * each)
-    work["cross branch"] = Work(candidates * pair)
-    return work
-
-
-def limit_share(work: Work, seconds: float, *, multiply_adds: float, bandwidth: float) -> float:
-    """How near a stage comes to the machine: the time its work must take over what it took.
+def pair_multiply_adds(
+    level: Level, *, width: int, heads: int, tokens: float, photos: int = 1
+) -> float:
+    """Return the multiply-adds of one pair's S_local in the folded form.
 
     Args:
-        work: of the stage.
+        level: of the recipe's encoding; what is missing to `tables` is made for the pair.
+        width: d.
+        heads: H.
+        tokens: T, of the recipe.
+        photos: B that share what is made of the recipe.
+    """
+    attention = 4 * REGIONS * tokens * width
+    gather = 2 * REGIONS * heads * tokens * width
+    match = 2 * width * width + width
+    return attention + gather + match + RAISED[level] * tokens * width * width / photos
+
+
+def encode_cost(model: Model, recipes: list[RecipeIds]) -> StageCost:
+    """Return the cost of encoding a query and bringing it to `tables`.
+
+    Args:
+        model: in torch.
+        recipes: queries, over which the mean is taken; none for a photo.
+    """
+    if recipes:
+        branch = np.mean(
+            [_counted(lambda r=r: model.recipe_tokens(*model.recipe_batch([r]))) for r in recipes]  # type: ignore[misc]
+        )
+        tokens = float(np.mean([len(recipe.ingredients) for recipe in recipes]))
+    else:
+        photo = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
+        branch = np.float64(_counted(lambda: model.image_tokens(model.regions(photo))))
+        tokens = float(REGIONS)
+    raising = RAISED["tokens"] * tokens * model.config.width**2 if model.has_local else 0.0
+    return StageCost(float(branch) + raising)
+
+
+def search_costs(index: Index, bundle: Bundle, candidates: int) -> dict[str, StageCost]:
+    """Return the costs of prefilter, gather and cross branch for one query over an index."""
+    entries = index.count * bundle.facts.global_dim
+    code = CODE_BYTES.get(index.facts.prefilter)
+    costs = {"prefilter": StageCost(entries, None if code is None else code * entries)}
+    if not bundle.has_local or index.facts.level is None:
+        return costs
+    candidates = min(candidates, index.count)
+    item_tokens = sum(shard.facts.tokens for shard in index.shards) / index.count
+    width, heads = bundle.facts.width, bundle.facts.heads
+    each = bytes_per_token(index.facts.level, index.facts.encoding_precision, width, heads)
+    tokens = item_tokens if index.facts.role == "recipe" else _typical_ingredients(index)
+    pair = pair_multiply_adds("tables", width=width, heads=heads, tokens=tokens)
+    pair += RAISED[index.facts.level] * item_tokens * width * width
+    costs["gather"] = StageCost(None, candidates * item_tokens * each)
+    costs["cross branch"] = StageCost(candidates * pair)
+    return costs
+
+
+def limit_share(
+    cost: StageCost, seconds: float, *, multiply_adds: float, bandwidth: float
+) -> float:
+    """Return how near a stage comes to the machine: the time its cost takes at least, over its own.
+
+    Args:
+        cost: of the stage.
         seconds: it took.
         multiply_adds: of the machine, a second.
         bandwidth: of the machine, bytes a second.
     """
-    least = max((work.multiply_adds or 0.0) / multiply_adds, (work.bytes or 0.0) / bandwidth)
+    least = max((cost.multiply_adds or 0.0) / multiply_adds, (cost.bytes or 0.0) / bandwidth)
     return least / seconds
 
 
-def _typical_slots(index: Index) -> float:
-    """Ingredients of the recipes whose photos these are, within what a model reads."""
+def _typical_ingredients(index: Index) -> float:
+    """Return the mean ingredients of recipes whose photos these are, within what a model reads."""
     shard = index.shards[0]
     recipes = shard.records.recipes(range(min(50, shard.count)))
     return float(np.mean([min(20, len(recipe.ingredients)) for recipe in recipes.values()]))
 
 
 def _counted(run: Callable[[], object]) -> float:
-    """Multiply-adds of what runs in torch, recurrent layers included."""
+    """Count the multiply-adds of what runs in torch, recurrent layers included.
+
+    torch's counter knows products and convolutions; a GRU or LSTM is one opaque call to it.
+    """
     steps = 0.0
 
-    def recurrent(layer: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
+    def recurrent(layer: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
         nonlocal steps
-        assert isinstance(layer, nn.GRU | nn.LSTM)
-        gates = 3 if isinstance(layer, nn.GRU) else 4
-        rows = inputs[0].shape[0] * inputs[0].shape[1]
-        steps += rows * gates * layer.hidden_size * (layer.input_size + layer.hidden_size)
+        if isinstance(layer, nn.GRU | nn.LSTM):
+            gates = 3 if isinstance(layer, nn.GRU) else 4
+            rows = inputs[0].shape[0] * inputs[0].shape[1]
+            steps += rows * gates * layer.hidden_size * (layer.input_size + layer.hidden_size)
 
-    handle = nn.modules.module.register_module_forward_hook(
-        lambda layer, inputs, output: (
-            recurrent(layer, inputs, output) if isinstance(layer, nn.GRU | nn.LSTM) else None
-        )
-    )
+    handle = nn.modules.module.register_module_forward_hook(recurrent)
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             run()

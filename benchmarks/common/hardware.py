@@ -42,7 +42,7 @@ class Limits:
         self._recorder = Recorder()
 
     def measure(self, repeats: int = 3) -> None:
-        """One round of both."""
+        """Measure both rates, as one more round."""
         self._recorder.new_round()
         for _ in range(repeats):
             with self._recorder.timed("gemm"):
@@ -55,17 +55,17 @@ class Limits:
     @property
     def multiply_adds(self) -> float:
         """Multiply-adds a second of a float32 matrix product."""
-        return float(self._size) ** 3 / self._recorder.percentile("gemm", 50)
+        return float(self._size) ** 3 / self._recorder.median("gemm")
 
     @property
     def bandwidth(self) -> float:
         """Bytes a second that a copy reads and writes."""
-        return 2.0 * COPIED_BYTES / self._recorder.percentile("copy", 50)
+        return 2.0 * COPIED_BYTES / self._recorder.median("copy")
 
     @property
     def noise(self) -> dict[str, float]:
-        """Of both, as `Recorder.noise`."""
-        return {name: self._recorder.noise(name, 50) for name in ("gemm", "copy")}
+        """Noise of both, as `Recorder.noise`."""
+        return {name: self._recorder.noise(name) for name in ("gemm", "copy")}
 
     def _wait(self) -> None:
         if self._device.type != "cpu":
@@ -104,7 +104,7 @@ print(json.dumps({
 def serving(
     index: Path, bundle: Path, query: Path | bytes | Recipe, *, threads: int, device: str
 ) -> dict[str, float]:
-    """Memory and start of a process that only serves.
+    """Measure memory and start of a process that only serves.
 
     The benchmark's own peak would count torch and everything it compares with.
 
@@ -140,30 +140,26 @@ def serving(
 
 
 def limits_table(limits: Limits) -> Table:
-    """The machine's own rates."""
-    noise = limits.noise
-    rows = (
-        Row(
-            name="matrix product, G multiply-adds a second",
-            cells={"value": Figure(limits.multiply_adds / 1e9, noise=noise["gemm"])},
-        ),
-        Row(
-            name="memory copy, GB a second",
-            cells={"value": Figure(limits.bandwidth / 1e9, noise=noise["copy"])},
-        ),
-    )
+    """Return the machine's own rates."""
+    rates = {
+        "matrix product, G multiply-adds a second": ("gemm", limits.multiply_adds / 1e9),
+        "memory copy, GB a second": ("copy", limits.bandwidth / 1e9),
+    }
     return Table(
         key="machine",
         title="What the machine can do",
         first="limit",
         columns=(Column("value", "value"),),
-        rows=rows,
+        rows=tuple(
+            Row(name=name, cells={"value": Figure(rate, noise=limits.noise[task])})
+            for name, (task, rate) in rates.items()
+        ),
         note="In float32, measured between the rounds of this run.",
     )
 
 
 def memory_table(served: Mapping[str, float]) -> Table:
-    """What `serving` found, beside this process."""
+    """Return what `serving` measured, beside this process."""
     amounts = {
         "serving, at its peak": served["peak_mb"],
         "serving, at the end: its own": served["own_mb"],

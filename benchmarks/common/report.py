@@ -1,13 +1,14 @@
-"""A report: tables of figures that carry their noise, as JSON and as Markdown."""
+"""A report: tables of figures that carry their noise, as JSON, Markdown and HTML."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from hficma.artifacts.manifest import write_atomically
 from hficma.errors import ArtifactError
 
 FORMAT = 1
@@ -23,7 +24,7 @@ class Figure:
     noise: float = 0.0
     """How far a second run on the same machine may lie from it, over the value."""
     upto: float | None = None
-    """Where only bounds are known, the upper one; `value` is the lower."""
+    """Where only bounds are known, the upper one; `value` is the lower. Read in old reports."""
     spread: float | None = None
     """Deviation over bags, in the column's unit."""
 
@@ -69,17 +70,26 @@ class Table:
     note: str = ""
     """How to read it."""
 
+    def markdown(self) -> Iterator[str]:
+        """Return the table's lines in Markdown."""
+        header = [self.first, *(column.label for column in self.columns)]
+        rows = [
+            [row.name, *(cell_text(row.cells.get(column.key), column) for column in self.columns)]
+            for row in self.rows
+        ]
+        return markdown_table(header, rows)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that one run of the benchmark found."""
+    """Everything that one run of the benchmark measured."""
 
     title: str
     """In one line."""
     environment: Mapping[str, Any]
     """The machine and the packages."""
     options: Mapping[str, Any]
-    """What was asked for, what was chosen, and seeds."""
+    """Options of the run, what was chosen for those left open, and seeds."""
     headline: tuple[tuple[str, str], ...]
     """The few figures that matter most, as (figure, what it is)."""
     notes: tuple[str, ...]
@@ -92,7 +102,7 @@ class Report:
     """Raised when a reader of the old format could not read the new one."""
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Write the report as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
@@ -117,7 +127,7 @@ class Report:
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Report:
-        """From what `write` wrote, as JSON values."""
+        """Return the report that `write` wrote as these JSON values."""
         parts = {
             "tables": tuple(_table(table) for table in record["tables"]),
             "headline": tuple((str(value), str(what)) for value, what in record["headline"]),
@@ -126,21 +136,24 @@ class Report:
         return cls(**{**record, **parts})
 
     def markdown(self) -> str:
-        """All of it for a terminal."""
+        """Return all of it for a terminal."""
         lines = [f"# {self.title}", ""]
         lines += [f"* {value}: {meaning}" for value, meaning in self.headline]
         lines += ["", *(f"* {note}" for note in self.notes)]
         for table in self.tables:
-            lines += ["", f"## {table.title}", "", *markdown_rows(table)]
+            lines += ["", f"## {table.title}", "", *table.markdown()]
         return "\n".join(lines) + "\n"
 
     def table(self, key: str) -> Table | None:
-        """The table of a key."""
+        """Return the table of a key, None where there is none."""
         return next((table for table in self.tables if table.key == key), None)
 
 
 def cell_text(figure: Figure | None, column: Column) -> str:
-    """A figure as people read it: `12.30`, `61.2 ± 1.4` over bags, `61.2 to 61.9` where bounded."""
+    """Format a figure: `12.30`, `61.2 ± 1.4` over bags, `61.2 to 61.9` where only bounds are known.
+
+    Empty without a figure.
+    """
     if figure is None:
         return ""
     text = f"{figure.value:,.{column.digits}f}"
@@ -151,22 +164,30 @@ def cell_text(figure: Figure | None, column: Column) -> str:
     return text
 
 
-def markdown_rows(table: Table) -> list[str]:
-    """A table in Markdown, its columns aligned for the eye."""
-    header = [table.first, *(column.label for column in table.columns)]
-    body = [
-        [row.name, *(cell_text(row.cells.get(column.key), column) for column in table.columns)]
-        for row in table.rows
-    ]
-    widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return [_line(line, widths) for line in (header, rule, *body)]
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1
+) -> Iterator[str]:
+    """Yield a table's lines in Markdown, its columns aligned for the eye as well.
+
+    Args:
+        header: a label a column.
+        rows: of as many cells each.
+        text_columns: the first columns, which are text; those behind are figures, to the right.
+    """
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
+    rule = ["-" * w if i < text_columns else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    for line in (header, rule, *rows):
+        cells = [
+            cell.ljust(width) if i < text_columns else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        yield "| " + " | ".join(cells) + " |"
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first = cells[0].ljust(widths[0])
-    rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-    return "| " + " | ".join([first, *rest]) + " |"
+def write_json(file: Path | None, record: Mapping[str, Any]) -> None:
+    """Write a benchmark's record where a file was named for it."""
+    if file is not None:
+        write_atomically(file, json.dumps(record, indent=1).encode() + b"\n")
 
 
 def _table(record: Mapping[str, Any]) -> Table:

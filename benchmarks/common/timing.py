@@ -6,11 +6,9 @@ import contextlib
 import os
 import platform
 import shlex
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -41,45 +39,6 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of one thing that was measured several times."""
-
-    seconds: tuple[float, ...]
-    """Each repetition, in the order measured."""
-
-    @property
-    def median(self) -> float:
-        """Seconds."""
-        return statistics.median(self.seconds)
-
-    @property
-    def spread(self) -> float:
-        """Interquartile range over the median."""
-        low, high = np.percentile(self.seconds, [25, 75])
-        return float(high - low) / self.median
-
-    def percentile(self, share: float) -> float:
-        """Seconds within which `share` per cent of the repetitions ended."""
-        return float(np.percentile(self.seconds, share))
-
-
-def interleaved(
-    tasks: Mapping[str, Callable[[], object]], *, repeats: int = 7, warmup: int = 1
-) -> dict[str, Timing]:
-    """Time tasks in turn, A B C A B C ..., so that a drift of the machine meets all of them."""
-    for task in tasks.values():
-        for _ in range(warmup):
-            task()
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(repeats):
-        for name, task in tasks.items():
-            start = time.perf_counter()
-            task()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: Timing(tuple(values)) for name, values in seconds.items()}
-
-
 class Recorder:
     """Seconds of named tasks in rounds that are spread over a run.
 
@@ -91,51 +50,82 @@ class Recorder:
         self._rounds: list[dict[str, list[float]]] = []
 
     def new_round(self) -> None:
-        """What is timed from now on belongs to another round."""
+        """Begin another round, to which what is timed from now on belongs."""
         self._rounds.append({})
 
     def add(self, name: str, seconds: float) -> None:
-        """Count one repetition."""
+        """Count one repetition of a task."""
         self._rounds[-1].setdefault(name, []).append(seconds)
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Time a block as one repetition."""
+        """Time a block as one repetition of a task."""
         start = time.perf_counter()
         yield
         self.add(name, time.perf_counter() - start)
 
     def names(self) -> list[str]:
-        """Tasks, in the order first seen."""
+        """Return the tasks, in the order first seen."""
         return list(dict.fromkeys(name for part in self._rounds for name in part))
 
     def seconds(self, name: str) -> list[float]:
-        """All repetitions of a task."""
+        """Return all repetitions of a task."""
         return [second for part in self._rounds for second in part.get(name, ())]
 
     def percentile(self, name: str, share: float) -> float:
-        """Seconds within which `share` per cent of the repetitions ended."""
+        """Return the seconds within which `share` per cent of a task's repetitions ended."""
         return float(np.percentile(self.seconds(name), share))
 
-    def noise(self, name: str, share: float) -> float:
-        """Range of the rounds' own percentiles over the percentile of all."""
+    def median(self, name: str) -> float:
+        """Return the median seconds of a task."""
+        return self.percentile(name, 50)
+
+    def spread(self, name: str) -> float:
+        """Return the interquartile range of all repetitions over their median."""
+        return (self.percentile(name, 75) - self.percentile(name, 25)) / self.median(name)
+
+    def noise(self, name: str, share: float = 50) -> float:
+        """Return the range of the rounds' own percentiles over the percentile of all."""
         each = [np.percentile(part[name], share) for part in self._rounds if name in part]
         whole = self.percentile(name, share)
         return float(max(each) - min(each)) / whole if whole > 0 else 0.0
 
 
-def noise_warning(timings: Sequence[Timing]) -> str | None:
-    """A line to print when the machine was too noisy to tell, else None."""
-    worst = max(timing.spread for timing in timings)
-    if worst <= NOISY:
+def interleaved(
+    tasks: Mapping[str, Callable[[], object]], *, repeats: int = 7, warmup: int = 1
+) -> Recorder:
+    """Time tasks in turn, A B C A B C ..., so that a drift of the machine meets all of them."""
+    for task in tasks.values():
+        for _ in range(warmup):
+            task()
+    recorder = Recorder()
+    recorder.new_round()
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            with recorder.timed(name):
+                task()
+    return recorder
+
+
+def noise_warning(spreads: Iterable[float]) -> str | None:
+    """Return a line to print when the machine was too noisy to tell, else None.
+
+    Args:
+        spreads: of everything that was timed, as `Recorder.spread`.
+    """
+    if (worst := max(spreads)) <= NOISY:
         return None
     return (
         f"noisy machine: the middle half of some repetitions spreads over {worst:.0%} of the median"
     )
 
 
-def environment() -> dict[str, Any]:
-    """What a figure was measured with, when and by what; never paths or environment variables."""
+def environment(**more: object) -> dict[str, Any]:
+    """Return what a figure was measured with, when and by what; never a path or a variable.
+
+    Args:
+        more: facts beside those of the machine, such as `threads`.
+    """
     names = ("torch", "onnxruntime", "faiss-cpu", "numpy", "openvino")
     return {
         "date": date.today().isoformat(),
@@ -146,11 +136,12 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "packages": {name: version for name in names if (version := _version(name))},
+        **more,
     }
 
 
 def command(words: Sequence[str]) -> str | None:
-    """A benchmark's command line as anyone can type it: no paths, no file that it writes.
+    """Return a benchmark's command line as anyone can type it: no path, no file that it writes.
 
     Args:
         words: as `sys.argv`.
@@ -163,19 +154,19 @@ def command(words: Sequence[str]) -> str | None:
         rest = ["bench", Path(started).stem, *rest]
     elif Path(started).name != "hficma":
         return None
-    kept: list[str] = []
+    said: list[str] = []
     for word in rest:
-        if kept and kept[-1] in NOT_SAID:
-            kept.pop()
+        if said and said[-1] in NOT_SAID:
+            said.pop()
         else:
             # A path says where something lies on one machine; its name says what it is.
             name, equals, value = word.rpartition("=")
-            kept.append(f"{name}{equals}{Path(value).name if '/' in value else value}")
-    return shlex.join(["hficma", *kept])
+            said.append(f"{name}{equals}{Path(value).name if '/' in value else value}")
+    return shlex.join(["hficma", *said])
 
 
 def peak_resident_mb() -> float:
-    """Peak resident memory of this process so far, in MB; on Linux, whose unit this is."""
+    """Return the peak resident memory of this process so far, in MB; on Linux, whose unit it is."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -2,118 +2,90 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from PIL import Image as Images
 from PIL import ImageOps
 
-from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.data.dataset import Dataset, open_dataset
 from hficma.engine import Engine
 from hficma.engine.engine import CANDIDATES
-from hficma.errors import InputError
 from hficma.printable import printable
-from hficma.recipe import Recipe
 
-from .contact_rows import Card, Row, Sheet
+from ..common.page import write_page
+from ..common.workload import query_positions
+from .sheet import AnsweredQuery, Card, Sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from hficma.engine import Answer, Hit
+    from hficma.recipe import Recipe
 
-QUERIES = 10
-SHOWN = 5
-"""Answers a query."""
-SIDE = 224
-"""Pixels of a photo on the sheet, square."""
+PIXELS = 224
+"""Of a photo on the sheet, square."""
 QUALITY = 80
 """Of its JPEG."""
-
-
-def drawn_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
-    """Positions of `count` test items with photos; of others where the dataset has no test part.
-
-    Raises:
-        InputError: no item has a photo.
-    """
-    rows = positions(dataset, ("test",), with_photo=True)
-    if not len(rows):
-        rows = positions(dataset, with_photo=True)
-    if not len(rows):
-        raise InputError(f"{dataset.name}: has no photos to show; name another --data")
-    chosen = np.random.default_rng(seed).permutation(rows)[:count]
-    return [int(row) for row in chosen]
+LINES = 8
+"""Ingredients of a recipe that are shown."""
 
 
 def photo_sheet(
-    index: Path, dataset: Dataset, rows: Sequence[int], *, shown: int, threads: int | None = None
+    index: Path, dataset: Dataset, positions: Sequence[int], *, shown: int, threads: int | None
 ) -> Sheet:
-    """Photos with the recipes that answer them.
+    """Ask photos of a dataset and return them with the recipes that answer them.
 
     Args:
         index: of recipes.
         dataset: of the photos.
-        rows: positions of the queries.
+        positions: of the queries.
         shown: answers a query.
         threads: None takes all processors.
     """
-    found = []
+    rows = []
     with Engine.open(index, threads=threads) as engine:
-        for row in rows:
-            photo, recipe = dataset.photo(row), dataset.recipe(row)
+        for position in positions:
+            photo, recipe = dataset.photo(position), dataset.recipe(position)
             answer = engine.search(image=photo, k=max(shown, CANDIDATES))
-            query = Card(title=recipe.title or recipe.id, photo=jpeg(photo))
-            found.append(_answered(query, recipe.id, answer, shown, _recipe_card))
-    return Sheet(title="Photo to recipes", rows=tuple(found))
+            query = Card(title=recipe.title or recipe.id, photo=_jpeg(photo))
+            rows.append(_answered(query, recipe.id, answer, map(_recipe_card, answer.hits[:shown])))
+    return Sheet(title="Photo to recipes", rows=tuple(rows))
 
 
 def recipe_sheet(
-    index: Path, dataset: Dataset, rows: Sequence[int], *, shown: int, threads: int | None = None
+    index: Path, dataset: Dataset, positions: Sequence[int], *, shown: int, threads: int | None
 ) -> Sheet:
-    """Recipes with the photos that answer them.
+    """Ask recipes of a dataset and return them with the photos that answer them.
 
     Args:
         index: of photos; those that the dataset lacks are shown as empty frames.
         dataset: of the recipes.
-        rows: positions of the queries.
+        positions: of the queries.
         shown: answers a query.
         threads: None takes all processors.
     """
-    asked = [dataset.recipe(row) for row in rows]
+    recipes = [dataset.recipe(position) for position in positions]
     with Engine.open(index, threads=threads) as engine:
-        answers = [engine.search(recipe=recipe, k=max(shown, CANDIDATES)) for recipe in asked]
-    wanted = {hit.id for answer in answers for hit in answer.hits[:shown]}
+        answers = [engine.search(recipe=recipe, k=max(shown, CANDIDATES)) for recipe in recipes]
+    shown_ids = {hit.id for answer in answers for hit in answer.hits[:shown]}
     photos = {
-        identity: jpeg(dataset.photo(row))
-        for row in range(len(dataset))
-        if (identity := dataset.recipe(row).id) in wanted
+        name: _jpeg(dataset.photo(position))
+        for position in range(len(dataset))
+        if (name := dataset.recipe(position).id) in shown_ids
     }
-
-    def card(hit: Hit) -> Card:
-        return Card(title=hit.title or hit.id, photo=photos.get(hit.id))
-
-    return Sheet(
-        title="Recipe to photos",
-        rows=tuple(
-            _answered(_recipe_card(recipe), recipe.id, answer, shown, card)
-            for recipe, answer in zip(asked, answers, strict=True)
-        ),
-    )
-
-
-def jpeg(photo: Image) -> bytes:
-    """A photo as a small square JPEG."""
-    content = BytesIO()
-    small = ImageOps.fit(photo, (SIDE, SIDE), Images.Resampling.LANCZOS)
-    small.save(content, "jpeg", quality=QUALITY)
-    return content.getvalue()
+    rows = []
+    for recipe, answer in zip(recipes, answers, strict=True):
+        hits = answer.hits[:shown]
+        cards = (Card(title=hit.title or hit.id, photo=photos.get(hit.id)) for hit in hits)
+        rows.append(_answered(_recipe_card(recipe), recipe.id, answer, cards))
+    return Sheet(title="Recipe to photos", rows=tuple(rows))
 
 
 def main(
@@ -122,8 +94,8 @@ def main(
     data: Annotated[str, typer.Option(help="The dataset that queries and photos come from.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("contact-sheet.html"),
     png: Annotated[Path | None, typer.Option(help="Write the sheet as a picture too.")] = None,
-    queries: Annotated[int, typer.Option(min=1, help="Each way.")] = QUERIES,
-    shown: Annotated[int, typer.Option(min=1, help="Answers a query.")] = SHOWN,
+    queries: Annotated[int, typer.Option(min=1, help="Each way.")] = 10,
+    shown: Annotated[int, typer.Option(min=1, help="Answers a query.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the draw of queries.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="0 takes all processors.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
@@ -133,19 +105,20 @@ def main(
     Example: hficma bench contact-sheet --recipes workspace/indexes/recipes
     --images workspace/indexes/images --data recipes.jsonl
     """
-    from .contact_page import write_page
-
     dataset = open_dataset(data)
-    rows = drawn_rows(dataset, 2 * queries, seed)
+    positions = query_positions(dataset, 2 * queries, seed)
     # Other dishes each way, where there are enough.
-    mirrored = rows[queries:] if len(rows) == 2 * queries else rows
+    others = positions[queries:] if len(positions) == 2 * queries else positions
     sheets = (
-        photo_sheet(recipes, dataset, rows[:queries], shown=shown, threads=threads or None),
-        recipe_sheet(images, dataset, mirrored[:queries], shown=shown, threads=threads or None),
+        photo_sheet(recipes, dataset, positions[:queries], shown=shown, threads=threads or None),
+        recipe_sheet(images, dataset, others[:queries], shown=shown, threads=threads or None),
     )
-    write_page(sheets, out)
+    write_page(
+        out, "contact_sheet.html.j2",
+        sheets=sheets, lines=LINES, base64=lambda content: base64.b64encode(content).decode(),
+    )  # fmt: skip
     if png is not None:
-        from .contact_picture import write_picture
+        from .picture import write_picture
 
         write_picture(sheets, png)
     if as_json:
@@ -156,22 +129,15 @@ def main(
     print(printable(f"page: {out}"))
 
 
-def _answered(
-    query: Card,
-    own: str,
-    answer: Answer,
-    shown: int,
-    card: Callable[[Hit], Card],
-) -> Row:
-    """A query's row; every hit down to the last one scored tells where its own item stands."""
-    ranks = {hit.id: hit.rank for hit in answer.hits}
-    return Row(
+def _answered(query: Card, own: str, answer: Answer, cards: Iterable[Card]) -> AnsweredQuery:
+    """Return a query's row; hits down to the last one scored tell where its own item stands."""
+    return AnsweredQuery(
         query=query,
         answers=tuple(
-            replace(card(hit), own=hit.id == own, score=hit.score, local=hit.local_score)
-            for hit in answer.hits[:shown]
+            replace(card, own=hit.id == own, score=hit.score, local=hit.local_score)
+            for card, hit in zip(cards, answer.hits, strict=False)
         ),
-        own_rank=ranks.get(own),
+        own_rank=next((hit.rank for hit in answer.hits if hit.id == own), None),
         scored=answer.scored,
         searched=answer.searched,
         certified=answer.certified,
@@ -181,6 +147,14 @@ def _answered(
 
 def _recipe_card(recipe: Recipe | Hit) -> Card:
     return Card(title=recipe.title or recipe.id, ingredients=recipe.ingredients)
+
+
+def _jpeg(photo: Image) -> bytes:
+    """Encode a photo as a small square JPEG."""
+    content = BytesIO()
+    small = ImageOps.fit(photo, (PIXELS, PIXELS), Images.Resampling.LANCZOS)
+    small.save(content, "jpeg", quality=QUALITY)
+    return content.getvalue()
 
 
 if __name__ == "__main__":

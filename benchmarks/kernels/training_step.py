@@ -9,12 +9,11 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.table import Table
 
 from hficma.model.fusion import CrossFusion
 from hficma.model.numerics import unit_rows
@@ -23,14 +22,17 @@ from hficma.model.similarity import project
 from hficma.model.tiling import pair_scores
 from hficma.terminal import TextConsole
 
-from ..common.timing import environment, peak_resident_mb
+from ..common import readme_tables
+from ..common.arguments import Heads, JsonFile, Repeats, Width
+from ..common.report import write_json
+from ..common.timing import REGIONS, environment, peak_resident_mb
 
-REGIONS = 49
-SLOTS = 20
+TOKENS = 20
+"""T of every recipe."""
 
 
 def step(form: str, items: int, width: int, heads: int, tile: int | None) -> dict[str, float]:
-    """One forward and backward pass over items x items pairs, after a small one to warm up.
+    """Run one forward and backward pass over items x items pairs, after a small one to warm up.
 
     Returns:
         seconds, peak_mb (of the process) and before_mb (when the step began).
@@ -40,8 +42,8 @@ def step(form: str, items: int, width: int, heads: int, tile: int | None) -> dic
 
     def scores(count: int) -> torch.Tensor:
         image = unit_rows(torch.randn(count, REGIONS, width).relu()).requires_grad_()
-        recipe = unit_rows(torch.randn(count, SLOTS, width).relu()).requires_grad_()
-        lengths = torch.full((count,), SLOTS)
+        recipe = unit_rows(torch.randn(count, TOKENS, width).relu()).requires_grad_()
+        lengths = torch.full((count,), TOKENS)
         if form == "published":
             return published_scores(fusion, image, recipe, lengths, count)
         weights = fusion.fold()
@@ -61,11 +63,11 @@ def step(form: str, items: int, width: int, heads: int, tile: int | None) -> dic
 
 
 def main(
-    width: Annotated[int, typer.Option(help="d.")] = 1024,
-    heads: Annotated[int, typer.Option(help="H.")] = 8,
+    width: Width = 1024,
+    heads: Heads = 8,
     large: Annotated[int, typer.Option(help="Photos and recipes of the large batch.")] = 128,
-    repeats: Annotated[int, typer.Option(help="Interleaved repetitions.")] = 3,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
+    repeats: Repeats = 3,
+    json_file: JsonFile = None,
     only: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Seconds and memory of a training step: published graph, ours, ours in tiles, a large batch.
@@ -85,38 +87,22 @@ def main(
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name in cases:
-            command = [
-                sys.executable,
-                "-m",
-                "hficma.benchmarks.kernels.training_step",
-                "--only",
-                name,
-            ]
-            command += ["--width", str(width), "--heads", str(heads), "--large", str(large)]
+            sizes = {"--width": width, "--heads": heads, "--large": large, "--only": name}
+            words = [str(word) for pair in sizes.items() for word in pair]
+            command = [sys.executable, "-m", "hficma.benchmarks.kernels.training_step", *words]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             runs[name].append(json.loads(done.stdout))
-    table = Table(title=f"training step, d = {width}, {SLOTS} ingredients", title_justify="left")
-    for column in ("step", "seconds", "x published", "peak MB", "of published"):
-        table.add_column(column, justify="left" if column == "step" else "right")
-    figures = {}
-    for name, measured in runs.items():
-        seconds = sorted(run["seconds"] for run in measured)[len(measured) // 2]
-        memory = max(run["peak_mb"] - run["before_mb"] for run in measured)
-        figures[name] = {"seconds": seconds, "step_mb": memory, "runs": measured}
-    base = figures["published 32 x 32"]
-    for name, figure in figures.items():
-        same = "32 x 32" in name
-        table.add_row(
-            name,
-            f"{figure['seconds']:.1f}",
-            f"{base['seconds'] / figure['seconds']:.1f}" if same else "",
-            f"{figure['step_mb']:.0f}",
-            f"{figure['step_mb'] / base['step_mb']:.2f}" if same else "",
-        )
-    TextConsole().print(table)
-    if json_file is not None:
-        report = {"environment": environment(), "width": width, "figures": figures}
-        json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    figures = {
+        name: {
+            "seconds": median(run["seconds"] for run in measured),
+            "step_mb": max(run["peak_mb"] - run["before_mb"] for run in measured),
+            "runs": measured,
+        }
+        for name, measured in runs.items()
+    }
+    report = {"environment": environment(), "width": width, "figures": figures}
+    TextConsole().print("\n".join(readme_tables.training_step(report)), soft_wrap=True)
+    write_json(json_file, report)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,30 +18,63 @@ from hficma.training.data.photo_cache import cached_regions
 from hficma.training.data.recipe_batches import RecipeTexts
 from hficma.training.text.text_vectors import word_vectors
 
-PRINCIPAL = 64
-"""Principal components of each side that CCA sees: more than a thousand pairs cannot bear."""
-CANONICAL = 32
+RIDGE = 0.1
+"""For features of a network, of which a thousand pairs tell little."""
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
+Scorer = Callable[[Floats, Floats], Floats]
+"""From features of photos (B, P) and recipes (M, Q) to scores (B, M)."""
+
+
+def correlate(photos: Floats, recipes: Floats, ridge: float) -> Scorer:
+    """Fit regularised canonical correlation analysis (Hotelling 1936; ridge: Vinod 1976).
+
+    Both sides are whitened; the singular vectors of their cross-covariance are then the directions
+    that correlate most, and the singular values their correlations.
+
+    Args:
+        photos: features of the photos, (N, P).
+        recipes: features of their recipes, (N, Q).
+        ridge: what is added to both covariances, relative to their mean variance.
+
+    Returns:
+        what gives cosines of the canonical projections, each direction weighted by its correlation.
+    """
+    means = photos.mean(axis=0), recipes.mean(axis=0)
+    centred = photos - means[0], recipes - means[1]
+    whitening = [_whitening(one, ridge) for one in centred]
+    white = [one @ matrix for one, matrix in zip(centred, whitening, strict=True)]
+    left, correlations, right = np.linalg.svd(
+        white[0].T @ white[1] / len(photos), full_matrices=False
+    )
+    weight = np.sqrt(correlations)
+    projections = whitening[0] @ left * weight, whitening[1] @ right.T * weight
+
+    def scores(photos: Floats, recipes: Floats) -> Floats:
+        unit = [
+            _unit((one - mean) @ projection)
+            for one, mean, projection in zip((photos, recipes), means, projections, strict=True)
+        ]
+        product: Floats = unit[0] @ unit[1].T
+        return product
+
+    return scores
 
 
 def cca_scores(
     dataset: Dataset, rows: npt.NDArray[np.int64], overrides: Sequence[str], cache: Path
-) -> Floats:
-    """Cosine of canonical variates, (photos, recipes), of the pairs at the given positions.
+) -> npt.NDArray[np.float32]:
+    """Return cosines of canonical projections, (photos, recipes), of the pairs at some positions.
 
-    Photos are pooled regions of the frozen trunk, recipes the means of their ingredients' word
-    vectors and of their sentence vectors; both reduced by PCA, fitted on the training pairs.
+    Photos are pooled regions of the frozen image encoder, recipes the means of their ingredients'
+    word vectors and of their sentence vectors; fitted on the training pairs.
 
     Args:
         dataset: pairs.
         rows: positions to score.
-        overrides: trunk weights and word vectors, as for the dual encoder.
-        cache: where features are kept.
+        overrides: image encoder's weights and word vectors, as for the dual encoder.
+        cache: where features lie between runs.
     """
-    from sklearn.cross_decomposition import CCA
-    from sklearn.decomposition import PCA
-
     train = positions(dataset, ("train",), with_photo=True)
     options = load_options("dual-encoder", overrides)
     recipes = [dataset.recipe(int(row)) for row in train]
@@ -52,29 +85,18 @@ def cca_scores(
     model = build_model(options.model, vectors, backbone_weights=options.trunk.weights).eval()
     # The cache that every other method fills holds the validation pairs too.
     known = positions(dataset, ("train", "val"), with_photo=True)
-    images = {
-        "train": _pooled(model, dataset, known, cache)[np.isin(known, train)],
-        "test": _pooled(model, dataset, rows, cache),
-    }
-    texts = {
-        "train": _text_means(model, recipes),
-        "test": _text_means(model, [dataset.recipe(int(row)) for row in rows]),
-    }
-    reduced = []
-    for side in (images, texts):
-        pca = PCA(PRINCIPAL, whiten=True, random_state=0).fit(side["train"])
-        reduced.append({name: pca.transform(values) for name, values in side.items()})
-    cca = CCA(CANONICAL, max_iter=2000).fit(reduced[0]["train"], reduced[1]["train"])
-    left, right = cca.transform(reduced[0]["test"], reduced[1]["test"])
-    left /= np.linalg.norm(left, axis=1, keepdims=True)
-    right /= np.linalg.norm(right, axis=1, keepdims=True)
-    scores: Floats = (left @ right.T).astype(np.float32)
-    return scores
+    pooled = _pooled_regions(model, dataset, known, cache)[np.isin(known, train)]
+    scorer = correlate(pooled, _text_means(model, recipes), RIDGE)
+    test = [dataset.recipe(int(row)) for row in rows]
+    scores = scorer(_pooled_regions(model, dataset, rows, cache), _text_means(model, test))
+    return scores.astype(np.float32)
 
 
-def _pooled(model: Model, dataset: Dataset, rows: npt.NDArray[np.int64], cache: Path) -> Floats:
-    found = cached_regions(model, dataset, rows, cache, lambda count: None)
-    pooled: Floats = np.stack([one[0].astype(np.float32).mean(axis=0) for one in found.rows])
+def _pooled_regions(
+    model: Model, dataset: Dataset, rows: npt.NDArray[np.int64], cache: Path
+) -> Floats:
+    regions = cached_regions(model, dataset, rows, cache, lambda count: None).rows
+    pooled: Floats = np.stack([one[0].astype(np.float32).mean(axis=0) for one in regions])
     return pooled
 
 
@@ -86,3 +108,17 @@ def _text_means(model: Model, recipes: Sequence[Recipe]) -> Floats:
     sentences = batch.sentences.sum(dim=1) / batch.sentence_counts[:, None]
     joined: Floats = torch.cat([words, sentences], dim=1).numpy()
     return joined
+
+
+def _whitening(centred: Floats, ridge: float) -> Floats:
+    """Return the matrix that makes columns uncorrelated, of unit variance but for the ridge."""
+    covariance = centred.T @ centred / len(centred)
+    values, vectors = np.linalg.eigh(covariance)
+    variance = np.maximum(values, 0) + ridge * np.trace(covariance) / len(values)
+    matrix: Floats = vectors / np.sqrt(variance)
+    return matrix
+
+
+def _unit(rows: Floats) -> Floats:
+    lengths: Floats = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / lengths

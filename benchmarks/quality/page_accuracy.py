@@ -1,6 +1,4 @@
-"""How right saved web pages are read: against pages whose recipes are known.
-
-    hficma bench page-accuracy FOLDER
+"""`hficma bench page-accuracy FOLDER`: how right saved web pages are read.
 
 FOLDER holds pages `NAME.testhtml` beside `NAME.json` with `title`, `ingredients` and
 `instructions_list`, as the `tests/test_data` of the recipe-scrapers repository does. A field is
@@ -14,18 +12,18 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hficma.data.sources.formats.page_worker import page_worker, read_page_file
-from hficma.data.sources.formats.recipe_file import RawRecord
 from hficma.errors import InputError
 
 FIELDS = {"title": "title", "ingredients": "ingredients", "instructions": "instructions_list"}
 SECONDS = 30.0
+"""Given to a page."""
 
 
 def page_accuracy(pages: Iterable[Path], *, sites: bool) -> Counter[str]:
@@ -40,32 +38,21 @@ def page_accuracy(pages: Iterable[Path], *, sites: bool) -> Counter[str]:
         for page in pages:
             expected = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
             counts["pages"] += 1
-            records: Sequence[RawRecord] = ()
-            notes: Sequence[str] = ()
             try:
                 content = page.read_bytes()
                 records, notes = read_page_file(worker, content, page.name, SECONDS, sites=sites)
             except InputError as error:
-                notes = [str(error)]
+                records, notes = [], [str(error)]
             if not records:
                 counts["named" if notes else "vanished"] += 1
                 continue
             counts["imported"] += 1
             for field, key in FIELDS.items():
-                found = records[0].fields.get(field) or ""
-                counts[field] += _plain(found) == _plain(expected.get(key) or "")
+                value = records[0].fields.get(field) or ""
+                counts[field] += _plain(value) == _plain(expected.get(key) or "")
     return counts
 
 
-def _plain(value: str | list[str]) -> list[str]:
-    lines = [value] if isinstance(value, str) else value
-    return [plain for line in lines if (plain := " ".join(line.split()))]
-
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-@app.command()
 def main(
     folder: Annotated[Path, typer.Argument(help="Pages (.testhtml) beside what they say (.json).")],
     every: Annotated[int, typer.Option(min=1, help="Of so many pages take one.")] = 1,
@@ -84,5 +71,10 @@ def main(
         )
 
 
+def _plain(value: str | list[str]) -> list[str]:
+    lines = [value] if isinstance(value, str) else value
+    return [plain for line in lines if (plain := " ".join(line.split()))]
+
+
 if __name__ == "__main__":
-    app()
+    typer.run(main)

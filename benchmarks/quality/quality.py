@@ -1,12 +1,12 @@
-"""How well each loss and system learns a dataset of real pairs: the quality table.
+"""`hficma bench quality`: how well each loss and system learns a dataset of real pairs.
 
 Every method is trained on the training pairs and scored on the test pairs once, as one bag, in
 both directions, by S and by S_global alone, with 95 % bootstrap intervals over queries and the
 paired difference to the plain dual encoder. `--cross-validate` instead compares options by
 folds of the training and validation pairs, which is how to choose without seeing the test pairs.
 
-With `--json FILE` the report is written after each training run, its table beside it as Markdown;
-called again, whole or `--only` in parts, runs that are in the file already are not repeated.
+With `--json FILE` the report is written after each training run; called again, whole or `--only` in
+parts, runs that are in the file already are not repeated.
 
     hficma bench quality --data recipes.jsonl --trunk mobilenet_v2_imagenet.safetensors \
         --vectors recipes-text.jsonl.gz --json report.json
@@ -15,10 +15,11 @@ called again, whole or `--only` in parts, runs that are in the file already are 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,12 +27,14 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from hficma.artifacts.manifest import write_atomically
 from hficma.data.dataset import Dataset, open_dataset, positions
+from hficma.data.partitions import DatasetView
 from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS, bags, figures, ranks, summary
 from hficma.model import load_model
 from hficma.progress import Progress
+from hficma.recipe import Recipe
+from hficma.terminal import TextConsole
 from hficma.training.config.option_files import flatten, load_options
 from hficma.training.config.option_values import to_tree
 from hficma.training.config.options import Options
@@ -39,15 +42,27 @@ from hficma.training.encoding import encode_positions
 from hficma.training.scoring import ScoreTables, score_tables
 from hficma.training.training import train_on
 
+from ..common import readme_tables
+from ..common.report import write_json
 from ..common.timing import environment
 from .cca import cca_scores
-from .folds import folds
-from .methods import BASELINE, METHODS, VECTORS, Method
-from .table import PARTS, Record, markdown, run_record, views, with_figures
+from .table import (
+    BASELINE,
+    METHODS,
+    PARTS,
+    VECTORS,
+    Method,
+    Record,
+    run_record,
+    views,
+    with_figures,
+)
 
 FOLDS = 5
 FOLD_BAG = 147
 """Pairs a bag in cross-validation, so that its figures compare with a test of that size."""
+
+Positions = npt.NDArray[np.int64]
 
 
 def main(
@@ -72,10 +87,8 @@ def main(
     bench = Quality(open_dataset(data), trunk, vectors, cache)
     if cross_validate is None:
         bench.test(seeds, only, json_file)
-        return
-    report = bench.cross_validate(cross_validate, overrides or ())
-    if json_file is not None:
-        write_atomically(json_file, json.dumps(report, indent=1).encode() + b"\n")
+    else:
+        write_json(json_file, bench.cross_validate(cross_validate, overrides or ()))
 
 
 class Quality:
@@ -83,10 +96,10 @@ class Quality:
 
     Args:
         dataset: pairs with the partitions train, val and test.
-        trunk: weights of the frozen trunk.
+        trunk: weights of the frozen image encoder.
         vectors: word vectors 300 wide with a sentence encoder 256 wide, or recipes to train
             both on.
-        cache: where features are kept.
+        cache: where features lie between runs.
     """
 
     def __init__(self, dataset: Dataset, trunk: str, vectors: str, cache: Path) -> None:
@@ -95,32 +108,31 @@ class Quality:
         self._sources = {"trunk": Path(trunk).name, "vectors": Path(vectors).name}
 
     def cross_validate(self, preset: str, overrides: Sequence[str]) -> Record:
-        """Figures over folds of the training and validation pairs; the last epoch counts."""
+        """Return figures over folds of the training and validation pairs; the last epoch counts."""
         # A fold stands in the place of the validation pairs: without validation it is trained on.
         overrides = [*overrides, "trainer.keep=last", "trainer.validate_every=1000000"]
         overrides.append(f"trainer.validation_pairs={FOLD_BAG}")
-        found: dict[str, dict[str, list[Any]]] = {
+        by_bag: dict[str, dict[str, list[Any]]] = {
             part: {direction: [] for direction in DIRECTIONS} for part in PARTS
         }
         for dataset, fold in folds(self._dataset, FOLDS):
             tables = self._trained(dataset, preset, overrides, 1234, fold)
             for part, direction, scores in views(tables):
                 for bag in bags(len(fold), FOLD_BAG):
-                    found[part][direction].append(figures(ranks(scores[np.ix_(bag, bag)])))
-        report = {
-            part: {direction: summary(one) for direction, one in by_direction.items()}
-            for part, by_direction in found.items()
-        }
-        for part, by_direction in report.items():
-            for direction, one in by_direction.items():
-                cells = "  ".join(f"{name} {mean:.1f}" for name, (mean, _) in one.items())
+                    by_bag[part][direction].append(figures(ranks(scores[np.ix_(bag, bag)])))
+        report: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+        for part, directions in by_bag.items():
+            for direction, bag_figures in directions.items():
+                report[part][direction] = summary(bag_figures)
+                means = report[part][direction].items()
+                cells = "  ".join(f"{name} {mean:.1f}" for name, (mean, _) in means)
                 print(f"{part:9} {direction:16} {cells}")
         return {"preset": preset, "overrides": list(overrides), "folds": FOLDS, "figures": report}
 
     def test(
         self, seeds: int | None, only: Sequence[str] | None, json_file: Path | None = None
     ) -> Record:
-        """The table over the test pairs.
+        """Return the table over the test pairs.
 
         Args:
             seeds: at most so many a method; None takes each method's own number.
@@ -142,7 +154,7 @@ class Quality:
             **self._sources,
             "environment": environment(),
         }
-        records = self._records(_read(json_file, report))
+        records = _records(_read(json_file, report))
         for method, record in zip(METHODS, records, strict=True):
             if only and method.name not in (*only, BASELINE):
                 continue
@@ -154,45 +166,20 @@ class Quality:
                 seconds = time.perf_counter() - started
                 record["runs"].append(run_record(seed, tables, seconds))
                 print(f"{method.name}, seed {seed}: {seconds:.0f} s", flush=True)
-                if json_file is not None:
-                    _write(json_file, _finished(report, records))
-        report = _finished(report, records)
-        if json_file is not None:
-            _write(json_file, report)
-        print(markdown(report))
+                write_json(json_file, _with_methods(report, records))
+        report = _with_methods(report, records)
+        write_json(json_file, report)
+        TextConsole().print("\n".join(readme_tables.quality(report)), soft_wrap=True)
         return report
 
-    def _records(self, known: Sequence[Record]) -> list[Record]:
-        """One for each method, with the known runs that were made with the same options."""
-        by_name = {one["name"]: one for one in known}
-        records = []
-        for method in METHODS:
-            options = _options(method)
-            before = by_name.get(method.name, {})
-            records.append(
-                {
-                    "name": method.name,
-                    "note": method.note,
-                    "overrides": list(method.overrides),
-                    "options": options,
-                    "runs": before["runs"] if _alike(before.get("options"), options) else [],
-                }
-            )
-        return records
-
-    def _tables(self, method: Method, seed: int, rows: npt.NDArray[np.int64]) -> ScoreTables:
+    def _tables(self, method: Method, seed: int, rows: Positions) -> ScoreTables:
         if method.preset is None:
             scores = cca_scores(self._dataset, rows, self._common, self._cache)
             return ScoreTables(scores, scores, None)
         return self._trained(self._dataset, method.preset, method.overrides, seed, rows)
 
     def _trained(
-        self,
-        dataset: Dataset,
-        preset: str,
-        overrides: Sequence[str],
-        seed: int,
-        rows: npt.NDArray[np.int64],
+        self, dataset: Dataset, preset: str, overrides: Sequence[str], seed: int, rows: Positions
     ) -> ScoreTables:
         """Train a preset and score the pairs at the given positions."""
         options = load_options(preset, [*self._common, *overrides, f"trainer.seed={seed}"])
@@ -201,23 +188,71 @@ class Quality:
                 options, dataset, Path(folder) / "run", cache=self._cache, progress=Progress()
             )
             model = load_model(run)
-        found = encode_positions(model, dataset, rows, Progress())
-        return score_tables(model, found.image, found.recipe)
+        encoded = encode_positions(model, dataset, rows, Progress())
+        return score_tables(model, encoded.image, encoded.recipe)
 
 
-def _options(method: Method) -> dict[str, Any]:
-    """Every option that a method is trained with, but for the seed and where files are."""
-    if method.preset is None:
-        return {}
-    tree = to_tree(load_options(method.preset, [*VECTORS, *method.overrides]))
-    found: dict[str, Any] = json.loads(json.dumps(flatten(tree)))
-    return found
+class Repartitioned(DatasetView):
+    """A dataset whose recipes say other partitions; photos and recipes are the dataset's own.
+
+    Args:
+        dataset: the dataset.
+        partitions: partition by position; positions not named are left out of every partition.
+    """
+
+    def __init__(self, dataset: Dataset, partitions: Mapping[int, str]) -> None:
+        super().__init__(dataset)
+        self._partitions = partitions
+
+    def recipe(self, index: int) -> Recipe:
+        """Return the recipe in its new partition; without a photo where it has none."""
+        recipe = self._dataset.recipe(index)
+        partition = self._partitions.get(index)
+        if partition is None:
+            return dataclasses.replace(recipe, image=None, partition="test")
+        return dataclasses.replace(recipe, partition=partition)
+
+
+def folds(dataset: Dataset, count: int, seed: int = 0) -> Iterator[tuple[Repartitioned, Positions]]:
+    """Yield the dataset with each fold in turn as its validation pairs, and the fold's positions.
+
+    The test pairs are in none of them.
+    """
+    everyone = positions(dataset, ("train", "val"), with_photo=True)
+    order = np.random.default_rng(seed).permutation(everyone)
+    for fold in np.array_split(order, count):
+        partitions = {int(position): "train" for position in everyone}
+        partitions |= {int(position): "val" for position in fold}
+        yield Repartitioned(dataset, partitions), np.sort(fold)
+
+
+def _records(known: Sequence[Record]) -> list[Record]:
+    """Return one for each method, with the known runs that had the same options."""
+    by_name = {one["name"]: one for one in known}
+    records = []
+    for method in METHODS:
+        options: dict[str, Any] = {}
+        if method.preset is not None:
+            # Every option but the seed and where files are, as JSON would give it back.
+            tree = to_tree(load_options(method.preset, [*VECTORS, *method.overrides]))
+            options = json.loads(json.dumps(flatten(tree)))
+        before = by_name.get(method.name, {})
+        records.append(
+            {
+                "name": method.name,
+                "note": method.note,
+                "overrides": list(method.overrides),
+                "options": options,
+                "runs": before["runs"] if _alike(before.get("options"), options) else [],
+            }
+        )
+    return records
 
 
 def _alike(known: object, options: dict[str, Any]) -> bool:
-    """Whether runs made with the known options are what these give.
+    """Tell whether runs with the known options are what these give.
 
-    An option that there was not yet when they were made must have its default, which is to leave
+    An option that there was not yet at their time must have its default, which is to leave
     everything as it was.
     """
     if not isinstance(known, dict) or any(options.get(name, ...) != known[name] for name in known):
@@ -226,14 +261,14 @@ def _alike(known: object, options: dict[str, Any]) -> bool:
     return all(options[name] == defaults.get(name, ...) for name in options.keys() - known.keys())
 
 
-def _finished(report: Record, records: Sequence[Record]) -> Record:
-    """The report with the figures of every method that has runs."""
+def _with_methods(report: Record, records: Sequence[Record]) -> Record:
+    """Return the report with the figures of every method that has runs."""
     baseline = next(one["runs"] for one in records if one["name"] == BASELINE)
     return {**report, "methods": [with_figures(one, baseline) for one in records if one["runs"]]}
 
 
 def _read(json_file: Path | None, report: Record) -> list[Record]:
-    """Methods of an earlier report of the same dataset.
+    """Return the methods of an earlier report of the same dataset.
 
     Raises:
         InputError: the file holds something else.
@@ -252,12 +287,6 @@ def _read(json_file: Path | None, report: Record) -> list[Record]:
                 "give a new name"
             )
     return methods
-
-
-def _write(json_file: Path, report: Record) -> None:
-    content = json.dumps(report, indent=1) + "\n"
-    write_atomically(json_file, content.encode())
-    write_atomically(json_file.with_suffix(".md"), markdown(report).encode())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""The quality table: from the ranks that training runs reached to figures and Markdown."""
+"""The quality table: its rows, and from the ranks that training runs reached to figures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,43 @@ Record = dict[str, Any]
 """JSON values."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row of the table, of `methods.toml`."""
+
+    name: str
+    preset: str | None
+    """None: nothing is trained by a preset; canonical correlation analysis."""
+    overrides: tuple[str, ...]
+    """On top of the preset: the sizes at which every system is compared."""
+    seeds: int
+    """Training runs."""
+    note: str
+    """What must be known of it."""
+
+
+def _methods(entries: Sequence[Record]) -> Iterator[Method]:
+    for entry in entries:
+        # Several names: presets that are trained alike.
+        names = entry["name"] if isinstance(entry["name"], list) else [entry["name"]]
+        for name in names:
+            yield Method(
+                name=name, preset=name if len(names) > 1 else entry.get("preset"),
+                overrides=tuple(entry.get("overrides", ())), seeds=entry.get("seeds", 3),
+                note=entry["note"],
+            )  # fmt: skip
+
+
+_FILE = tomllib.loads(Path(__file__).with_name("methods.toml").read_text(encoding="utf-8"))
+METHODS = tuple(_methods(_FILE["method"]))
+BASELINE = METHODS[0].name
+"""All others are compared with it."""
+VECTORS = tuple(_FILE["common"])
+"""Widths of the word vectors that all methods read, and of the sentence encoder of some."""
+
+
 def views(tables: ScoreTables) -> list[tuple[str, str, npt.NDArray[np.float32]]]:
-    """Scores with queries down and candidates across, by part and direction."""
+    """Return scores with queries down and candidates across, by part and direction."""
     return [
         (part, direction, scores if direction == "image_to_recipe" else scores.T)
         for part, scores in zip(PARTS, (tables.total, tables.global_), strict=True)
@@ -29,7 +67,7 @@ def views(tables: ScoreTables) -> list[tuple[str, str, npt.NDArray[np.float32]]]
 
 
 def run_record(seed: int, tables: ScoreTables, seconds: float) -> Record:
-    """What one training run reached: each query's rank, and what the prefilter keeps.
+    """Return what one training run reached: each query's rank, and what the prefilter finds.
 
     Args:
         seed: of the training.
@@ -45,14 +83,19 @@ def run_record(seed: int, tables: ScoreTables, seconds: float) -> Record:
             for part in PARTS
         },
         "prefilter_recall": {
-            direction: _kept(scores["S", direction], scores["S_global", direction])
+            direction: {
+                str(depth): prefilter_recall(
+                    scores["S", direction], scores["S_global", direction], depth
+                )
+                for depth in PREFILTER_DEPTHS
+            }
             for direction in DIRECTIONS
         },
     }
 
 
 def with_figures(method: Record, baseline: Sequence[Record]) -> Record:
-    """A method's record with the figures over its runs.
+    """Return a method's record with the figures over its runs.
 
     Args:
         method: with "runs", the records of its training runs.
@@ -72,66 +115,20 @@ def with_figures(method: Record, baseline: Sequence[Record]) -> Record:
         }
         for part in PARTS
     }
-    kept = [run["prefilter_recall"] for run in runs]
-    return {
-        **method,
-        **figures,
-        "seeds": len(runs),
-        "seconds": round(sum(run["seconds"] for run in runs), 1),
-        "prefilter_recall": {
-            direction: {
-                str(depth): float(np.mean([one[direction][str(depth)] for one in kept]))
-                for depth in PREFILTER_DEPTHS
-            }
-            for direction in DIRECTIONS
-        },
+    prefilter = {
+        direction: {
+            str(depth): float(
+                np.mean([run["prefilter_recall"][direction][str(depth)] for run in runs])
+            )
+            for depth in PREFILTER_DEPTHS
+        }
+        for direction in DIRECTIONS
     }
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """Both directions' tables: by S, by S_global alone, the difference and the prefilter."""
-    lines = [f"# {report['title']}", ""]
-    lines += [
-        f"{report['test_pairs']} test pairs as one bag, never seen while a method was chosen; "
-        "means over seeds, 95 % bootstrap intervals over queries, differences paired. Kept: how "
-        "often the best item by S is among the first 10, 50 and 100 by S_global."
-    ]
-    for direction in DIRECTIONS:
-        lines += ["", f"## {direction.replace('_', ' ')}", "", *_rows(report, direction)]
-    notes = [f"* {one['name']}: {one['note']}." for one in report["methods"] if one["note"]]
-    return "\n".join([*lines, "", *notes]) + "\n"
-
-
-def _rows(report: Mapping[str, Any], direction: str) -> list[str]:
-    header = (
-        "method", "seeds", "medR", "R@1", "R@5", "R@10", f"R@10 over {report['baseline']}",
-        "medR, S_global", "R@10, S_global", "kept at 10 / 50 / 100", "seconds a seed",
-    )  # fmt: skip
-    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
-    for method in report["methods"]:
-        whole, cheap = (method[part][direction] for part in PARTS)
-        kept = method["prefilter_recall"][direction]
-        cells = (
-            method["name"],
-            str(method["seeds"]),
-            *(_interval(whole[name]) for name in ("medR", "R@1", "R@5", "R@10")),
-            _interval(whole["R@10"]["against_baseline"], sign="+"),
-            _interval(cheap["medR"]),
-            _interval(cheap["R@10"]),
-            " / ".join(f"{kept[str(depth)]:.0f}" for depth in PREFILTER_DEPTHS),
-            f"{method['seconds'] / method['seeds']:.0f}",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _interval(one: Mapping[str, float], sign: str = "") -> str:
-    return f"{one['value']:{sign}.1f} [{one['low']:{sign}.1f}, {one['high']:{sign}.1f}]"
+    seconds = round(sum(run["seconds"] for run in runs), 1)
+    return {
+        **method, **figures, "seeds": len(runs), "seconds": seconds, "prefilter_recall": prefilter,
+    }  # fmt: skip
 
 
 def _ranks(runs: Sequence[Record], part: str, direction: str) -> npt.NDArray[np.int64]:
     return np.array([run["ranks"][part][direction] for run in runs], dtype=np.int64)
-
-
-def _kept(whole: npt.NDArray[np.float32], cheap: npt.NDArray[np.float32]) -> dict[str, float]:
-    return {str(depth): prefilter_recall(whole, cheap, depth) for depth in PREFILTER_DEPTHS}

@@ -1,18 +1,14 @@
-"""How good the text side is: ingredients found in lines, and what sentence vectors know.
+"""`hficma bench text_quality`: how good the text side is.
 
-Ingredients: accuracy on lines labelled by hand. Sentences, on recipes kept from training: the
+Ingredients: accuracy on lines labelled by hand. Sentences, on recipes held out of training: the
 next instruction among those of 1,000 recipes, and a recipe's own title among 1,000 from the
 mean of its instructions; the trained encoder against the frequency-weighted mean of word
 vectors (Arora et al. 2017).
-
-    python -m hficma.benchmarks.quality.text_quality --data recipes.jsonl --vectors sentences
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,17 +17,21 @@ import numpy.typing as npt
 import typer
 
 from hficma.errors import InputError
-from hficma.metrics import figures, ranks
+from hficma.metrics import figures, ranks, summary
 from hficma.recipe import Recipe
+from hficma.terminal import TextConsole
 from hficma.text.ingredients import ingredient_name
 from hficma.text.vocabulary import TextConfig, Tokenizer
 from hficma.text.words import sentences
 from hficma.types import Ids
 
+from ..common import readme_tables
+from ..common.arguments import JsonFile
+from ..common.report import write_json
 from ..common.timing import environment
 
-LINES = Path(__file__).parents[2] / "tests" / "data"
-LABELLED = (
+LABELLED = Path(__file__).parent / "labelled"
+LINES = (
     "ingredient_lines.tsv",
     "ingredient_lines_unseen.tsv",
     "ingredient_lines_drawn.tsv",
@@ -41,24 +41,24 @@ CANDIDATES = 1000
 SEED = 1234
 
 Vectors = npt.NDArray[np.float32]
-Tasks = dict[str, dict[str, Any]]
+Tasks = dict[str, dict[str, float]]
 
 
 def read_labelled(path: Path) -> list[tuple[str, list[str]]]:
-    """Lines and their right names; `#` begins a comment, `/` parts equally right names."""
+    """Read lines and their right names; `#` begins a comment, `/` parts equally right names."""
     rows = path.read_text(encoding="utf-8").splitlines()
     split = (row.split("\t") for row in rows if not row.startswith("#"))
     return [(line, label.split("/")) for line, label in split]
 
 
 def ingredient_accuracy(labelled: Sequence[tuple[str, list[str]]]) -> float:
-    """Percent of lines whose ingredient is named as labelled, word for word."""
+    """Return the percentage of lines whose ingredient is named as labelled, word for word."""
     right = [(" ".join(ingredient_name(line)) or "-") in labels for line, labels in labelled]
     return float(100 * np.mean(right))
 
 
 def held_out_recipes(data: str, tokenizer: Tokenizer) -> list[Recipe]:
-    """The first recipes kept from training that have a title and two known sentences.
+    """Return the first recipes held out of training that have a title and two known sentences.
 
     Raises:
         InputError: fewer than two are there.
@@ -67,21 +67,21 @@ def held_out_recipes(data: str, tokenizer: Tokenizer) -> list[Recipe]:
     from hficma.training.text.held_out import is_held_out
 
     dataset = open_dataset(data)
-    found: list[Recipe] = []
+    recipes: list[Recipe] = []
     for index in range(len(dataset)):
         recipe = dataset.recipe(index)
         titled = is_held_out(recipe) and len(tokenizer.sentence_ids(recipe.title))
         if titled and len(_steps(recipe, tokenizer)) > 1:
-            found.append(recipe)
-        if len(found) == CANDIDATES:
+            recipes.append(recipe)
+        if len(recipes) == CANDIDATES:
             break
-    if len(found) < 2:
+    if len(recipes) < 2:
         raise InputError(f"{data}: too few recipes are held out to measure anything")
-    return found
+    return recipes
 
 
 def sentence_tasks(encoder: Any, recipes: Sequence[Recipe], tokenizer: Tokenizer) -> Tasks:
-    """Next-instruction retrieval and recall of a recipe's own title.
+    """Measure next-instruction retrieval and recall of a recipe's own title.
 
     Args:
         encoder: a `SentenceEncoder`.
@@ -93,26 +93,31 @@ def sentence_tasks(encoder: Any, recipes: Sequence[Recipe], tokenizer: Tokenizer
     generator = np.random.default_rng(SEED)
     steps = [_steps(recipe, tokenizer) for recipe in recipes]
     titles = [tokenizer.sentence_ids(recipe.title) for recipe in recipes]
-    lengths = np.array([len(own) for own in steps])
+    lengths = np.array([len(one) for one in steps])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    vectors = _unit(encode_sentences(encoder, [ids for own in steps for ids in own]))
-    left = starts + generator.integers(0, lengths - 1)
+    vectors = _unit(encode_sentences(encoder, [ids for one in steps for ids in one]))
+    # One step of each recipe, never its last: the query, whose next step is to be found.
+    drawn = starts + generator.integers(0, lengths - 1)
     whole = _unit(np.add.reduceat(vectors, starts))
     title = _unit(encode_sentences(encoder, titles))
+    scores = {
+        "next instruction": vectors[drawn] @ vectors[drawn + 1].T,
+        "own title": whole @ title.T,
+    }
     return {
-        "next instruction": _figures(vectors[left] @ vectors[left + 1].T),
-        "own title": _figures(whole @ title.T),
+        task: {name: mean for name, (mean, _) in summary([figures(ranks(one))]).items()}
+        for task, one in scores.items()
     }
 
 
 def measure(data: str | None, vectors: Path | None) -> dict[str, Any]:
-    """All figures, as JSON values."""
+    """Return all figures, as JSON values."""
+    labelled = {name: read_labelled(LABELLED / name) for name in LINES}
     report: dict[str, Any] = {
         "environment": environment(),
         "ingredients": {
             name: {"lines": len(rows), "accuracy": ingredient_accuracy(rows)}
-            for name in LABELLED
-            for rows in [read_labelled(LINES / name)]
+            for name, rows in labelled.items()
         },
     }
     if data is not None and vectors is not None:
@@ -125,7 +130,7 @@ def main(
     vectors: Annotated[
         Path | None, typer.Option(help="What `hficma vectors sentences` wrote.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Ingredients found in labelled lines; with --data and --vectors, what sentence vectors know.
 
@@ -134,12 +139,16 @@ def main(
     if (data is None) != (vectors is None):
         raise InputError("--data and --vectors belong together")
     report = measure(data, vectors)
-    print(_table(report))
-    if json_file is not None:
-        json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    console = TextConsole()
+    for name, row in report["ingredients"].items():
+        console.print_line(f"{name}: {row['accuracy']:.1f} % of {row['lines']} lines")
+    if "sentences" in report:
+        console.print("\n".join(readme_tables.text_quality(report)), soft_wrap=True)
+    write_json(json_file, report)
 
 
 def _measure_sentences(data: str, path: Path) -> dict[str, Any]:
+    """Measure the encoders of a folder of vectors: means of words, and the trained one if there."""
     import torch
 
     from hficma.artifacts.manifest import read_manifest
@@ -172,26 +181,6 @@ def _unit(vectors: Vectors) -> Vectors:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Vectors = vectors / np.maximum(norms, 1e-12)
     return unit
-
-
-def _figures(scores: Vectors) -> dict[str, Any]:
-    found = asdict(figures(ranks(scores)))
-    return {"medR": found["median_rank"], **{f"R@{k}": v for k, v in found["recall"].items()}}
-
-
-def _table(report: dict[str, Any]) -> str:
-    lines = [
-        f"{name}: {row['accuracy']:.1f} % of {row['lines']} lines"
-        for name, row in report["ingredients"].items()
-    ]
-    if "sentences" in report:
-        lines.append("\n| task | encoder | medR | R@1 | R@5 | R@10 |\n|---|---|---|---|---|---|")
-        for encoder, tasks in report["sentences"]["encoders"].items():
-            for task, row in tasks.items():
-                cells = " | ".join(f"{row[name]:.1f}" for name in ("medR", "R@1", "R@5", "R@10"))
-                lines.append(f"| {task} | {encoder} | {cells} |")
-        lines.append(f"\n{report['sentences']['candidates']} candidates")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 An index is opened and asked once in a fresh process: for the first time on this machine, where
 its files are compared with their checksums, and again, where that is remembered; with the files'
 pages in memory, and read from the disk; and then forty times more, warm. `--against PYTHON` names
-the interpreter of another installation, of an older version, which draws an index of its own and
+the interpreter of another installation, of an older version, which writes an index of its own and
 is asked in turns, so that both meet the same machine.
 """
 
@@ -25,18 +25,23 @@ from hficma.terminal import TextConsole
 
 from ..common.timing import environment
 
-# Both run in installations of any version since 0.1.0, so they keep to what all of them have.
-_DRAW = """
+# Both run in installations of any version since 0.1.0, so they keep to what all of them have; only
+# where the index's writer stands has changed.
+_WRITE = """
 import sys; from pathlib import Path
+home, size = Path(sys.argv[1]), int(sys.argv[2])
+sizes = {"width": 256, "heads": 8, "backbone": "tiny", "global_dim": 256}
+stored = {"prefilter": "SQfp16"}
 try:
     from hficma.artifacts.workspace import Workspace
-    from hficma.benchmarks.common.synthetic_index import drawn_index, random_bundle
-except ModuleNotFoundError:  # 0.1.0 and before
-    from hficma.benchmarks.drawn import drawn_index, random_bundle
+    from hficma.benchmarks.common.synthetic_index import random_bundle, synthetic_index
+    stored |= {"level": "tokens", "precision": "fp16"}
+except ImportError:
+    from hficma.benchmarks.drawn import drawn_index as synthetic_index, random_bundle
     from hficma.workspace import Workspace
-home, size = Path(sys.argv[1]), int(sys.argv[2])
-bundle = random_bundle(Workspace(home), width=256, heads=8, backbone="tiny", global_dim=256)
-drawn_index(bundle, home / "index", size, keep="tokens", side_precision="fp16", prefilter="SQfp16")
+    stored |= {"keep": "tokens", "side_precision": "fp16"}
+bundle = random_bundle(Workspace(home), **sizes)
+synthetic_index(bundle, home / "index", size, **stored)
 print(bundle)
 """
 _ASK = """
@@ -65,24 +70,23 @@ WAYS = {
 }
 """What is asked, to whether the machine forgets what it checked, and its pages."""
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
-@app.command()
 def main(
-    size: Annotated[int, typer.Option(min=1000, help="Recipes in the drawn index.")] = 100_000,
+    size: Annotated[
+        int, typer.Option(min=1000, help="Recipes in the index, which is random.")
+    ] = 100_000,
     rounds: Annotated[int, typer.Option(min=1, help="Of each way, in turns.")] = 7,
     against: Annotated[
         Path | None, typer.Option(help="The python of another installation.")
     ] = None,
 ) -> None:
-    """Ask a drawn index in fresh processes, and print medians in milliseconds."""
+    """Ask an index of random recipes in fresh processes, and print medians in milliseconds."""
     pythons = {"this version": Path(sys.executable)}
     if against is not None:
         pythons["the other"] = against
     homes = {name: Workspace.default().cache / "bench" / f"cold-{size}-{name.replace(' ', '-')}"
              for name in pythons}  # fmt: skip
-    bundles = {name: _run(python, homes[name], _DRAW, homes[name], size)
+    bundles = {name: _run(python, homes[name], _WRITE, homes[name], size)
                for name, python in pythons.items()}  # fmt: skip
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
@@ -95,8 +99,8 @@ def main(
                 _touch_pages(home / "index", drop=drop)
                 warm = "warm" if way == list(WAYS)[-1] else "cold"
                 index = home / "index"
-                said = _run(pythons[name], home, _ASK, index, bundles[name], warm)
-                record: dict[str, Any] = json.loads(said)
+                output = _run(pythons[name], home, _ASK, index, bundles[name], warm)
+                record: dict[str, Any] = json.loads(output)
                 times.setdefault((way, name), []).append(record["first"])
                 if record["warm"] is not None:
                     times.setdefault(("warm", name), []).append(record["warm"])
@@ -146,4 +150,4 @@ def _print(
 
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)

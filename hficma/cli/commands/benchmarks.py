@@ -47,7 +47,7 @@ app = command_group(
 @app.callback()
 def bench(
     ctx: typer.Context,
-    setup: Annotated[str, typer.Option(help="Items a bag: 1k, 10k or a number.")] = "1k",
+    setup: Annotated[str, typer.Option(help="Items searched: 1k, 10k or a number.")] = "1k",
     bundle: Annotated[Path | None, typer.Option(help="A bundle.", show_default="newest")] = None,
     index: Annotated[Path | None, typer.Option(help="Measure this index.")] = None,
     data: Annotated[
@@ -56,13 +56,12 @@ def bench(
     runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
     precision: Annotated[str, typer.Option(help="Of the branches: fp32,int8.")] = "fp32",
     kinds: Annotated[
-        str, typer.Option(help="Prefilters and precisions of the sides.")
+        str, typer.Option(help="Prefilters and precisions of the index.")
     ] = "Flat/fp32,SQ8/int8,HNSW/fp16",
     candidates: Annotated[str, typer.Option(help="Items re-ranked.")] = "10,50,100,200,500",
     concurrency: Annotated[str, typer.Option(help="Clients at once.")] = "1,4,16",
     device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, show_default="all")] = None,
-    exhaustive: Annotated[bool, typer.Option(help="Score every pair for the ranks.")] = False,
     adamine_bundle: Annotated[Path | None, typer.Option(help="Compare with it.")] = None,
     compare: Annotated[tuple[Path, Path] | None, typer.Option(help="Two reports: OLD NEW.")] = None,
     tolerance: Annotated[float, typer.Option(help="Allowed with --compare.")] = 0.1,
@@ -74,9 +73,9 @@ def bench(
     from hficma.benchmarks.search.bench import BenchOptions, Report, compare_reports, run_bench
 
     if compare is not None:
-        found = compare_reports(*compare, tolerance)
-        print(found.markdown(), end="")
-        raise typer.Exit(found.exit_code)
+        comparison = compare_reports(*compare, tolerance)
+        print(comparison.markdown(), end="")
+        raise typer.Exit(comparison.exit_code)
     options = BenchOptions(
         setup=setup,
         bundle=bundle,
@@ -89,7 +88,6 @@ def bench(
         concurrency=_numbers("--concurrency", concurrency),
         device=device,
         threads=threads,
-        exhaustive=exhaustive,
         adamine_bundle=adamine_bundle,
     )
     with Bars() as bars:

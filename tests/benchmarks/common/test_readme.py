@@ -16,8 +16,8 @@ from hficma.benchmarks.common.timing import command, environment
 from hficma.benchmarks.kernels import branches, pair_scores, training_step
 from hficma.benchmarks.quality import sample_hardness, text_quality
 from hficma.benchmarks.quality.table import run_record, with_figures
-from hficma.benchmarks.search.engine_measures import batch_table, rerank_table
 from hficma.benchmarks.search.growth import growth_table
+from hficma.benchmarks.search.reranking import batch_table, rerank_table
 from hficma.engine import build_index
 from hficma.errors import ArtifactError, InputError
 from hficma.training.scoring import ScoreTables
@@ -102,13 +102,12 @@ def test_branches(tmp_path: Path, bundle: Path) -> None:
 def test_engine(tmp_path: Path, bundle: Path) -> None:
     data = NoiseDataset(12)
     index = build_index(bundle, data, tmp_path / "index")
-    data.photo(0).save(tmp_path / "photo.png")
+    photo = tmp_path / "photo.png"
+    data.photo(0).save(photo)
     tables = {
-        "rerank": rerank_table(bundle, threads=1, repeats=1),
+        "rerank": rerank_table(bundle, tmp_path, photo, threads=1, repeats=1),
         "batch": batch_table(index, data, range(2), threads=1),
-        "growth": growth_table(
-            bundle, tmp_path, tmp_path / "photo.png", [40], keep="tokens", threads=1, queries=1
-        ),
+        "growth": growth_table(bundle, tmp_path, photo, [40], level="tokens", threads=1, queries=1),
     }
     record = {name: {"title": name, "rows": rows} for name, rows in tables.items()}
     page = written(tmp_path, "engine", {"environment": environment(), "tables": record})

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hficma.benchmarks.contact.contact_page import shares, standing
-from hficma.benchmarks.contact.contact_sheet import drawn_rows, main, photo_sheet, recipe_sheet
+from hficma.benchmarks.common.workload import query_positions
+from hficma.benchmarks.contact.contact_sheet import main, photo_sheet, recipe_sheet
 from hficma.engine import Engine, build_index
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -36,8 +36,8 @@ def test_rows_are_the_engine_s_answers(indexes: dict[str, Path]) -> None:
             own = next(hit.rank for hit in hits if hit.id == f"r{position}")
             assert row.own_rank == own
             assert [card.own for card in row.answers] == [own == rank for rank in (1, 2, 3)]
-            assert standing(row) == f"its own: rank {own}"
-            assert shares(row)[0] == pytest.approx(1.0)
+            assert row.standing == f"its own: rank {own}"
+            assert row.bars[0] == pytest.approx(1.0)
 
 
 def test_photos_of_answers_are_the_dataset_s(indexes: dict[str, Path]) -> None:
@@ -49,7 +49,7 @@ def test_photos_of_answers_are_the_dataset_s(indexes: dict[str, Path]) -> None:
     lacking = recipe_sheet(indexes["images"], elsewhere, [0], shown=2, threads=1)
     assert not any(card.photo for card in lacking.rows[0].answers)
     assert lacking.rows[0].own_rank is None
-    assert standing(lacking.rows[0]) == "its own: not in this index"
+    assert lacking.rows[0].standing == "its own: not in this index"
 
 
 def test_the_page_stands_alone(
@@ -86,8 +86,8 @@ def test_the_page_stands_alone(
 
 def test_queries_are_test_items_with_photos() -> None:
     """What was trained on would look better than it is."""
-    rows = drawn_rows(DATA, 99, seed=0)
+    rows = query_positions(DATA, 99, seed=0)
     assert sorted(rows) == [row for row in range(14) if row != 3]
-    assert drawn_rows(DATA, 5, seed=0) == drawn_rows(DATA, 5, seed=0)
+    assert query_positions(DATA, 5, seed=0) == query_positions(DATA, 5, seed=0)
     with pytest.raises(InputError, match="no photos"):
-        drawn_rows(NoiseDataset(2, without_photo=(0, 1)), 5, seed=0)
+        query_positions(NoiseDataset(2, without_photo=(0, 1)), 5, seed=0)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hficma.artifacts.workspace import Workspace
 from hficma.benchmarks.quality import sample_hardness
-from hficma.benchmarks.quality.sample_hardness import CCA, RUN, SHUFFLED
+from hficma.benchmarks.quality.cca import correlate
+from hficma.benchmarks.quality.sample_hardness import (
+    CCA,
+    RUN,
+    SHUFFLED,
+    cca_baseline,
+    shuffled_table_check,
+)
+from hficma.data.sample import SampleDataset
 from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS
 from hficma.training import evaluate, train
@@ -55,3 +64,42 @@ def test_the_runs_row_is_what_evaluation_finds(run: Path) -> None:
 def test_a_run_of_real_photos_has_no_such_checks() -> None:
     with pytest.raises(InputError, match="sample:SIZE"):
         sample_hardness.measure("recipes.jsonl", None)
+
+
+def test_cca_finds_a_linear_relation() -> None:
+    """A baseline that could not find anything would make any sample look hard."""
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(600, 8))
+    one, two = (hidden @ rng.normal(size=(8, 20)) for _ in range(2))
+    scores = correlate(one[:500], two[:500], 0.001)(one[500:], two[500:])
+    assert (scores.argmax(axis=1) == np.arange(100)).all()
+
+
+def test_the_baseline_reports_both_directions() -> None:
+    found = cca_baseline(SampleDataset(400), train=60, bag=20)
+    assert found["items"] == 20
+    for direction in ("image_to_recipe", "recipe_to_image"):
+        assert set(found[direction]) == {"medR", "R@1", "R@5", "R@10"}
+
+
+def test_the_baseline_refuses_a_sample_too_small_for_its_bag() -> None:
+    with pytest.raises(InputError, match="test items"):
+        cca_baseline(SampleDataset(100), bag=1000)
+
+
+def test_the_shuffled_check_shows_the_same_recipes_to_the_model() -> None:
+    """Only the photos may differ; and a model that cannot choose gets no credit for ties."""
+    seen = []
+
+    def constant(photos, recipes):
+        seen.append((len(photos), [recipe.id for recipe in recipes]))
+        return np.zeros((len(photos), len(recipes)))
+
+    found = shuffled_table_check(SampleDataset(200), constant, bag=5)
+    assert seen[0] == seen[1]
+    assert found["true"]["image_to_recipe"] == {
+        "medR": 5.0,
+        "R@1": 0.0,
+        "R@5": 100.0,
+        "R@10": 100.0,
+    }

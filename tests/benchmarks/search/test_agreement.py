@@ -13,7 +13,6 @@ from hficma.benchmarks.search.bench import BenchOptions, Report, run_bench
 from hficma.data.sample import SampleDataset
 from hficma.engine import Engine, build_index
 from hficma.export import export_run
-from hficma.metrics import DIRECTIONS
 from hficma.training import evaluate, train
 from tests.training.conftest import SMALL
 
@@ -40,31 +39,33 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def report(workspace: Workspace) -> Report:
     options = BenchOptions(
         setup=str(ITEMS), data=str(workspace.home / "pairs.jsonl"), kinds=("Flat/fp32",),
-        candidates=(10, ITEMS), concurrency=(1,), threads=1, rounds=2, queries=4, compared=1,
+        candidates=(10, ITEMS), concurrency=(1,), threads=1, rounds=2,
+        queries=ITEMS // 2, compared=1,
+        sweep_seconds=1e6,
     )  # fmt: skip
     return Report.read(run_bench(options, workspace))
 
 
-def test_quality_is_exactly_that_of_eval(workspace: Workspace, report: Report) -> None:
+def test_recall_is_exactly_that_of_eval(workspace: Workspace, report: Report) -> None:
     """Two commands of one project would give two recalls for one model."""
     run, pairs = workspace.newest("run"), str(workspace.home / "pairs.jsonl")
-    found = evaluate(run, pairs, setup="all", prefilter=10)
-    assert found.items == ITEMS
-    assert found.prefiltered is not None
-    table = report.table("quality")
-    assert table is not None
-    rows = {row.name: row.cells for row in table.rows}
-    for direction in DIRECTIONS:
-        name = direction.replace("_", " ")
-        for ranked_by, wanted in (
-            ("S", found.total),
-            ("S of 10 candidates", found.prefiltered),
-            ("S_global alone", found.global_only),
-        ):
-            for figure, (value, _) in wanted[direction].items():
-                cell = rows[f"{name}, {ranked_by}"][figure]
-                assert cell is not None
-                assert cell.value == pytest.approx(value, abs=1e-9), (direction, ranked_by, figure)
+    evaluation = evaluate(run, pairs, setup="all", prefilter=10)
+    assert evaluation.items == ITEMS
+    assert evaluation.prefiltered is not None
+    choices, others = report.table("choices"), report.table("others")
+    assert choices is not None
+    assert others is not None
+    rows = {row.name: row.cells for table in (choices, others) for row in table.rows}
+    for name, figures in (
+        ("Flat/fp32, exact", evaluation.total),
+        ("this engine", evaluation.total),
+        ("dual encoder, FAISS alone", evaluation.global_only),
+    ):
+        for depth in (1, 10):
+            cell = rows[name].get(f"R@{depth}") or rows[name].get(f"r{depth}")
+            assert cell is not None
+            expected, _ = figures["image_to_recipe"][f"R@{depth}"]
+            assert cell.value == pytest.approx(expected, abs=1e-9), (name, depth)
 
 
 @pytest.mark.parametrize("of", ["recipes", "images"])

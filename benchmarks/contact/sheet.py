@@ -1,4 +1,4 @@
-"""What a contact sheet shows: rows of a query and its answers."""
+"""What a contact sheet shows: queries of one direction with their answers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Card:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """A query and its answers."""
+class AnsweredQuery:
+    """A query and its answers: a row of the sheet."""
 
     query: Card
     answers: tuple[Card, ...]
@@ -41,16 +41,31 @@ class Row:
     milliseconds: float
     """The whole search."""
 
+    @property
+    def standing(self) -> str:
+        """Where the query's own item stands, in words."""
+        if self.own_rank is not None:
+            return f"its own: rank {self.own_rank:,}"
+        everything = self.scored == self.searched
+        return f"its own: not {'in this index' if everything else f'among {self.scored:,}'}"
+
+    @property
+    def bars(self) -> list[float]:
+        """How far each answer's score stands above the last one shown, 0.06 to 1, to be drawn."""
+        scores = [card.score or 0.0 for card in self.answers]
+        low, spread = min(scores, default=0.0), max(scores, default=0.0) - min(scores, default=0.0)
+        return [0.06 + 0.94 * (score - low) / spread if spread else 1.0 for score in scores]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Rows of one direction."""
+    """Answered queries of one direction."""
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[AnsweredQuery, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the photos."""
+        """Return the sheet as JSON values, without the photos."""
         record = asdict(self)
         for row in record["rows"]:
             for card in (row["query"], *row["answers"]):
@@ -61,8 +76,8 @@ class Sheet:
     def summary(self) -> str:
         """How often the own item was among those shown."""
         first = self.rows[0]
-        found = sum(any(card.own for card in row.answers) for row in self.rows)
+        hits = sum(any(card.own for card in row.answers) for row in self.rows)
         return (
             f"{len(self.rows)} queries over {first.searched:,} items; the one that belongs to the "
-            f"query is among the {len(first.answers)} shown for {found}"
+            f"query is among the {len(first.answers)} shown for {hits}"
         )

@@ -1,0 +1,67 @@
+"""The contact sheet as a picture, drawn without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from hficma.artifacts.manifest import write_atomically
+
+from ..common.plots import COLOURS, blank_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .sheet import Card, Sheet
+
+INCHES = 1.9
+"""Of a card's width."""
+LINES = 7
+"""Ingredients of a recipe that are shown."""
+OWN, OTHER = COLOURS[0], "#dfe4e1"
+"""Frames of the query's own item, and of the others."""
+
+
+def write_picture(sheets: Sequence[Sheet], path: Path) -> None:
+    """Draw the sheets of both directions below each other, as PNG."""
+    columns = 1 + max(len(row.answers) for sheet in sheets for row in sheet.rows)
+    heights = [1.35 * INCHES * len(sheet.rows) for sheet in sheets]
+    canvas = blank_figure(INCHES * columns, sum(heights))
+    parts = canvas.subfigures(len(sheets), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, sheet in zip(parts, sheets, strict=True):
+        part.suptitle(f"{sheet.title}: {sheet.summary}", fontsize=9)
+        grid = part.subplots(len(sheet.rows), columns, squeeze=False)
+        for axes, row in zip(grid, sheet.rows, strict=True):
+            _draw(axes[0], row.query, row.standing)
+            for place in range(columns - 1):
+                if place < len(row.answers):
+                    answer = row.answers[place]
+                    _draw(axes[place + 1], answer, f"{place + 1}    {answer.score:.3f}")
+                else:
+                    axes[place + 1].axis("off")
+    content = BytesIO()
+    canvas.savefig(content, format="png", dpi=120)
+    write_atomically(path, content.getvalue())
+
+
+def _draw(axes: Axes, card: Card, foot: str) -> None:
+    """Draw a card: its photo or its ingredients, the title above and a line below."""
+    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    # A title may hold a dollar sign, which would begin a formula.
+    words: dict[str, Any] = {"parse_math": False, "fontsize": 7}
+    axes.set_title(shorten(card.title, 34, placeholder="…"), **words)
+    axes.set_xlabel(foot, fontsize=7, color=OWN if card.own else "#66706c")
+    axes.spines[:].set(color=OWN if card.own else OTHER, linewidth=2.5 if card.own else 1)
+    if card.photo is not None:
+        with Image.open(BytesIO(card.photo)) as photo:
+            axes.imshow(photo, extent=(0, 1, 0, 1))
+        return
+    lines = [shorten(line, 30, placeholder="…") for line in card.ingredients[:LINES]]
+    if len(card.ingredients) > LINES:
+        lines.append(f"and {len(card.ingredients) - LINES} more")
+    axes.text(0.05, 0.95, "\n".join(lines) or "no photo here", va="top", **words)
