@@ -17,28 +17,30 @@ from hficma.errors import ArtifactError
 from hficma.types import ArraySpec
 
 from ..base import Graph
-from .arranging import ARRANGING
-from .computing import COMPUTING
-from .onnx_file import MOST_RANK, Node, OnnxGraph, OnnxPort, Tensor, UnfitError, read_onnx
+from .compute_rules import COMPUTE_RULES
+from .layout_rules import LAYOUT_RULES
+from .onnx_file import read_onnx
+from .onnx_model import MOST_RANK, KnownTensor, Node, OnnxGraph, UnfitError
 from .operation import Call, Shape
 
 MOST_ELEMENTS = 1 << 26
 """Of one array, at the sizes that are looked at; the largest of the published model, for one
 photo and a tile of recipes, has 2 million."""
 MOST_WORK = 3e11
-"""Multiply-adds of a graph at those sizes; the largest of torchvision's trunks takes 1.3e11."""
+"""Multiply-adds of a graph at those sizes; torchvision's largest image encoder takes 1.3e11."""
 SIZES = (
     {"G": 1, "B": 1, "M": 16, "T": 10, "S": 16, "W": 12, "N": 8},
     {"G": 2, "B": 3, "M": 5, "T": 7, "S": 9, "W": 4, "N": 6},
 )
-"""Sizes that are looked at: one photo with a tile of candidates, and no size like another."""
+"""Dynamic sizes that are looked at: one photo with a tile of candidates, and no two sizes alike, so
+that none can be taken for another."""
 
-RULES = ARRANGING | COMPUTING
-"""How each operator of `onnx_file.OPERATORS` turns what is known of its inputs into its outputs."""
+RULES = LAYOUT_RULES | COMPUTE_RULES
+"""What is known of an operator's outputs, from what is known of its inputs."""
 
 
 def check_graph(graph: Graph) -> None:
-    """Hold a graph's ONNX file to its ports, and bound what it takes.
+    """Compare a graph's ONNX file with the manifest's ports, and bound its memory and work.
 
     Args:
         graph: its file verified; nothing of it has been loaded.
@@ -47,32 +49,32 @@ def check_graph(graph: Graph) -> None:
         ArtifactError: no ONNX file, operators or tensors that exports do not have, other inputs
             or outputs than the graph's, or more memory or work than any export takes.
     """
-    found = read_onnx(graph.file)
+    onnx_graph = read_onnx(graph.file)
     try:
-        _check_ports(found.inputs, graph.inputs, "input")
-        _check_ports(found.outputs, graph.outputs, "output")
+        _check_ports(onnx_graph.inputs, graph.inputs, "input")
+        _check_ports(onnx_graph.outputs, graph.outputs, "output")
         for sizes in SIZES:
             shapes = {name: _sized(port.shape, sizes) for name, port in graph.inputs.items()}
-            made = check_sizes(found, shapes)
+            output_shapes = check_sizes(onnx_graph, shapes)
             for name, port in graph.outputs.items():
-                if made.get(name) != _sized(port.shape, sizes):
+                if output_shapes.get(name) != _sized(port.shape, sizes):
                     raise UnfitError(f"gives {name} in another shape than the manifest says")
     except UnfitError as error:
         raise ArtifactError(f"{graph.file}: {error}; refused") from error
 
 
 def _check_ports(
-    declared: Mapping[str, OnnxPort], ports: Mapping[str, ArraySpec], kind: str
+    declared: Mapping[str, ArraySpec], ports: Mapping[str, ArraySpec], kind: str
 ) -> None:
     if declared.keys() != ports.keys():
         raise UnfitError(f"has other {kind}s than the manifest says")
     for name, port in ports.items():
-        given = declared[name]
-        sizes = zip(given.shape, port.shape, strict=False)
+        in_file = declared[name]
+        sizes = zip(in_file.shape, port.shape, strict=False)
         if (
-            given.dtype != port.dtype
-            or len(given.shape) != len(port.shape)
-            or any(isinstance(size, int) and size != wanted for size, wanted in sizes)
+            in_file.dtype != port.dtype
+            or len(in_file.shape) != len(port.shape)
+            or any(isinstance(size, int) and size != expected for size, expected in sizes)
         ):
             raise UnfitError(f"has the {kind} {name[:80]!r} in another form than the manifest says")
 
@@ -95,9 +97,9 @@ def check_sizes(graph: OnnxGraph, shapes: Mapping[str, Shape]) -> dict[str, Shap
         UnfitError: an array or the work is too large, a shape depends on an array's content,
             or an operator does not fit its inputs.
     """
-    known: dict[str, Tensor] = dict(graph.constants)
+    known: dict[str, KnownTensor] = dict(graph.constants)
     for name, port in graph.inputs.items():
-        known[name] = Tensor(shapes[name], port.dtype, None)
+        known[name] = KnownTensor(shapes[name], port.dtype, None)
     work = 0.0
     for node in _in_order(graph.nodes, known):
         try:

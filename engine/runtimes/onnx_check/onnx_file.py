@@ -2,155 +2,39 @@
 
 A bundle may come from anywhere, and a runtime does what a graph says: reads any file that a tensor
 names, loops as often as it is told, calls operators of other libraries. So the file is read here
-first, by the protobuf wire format (serving needs no `onnx` package), and only what exports consist
-of passes: plain nodes of the operators below, and tensors whose bytes are all in the file. What
-the nodes ask for in memory and work is for `onnx_sizes`.
+first, by protobuf's wire format (serving needs no `onnx` package), and only what exports consist of
+passes: plain nodes of the operators of `onnx_model`, and tensors whose bytes are all in the file.
+What the nodes ask for in memory and work is for `graph_costs`.
 """
 
 from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.errors import ArtifactError
+from hficma.types import ArraySpec
 
-OPSET = 20
-"""The version of ONNX's own operators that exports use."""
-_WINDOW = "dilations pads strides kernel_shape"
-OPERATORS = {
-    operator: frozenset(attributes.split())
-    for operator, attributes in {
-        "Add": "",
-        "AveragePool": f"{_WINDOW} ceil_mode count_include_pad",
-        "BatchNormalization": "epsilon momentum training_mode",
-        "Cast": "to",
-        "Clip": "",
-        "Concat": "axis",
-        "Constant": "value",
-        "ConstantOfShape": "value",
-        "Conv": f"{_WINDOW} group",
-        "DequantizeLinear": "axis",
-        "Div": "",
-        "Equal": "",
-        "Expand": "",
-        "GRU": "hidden_size linear_before_reset",
-        "Gather": "axis",
-        "GatherElements": "axis",
-        "Gelu": "approximate",
-        "Gemm": "alpha beta transA transB",
-        "GlobalAveragePool": "",
-        "GreaterOrEqual": "",
-        "HardSigmoid": "alpha beta",
-        "HardSwish": "",
-        "LSTM": "hidden_size",
-        "LayerNormalization": "axis epsilon",
-        "Less": "",
-        "MatMul": "",
-        "MaxPool": f"{_WINDOW} ceil_mode",
-        "Mul": "",
-        "Pow": "",
-        "QuantizeLinear": "axis",
-        "Range": "",
-        "ReduceL2": "keepdims",
-        "ReduceMean": "keepdims",
-        "ReduceSum": "keepdims",
-        "Relu": "",
-        "Reshape": "allowzero",
-        "Shape": "",
-        "Sigmoid": "",
-        "Slice": "",
-        "Softmax": "axis",
-        "Split": "axis",
-        "Squeeze": "",
-        "Sub": "",
-        "Tanh": "",
-        "Transpose": "perm",
-        "Unsqueeze": "",
-        "Where": "",
-    }.items()
-}
-"""Operators of the exports of all presets, of torchvision's trunks and of int8, with the attributes
-that they have there."""
-MOST_NODES = 20_000
-"""A graph's; the deepest trunks have about 1,500."""
-MOST_RANK = 8
-"""Axes of a tensor; attention has six."""
-SMALL = 4096
-"""Elements of a tensor whose values are read: enough for shapes, axes and indices."""
+from .onnx_model import (
+    DTYPES,
+    MOST_NODES,
+    MOST_RANK,
+    OPERATORS,
+    OPSET,
+    SMALL,
+    KnownTensor,
+    Node,
+    OnnxGraph,
+    UnfitError,
+    Values,
+)
+from .protobuf import BYTES, FIXED32, VARINT, read_fields, read_varint, signed
 
-Values = npt.NDArray[Any]
-
-
-class UnfitError(ValueError):
-    """The file is ONNX, but not what an export writes."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A constant in the file."""
-
-    shape: tuple[int, ...]
-    """Its sizes; their product is what its bytes hold."""
-    dtype: str
-    """As in `DTYPES`."""
-    values: Values | None
-    """What it holds, where it is `SMALL` and numpy knows its type."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operation."""
-
-    operator: str
-    """One of `OPERATORS`."""
-    inputs: tuple[str, ...]
-    """Names of tensors; empty for one left out."""
-    outputs: tuple[str, ...]
-    """Names of tensors; empty for one left out."""
-    attributes: Mapping[str, Any]
-    """Numbers, lists of numbers, bytes or a `Tensor`, by name."""
-
-
-@dataclass(frozen=True)
-class OnnxPort:
-    """What the file says of an input or output."""
-
-    dtype: str
-    """As in `DTYPES`."""
-    shape: tuple[int | str, ...]
-    """Numbers, and names of what is dynamic."""
-
-
-@dataclass(frozen=True)
-class OnnxGraph:
-    """The graph of an ONNX file."""
-
-    inputs: Mapping[str, OnnxPort]
-    """By name, constants not among them."""
-    outputs: Mapping[str, OnnxPort]
-    """By name."""
-    constants: Mapping[str, Tensor]
-    """Initialisers, by name."""
-    nodes: tuple[Node, ...]
-    """In the file's order."""
-
-
-# ONNX's number of a type: its name, and the bytes of an element.
-DTYPES = {
-    1: ("float32", 4), 2: ("uint8", 1), 3: ("int8", 1), 4: ("uint16", 2), 5: ("int16", 2),
-    6: ("int32", 4), 7: ("int64", 8), 9: ("bool", 1), 10: ("float16", 2), 11: ("float64", 8),
-    16: ("bfloat16", 2),
-}  # fmt: skip
-
-# Fields of onnx.proto3 that exports use, by message: number to name. What is not listed is
-# refused, among it functions, sub-graphs, sparse tensors and the names of other files.
 _FIELDS = {
     "model": {1: "ir_version", 2: "producer_name", 3: "producer_version", 4: "domain",
               5: "model_version", 6: "doc_string", 7: "graph", 8: "opset_import",
@@ -170,10 +54,13 @@ _FIELDS = {
     "shape": {1: "dim"},
     "dim": {1: "dim_value", 2: "dim_param", 3: "denotation"},
 }  # fmt: skip
+"""Fields of onnx.proto3 that exports use, by message: number to name. Others are refused, among
+them functions, sub-graphs, sparse tensors and the names of other files."""
 _REPEATED = frozenset(
     """opset_import metadata node tensor input output value_info attribute dims dim floats ints
     float_data int32_data int64_data""".split()
 )
+"""Fields that may stand in a message several times."""
 _REFUSED = {
     ("model", 20): "has training steps",
     ("model", 25): "defines functions of its own",
@@ -183,10 +70,12 @@ _REFUSED = {
     ("tensor", 13): "reads weights from another file",
     ("tensor", 14): "reads weights from another file",
 }
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_Field = tuple[int, int, int]
-_Message = dict[str, list[_Field]]
-"""Of each field by name: wire type, then value twice (varint) or where its bytes lie."""
+"""What to say of fields that a stranger's file is likely to have, by message and number."""
+_ATTRIBUTE_KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
+"""The field that holds an attribute's value, by ONNX's number of its type."""
+
+_Message = dict[str, list[tuple[int, int, int]]]
+"""Of each field by name: wire type, then the value twice (varint) or where its bytes lie."""
 
 
 def read_onnx(file: Path) -> OnnxGraph:
@@ -200,8 +89,8 @@ def read_onnx(file: Path) -> OnnxGraph:
     """
     try:
         with (
-            file.open("rb") as opened,
-            mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            file.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
             return _Reader(content).graph()
     except UnfitError as error:
@@ -265,13 +154,12 @@ class _Reader:
 
     def _attribute(self, attribute: _Message) -> tuple[str, Any]:
         name = self._text(attribute, "name")
-        found = attribute.keys() & {"f", "i", "s", "t", "floats", "ints"}
-        if len(found) > 1:
+        values = attribute.keys() & set(_ATTRIBUTE_KINDS.values())
+        if len(values) > 1:
             raise ValueError(f"attribute {name!r} has several values")
-        # By type where there is none: proto3 leaves out a 0 and an empty list.
-        kinds = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
-        kind = kinds.get(self._number(attribute, "type"))
-        if kind is None or (found and kind not in found):
+        # By its type, since there may be no value: proto3 leaves out a 0 and an empty list.
+        kind = _ATTRIBUTE_KINDS.get(self._number(attribute, "type"))
+        if kind is None or (values and kind not in values):
             raise UnfitError(f"has an attribute {name[:80]!r} of a type that no export uses")
         if kind == "t":
             return name, self._tensor(self._one(attribute, "t", "tensor"))
@@ -283,7 +171,8 @@ class _Reader:
             return name, tuple(self._floats(attribute, "floats"))
         return name, self._number(attribute, "i") if kind == "i" else self._float(attribute)
 
-    def _tensor(self, tensor: _Message) -> Tensor:
+    def _tensor(self, tensor: _Message) -> KnownTensor:
+        """Read a constant; its values where they are few, and else only that they are all there."""
         shape = tuple(self._integers(tensor, "dims"))
         number = self._number(tensor, "data_type")
         if number not in DTYPES:
@@ -298,20 +187,20 @@ class _Reader:
         values: Values | None = None
         if listed:
             read = self._floats if listed == ["float_data"] else self._integers
-            held = list(read(tensor, listed[0]))
-            if len(held) == count and count <= SMALL and dtype in ("float32", "int32", "int64"):
-                values = np.array(held, dtype=dtype).reshape(shape)
-            size = len(held) * width
+            numbers = list(read(tensor, listed[0]))
+            if len(numbers) == count and count <= SMALL and dtype in ("float32", "int32", "int64"):
+                values = np.array(numbers, dtype=dtype).reshape(shape)
+            size = len(numbers) * width
         else:
-            start, end = next(iter(tensor.get("raw_data", [(_BYTES, 0, 0)])))[1:]
+            start, end = next(iter(tensor.get("raw_data", [(BYTES, 0, 0)])))[1:]
             size = end - start
             if size == count * width and count <= SMALL and dtype != "bfloat16":
                 values = np.frombuffer(self._content[start:end], dtype=dtype).reshape(shape)
         if size != count * width:
             raise UnfitError(f"has a tensor of shape {shape} with {size:,} bytes")
-        return Tensor(shape, dtype, values)
+        return KnownTensor(shape, dtype, values)
 
-    def _port(self, port: _Message) -> tuple[str, OnnxPort]:
+    def _port(self, port: _Message) -> tuple[str, ArraySpec]:
         name = self._text(port, "name")
         kind = self._one(self._one(port, "type", "type"), "tensor_type", "tensor_type")
         number = self._number(kind, "elem_type")
@@ -321,17 +210,19 @@ class _Reader:
             self._text(dim, "dim_param") or self._number(dim, "dim_value")
             for dim in self._all(self._one(kind, "shape", "shape"), "dim", "dim")
         ]
-        return name, OnnxPort(DTYPES[number][0], tuple(shape))
+        return name, ArraySpec(DTYPES[number][0], tuple(shape))
 
     def _message(self, kind: str, start: int, end: int) -> _Message:
+        """Read the fields of the message of a kind in bytes [start, end)."""
         message: _Message = {}
         names = _FIELDS[kind]
-        for number, *field in _fields(self._content, start, end):
+        for number, *field in read_fields(self._content, start, end):
+            # A tensor's field 14 says where its data is; 0 means in this file.
             if (kind, number) in _REFUSED and not (number == 14 and field[1:] == [0, 0]):
                 raise UnfitError(_REFUSED[kind, number])
             if number not in names:
                 if (kind, number) == ("tensor", 14):
-                    continue  # data_location: in this file
+                    continue
                 raise UnfitError(f"has a field {kind}.{number}, which no export writes")
             name = names[number]
             wire, first, last = field
@@ -342,19 +233,21 @@ class _Reader:
         return message
 
     def _all(self, message: _Message, field: str, kind: str) -> Iterator[_Message]:
+        """Read the messages of a kind in a field."""
         for wire, start, end in message.get(field, ()):
-            if wire != _BYTES:
+            if wire != BYTES:
                 raise ValueError(f"{field} is no message")
             yield self._message(kind, start, end)
 
     def _one(self, message: _Message, field: str, kind: str) -> _Message:
-        for found in self._all(message, field, kind):
-            return found
+        """Read the first message of a kind in a field, which must be there."""
+        for inner in self._all(message, field, kind):
+            return inner
         raise ValueError(f"{field} is missing")
 
     def _texts(self, message: _Message, field: str) -> Iterator[str]:
         for wire, start, end in message.get(field, ()):
-            if wire != _BYTES:
+            if wire != BYTES:
                 raise ValueError(f"{field} is no text")
             yield self._content[start:end].decode("utf-8")
 
@@ -366,18 +259,18 @@ class _Reader:
 
     def _integers(self, message: _Message, field: str) -> Iterator[int]:
         for wire, start, end in message.get(field, ()):
-            if wire == _VARINT:
-                yield _signed(start)
-            elif wire == _BYTES:  # packed
+            if wire == VARINT:
+                yield signed(start)
+            elif wire == BYTES:  # packed
                 while start < end:
-                    value, start = _varint(self._content, start)
-                    yield _signed(value)
+                    value, start = read_varint(self._content, start)
+                    yield signed(value)
             else:
                 raise ValueError(f"{field} is no integer")
 
     def _floats(self, message: _Message, field: str) -> Iterator[float]:
         for wire, start, end in message.get(field, ()):
-            if wire not in (_BYTES, _FIXED32):
+            if wire not in (BYTES, FIXED32):
                 raise ValueError(f"{field} is no number")
             yield from np.frombuffer(self._content[start:end], dtype="<f4").tolist()
 
@@ -386,50 +279,8 @@ class _Reader:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return pairs as a dict. No name may come twice: readers differ in which one counts."""
     named = dict(pairs)
     if len(named) != len(pairs):
         raise ValueError("a name stands in it twice")
     return named
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Fields of a message: number, wire type, then value twice or where its bytes lie."""
-    position = start
-    while position < end:
-        key, position = _varint(content, position)
-        wire = key & 7
-        if wire == _VARINT:
-            value, position = _varint(content, position)
-            if position > end:
-                raise ValueError("a field is longer than its message")
-            yield key >> 3, wire, value, value
-            continue
-        if wire == _BYTES:
-            size, position = _varint(content, position)
-        elif wire in (_FIXED32, _FIXED64):
-            size = 4 if wire == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {wire}")
-        if position + size > end:
-            raise ValueError("a field is longer than its message")
-        yield key >> 3, wire, position, position + size
-        position += size
-
-
-def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value >= 1 << 64:
-                raise ValueError("a number is too long")
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is too long")

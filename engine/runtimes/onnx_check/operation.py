@@ -1,4 +1,4 @@
-"""One operation of a graph with what is known of its inputs, and what a rule makes of it."""
+"""One operation of a graph with what is known of its inputs, and what a rule returns for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .onnx_file import MOST_RANK, SMALL, Node, Tensor, UnfitError, Values
+from .onnx_model import MOST_RANK, SMALL, KnownTensor, Node, UnfitError, Values
 
 Shape = tuple[int, ...]
 
@@ -21,11 +21,11 @@ class Call:
         inputs: None for one left out.
     """
 
-    def __init__(self, node: Node, inputs: Sequence[Tensor | None]) -> None:
+    def __init__(self, node: Node, inputs: Sequence[KnownTensor | None]) -> None:
         self.node = node
         self.inputs = inputs
 
-    def __getitem__(self, position: int) -> Tensor:
+    def __getitem__(self, position: int) -> KnownTensor:
         tensor = self.inputs[position]
         if tensor is None:
             raise IndexError(position)
@@ -52,17 +52,20 @@ class Call:
 
     def values(self) -> list[Values] | None:
         """Return the values of all inputs, or None where one is unknown."""
-        found = [tensor.values for tensor in self.inputs if tensor is not None]
-        return None if any(one is None for one in found) else [v for v in found if v is not None]
+        all_values = [tensor.values for tensor in self.inputs if tensor is not None]
+        known = [values for values in all_values if values is not None]
+        return known if len(known) == len(all_values) else None
 
 
-Result = tuple[list[Tensor], float]
+Result = tuple[list[KnownTensor], float]
 """What an operation gives, and the multiply-adds that it takes beside writing that."""
 Rule = Callable[[Call], Result]
 """Raises what Python raises where inputs do not fit; `check_sizes` says of which operator."""
 
 
-def tensor_of(shape: Sequence[int], dtype: str, compute: Callable[[], Values | None]) -> Tensor:
+def tensor_of(
+    shape: Sequence[int], dtype: str, compute: Callable[[], Values | None]
+) -> KnownTensor:
     """Return a tensor of a shape, with its values where they are few and can be computed."""
     shape = tuple(int(size) for size in shape)
     if any(size < 0 for size in shape):
@@ -75,7 +78,7 @@ def tensor_of(shape: Sequence[int], dtype: str, compute: Callable[[], Values | N
         values = np.asarray(values).astype(dtype, copy=False)
         if values.shape != shape:
             raise ValueError("shape")
-    return Tensor(shape, dtype, values)
+    return KnownTensor(shape, dtype, values)
 
 
 def one_tensor(shape: Sequence[int], dtype: str, work: float = 0.0) -> Result:

@@ -19,7 +19,8 @@ from hficma.artifacts.manifest import sha256
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.runtimes import Graph
 from hficma.engine.runtimes.onnx_check.graph_costs import RULES, check_graph
-from hficma.engine.runtimes.onnx_check.onnx_file import OPERATORS, read_onnx
+from hficma.engine.runtimes.onnx_check.onnx_file import read_onnx
+from hficma.engine.runtimes.onnx_check.onnx_model import OPERATORS
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import ArtifactError, HficmaError
 from hficma.types import ArraySpec

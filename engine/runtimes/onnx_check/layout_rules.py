@@ -1,6 +1,8 @@
-"""Shapes of operators that make, move, cut and join arrays.
+"""Rules for operators that fill, move, cut and join arrays, and compute nothing of their own.
 
-Their results may be sizes of what comes behind: where values are few and known, they are computed.
+Each returns the shape and type of what an operator gives. Their results may be sizes of what comes
+behind, so where values are few and known, they are computed too. Source of all rules: the operators
+of ONNX, version 20, https://onnx.ai/onnx/operators/
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .onnx_file import DTYPES, Tensor, UnfitError, Values
+from .onnx_model import DTYPES, KnownTensor, UnfitError, Values
 from .operation import Call, Result, Rule, axis_of, one_tensor, tensor_of
 
 
@@ -25,7 +27,7 @@ def _constant(call: Call) -> Result:
 
 def _constant_of_shape(call: Call) -> Result:
     shape = call.integers(0)
-    value = call.attribute("value", Tensor((1,), "float32", np.zeros(1, np.float32)))
+    value = call.attribute("value", KnownTensor((1,), "float32", np.zeros(1, np.float32)))
     if math.prod(value.shape) != 1:
         raise ValueError("value")
     fill = value.values
@@ -95,13 +97,13 @@ def _concat(call: Call) -> Result:
 
 
 def _reshape(call: Call) -> Result:
-    target, given = call.integers(1), call.shape()
+    target, shape = call.integers(1), call.shape()
     if not call.attribute("allowzero", 0):
-        target = [given[i] if size == 0 else size for i, size in enumerate(target)]
+        target = [shape[i] if size == 0 else size for i, size in enumerate(target)]
     if target.count(-1) == 1:
         rest = math.prod(size for size in target if size != -1)
-        target[target.index(-1)] = math.prod(given) // rest if rest else 0
-    if math.prod(target) != math.prod(given):
+        target[target.index(-1)] = math.prod(shape) // rest if rest else 0
+    if math.prod(target) != math.prod(shape):
         raise ValueError("sizes")
     return [tensor_of(target, call[0].dtype, lambda: _reshaped(call[0].values, target))], 0.0
 
@@ -176,7 +178,7 @@ def _reshaped(values: Values | None, shape: Sequence[int]) -> Values | None:
     return None if values is None else values.reshape(tuple(shape))
 
 
-ARRANGING: dict[str, Rule] = {
+LAYOUT_RULES: dict[str, Rule] = {
     "Cast": _cast,
     "Concat": _concat,
     "Constant": _constant,

@@ -1,4 +1,8 @@
-"""Shapes and work of operators that compute: by element, over axes, products, windows, steps."""
+"""Rules for operators that compute: by element, over axes, products, windows, time steps.
+
+Each returns the shape and type of what an operator gives, and the multiply-adds that it takes. The
+values are computed only where later shapes may follow from them: by element.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .onnx_file import UnfitError, Values
+from .onnx_model import UnfitError, Values
 from .operation import Call, Result, Rule, axis_of, one_tensor, tensor_of
 
 MOST_WINDOW = 256
@@ -39,6 +43,7 @@ def _divide(left: Values, right: Values) -> Values | None:
     if np.issubdtype(left.dtype, np.integer):
         if not right.all():
             return None
+        # ONNX divides integers as C does, towards zero; numpy's // goes down.
         towards_zero: Values = np.sign(left) * np.sign(right) * (np.abs(left) // np.abs(right))
         return towards_zero
     quotient: Values = left / right
@@ -48,6 +53,7 @@ def _divide(left: Values, right: Values) -> Values | None:
 def _reduce(call: Call) -> Result:
     rank = len(call.shape())
     axes = call.integers(1) if call.has(1) else list(range(rank))
+    # No axes at all mean all of them, unless noop_with_empty_axes is set, which no export does.
     gone = {axis_of(axis, rank) for axis in axes} or set(range(rank))
     keep = call.attribute("keepdims", 1)
     shape = [
@@ -81,12 +87,12 @@ def _gemm(call: Call) -> Result:
 
 def _conv(call: Call) -> Result:
     batch, channels, *_ = call.shape()
-    filters, own, *kernel = call.shape(1)
+    filters, group_channels, *kernel = call.shape(1)
     groups = call.attribute("group", 1)
-    if own * groups != channels or filters % groups:
+    if group_channels * groups != channels or filters % groups:
         raise ValueError("channels")
     shape = (batch, filters, *_windows(call, kernel))
-    return one_tensor(shape, call[0].dtype, math.prod(shape) * own * math.prod(kernel))
+    return one_tensor(shape, call[0].dtype, math.prod(shape) * group_channels * math.prod(kernel))
 
 
 def _pool(call: Call) -> Result:
@@ -96,7 +102,7 @@ def _pool(call: Call) -> Result:
 
 
 def _windows(call: Call, kernel: Sequence[int]) -> list[int]:
-    """Sizes of what windows of a kernel give over an input (B, C, ...)."""
+    """Return the sizes (behind B, C) of what windows of a kernel give over an input (B, C, ...)."""
     sizes = call.shape()[2:]
     count = len(sizes)
     if call.attribute("auto_pad", "NOTSET") != "NOTSET" or len(kernel) != count:
@@ -106,15 +112,17 @@ def _windows(call: Call, kernel: Sequence[int]) -> list[int]:
     dilations = call.attribute("dilations", (1,) * count)
     if len(pads) != 2 * count or min(pads) < 0 or min(*strides, *dilations, *kernel) < 1:
         raise ValueError("window")
-    found = []
+    results = []
     for i, size in enumerate(sizes):
         padded = size + pads[i] + pads[count + i] - dilations[i] * (kernel[i] - 1) - 1
         # Padding is memory too: some kernels copy the input with it.
         if max(pads[i], pads[count + i], dilations[i] * kernel[i]) > 4 * MOST_WINDOW:
             raise UnfitError("has a window of an absurd size")
         steps = padded / strides[i]
-        found.append((math.ceil(steps) if call.attribute("ceil_mode", 0) else int(steps // 1)) + 1)
-    return found
+        results.append(
+            (math.ceil(steps) if call.attribute("ceil_mode", 0) else int(steps // 1)) + 1
+        )
+    return results
 
 
 def _global_pool(call: Call) -> Result:
@@ -125,6 +133,8 @@ def _global_pool(call: Call) -> Result:
 
 
 def _recurrent(gates: int) -> Rule:
+    """Return the rule of a GRU (3 gates) or an LSTM (4, and a cell state among its outputs)."""
+
     def follow(call: Call) -> Result:
         steps, batch, width = call.shape()
         directions, rows, inputs = call.shape(1)
@@ -139,7 +149,7 @@ def _recurrent(gates: int) -> Rule:
     return follow
 
 
-COMPUTING: dict[str, Rule] = {
+COMPUTE_RULES: dict[str, Rule] = {
     "Add": _elementwise(np.add),
     "AveragePool": _pool,
     "BatchNormalization": _same,
