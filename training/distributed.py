@@ -22,7 +22,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hficma.model import Tokens
 
@@ -71,9 +70,8 @@ def gather_tokens(tokens: Tokens) -> Tokens:
     if world_size() == 1:
         return tokens
     lengths = gather(tokens.lengths)
-    values = tokens.tokens
+    values = tokens.padded(int(lengths.max())).tokens
     if values is not None:
-        values = F.pad(values, (0, 0, 0, int(lengths.max()) - values.shape[1]))
         values = gather(values)
     return Tokens(gather(tokens.global_), values, lengths)
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hficma.data.dataset import Dataset
 from hficma.errors import InputError
 from hficma.model import Model, RecipeBatch, Tokens
+from hficma.model.base import concatenate_tokens
 from hficma.progress import Progress
 from hficma.types import Positions
 
@@ -33,22 +33,9 @@ def encode(
         regions: (B, R, C) of each batch of photos.
         recipes: batches.
     """
-    image = joined([model.image_tokens(batch) for batch in regions])
-    recipe = joined([model.recipe_tokens(*batch) for batch in recipes])
-    return image, recipe
-
-
-def joined(batches: list[Tokens]) -> Tokens:
-    """Join batches of tokens into one, padded to the longest, in float32."""
-    lengths = torch.cat([batch.lengths for batch in batches])
-    tokens = [batch.tokens for batch in batches if batch.tokens is not None]
-    longest = max((one.shape[1] for one in tokens), default=0)
-    parts = [F.pad(one.float(), (0, 0, 0, longest - one.shape[1])) for one in tokens]
-    return Tokens(
-        torch.cat([batch.global_.float() for batch in batches]),
-        torch.cat(parts) if parts else None,
-        lengths,
-    )
+    image = concatenate_tokens([model.image_tokens(batch) for batch in regions])
+    recipe = concatenate_tokens([model.recipe_tokens(*batch) for batch in recipes])
+    return image.float(), recipe.float()
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,9 @@ def encode_positions(
         )
         for start in range(0, len(texts), ENCODE_BATCH)
     ]
-    return EncodedPairs(joined(image), joined(recipe), usable, lines)
+    return EncodedPairs(
+        concatenate_tokens(image).float(), concatenate_tokens(recipe).float(), usable, lines
+    )
 
 
 def _photo_batches(

@@ -50,6 +50,18 @@ class Tokens(NamedTuple):
         tokens = None if self.tokens is None else self.tokens[items]
         return Tokens(self.global_[items], tokens, self.lengths[items])
 
+    def padded(self, size: int) -> Tokens:
+        """Return the same items padded or cut to L = `size` tokens."""
+        if self.tokens is None:
+            return self
+        missing = size - self.tokens.shape[1]  # F.pad cuts where it is negative
+        return self._replace(tokens=F.pad(self.tokens, (0, 0, 0, missing)))
+
+    def float(self) -> Tokens:
+        """Return the same items in float32."""
+        tokens = None if self.tokens is None else self.tokens.float()
+        return Tokens(self.global_.float(), tokens, self.lengths)
+
 
 class Scores(NamedTuple):
     """Scores of B photos and M recipes, each (B, M)."""
@@ -251,7 +263,7 @@ class Model(nn.Module):
             batches.append(
                 self.image_tokens(self.regions(torch.from_numpy(pixels).to(self.device)))
             )
-        return _concatenated(batches)
+        return concatenate_tokens(batches)
 
     @torch.no_grad()
     def encode_recipes(self, recipes: Sequence[Recipe]) -> Tokens:
@@ -260,7 +272,7 @@ class Model(nn.Module):
         for start in range(0, len(recipes), ENCODE_BATCH):
             ids = [self.tokenizer(recipe) for recipe in recipes[start : start + ENCODE_BATCH]]
             batches.append(self.recipe_tokens(*self.recipe_batch(ids)))
-        return _concatenated(batches)
+        return concatenate_tokens(batches)
 
     def recipe_batch(self, recipes: Sequence[RecipeIds]) -> RecipeBatch:
         """Pad the ids of M recipes and encode their sentences, each distinct one once."""
@@ -302,17 +314,17 @@ class GlobalProjection(nn.Module):
         return unit_rows(at_least_float32(vectors)) if self.cosine else vectors
 
 
-def _concatenated(batches: Sequence[Tokens]) -> Tokens:
-    """Return batches as one, padded to the longest item of all."""
+def concatenate_tokens(batches: Sequence[Tokens]) -> Tokens:
+    """Return batches as one, padded to the longest item of all.
+
+    Args:
+        batches: of one kind of item, at least one.
+    """
     lengths = torch.cat([batch.lengths for batch in batches])
     longest = int(lengths.max())
-    parts = [
-        F.pad(batch.tokens[:, :longest], (0, 0, 0, max(0, longest - batch.tokens.shape[1])))
-        for batch in batches
-        if batch.tokens is not None
-    ]
+    tokens = [one for batch in batches if (one := batch.padded(longest).tokens) is not None]
     return Tokens(
         torch.cat([batch.global_ for batch in batches]),
-        torch.cat(parts) if parts else None,
+        torch.cat(tokens) if tokens else None,
         lengths,
     )
