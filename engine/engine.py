@@ -30,6 +30,7 @@ from .query import (
     query_name,
     read_query,
     recipe_input,
+    several,
 )
 from .results import Answer, Failure
 from .retrieval.scoring import CpuScorer, Scorer
@@ -195,9 +196,8 @@ class Engine(Closing):
             InputError: an option that cannot be used, at once and not with the first answer.
         """
         options = SearchOptions(k, candidates, exact, filter).checked()
-        if isinstance(queries, (str, bytes, os.PathLike, Recipe)):
-            raise InputError("search_many takes several queries; give a list of them")
-        return self._answer_many(queries, options, whole_number("batch", batch))
+        batch_size = whole_number("batch", batch)
+        return self._answer_many(several(queries, caller="search_many"), options, batch_size)
 
     def encode(
         self,
@@ -222,9 +222,7 @@ class Engine(Closing):
         """
         if (images is None) == (recipes is None):
             raise InputError("encode takes photos or recipes, one of them")
-        sources: Iterable[Any] = images if images is not None else recipes or ()
-        if isinstance(sources, (str, bytes, os.PathLike, Recipe)):
-            raise InputError("encode takes several photos or recipes; give a list of them")
+        remaining = enumerate(several(recipes if images is None else images, caller="encode"))
 
         def read(numbered: tuple[int, Any]) -> ModelInput:
             number, source = numbered
@@ -232,22 +230,20 @@ class Engine(Closing):
                 return photo_input(source, name=f"photo {number + 1}")
             return recipe_input(source, self.bundle, name=f"recipe {number + 1}")
 
-        vectors = []
-        remaining = enumerate(sources)
-        with self._entered():
-            while chunk := list(islice(remaining, BATCH)):
+        vectors = [np.empty((0, self.bundle.facts.global_dim), np.float32)]
+        # Entered for a batch, not for all: reading the next ones may take the caller any time.
+        while chunk := list(islice(remaining, BATCH)):
+            with self._entered():
                 inputs = list(self._pool.map(read, chunk))
                 vectors.append(encode(self.bundle, inputs).vectors)
-        if not vectors:
-            return np.empty((0, self.bundle.facts.global_dim), np.float32)
         return np.concatenate(vectors)
 
     def _answer_many(
-        self, queries: Iterable[QuerySource], options: SearchOptions, batch: int
+        self, queries: Iterator[QuerySource], options: SearchOptions, batch_size: int
     ) -> Iterator[Answer | Failure]:
         """Yield the answers of `search_many`."""
         numbered = enumerate(queries)
-        while chunk := list(islice(numbered, batch)):
+        while chunk := list(islice(numbered, batch_size)):
             names = [query_name(query, number) for number, query in chunk]
             answers = self._answer_batch([query for _, query in chunk], names, options)
             for name, answer in zip(names, answers, strict=True):

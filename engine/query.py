@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from PIL import Image
 
 from hficma.errors import HficmaError, InputError
 from hficma.images import PhotoSource, load_photo, preprocess
@@ -37,34 +41,21 @@ def read_query(
     """
     try:
         if isinstance(query, Recipe):
-            return _read_recipe(query, index, bundle)
-        return _read_photo(query, index, name=name)
+            if index.facts.of == "recipes":
+                raise InputError(
+                    f"{index.path}: is an index of recipes, which photos search; "
+                    "to search with a recipe, make an index of photos"
+                )
+            with _reading(name):
+                return bundle.tokenizer.query(query)
+        if index.facts.of == "images":
+            raise InputError(
+                f"{index.path}: is an index of photos, which recipes search; "
+                "to search with a photo, make an index of recipes"
+            )
+        return photo_input(query, name=name)
     except InputError as error:
         return error
-    except HficmaError:
-        raise
-    except Exception as error:
-        # A caller's own class (a file object, an array, a path) may raise anything when it is read,
-        # and one query must not end the thousand that share its batch.
-        return InputError(f"{name}: cannot be read ({type(error).__name__}: {reason(error)})")
-
-
-def _read_recipe(recipe: Recipe, index: Index, bundle: Bundle) -> ModelInput:
-    if index.facts.of == "recipes":
-        raise InputError(
-            f"{index.path}: is an index of recipes, which photos search; "
-            "to search with a recipe, make an index of photos"
-        )
-    return bundle.tokenizer.query(recipe)
-
-
-def _read_photo(photo: PhotoSource, index: Index, *, name: str) -> ModelInput:
-    if index.facts.of == "images":
-        raise InputError(
-            f"{index.path}: is an index of photos, which recipes search; "
-            "to search with a photo, make an index of recipes"
-        )
-    return photo_input(photo, name=name)
 
 
 def photo_input(photo: PhotoSource, *, name: str) -> ModelInput:
@@ -77,7 +68,8 @@ def photo_input(photo: PhotoSource, *, name: str) -> ModelInput:
     Raises:
         InputError: it cannot be read.
     """
-    return preprocess(load_photo(photo, name=name))
+    with _reading(name):
+        return preprocess(load_photo(photo, name=name))
 
 
 def recipe_input(recipe: Recipe, bundle: Bundle, *, name: str) -> ModelInput:
@@ -91,7 +83,50 @@ def recipe_input(recipe: Recipe, bundle: Bundle, *, name: str) -> ModelInput:
     Raises:
         InputError: it is no `Recipe`.
     """
-    return bundle.tokenizer(_checked_recipe(recipe, name=name))
+    with _reading(name):
+        return bundle.tokenizer(_checked_recipe(recipe, name=name))
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turn whatever a caller's own class raises when it is read into an `InputError`.
+
+    A file object, an array or a path may be of any class, and raise anything. One query must not
+    end the thousand that share its batch.
+    """
+    try:
+        yield
+    except HficmaError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name}: cannot be read ({type(error).__name__}: {reason(error)})"
+        ) from error
+
+
+def several(queries: object, *, caller: str) -> Iterator[Any]:
+    """Return an iterator over queries, unless they are one.
+
+    A path would be searched for letter by letter, a file line by line, a photo row by row.
+
+    Args:
+        queries: what was passed.
+        caller: the function that it was passed to, for the message.
+
+    Raises:
+        InputError: they are one query, or nothing that can be iterated.
+    """
+    one = isinstance(
+        queries, (str, bytes, bytearray, memoryview, os.PathLike, Recipe, Image.Image)
+    ) or hasattr(queries, "read")
+    # A photo is (H, W) or (H, W, 3); an array (N, H, W, 3) holds several.
+    if one or (isinstance(queries, np.ndarray) and queries.ndim < 4):
+        raise InputError(f"{caller} takes several photos or recipes; give a list of them")
+    if not isinstance(queries, Iterable):
+        raise InputError(
+            f"{caller} takes several photos or recipes; {type(queries).__name__} is no list"
+        )
+    return iter(queries)
 
 
 def only_query(image: PhotoSource | None, recipe: Recipe | None) -> QuerySource:

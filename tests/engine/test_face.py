@@ -241,11 +241,17 @@ def test_options_of_no_use_are_refused_at_once(
 
 def test_one_query_is_not_taken_for_many(engine: Engine) -> None:
     """The letters of a path would be searched for one by one."""
-    for one in ("photo.jpg", b"bytes", Path("photo.jpg"), DATA.recipe(0)):
+    photo = np.asarray(PHOTOS[0])
+    for one in ("photo.jpg", b"bytes", Path("photo.jpg"), DATA.recipe(0), PHOTOS[0], photo,
+                BytesIO(), memoryview(b"bytes")):  # fmt: skip
         with pytest.raises(InputError, match="give a list"):
             engine.search_many(one)
         with pytest.raises(InputError, match="give a list"):
             engine.encode(images=one)
+    with pytest.raises(InputError, match=r"search_many takes several .*; int is no list"):
+        engine.search_many(3)
+    together = list(engine.search_many(np.stack([photo, photo]), k=3))
+    assert [ids(answer) for answer in together] == [ids(engine.search(image=photo, k=3))] * 2
     assert len(list(engine.search_many([], k=3))) == 0
     assert ids(engine.search(image=PHOTOS[0], k=np.int64(3)))
 
@@ -284,6 +290,8 @@ def test_encode_names_what_it_cannot_read(engine: Engine) -> None:
         engine.encode(recipes=["photo.jpg"])
     with pytest.raises(InputError, match=r"missing.jpg"):
         engine.encode(images=["missing.jpg"])
+    with pytest.raises(InputError, match=r"photo 1: cannot be read \(.*connection reset by peer"):
+        engine.encode(images=[Broken()])
     for both in ({}, {"images": [], "recipes": []}):
         with pytest.raises(InputError, match="one of them"):
             engine.encode(**both)
