@@ -295,10 +295,12 @@ def _by_partition(partitions: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _dump(path: Path, record: object) -> None:
+    """Write a record as indented JSON, whole or not at all."""
     write_atomically(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors of any device as safetensors, whole or not at all."""
     from safetensors.torch import save
 
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
