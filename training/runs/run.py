@@ -226,6 +226,8 @@ class RunDirectory:
         """
         stem = f"{CHECKPOINTS}/{epoch:04d}"
         names = [f"{stem}.safetensors", f"{stem}.state.safetensors", f"{stem}.state.json"]
+        # Files first, and last the manifest that names them: a kill in between leaves files that
+        # the next sweep removes, and the manifest names the checkpoint before.
         _save_tensors(self.path / names[0], weights)
         _save_tensors(self.path / names[1], state.tensors)
         write_atomically(self.path / names[2], json.dumps(state.record).encode())
