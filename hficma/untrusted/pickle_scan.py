@@ -28,7 +28,7 @@ _USED = frozenset(
     "GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ "
     "BINPERSID".split()
 )
-"""What picklers of data write. POP, DUP, INST, OBJ, EXT*, PERSID and buffers they do not."""
+"""Opcodes that picklers of data write: not POP, DUP, INST, OBJ, EXT*, PERSID or buffers."""
 _SCALARS = frozenset(
     {
         pickletools.pyint, pickletools.pylong, pickletools.pyinteger_or_bool, pickletools.pybool,
@@ -36,6 +36,7 @@ _SCALARS = frozenset(
         pickletools.pybytes_or_str, pickletools.pyunicode,
     }
 )  # fmt: skip
+"""Kinds of what can be a key: hashing them is quick."""
 _Kind = pickletools.StackObject
 _MARK = pickletools.markobject
 _ANY = pickletools.anyobject
@@ -60,8 +61,8 @@ class _Effect(NamedTuple):
     """Things it takes, below the last mark where it takes all above that."""
     to_mark: bool
     leaves: tuple[_Kind, ...]
-    kept: bool
-    """Whether that is all: nothing of it is looked at."""
+    plain: bool
+    """Whether that is all: nothing of it need be looked at."""
 
 
 def _effect(opcode: pickletools.OpcodeInfo) -> _Effect:
@@ -79,7 +80,7 @@ def _effect(opcode: pickletools.OpcodeInfo) -> _Effect:
         takes=before.index(_MARK) if to_mark else len(before),
         to_mark=to_mark,
         leaves=tuple(opcode.stack_after),
-        kept=opcode.name in _PLAIN,
+        plain=opcode.name in _PLAIN,
     )
 
 
@@ -101,6 +102,7 @@ _PLAIN = frozenset(
     "BINUNICODE BINUNICODE8 EMPTY_LIST APPEND EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT "
     "EMPTY_SET STACK_GLOBAL REDUCE NEWOBJ".split()
 )
+"""Opcodes of which the kinds that they take and leave are all there is to know."""
 _EFFECTS = {
     opcode.code.encode("latin-1"): _effect(opcode)
     for opcode in pickletools.opcodes
@@ -179,7 +181,7 @@ class _Machine:
                     raise refusal(self._name, f"the opcode {_UNUSED[code]}")
                 raise ValueError(f"opcode {code!r}" if code else "it ends early")
             argument = None if effect.read is None else effect.read(file)
-            if effect.kept:
+            if effect.plain:
                 if effect.takes:
                     self._take(effect)
                 stack += effect.leaves

@@ -1,9 +1,10 @@
 """Pickles from outside, read without danger.
 
-`pickle.Unpickler` runs them, with a list of what they may name (`safe_builders`): plain containers,
-numpy arrays of numbers, torch tensors (as numpy arrays; torch itself is not needed) and PIL images.
-Any other global is refused by name. Before that, `pickle_scan` follows each pickle without values
-and refuses what would cost out of proportion to the file.
+Three steps. `pickle_scan` follows each pickle without values and refuses what would cost out of
+proportion to the file. `pickle.Unpickler` runs it, with a list of what it may name
+(`pickle_globals`): plain containers, numpy arrays of numbers, torch tensors (as numpy arrays; torch
+itself is not needed) and PIL images. Of these it only makes records, from which the values are
+built when it has ended (`pickle_records`). Any other global is refused by name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..limits import MEGABYTE, read_regular_file
-from .pickle_builders import GLOBALS, STORAGES, Array, Maker, NotDataError, Record
+from ..types import Array
+from .pickle_globals import GLOBALS, STORAGES
+from .pickle_records import NotDataError, Record, ValueBuilder
 from .pickle_scan import UnsafePickleError, refusal, scan_pickle
 
 __all__ = ["UnsafePickleError", "load_all", "loads"]
@@ -29,7 +32,7 @@ EXPANSION = 100
 """Times its file that a value may take: one text that a list names again and again takes two bytes
 in the file for each."""
 EXPANSION_FREE = 10 * MEGABYTE
-"""Bytes below which that is not asked."""
+"""Bytes below which a value may be any times its file."""
 
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -70,11 +73,11 @@ def _read(content: bytes, start: int, *, name: str, storages: bool = False) -> t
     end = scan_pickle(content, start, name=name, storages=storages)
     try:
         loaded = _Unpickler(content[start:end], name).load()
-        maker = Maker(
+        builder = ValueBuilder(
             EXPANSION_FREE + EXPANSION * (end - start),
             lambda stored: _read_storage(stored, name=name),
         )
-        return maker.value(loaded), end
+        return builder.value(loaded), end
     except InputError:
         raise
     except NotDataError as error:
@@ -85,6 +88,8 @@ def _read(content: bytes, start: int, *, name: str, storages: bool = False) -> t
 
 
 class _Unpickler(pickle.Unpickler):
+    """Runs a pickle, with records in place of all that it calls."""
+
     def __init__(self, content: bytes, name: str) -> None:
         # Python 2 wrote arrays' values as text: latin-1 gives each byte back.
         super().__init__(io.BytesIO(content), encoding="latin1", errors="strict")
@@ -101,6 +106,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _StorageFacts(NamedTuple):
+    """What a reference to a storage says of it."""
+
     dtype: np.dtype[Any]
     key: str
     size: int
@@ -112,7 +119,7 @@ class _StorageReference(Record):
     __slots__ = ()
     path = "a storage"
 
-    def make(self, values: Maker) -> _StorageFacts:
+    def build(self, builder: ValueBuilder) -> _StorageFacts:
         tag, kind, key, _place, count = self.arguments[:5]
         named = isinstance(kind, type) and issubclass(kind, Record)
         storage = kind.path.rpartition(".")[2] if named else ""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts.manifest import disk_reason
 from ..errors import InputError
 from ..limits import MEGABYTE, read_regular_file, reason
-from .pickle_builders import STORAGES, Array
+from ..types import Array
+from .pickle_globals import STORAGES
 from .pickle_scan import refusal, scan_pickle
 from .pickles import loads
 from .worker import Worker

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hficma.errors import InputError
-from hficma.untrusted.pickle_builders import GLOBALS, Record
+from hficma.untrusted.pickle_globals import GLOBALS
+from hficma.untrusted.pickle_records import Record
 from hficma.untrusted.pickle_scan import scan_pickle
 from hficma.untrusted.pickles import _Unpickler, load_all, loads
 from hficma.untrusted.torch_checkpoints import load_checkpoint, load_weights
