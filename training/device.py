@@ -8,10 +8,7 @@ from hficma.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a name.
-
-    Args:
-        name: `cpu`, `cuda`, `cuda:N`; `auto` takes a GPU where there is one.
+    """The device that `--device` names.
 
     Raises:
         InputError: there is no such device here.

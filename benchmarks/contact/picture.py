@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from textwrap import shorten
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -25,12 +25,14 @@ LINES = 7
 """Ingredients of a recipe that are shown."""
 OWN, OTHER = COLOURS[0], "#dfe4e1"
 """Frames of the query's own item, and of the others."""
+QUERY = "#eef3f0"
+"""Paper of a recipe that is asked for."""
 
 
 def write_picture(sheets: Sequence[Sheet], path: Path) -> None:
     """Draw the sheets of both directions below each other, as PNG."""
     columns = 1 + max(len(row.answers) for sheet in sheets for row in sheet.rows)
-    heights = [1.35 * INCHES * len(sheet.rows) for sheet in sheets]
+    heights = [1.45 * INCHES * len(sheet.rows) for sheet in sheets]
     canvas = blank_figure(INCHES * columns, sum(heights))
     parts = canvas.subfigures(len(sheets), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, sheet in zip(parts, sheets, strict=True):
@@ -38,6 +40,7 @@ def write_picture(sheets: Sequence[Sheet], path: Path) -> None:
         grid = part.subplots(len(sheet.rows), columns, squeeze=False)
         for axes, row in zip(grid, sheet.rows, strict=True):
             _draw(axes[0], row.query, row.standing)
+            axes[0].set_facecolor(QUERY)
             for place in range(columns - 1):
                 if place < len(row.answers):
                     answer = row.answers[place]
@@ -54,7 +57,8 @@ def _draw(axes: Axes, card: Card, foot: str) -> None:
     axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1), aspect="equal")
     # A title may hold a dollar sign, which would begin a formula.
     words: dict[str, Any] = {"parse_math": False, "fontsize": 7}
-    axes.set_title(shorten(card.title, 34, placeholder="…"), **words)
+    title = wrap(card.title, 28, max_lines=2, placeholder="…")
+    axes.set_title("\n".join(title), **words)
     axes.set_xlabel(foot, fontsize=7, color=OWN if card.own else "#66706c")
     axes.spines[:].set(color=OWN if card.own else OTHER, linewidth=2.5 if card.own else 1)
     if card.photo is not None:

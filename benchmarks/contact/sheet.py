@@ -45,9 +45,9 @@ class AnsweredQuery:
     def standing(self) -> str:
         """Where the query's own item stands, in words."""
         if self.own_rank is not None:
-            return f"its own: rank {self.own_rank:,}"
+            return f"the right one: rank {self.own_rank:,}"
         everything = self.scored == self.searched
-        return f"its own: not {'in this index' if everything else f'among {self.scored:,}'}"
+        return f"the right one: not {'in this index' if everything else f'among {self.scored:,}'}"
 
     @property
     def bars(self) -> list[float]:
@@ -77,7 +77,8 @@ class Sheet:
         """How often the own item was among those shown."""
         first = self.rows[0]
         hits = sum(any(card.own for card in row.answers) for row in self.rows)
+        asked = "1 query" if len(self.rows) == 1 else f"{len(self.rows)} queries"
         return (
-            f"{len(self.rows)} queries over {first.searched:,} items; the one that belongs to the "
-            f"query is among the {len(first.answers)} shown for {hits}"
+            f"{asked} over {first.searched:,} items; the one that belongs to it is among the "
+            f"{len(first.answers)} shown for {hits}"
         )

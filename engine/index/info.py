@@ -10,10 +10,7 @@ from .item_encoding import NO_ERROR
 
 
 def index_info(path: Path) -> dict[str, Any]:
-    """Return what an index records of itself, as JSON values.
-
-    Args:
-        path: of the index.
+    """What an index records of itself, as JSON values.
 
     Raises:
         ArtifactError: no index there, or a damaged one.

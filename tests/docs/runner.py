@@ -191,6 +191,8 @@ def parse(words: Sequence[str]) -> None:
                 return
             name, command, rest = command.resolve_command(context, left)
             parent = context
+    except typer.Exit:
+        return  # an option such as --version, which ends the command by itself
     except UsageError as error:
         # A sentence may leave out what is required.
         if type(error).__name__ != "MissingParameter":

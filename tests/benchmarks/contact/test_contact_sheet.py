@@ -36,7 +36,7 @@ def test_rows_are_the_engine_s_answers(indexes: dict[str, Path]) -> None:
             own = next(hit.rank for hit in hits if hit.id == f"r{position}")
             assert row.own_rank == own
             assert [card.own for card in row.answers] == [own == rank for rank in (1, 2, 3)]
-            assert row.standing == f"its own: rank {own}"
+            assert row.standing == f"the right one: rank {own}"
             assert row.bars[0] == pytest.approx(1.0)
 
 
@@ -49,7 +49,7 @@ def test_photos_of_answers_are_the_dataset_s(indexes: dict[str, Path]) -> None:
     lacking = recipe_sheet(indexes["images"], elsewhere, [0], shown=2, threads=1)
     assert not any(card.photo for card in lacking.rows[0].answers)
     assert lacking.rows[0].own_rank is None
-    assert lacking.rows[0].standing == "its own: not in this index"
+    assert lacking.rows[0].standing == "the right one: not in this index"
 
 
 def test_the_page_stands_alone(
