@@ -79,7 +79,7 @@ def compare(
         metric,
         rows,
         _differences({n: RunDirectory.open(r).options for n, r in zip(names, runs, strict=True)}),
-        None if page is None else write_curves(runs, page),
+        None if page is None else write_curves(runs, page, names=names),
     )
 
 

@@ -88,12 +88,15 @@ def plots() -> list[Plot]:
     ]
 
 
-def write_curves(runs: Sequence[Path], page: Path | None = None) -> Path:
+def write_curves(
+    runs: Sequence[Path], page: Path | None = None, *, names: Sequence[str] | None = None
+) -> Path:
     """Write the page of one run into it, or of several, overlaid, to `page`.
 
     Args:
         runs: run directories; the first gives the place where `page` is None.
         page: where to write.
+        names: what each run is called on the page, all different; None takes its folder's name.
 
     Returns:
         the page's path.
@@ -104,7 +107,8 @@ def write_curves(runs: Sequence[Path], page: Path | None = None) -> Path:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingDependencyError("matplotlib", "train", "drawing curves")
-    logs = {run.name: read_log(run) for run in runs}
+    names = names or [run.name for run in runs]
+    logs = {name: read_log(run) for name, run in zip(names, runs, strict=True)}
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(logs)}
     figures = []
     for plot in plots():
@@ -220,8 +224,10 @@ def _draw(plot: Plot, lines: dict[str, list[Point]], colours: dict[str, str]) ->
             axes.fill_between(epochs, low, high, color=colours[name], alpha=0.12, linewidth=0)
     axes.set_xlabel("epoch")
     axes.set_xlim(left=0)
-    if min(one.value for points in lines.values() for one in points) >= 0:
-        axes.set_ylim(bottom=0)  # a small change must not look like a cliff
+    low, high = axes.dataLim.intervaly
+    if low >= 0:
+        # From 0: a small change must not look like a cliff.
+        axes.set_ylim(0, 1.06 * high or 1)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=(1, 2, 5, 10), integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
     # Whole numbers beside the ticks, where matplotlib would write "+2.9e1" above them.

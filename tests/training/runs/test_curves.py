@@ -60,3 +60,17 @@ def test_the_page_needs_no_other_file_and_runs_no_script(tmp_path: Path) -> None
     assert not re.search(r"<(script|img|link|iframe)|@import|url\(http|src=", page)
     ids = re.findall(r'<path id="(m[0-9a-f]+)"', page)
     assert len(ids) == len(set(ids)) > 0, "two plots share a shape: one would show the other's"
+
+
+def test_runs_whose_folders_have_one_name_are_all_drawn(tmp_path: Path) -> None:
+    """Two runs called `best` in two workspaces came out as one line, of the second."""
+    runs = [tmp_path / "first" / "best", tmp_path / "second" / "best"]
+    for loss, run in enumerate(runs, 1):
+        run.mkdir(parents=True)
+        record = {"kind": "epoch", "epoch": 1, "step": 4, "train": {"loss": float(loss)}}
+        (run / "log.jsonl").write_text(json.dumps(record))
+    names = ["first/best", "second/best"]
+    page = write_curves(runs, tmp_path / "page.html", names=names).read_text()
+    assert all(name in page for name in names)
+    assert "best 1 in epoch 1" in page
+    assert "best 2 in epoch 1" in page
