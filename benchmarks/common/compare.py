@@ -8,14 +8,14 @@ from pathlib import Path
 
 from hficma.metrics import RECALLS
 
-from .report import Column, Figure, Report, markdown_table
+from .report import Report, markdown_table
 
 TOLERANCE = 0.1
 BETWEEN_RUNS = 1.5
 """Two runs apart differ by more than the rounds of each: of 277 figures of two runs in a row on a
 quiet machine, seven exceeded what their rounds said, by up to 1.4 times where they were ours."""
 JUDGED = {
-    "r1", "r10", "agreement", "best", "certified", "scored", "medR", *(f"R@{k}" for k in RECALLS)
+    "r1", "r10", "agreement", "best", "certified", "medR", *(f"R@{k}" for k in RECALLS)
 }  # fmt: skip
 """Columns that follow from the queries; where those are the same, they have no noise."""
 SAMPLING = ("item_set", "bags", "queries_a_round", "budget", "exact_queries")
@@ -26,18 +26,14 @@ MACHINE = ("processor", "usable_cores", "packages", "gpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One figure in two reports."""
+    """One figure in two reports, in its column's unit."""
 
-    table: str
-    """The table's title."""
     row: str
-    """In it."""
+    """With its table's title."""
     column: str
     """The column's label."""
     old: float
-    """In the column's unit."""
     new: float
-    """In the column's unit."""
     worse: float
     """New over old, turned so that above 1 is worse."""
     noise: float
@@ -72,13 +68,11 @@ class ReportComparison:
     def markdown(self, most: int = 40) -> str:
         """Return the worst changes as a table, and a verdict."""
         rows = []
-        for change in self.changes[:most]:
-            verdict = "REGRESSION" if change.regressed(self.tolerance) else ""
-            if not verdict and abs(change.worse - 1) <= change.noise:
-                verdict = "within noise"
-            name = f"{change.table}: {change.row}, {change.column}"
-            figures = (f"{change.old:.3g}", f"{change.new:.3g}", f"{change.worse - 1:+.1%}")
-            rows.append((name, *figures, f"{change.noise:.1%}", verdict))
+        for one in self.changes[:most]:
+            verdict = "within noise" if abs(one.worse - 1) <= one.noise else ""
+            verdict = "REGRESSION" if one.regressed(self.tolerance) else verdict
+            figures = (f"{one.old:.3g}", f"{one.new:.3g}", f"{one.worse - 1:+.1%}")
+            rows.append((f"{one.row}, {one.column}", *figures, f"{one.noise:.1%}", verdict))
         header = ("figure", "old", "new", "worse by", "noise", "")
         lines = [*(f"* {note}" for note in self.notes), "", *markdown_table(header, rows), ""]
         if len(self.changes) > most:
@@ -120,8 +114,7 @@ def compare_reports(old: Path, new: Path, tolerance: float = TOLERANCE) -> Repor
         other = after.table(table.key)
         rows = {row.name: row for row in other.rows} if other else {}
         # Of the ways beside the engine, only that they are there is ours to answer for.
-        ours = table.rows[:1] if table.key == "others" else table.rows
-        for row in ours:
+        for row in table.rows[:1] if table.key == "others" else table.rows:
             for column in table.columns:
                 was = row.cells.get(column.key)
                 if was is None or column.better is None or (sampled and column.key in JUDGED):
@@ -130,26 +123,21 @@ def compare_reports(old: Path, new: Path, tolerance: float = TOLERANCE) -> Repor
                 if now is None:
                     missing += 1
                     continue
-                changes.append(_change(table.title, row.name, column, was, now))
+                pair = (now.value, was.value)
+                changes.append(
+                    Change(
+                        row=f"{table.title}: {row.name}",
+                        column=column.label,
+                        old=was.value,
+                        new=now.value,
+                        worse=_ratio(*(pair if column.better == "lower" else pair[::-1])),
+                        noise=BETWEEN_RUNS * math.hypot(was.noise, now.noise),
+                    )
+                )
     if missing:
         notes.append(f"{missing} figures of the old report are not in the new one")
     changes.sort(key=lambda change: change.noise - change.worse)
     return ReportComparison(changes=tuple(changes), tolerance=tolerance, notes=tuple(notes))
-
-
-def _change(table: str, row: str, column: Column, was: Figure, now: Figure) -> Change:
-    worse = _ratio(now.value, was.value)
-    if column.better == "higher":
-        worse = _ratio(was.value, now.value)
-    return Change(
-        table=table,
-        row=row,
-        column=column.label,
-        old=was.value,
-        new=now.value,
-        worse=worse,
-        noise=BETWEEN_RUNS * math.hypot(was.noise, now.noise),
-    )
 
 
 def _ratio(top: float, bottom: float) -> float:

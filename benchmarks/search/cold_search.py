@@ -3,14 +3,15 @@
 An index is opened and asked once in a fresh process: for the first time on this machine, where
 its files are compared with their checksums, and again, where that is remembered; with the files'
 pages in memory, and read from the disk; and then forty times more, warm. `--against PYTHON` names
-the interpreter of another installation, of an older version, which writes an index of its own and
-is asked in turns, so that both meet the same machine.
+the interpreter of another installation, of an older version, which is asked in turns, so that both
+meet the same machine.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,27 +24,10 @@ from hficma.artifacts.file_memory import FILE
 from hficma.artifacts.workspace import Workspace
 from hficma.terminal import TextConsole
 
-from ..common.timing import environment
+from ..common.synthetic_index import random_bundle, synthetic_index
+from ..common.timing import Recorder, environment
 
-# Both run in installations of any version since 0.1.0, so they keep to what all of them have; only
-# where the index's writer stands has changed.
-_WRITE = """
-import sys; from pathlib import Path
-home, size = Path(sys.argv[1]), int(sys.argv[2])
-sizes = {"width": 256, "heads": 8, "backbone": "tiny", "global_dim": 256}
-stored = {"prefilter": "SQfp16"}
-try:
-    from hficma.artifacts.workspace import Workspace
-    from hficma.benchmarks.common.synthetic_index import random_bundle, synthetic_index
-    stored |= {"level": "tokens", "precision": "fp16"}
-except ImportError:
-    from hficma.benchmarks.drawn import drawn_index as synthetic_index, random_bundle
-    from hficma.workspace import Workspace
-    stored |= {"keep": "tokens", "side_precision": "fp16"}
-bundle = random_bundle(Workspace(home), **sizes)
-synthetic_index(bundle, home / "index", size, **stored)
-print(bundle)
-"""
+# Runs in installations of any version since 0.1.0, so it keeps to what all of them have.
 _ASK = """
 import json, resource, sys, time
 import numpy as np; from pathlib import Path; from PIL import Image
@@ -84,37 +68,46 @@ def main(
     pythons = {"this version": Path(sys.executable)}
     if against is not None:
         pythons["the other"] = against
-    homes = {name: Workspace.default().cache / "bench" / f"cold-{size}-{name.replace(' ', '-')}"
-             for name in pythons}  # fmt: skip
-    bundles = {name: _run(python, homes[name], _WRITE, homes[name], size)
-               for name, python in pythons.items()}  # fmt: skip
-    times: dict[tuple[str, str], list[float]] = {}
+    folder = Workspace.default().cache / "bench"
+    bundle = random_bundle(Workspace.default(), width=256, heads=8, backbone="tiny", global_dim=256)
+    index = synthetic_index(
+        bundle, folder / f"cold-{size}", size, level="tokens", precision="fp16", prefilter="SQfp16"
+    )
+    recorder = Recorder()
     for number in range(rounds):
+        recorder.new_round()
         for way, (forget, drop) in WAYS.items():
             # In turns, and each goes first as often.
             for name in sorted(pythons, reverse=bool(number % 2)):
-                home = homes[name]
+                home = folder / f"cold-home-{name.replace(' ', '-')}"
                 if forget:
+                    # What was checked: a file, and in older versions a folder.
                     (home / "cache" / FILE).unlink(missing_ok=True)
-                _touch_pages(home / "index", drop=drop)
+                    shutil.rmtree(home / "cache" / "verified", ignore_errors=True)
+                _touch_pages(index, drop=drop)
                 warm = "warm" if way == list(WAYS)[-1] else "cold"
-                index = home / "index"
-                output = _run(pythons[name], home, _ASK, index, bundles[name], warm)
-                record: dict[str, Any] = json.loads(output)
-                times.setdefault((way, name), []).append(record["first"])
+                ended = subprocess.run(
+                    [str(pythons[name]), "-P", "-c", _ASK, str(index), str(bundle), warm],
+                    env={**os.environ, "HFICMA_HOME": str(home)},
+                    stdout=subprocess.PIPE, text=True, check=True,
+                )  # fmt: skip
+                record: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
+                recorder.add(f"{way} {name}", record["first"])
                 if record["warm"] is not None:
-                    times.setdefault(("warm", name), []).append(record["warm"])
-    _print(times, list(pythons), size, rounds)
-
-
-def _run(python: Path, home: Path, code: str, *words: object) -> str:
-    """Run code in an installation's own workspace; return the last line that it prints."""
-    ended = subprocess.run(
-        [str(python), "-P", "-c", code, *map(str, words)],
-        env={**os.environ, "HFICMA_HOME": str(home)},
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return ended.stdout.strip().splitlines()[-1]
+                    recorder.add(f"warm {name}", record["warm"])
+    console = TextConsole()
+    console.print_line(f"{size:,} recipes, d = 256, tokens in fp16, SQfp16; medians of {rounds}, "
+                       f"ms [least, most]; {environment()['processor']}")  # fmt: skip
+    for way in [*WAYS, "warm"]:
+        times = {name: 1000 * np.array(recorder.seconds(f"{way} {name}")) for name in pythons}
+        cells = [
+            f"{name} {np.median(ms):.1f} [{ms.min():.1f}, {ms.max():.1f}]"
+            for name, ms in times.items()
+        ]
+        if len(cells) > 1:
+            first, second = times.values()
+            cells.append(f"difference {np.median(first - second):+.1f}")
+        console.print_line(f"{way:36} {'   '.join(cells)}")
 
 
 def _touch_pages(folder: Path, *, drop: bool) -> None:
@@ -128,25 +121,6 @@ def _touch_pages(folder: Path, *, drop: bool) -> None:
                 else:
                     while file.read(1 << 24):
                         pass
-
-
-def _print(
-    times: dict[tuple[str, str], list[float]], names: list[str], size: int, rounds: int
-) -> None:
-    console = TextConsole()
-    facts = environment()
-    console.print_line(f"{size:,} recipes, d = 256, tokens in fp16, SQfp16; medians of {rounds}, "
-                       f"ms [least, most]; {facts.get('processor')}")  # fmt: skip
-    for way in [*WAYS, "warm"]:
-        cells = []
-        for name in names:
-            taken = 1000 * np.array(times[way, name])
-            cells.append(f"{name} {np.median(taken):.1f} [{taken.min():.1f}, {taken.max():.1f}]")
-        if len(names) > 1:
-            first, second = (np.array(times[way, name]) for name in names)
-            pairs = 1000 * (first - second)
-            cells.append(f"difference {np.median(pairs):+.1f}")
-        console.print_line(f"{way:36} {'   '.join(cells)}")
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class Sweep:
             note=(
                 f"{'Photos, from a file' + chr(39) + 's bytes' if photos else 'Recipes'} to ten "
                 f"answers with their records, one at a time, {count:,} of them. The same answers "
-                "are timed and judged. The truth is `exact`: scoring on until all ten ranks are "
+                "are timed and judged. The truth is exact: scoring on until all ten ranks are "
                 "proved. agree: of the ten, how many are the truth's; best found: the best of the "
                 "truth is among them; certified: ranks that the search itself proves; scored: "
                 "items scored of those in the index."

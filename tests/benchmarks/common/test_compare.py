@@ -121,8 +121,8 @@ def test_what_became_slower_is_seen_through_the_noise(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     old = measured(tmp_path / "old.json", rng)
     comparison = compare_reports(old, measured(tmp_path / "new.json", rng, slower=1.5))
-    found = {change.row for change in comparison.regressions if change.column == "p50 ms"}
-    assert len(found) == 40
+    worse = {change.row for change in comparison.regressions if change.column == "p50 ms"}
+    assert len(worse) == 40
     assert comparison.exit_code == 1
 
 
