@@ -14,11 +14,10 @@ import pytest
 NEED_TORCH = (
     "benchmarks",
     "cli/test_figures.py",
-    "engine/gpu",
     "docs",
+    "engine/gpu",
     "export",
     "model",
-    "test_docs.py",
     "test_docs.py",
     "torture",
     "training",
