@@ -6,7 +6,6 @@ allow for. The exact S_global, which ties and certificates hang on, is summed on
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -168,7 +167,7 @@ def _folded_weights(bundle: Bundle, gpu: torch.device) -> FoldedWeights:
 
     model = load_model(bundle.path)
     assert isinstance(model, HFICMA)
-    wide = copy.deepcopy(model.cross_fusion).double().fold()
+    wide = model.fold_in_float64()
 
     def narrow(weights: FoldedItemWeights) -> FoldedItemWeights:
         return FoldedItemWeights(*(tensor.to(gpu, torch.float32) for tensor in weights))

@@ -250,7 +250,7 @@ def branches(
     yield "recipe", RecipeBranch(model, global_dim, dtype).eval()
     if not isinstance(wide, HFICMA):
         return
-    weights = _folded_in_float64(wide)
+    weights = wide.fold_in_float64()
     for role, item_weights in (("image", weights.image), ("recipe", weights.recipe)):
         yield f"project_{role}", ProjectBranch(role, item_weights, dtype).eval()
         yield f"tabulate_{role}", TabulateBranch(role, item_weights, dtype).eval()
@@ -299,12 +299,6 @@ class _FoldedBuffers(nn.Module):
         """Return the buffers as they came in."""
         rest = {name: getattr(self, name) for name in FoldedWeights._fields[2:]}
         return FoldedWeights(image=self.image.folded(), recipe=self.recipe.folded(), **rest)
-
-
-def _folded_in_float64(model: HFICMA) -> FoldedWeights:
-    """Multiply the cross scorer out in float64: rounding happens once, to the graph's precision."""
-    with torch.no_grad():
-        return copy.deepcopy(model.cross_fusion).double().fold()
 
 
 def _table(value: Tensor, weight: Tensor) -> Tensor:

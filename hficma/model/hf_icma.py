@@ -15,6 +15,7 @@ S = 0.2 S_global + 0.8 S_local.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -125,6 +126,11 @@ class HFICMA(Model):
     def fold(self) -> FoldedWeights:
         """Multiply out the weights of the cross scorer: once per training step or export."""
         return self.cross_fusion.fold()
+
+    @torch.no_grad()
+    def fold_in_float64(self) -> FoldedWeights:
+        """Multiply the cross scorer out in float64, so that whoever narrows it rounds once."""
+        return copy.deepcopy(self.cross_fusion).double().fold()
 
     def project_image(self, image: Tokens) -> PaddedEncodings:
         """See the base."""
