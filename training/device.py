@@ -8,7 +8,10 @@ from hficma.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `--device` names.
+    """Return the device of a name.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:N`; `auto` takes a GPU where there is one.
 
     Raises:
         InputError: there is no such device here.

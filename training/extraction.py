@@ -116,6 +116,7 @@ def extract(
     ids = [source.recipe(int(row)).id for row in rows[encoded.usable]]
     metadata = {"ids": json.dumps(ids), "model_id": model.model_id, "dataset": source.name}
     out.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place and renamed when whole: a killed command leaves no half-written file.
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         save_file(tensors, part, metadata=metadata)

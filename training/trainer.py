@@ -143,8 +143,9 @@ class Trainer:
         """
         self.model.load_state_dict(weights)
         tensors = {name: value.to(self.model.device) for name, value in state.tensors.items()}
-        # Runs of older versions counted no skipped steps.
+        # Runs of older releases counted no skipped steps.
         self.skipped.total = state.record.get("skipped", 0)
+        # The checkpoint's weights are the mean's; the model's own stand among the tensors.
         if self.mean is not None:
             taken = state.record["step"] - self.skipped.total
             restore_mean(self.mean, self.model, weights, tensors, taken)
@@ -192,6 +193,7 @@ class Trainer:
             rate = self._set_rate(number, len(batches))
             figures, taken = self._step(rows, views, pair_generator)
             self.step += 1
+            # Figures of a skipped step may be no numbers: one would spoil the mean of the epoch.
             if taken:
                 for name, value in figures.items():
                     sums[name] = sums.get(name, 0.0) + value
@@ -219,6 +221,7 @@ class Trainer:
                 raise InputError(f"sampler.name=class-pairs: {error}; take shuffle") from error
         else:
             batches = shuffled_batches(len(train), size, generator)
+        # Equal parts: gathering takes as many rows from every process.
         shared = [distributed.share(train[rows]) for rows in batches]
         return [rows for rows in shared if len(rows)]
 
@@ -237,6 +240,8 @@ class Trainer:
         # before any gradient tells; where the step is not taken, they go back too.
         statistics = self._statistics() if self.schedule.image_encoder else []
         with self._autocast():
+            # A frozen image encoder would see each photo again in every epoch, for the same
+            # regions: they are read from the cache until it is trained for the first time.
             regions = self.pairs.shown_regions(
                 model,
                 rows,

@@ -208,6 +208,7 @@ def train_on(
             },
             partitions=partitions,
         )
+    # Sentences that nothing trains have the same vectors in every epoch.
     if not options.text.tune_sentences:
         pairs.texts.encode_sentences(model)
     classes = np.zeros(len(pairs.recipes), dtype=np.int64)

@@ -108,7 +108,7 @@ class GpuPrefilter(Prefilter):
         self._gpu_vectors = vectors
 
     def search(self, queries: Floats, count: int, mask: Mask | None) -> list[ShardCandidates]:
-        """Return the best items for each query; see `Prefilter.top`."""
+        """Return the best items for each query; see `Prefilter.search`."""
         vectors = self._gpu_vectors
         count = min(count, len(vectors) if mask is None else int(mask.sum()))
         if count == 0:

@@ -1,13 +1,10 @@
-"""Candidates of a query in batches, and by how much a float32 inner product may be wrong."""
+"""A query's candidates in batches, and by how much a float32 inner product may be wrong."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-Positions = npt.NDArray[np.int64]
+from hficma.types import Positions
 
 
 class CandidateBatch(NamedTuple):
@@ -20,7 +17,7 @@ class CandidateBatch(NamedTuple):
 
 
 def dot_error(width: int, left_norm: float, right_norm: float) -> float:
-    """How far a float32 inner product may be from the exact one, in any summation order.
+    """Return how far a float32 inner product may be from the exact one, in any summation order.
 
     |fl(x·y) - x·y| <= γ_n ‖x‖ ‖y‖ with γ_n = n u / (1 - n u), u = 2^-24 (Higham, Accuracy and
     Stability of Numerical Algorithms, 2nd ed., eq. 3.5 with Cauchy-Schwarz).

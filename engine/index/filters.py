@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.errors import InputError
 from hficma.text.inflection import folded_words
+from hficma.types import Mask, Positions
 
 from .records import Records
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """What an item must have and must not have; empty fields ask nothing.
+    """What an item must have and must not have; an empty field asks nothing.
 
-    An ingredient is found where a line of the recipe has its words side by side, in singular or
-    plural, whatever their case and accents (`text.inflection`): `peanut` finds "2 tbsp peanut
+    An ingredient matches where a line of the recipe has its words side by side, in singular or
+    plural, whatever their case and accents (`text.inflection`): `peanut` matches "2 tbsp peanut
     butter" and "salted Peanuts", `creme fraiche` "crème fraîche". Two words may be written as one:
-    `chickpea` finds "chick peas", `corn starch` "cornstarch". Otherwise whole words are compared:
-    `nut` finds neither "nutmeg" nor "walnuts". Categories and partitions too ignore case and
+    `chickpea` matches "chick peas", `corn starch` "cornstarch". Otherwise whole words are compared:
+    `nut` matches neither "nutmeg" nor "walnuts". Categories and partitions too ignore case and
     accents.
     """
 
@@ -51,14 +51,20 @@ class Filter:
         """Whether anything is asked."""
         return any(getattr(self, field.name) for field in fields(self))
 
-    def mask(self, records: Records, count: int) -> npt.NDArray[np.bool_]:
-        """Which of a shard's `count` items pass (count,)."""
+    def mask(self, records: Records, count: int) -> Mask:
+        """Return which of a shard's items pass, (count,).
+
+        Args:
+            records: of the shard.
+            count: its items.
+        """
         mask = np.ones(count, dtype=bool)
 
-        def keep(positions: npt.NDArray[np.int64]) -> None:
-            kept = np.zeros(count, dtype=bool)
-            kept[positions] = True
-            np.logical_and(mask, kept, out=mask)
+        def keep(positions: Positions) -> None:
+            """Let only these items pass, of those that pass so far."""
+            matches = np.zeros(count, dtype=bool)
+            matches[positions] = True
+            np.logical_and(mask, matches, out=mask)
 
         for ingredient in self.having:
             keep(records.with_ingredient(ingredient))

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
 
 KIND = "index"
-SHARDS = "shards"
+"""The manifest's kind."""
 MADE_BY = "hficma index"
+SHARDS = "shards"
+"""The folder of the shards."""
 SHARD_NAME = re.compile(r"\d{6,12}")
 """What a shard's folder may be called: names become paths."""
 
 ItemKind = Literal["recipes", "images"]
-
+"""What an index holds: recipes answer photos, photos answer recipes."""
 
 _KEYS = {"level": "keep", "encoding_precision": "side_precision"}
 """The manifest's keys of the fields that have another name there: its format does not change."""
@@ -37,11 +39,11 @@ class IndexFacts:
     """What an index's manifest records."""
 
     of: ItemKind
-    """What its items are: recipes answer photos, photos answer recipes."""
+    """What its items are."""
     model_id: str
     """Of the bundle that encoded it, and of every bundle that may search it."""
     bundle: str
-    """Where that bundle was, relative to the index; absolute in those of older versions."""
+    """Where that bundle was, relative to the index; absolute where an older version wrote it."""
     dataset: str | None
     """What was indexed first, as `open_dataset` takes it."""
     level: Level | None
@@ -57,13 +59,13 @@ class IndexFacts:
     removed: tuple[int, ...] = ()
     """Numbers of items that are no longer there, rising."""
     next_number: int = 0
-    """The number of the next item; numbers are never given twice."""
+    """The number of the next item; no number is used twice, so a removed one stays removed."""
     next_shard: int = 0
-    """The next shard's name; names are never given twice."""
+    """The next shard's name; no name is used twice, so a reader never finds another's files."""
 
     @property
     def role(self) -> Role:
-        """What its items are, as a side's role."""
+        """What its items are to the model: a pair is an image and a recipe."""
         return "recipe" if self.of == "recipes" else "image"
 
     @property
@@ -76,7 +78,13 @@ class IndexFacts:
         return {_KEYS.get(name, name): value for name, value in asdict(self).items()}
 
     def find_bundle(self, path: Path) -> Path:
-        """Where the bundle of the index at `path` is now; see `workspace.find_bundle`."""
+        """Return where the bundle of the index at `path` is now.
+
+        See `hficma.artifacts.workspace.find_bundle`, which also says where it looks.
+
+        Raises:
+            ArtifactError: no bundle of the model is found.
+        """
         return find_bundle(path, recorded=self.bundle, model_id=self.model_id)
 
     @classmethod
@@ -103,6 +111,7 @@ class IndexFacts:
 
     @classmethod
     def _parsed(cls, record: Fields) -> IndexFacts:
+        """Return the facts of a manifest; raises ValueError where they are not of the format."""
         facts = cls(
             of=cast(ItemKind, record.text("of", ("recipes", "images"))),
             model_id=record.text("model_id"),
@@ -144,12 +153,22 @@ def newest_index(workspace: Workspace, of: ItemKind) -> Path | None:
 
 
 def write_index_manifest(path: Path, facts: IndexFacts, files: dict[str, str]) -> None:
-    """Make `facts` what the directory at `path` is, by one rename."""
+    """Make `facts` what the directory at `path` is, by one rename.
+
+    Args:
+        path: of the index.
+        facts: its new state.
+        files: path in the index to SHA-256, of every file of its shards.
+    """
     write_manifest(path, Manifest(kind=KIND, made_by=MADE_BY, files=files, facts=facts.to_json()))
 
 
 def files_by_shard(files: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return what a manifest lists of each shard: name to file to SHA-256."""
+    """Return what a manifest lists of each shard: the shard's name to file to SHA-256.
+
+    Args:
+        files: of the manifest, `shards/NAME/FILE` to SHA-256.
+    """
     listed: dict[str, dict[str, str]] = {}
     for file, digest in files.items():
         folder, _, rest = file.partition("/")
@@ -160,7 +179,13 @@ def files_by_shard(files: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def model_mismatch(path: Path, facts: IndexFacts, bundle: Bundle) -> ArtifactError:
-    """What is raised where a bundle is not of the index's model."""
+    """Return the error that says that a bundle is not of the index's model.
+
+    Args:
+        path: of the index.
+        facts: its own.
+        bundle: of another model.
+    """
     return ArtifactError(
         f"{path}: was made with model {facts.model_id[:12]} "
         f"({(path / facts.bundle).resolve()}), and the bundle {bundle.path} is of another model, "

@@ -10,7 +10,10 @@ from .item_encoding import NO_ERROR
 
 
 def index_info(path: Path) -> dict[str, Any]:
-    """What an index records of itself, as JSON values.
+    """Return what an index records of itself, as JSON values.
+
+    Args:
+        path: of the index.
 
     Raises:
         ArtifactError: no index there, or a damaged one.

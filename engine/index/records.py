@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from hficma.artifacts.closing import Closing
 from hficma.recipe import Recipe
 from hficma.text.inflection import RULES, folded_label, folded_words, singular
+from hficma.types import Positions
 
 from ..files.checksums import CheckedFile
 from ..files.record_file import RecordFile
 from .word_table import WordTable, clauses, contains, respelled
 
 FILE = "records.sqlite"
-_BATCH = 500  # SQLite's builds take at least 999 variables
+_BATCH = 500
+"""Values of one statement: every build of SQLite takes at least 999."""
 
 _SCHEMA = """
 CREATE TABLE items (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
@@ -38,8 +39,8 @@ CREATE INDEX items_category ON items (category);
 CREATE INDEX items_partition ON items (partition);
 """
 
-Positions = npt.NDArray[np.int64]
 Label = Literal["category", "partition"]
+"""A column of labels that filters compare."""
 
 
 def row_checksum(position: int, *values: str | None) -> int:
@@ -60,7 +61,11 @@ class RecordWriter:
         self._words = WordTable()
 
     def append(self, recipes: Sequence[Recipe]) -> None:
-        """Write the next items' records."""
+        """Write the next items' records.
+
+        Args:
+            recipes: in the order of the shard's items.
+        """
         rows = []
         for recipe in recipes:
             record = json.dumps(recipe.to_json(), ensure_ascii=False)
@@ -72,7 +77,7 @@ class RecordWriter:
         self._connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def close(self) -> None:
-        """Write what is left; the file is whole after this."""
+        """Write what is left; the file is complete after this."""
         self._words.write(self._connection)
         self._connection.execute("COMMIT")
         self._connection.executescript(_INDEXES)
@@ -102,50 +107,58 @@ class Records(Closing):
         self._rows_checked = rows_checked
         self._words_lock = threading.RLock()
         self._forms: Mapping[str, str] | None = None
-        self._own_words: sqlite3.Connection | None = None
+        self._rebuilt_words: sqlite3.Connection | None = None
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
         with self._words_lock:
-            if self._own_words is not None:
-                self._own_words.close()
+            if self._rebuilt_words is not None:
+                self._rebuilt_words.close()
 
     def recipes(self, positions: Iterable[int]) -> dict[int, Recipe]:
-        """Records by position.
+        """Return records by position.
+
+        Args:
+            positions: of items in the shard.
 
         Raises:
             ArtifactError: one is missing or not as it was written.
         """
-        wanted = list(positions)
+        distinct = set(positions)
         columns = "position, id, category, partition, record"
         columns += ", checksum" if self._rows_checked else ""
         statement = f"SELECT {columns} FROM items WHERE position IN"
-        found = {}
-        for row in self._rows(statement, wanted, rows_checked=self._rows_checked):
+        recipes = {}
+        for row in self._rows(statement, sorted(distinct), rows_checked=self._rows_checked):
             if self._rows_checked and not _as_written(*row):
                 raise self._file.damaged(f"the record at {row[0]} is not as it was written")
-            found[row[0]] = self._parsed(row[4])
-        if missing := set(wanted) - found.keys():
+            recipes[row[0]] = self._parsed(row[4])
+        if missing := distinct - recipes.keys():
             raise self._file.damaged(f"the record at {min(missing)} is missing")
-        return found
+        return recipes
 
     def ids(self, positions: Iterable[int]) -> dict[int, str]:
-        """Recipe ids by position."""
+        """Return recipe ids by position."""
         return dict(self._rows("SELECT position, id FROM items WHERE position IN", positions))
 
     def with_ids(self, ids: Iterable[str]) -> dict[str, int]:
-        """Positions of the ids that the shard holds."""
+        """Return the position of each of the ids that the shard holds."""
         return dict(self._rows("SELECT id, position FROM items WHERE id IN", ids))
 
     def with_label(self, column: Label, labels: Sequence[str]) -> Positions:
-        """Positions of items of one of the categories or partitions, whatever case and accents."""
+        """Return positions of items with one of some labels, whatever their case and accents.
+
+        Args:
+            column: what the labels are.
+            labels: categories or partitions.
+        """
         names = {folded_label(label) for label in labels}
         same = [label for label in self.labels(column) if folded_label(label) in names]
         return self._positions(f"SELECT position FROM items WHERE {column} IN", same)
 
     def labels(self, column: Label) -> list[str]:
-        """The categories or partitions that items have, as written."""
+        """Return the categories or partitions that items have, as written."""
         rows = self._file.query(f"SELECT DISTINCT {column} FROM items WHERE {column} IS NOT NULL")
         return [str(label) for (label,) in rows]
 
@@ -155,22 +168,27 @@ class Records(Closing):
         return self._file.query("PRAGMA user_version") != [(RULES,)]
 
     def with_ingredient(self, ingredient: str) -> Positions:
-        """Positions of items of which a line has the ingredient's words side by side.
+        """Return positions of items of which a line has the ingredient's words side by side.
 
         Two words may be written as one and one as two, by spaces and hyphens alone.
+
+        Args:
+            ingredient: at least one word, in any spelling that the dictionary knows.
         """
         forms = self._word_forms()
-        wanted = [self._one_form(form, forms) for form in folded_words(ingredient)]
-        found = self._holding(wanted)
-        if found and len(wanted) > 1:
-            found = {
+        phrase = [self._form(word, forms) for word in folded_words(ingredient)]
+        # The table says which items have all the words; only whether they stand side by side is
+        # read in the records themselves.
+        matches = self._with_words(phrase)
+        if matches and len(phrase) > 1:
+            matches = {
                 position
-                for position, recipe in self.recipes(found).items()
-                if any(contains(line, wanted, forms) for line in recipe.ingredients)
+                for position, recipe in self.recipes(matches).items()
+                if any(contains(line, phrase, forms) for line in recipe.ingredients)
             }
         # "chickpea" is "chick peas" with others, "corn starch" "cornstarch".
-        for spelling in respelled(wanted, forms):
-            more = self._holding(spelling) - found
+        for spelling in respelled(phrase, forms):
+            more = self._with_words(spelling) - matches
             if more and len(spelling) > 1:
                 more = {
                     position
@@ -181,62 +199,63 @@ class Records(Closing):
                         for clause in clauses(line)
                     )
                 }
-            found |= more
-        return np.array(sorted(found), dtype=np.int64)
+            matches |= more
+        return np.array(sorted(matches), dtype=np.int64)
 
-    def _holding(self, words: Sequence[str]) -> set[int]:
-        """Positions of items that have all of the words, in any lines."""
-        found: set[int] | None = None
+    def _with_words(self, words: Sequence[str]) -> set[int]:
+        """Return positions of items that have all of the words, in any lines."""
+        matches: set[int] | None = None
         for word in words:
             rows = self._word_rows("SELECT position FROM ingredient_words WHERE word = ?", [word])
             positions: set[int] = {position for (position,) in rows}
-            found = positions if found is None else found & positions
-            if not found:
+            matches = positions if matches is None else matches & positions
+            if not matches:
                 break
-        return found or set()
+        return matches or set()
 
     def word_counts(self) -> dict[str, int]:
-        """The words of the ingredient lines, and how many items have each."""
+        """Return the words of the ingredient lines, and how many items have each."""
         self._word_forms()
         counts = "SELECT word, COUNT(*) FROM ingredient_words GROUP BY word"
         return dict(self._word_rows(counts))
 
     def _word_forms(self) -> Mapping[str, str]:
-        """What the words were taken for; a table of other rules is made again, in memory.
+        """Return the form of each other spelling; a table of older rules is made anew, in memory.
 
-        An old table knows "leaves" by another form than we ask for: looked up, it would let pass
+        An old table has "leaves" under another form than is asked for: looked up, it would let pass
         what it should not. Reading the records takes longer, once for each time they are opened.
         """
         with self._words_lock:
             if self._forms is None:
                 if self.outdated:
-                    self._read_words_again()
+                    self._rebuild_word_table()
                 self._forms = dict(self._word_rows("SELECT form, word FROM word_forms"))
             return self._forms
 
-    def _read_words_again(self) -> None:
+    def _rebuild_word_table(self) -> None:
+        """Make the word table from the records, in memory, by the rules of this version."""
         table = WordTable()
         ((items,),) = self._file.query("SELECT COUNT(*) FROM items")
         for start in range(0, items, _BATCH):
             for position, recipe in self.recipes(range(start, min(items, start + _BATCH))).items():
                 table.add(position, recipe.ingredients)
-        # Beside the file, whose connection comes and goes.
-        self._own_words = sqlite3.connect(":memory:", check_same_thread=False)
-        table.write(self._own_words)
+        # Not in the file's own connection, which comes and goes.
+        self._rebuilt_words = sqlite3.connect(":memory:", check_same_thread=False)
+        table.write(self._rebuilt_words)
 
     def _word_rows(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the tables of words, the file's or our own."""
-        if self._own_words is None:
+        """Return rows of the word table, the file's or the rebuilt one."""
+        if self._rebuilt_words is None:
             return self._file.query(statement, values)
         with self._words_lock:
-            return self._own_words.execute(statement, values).fetchall()
+            return self._rebuilt_words.execute(statement, values).fetchall()
 
-    def _one_form(self, form: str, forms: Mapping[str, str]) -> str:
-        """A folded word as the table spells it; the dictionary only where the table lacks it."""
-        if form in forms:
-            return forms[form]
-        held = self._word_rows("SELECT 1 FROM ingredient_words WHERE word = ? LIMIT 1", [form])
-        return form if held else singular(form)
+    def _form(self, word: str, forms: Mapping[str, str]) -> str:
+        """Return a folded word's form in the table; the dictionary's where the table lacks it."""
+        if word in forms:
+            return forms[word]
+        rows = self._word_rows("SELECT 1 FROM ingredient_words WHERE word = ? LIMIT 1", [word])
+        return word if rows else singular(word)
 
     def _positions(self, statement: str, values: Iterable[str]) -> Positions:
         return np.array([row[0] for row in self._rows(statement, values)], dtype=np.int64)
@@ -248,12 +267,13 @@ class Records(Closing):
         *,
         rows_checked: bool = False,
     ) -> list[tuple[Any, ...]]:
-        wanted: list[Any] = list(values)
+        """Return the rows of a statement that ends in `IN`, for any number of values."""
+        remaining: list[Any] = list(values)
         rows: list[tuple[Any, ...]] = []
-        for start in range(0, len(wanted), _BATCH):
-            part = wanted[start : start + _BATCH]
-            marks = ",".join("?" * len(part))
-            rows += self._file.query(f"{statement} ({marks})", part, rows_checked=rows_checked)
+        for start in range(0, len(remaining), _BATCH):
+            batch = remaining[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            rows += self._file.query(f"{statement} ({marks})", batch, rows_checked=rows_checked)
         return rows
 
     def _parsed(self, record: Any) -> Recipe:

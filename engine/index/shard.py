@@ -1,12 +1,26 @@
 """A shard: some items of an index in a folder that never changes once it is written.
 
-shard.json        what is in it
-blocks            checksums of every 64 KiB of the files below
-numbers, lengths  (N,) int64: the items' numbers in the index, and their tokens
-global            (N, D_g) float32: the vectors whose inner product is S_global
-query, key, ...   the arrays of one level, ragged; int8 ones have a `.scale` beside them
-prefilter.faiss   unless the prefilter is Flat, which reads `global`
-records.sqlite    the recipes
+    file              element type, shape          what it holds
+    shard.json        JSON                         what is in the shard, SHA-256 of its files
+    blocks            uint64                       XXH3 of every 64 KiB of the files below
+    numbers           int64 (N,)                   the items' numbers in the index, rising
+    lengths           int64 (N,)                   L, the tokens of each item; 0 without encodings
+    global            float32 (N, G)               vectors whose inner product is S_global
+    prefilter.faiss   FAISS                        no file if it is Flat, which reads `global`
+    records.sqlite    SQLite                       the recipes, and the words of their ingredients
+
+and the encodings of one level, ragged (`item_encoding` draws their rows), in float32, float16 or
+int8 with a scale a row:
+
+    level         arrays                            shape           int8: scales
+    tokens        tokens                            (sum(L), D)     tokens.scale (sum(L),)
+    projections   query, key, value, gate, fuse     (sum(L), D)     query.scale (sum(L),), ...
+                  gate_bias                         (sum(L),)       stays float32
+                  mean                              (N, D)          stays float32
+    tables        those of projections, and table   (H sum(L), D)   table.scale (H sum(L),)
+
+Each array is a file of its own, little-endian, without a header: it is mapped, and an item's rows
+are read where they lie.
 """
 
 from __future__ import annotations
@@ -17,29 +31,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.artifacts.closing import Closing
 from hficma.artifacts.file_memory import FileMemory
 from hficma.errors import ArtifactError
+from hficma.types import Lengths, Positions
 
 from ..files.checksums import CheckedFile, Sums, block_count
 from ..files.file_bytes import open_bytes, unreadable
 from ..files.ragged import StoredRows
 from . import records
 from . import vector_index as prefilter
-from .item_encoding import (
-    StoredEncodings,
-)
+from .item_encoding import StoredEncodings
 from .records import Records
 from .shard_facts import BLOCKS, FACTS, FACTS_BYTES, ShardFacts
 from .vector_index import Prefilter
 
-Positions = npt.NDArray[np.int64]
-
 
 class Shard(Closing):
-    """A shard opened for reading; everything large is mapped, and compared when it is read.
+    """A shard, open for reading; everything large is mapped, and compared when it is read.
 
     Args:
         folder: of the shard.
@@ -69,38 +79,43 @@ class Shard(Closing):
         self.verified = True
         """Whether there is something to compare every file with."""
         arrays = {
-            name: StoredRows(layout, self._opened(name, layout.nbytes))
+            name: StoredRows(layout, self._open_file(name, layout.nbytes))
             for name, layout in self.facts.arrays.items()
         }
         # Copied: they are read whole, and a mapping is worth more than their few bytes.
         self.numbers: Positions = np.array(arrays.pop("numbers").whole())
-        lengths: Positions = np.array(arrays.pop("lengths").whole())
-        self._check_items(self.numbers, lengths)
+        lengths: Lengths = np.array(arrays.pop("lengths").whole())
+        self._check_items(lengths)
         self.vectors = arrays.pop("global")
         self.encodings: StoredEncodings | None = None
         if arrays:
             self.encodings = StoredEncodings(lengths, arrays, self.facts.heads)
         self.records = Records(
             folder / records.FILE,
-            self._opened(records.FILE),
+            self._open_file(records.FILE),
             rows_checked=self.facts.sizes is not None,
         )
         assert self.facts.prefilter is not None
         stored = None
         if self.facts.prefilter.factory != "Flat":
-            stored = self._opened(prefilter.FILE)
+            stored = self._open_file(prefilter.FILE)
         self.prefilter = Prefilter(self.facts.prefilter, self.vectors, stored)
 
     def close(self) -> None:
-        """Let go of the records' file; arrays stay mapped while something holds them."""
+        """Let go of the records' file.
+
+        Arrays stay mapped while something refers to them, so a search that runs cannot read what
+        is no longer there; the last reference gone, their files are unmapped.
+        """
         self.records.close()
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
+        """Bytes of all its files."""
         return sum(self._sizes.values())
 
     def _read_facts(self, listed: Mapping[str, str] | None) -> ShardFacts:
+        """Return what `shard.json` says, compared with what the manifest lists."""
         size = self._sizes.get(FACTS, 0)
         if size > FACTS_BYTES:
             raise ArtifactError(f"{self.folder / FACTS}: has {size:,} bytes; make the index again")
@@ -118,20 +133,26 @@ class Shard(Closing):
         if listed is not None:
             # What is missing in a manifest of an older version cannot be compared; what such a
             # manifest has, and all of a newer one, is.
-            known = {name: listed.get(name, digest) for name, digest in facts.files.items()}
-            if known != facts.files or (facts.sizes is not None and FACTS not in listed):
+            expected = {name: listed.get(name, digest) for name, digest in facts.files.items()}
+            if expected != facts.files or (facts.sizes is not None and FACTS not in listed):
                 raise ArtifactError(f"{self.folder}: is not what the manifest names")
         return facts
 
     def _read_sums(self) -> Sums | None:
+        """Return the checksums of all files' blocks; None where an older version wrote none."""
         if self.facts.sizes is None:
             return None
         size = 8 * sum(map(block_count, self.facts.sizes.values()))
         sums: Sums = open_bytes(self.folder / BLOCKS, size).content.view("<u8")
         return sums
 
-    def _opened(self, name: str, size: int | None = None) -> CheckedFile:
-        """Open a file, with what it is to be compared with."""
+    def _open_file(self, name: str, size: int | None = None) -> CheckedFile:
+        """Open a file, with what it is to be compared with.
+
+        Args:
+            name: of the file in the shard.
+            size: bytes that it must have; None takes what the facts say.
+        """
         if size is None:
             size = (self.facts.sizes or self._sizes).get(name, 0)
         sums = None if self._sums is None else self._sums[self._slices[name]]
@@ -142,12 +163,14 @@ class Shard(Closing):
             open_bytes(self.folder / name, size), sums, sha256 if trusted else None, self._memory
         )
 
-    def _check_items(self, numbers: Positions, lengths: Positions) -> None:
+    def _check_items(self, lengths: Lengths) -> None:
+        """Refuse numbers that do not rise, and lengths that are not those of the facts."""
+        numbers = self.numbers
         rising = numbers[0] >= 0 and bool((np.diff(numbers) > 0).all())
         least = 1 if self.facts.level else 0
-        # Counted in Python's integers where one is absurd: a sum may wrap around to be right.
-        sound = lengths.min() >= least and lengths.max() <= self.facts.tokens
-        if not rising or not sound or int(lengths.sum()) != self.facts.tokens:
+        # Each is bounded before they are summed: absurd ones may wrap around to the right sum.
+        bounded = lengths.min() >= least and lengths.max() <= self.facts.tokens
+        if not rising or not bounded or int(lengths.sum()) != self.facts.tokens:
             raise ArtifactError(
                 f"{self.folder}: the numbers or lengths of its items are damaged; "
                 "make the index again"
@@ -158,13 +181,13 @@ def _sizes(folder: Path) -> dict[str, int]:
     """Return the bytes of a shard's files, none of which is a link."""
     try:
         with os.scandir(folder) as entries:
-            found = list(entries)
-        for entry in found:
+            files = list(entries)
+        for entry in files:
             if entry.is_symlink():
                 raise ArtifactError(
                     f"{entry.path}: is a link, and none is followed inside an artifact; "
                     "put what it points to in its place"
                 )
-        return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in found}
+        return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in files}
     except OSError as error:
         raise ArtifactError(f"{folder}: {unreadable(error)}") from error

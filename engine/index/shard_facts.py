@@ -31,9 +31,9 @@ FACTS = "shard.json"
 BLOCKS = "blocks"
 """The checksums of all other files' blocks, files in the order of their names, `<u8`."""
 FACTS_BYTES = MEGABYTE
-"""What `shard.json` may have; it takes about 4 KB."""
+"""The most that `shard.json` may have; it takes about 4 KB."""
 BASE: Mapping[str, str] = {"numbers": "<i8", "lengths": "<i8", "global": "<f4"}
-"""Arrays of every shard, and their dtypes."""
+"""Arrays of every shard, and their element types."""
 
 _WIDE = tuple(dict.fromkeys(n for names in LEVELS.values() for n in names if n not in NARROW))
 _ARRAYS = (*BASE, *_WIDE, *NARROW, *(name + SCALE for name in _WIDE))
@@ -50,9 +50,9 @@ class ShardFacts:
     tokens: int
     """Tokens of all items; 0 without a local part."""
     arrays: dict[str, Layout]
-    """Array file to its layout."""
+    """Name of an array's file to its element type and shape."""
     errors: dict[str, QuantisationError]
-    """Array to what storing took from it."""
+    """Name of an array to how far its stored values are from the computed ones."""
     prefilter: PrefilterFacts | None
     """None for an empty shard."""
     files: dict[str, str]
@@ -61,7 +61,7 @@ class ShardFacts:
     """File to bytes, of those with checksums of their blocks; None from older versions."""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the facts as JSON values."""
         return {
             "count": self.count,
             "tokens": self.tokens,
@@ -107,18 +107,18 @@ class ShardFacts:
 
     @property
     def level(self) -> Level | None:
-        """Of the sides; None without a local part."""
-        found = set(self.arrays) - BASE.keys()
-        for level, names in LEVELS.items():
-            if {name for name in found if not name.endswith(SCALE)} == set(names):
+        """Level at which items are stored; None without a local part."""
+        names = set(self.arrays) - BASE.keys()
+        for level, level_names in LEVELS.items():
+            if {name for name in names if not name.endswith(SCALE)} == set(level_names):
                 return level
-        if found:
-            raise ValueError(f"its arrays {', '.join(sorted(found))} are of no level")
+        if names:
+            raise ValueError(f"its arrays {', '.join(sorted(names))} are of no level")
         return None
 
     @property
     def precision(self) -> Precision:
-        """Of the sides' wide arrays."""
+        """In which the wide arrays are stored."""
         dtypes = {layout.dtype for name, layout in self.arrays.items() if name in _WIDE}
         for precision, dtype in PRECISION_DTYPES.items():
             if dtypes == {dtype}:
@@ -127,18 +127,18 @@ class ShardFacts:
 
     @property
     def heads(self) -> int:
-        """H, of tables; 1 where there are none."""
+        """H; 1 where there is no table."""
         return self.arrays["table"].shape[0] // self.tokens if "table" in self.arrays else 1
 
     @property
     def width(self) -> int:
-        """D, of the sides; 0 without a local part."""
+        """D; 0 without a local part."""
         level = self.level
         return self.arrays[LEVELS[level][0]].shape[1] if level else 0
 
     @property
     def global_dim(self) -> int:
-        """D_g."""
+        """G."""
         return self.arrays["global"].shape[1]
 
     def _check(self) -> None:
@@ -148,17 +148,17 @@ class ShardFacts:
         level = self.level
         if (self.tokens > 0) != (level is not None) or (level and self.tokens < self.count):
             raise ValueError(f"{self.tokens} tokens of {self.count} items")
-        wanted = {
+        layouts = {
             "numbers": Layout("<i8", (self.count,)),
             "lengths": Layout("<i8", (self.count,)),
             "global": Layout("<f4", (self.count, self._last("global"))),
         }
         if level is not None:
-            wanted.update(self._side_layouts(level, self.precision))
-        if wanted != self.arrays:
-            wrong = next(n for n in {**wanted, **self.arrays}
-                         if wanted.get(n) != self.arrays.get(n))  # fmt: skip
-            raise ValueError(f"{wrong} is {self.arrays.get(wrong)}, not {wanted.get(wrong)}")
+            layouts.update(self._encoding_layouts(level, self.precision))
+        if layouts != self.arrays:
+            wrong = next(n for n in {**layouts, **self.arrays}
+                         if layouts.get(n) != self.arrays.get(n))  # fmt: skip
+            raise ValueError(f"{wrong} is {self.arrays.get(wrong)}, not {layouts.get(wrong)}")
         if self.prefilter is None:
             raise ValueError("it has no prefilter")
         expected = {*self.arrays, records.FILE}
@@ -173,7 +173,8 @@ class ShardFacts:
         if set(self.files) != expected:
             raise ValueError(f"it names {sorted(self.files)}, not {sorted(expected)}")
 
-    def _side_layouts(self, level: Level, precision: Precision) -> dict[str, Layout]:
+    def _encoding_layouts(self, level: Level, precision: Precision) -> dict[str, Layout]:
+        """Return the layouts that arrays of a level must have; raises ValueError where none can."""
         width = self._last(LEVELS[level][0])
         heads = 1
         if level == "tables":
@@ -194,6 +195,7 @@ class ShardFacts:
         return layouts
 
     def _last(self, name: str) -> int:
+        """Return the last axis of an array of rows; raises ValueError where it is none."""
         shape = self.arrays[name].shape
         if len(shape) != 2 or not shape[1]:
             raise ValueError(f"{name} is {shape}, not a row of numbers each")
@@ -208,6 +210,7 @@ class ShardFacts:
 
 
 def _parsed(content: bytes) -> ShardFacts:
+    """Return the facts, each of its type and range but not yet compared with each other."""
     record = Fields(
         strict_json(content), "it",
         {"count", "tokens", "arrays", "errors", "prefilter", "files", "block", "sizes"},

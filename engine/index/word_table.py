@@ -1,8 +1,8 @@
 """Which items of a shard name which word in their ingredient lines: two tables beside the records.
 
 `ingredient_words` holds each word of an item once, in the one form that filters compare;
-`word_forms` what was taken for what ("leaves": "leaf"), so that a search compares words as they
-were when the shard was written, and needs no dictionary for the words it holds.
+`word_forms` the form of each other spelling ("leaves": "leaf"), so that a search compares words as
+they were when the shard was written, and needs no dictionary for the words that the shard holds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ CREATE TABLE word_forms (form TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWI
 _LEAST_PART = 2
 """Letters of the shortest word that is written as part of another: "oxtail"."""
 _CLAUSE_END = re.compile(r"[^\w\s'\u2019\u00ad\u2010\u2011\u0300-\u036f-]|\s[-\u2013]+\s")
+"""Whatever parts words, but for apostrophes, hyphens and accents, or a dash between spaces."""
 
 
 class WordTable:
@@ -32,7 +33,12 @@ class WordTable:
         self._words: list[tuple[str, int]] = []
 
     def add(self, position: int, lines: Iterable[str]) -> None:
-        """Take in the ingredient lines of the item at a position."""
+        """Add the words of an item's ingredient lines.
+
+        Args:
+            position: of the item.
+            lines: as written.
+        """
         words = set()
         for form in {form for line in lines for form in folded_words(line)}:
             if (word := self._forms.get(form)) is None:
@@ -41,7 +47,7 @@ class WordTable:
         self._words.extend((word, position) for word in words)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Make the tables."""
+        """Write the tables, once."""
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
         self._words.sort()
@@ -52,12 +58,12 @@ class WordTable:
 
 
 def contains(line: str, phrase: Sequence[str], forms: Mapping[str, str]) -> bool:
-    """Whether an ingredient line has words side by side.
+    """Return whether an ingredient line has words side by side.
 
     Args:
         line: as written, of an item in the table.
         phrase: the words, each in its one form.
-        forms: of the table: what was taken for what.
+        forms: of the table: spelling to form.
     """
     words = [forms.get(form, form) for form in folded_words(line)]
     return any(
@@ -71,7 +77,7 @@ def respelled(phrase: Sequence[str], forms: Mapping[str, str]) -> Iterator[list[
 
     Args:
         phrase: words, each in its one form.
-        forms: of the table: what was taken for what.
+        forms: of the table: spelling to form.
     """
     for place, word in enumerate(phrase):
         before, after = list(phrase[:place]), list(phrase[place + 1 :])

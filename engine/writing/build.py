@@ -16,7 +16,7 @@ from ..index.index_facts import IndexFacts, ItemKind
 from ..index.item_encoding import LEVELS, PRECISIONS, Level, Precision
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .chunks import IndexInput, ItemSource, average_tokens
-from .encoding_pipeline import OnBad, Progress
+from .encoding_pipeline import BadItemCallback, ProgressCallback
 from .ingest import write_shards
 from .storage_policy import default_level
 from .transaction import existing_parent, reported
@@ -40,8 +40,8 @@ def build_index(
     shard_items: int = SHARD_ITEMS,
     restart: bool = False,
     strict: bool = False,
-    on_bad: OnBad = lambda message: None,
-    progress: Progress = lambda done, total: None,
+    on_bad: BadItemCallback = lambda message: None,
+    progress: ProgressCallback = lambda done, total: None,
     **execution: Unpack[ExecutionKeywords],
 ) -> Path:
     """Encode a dataset into a new index.

@@ -1,20 +1,25 @@
-"""Which shards become one, so that an index of many small additions stays one of few shards."""
+"""Merging shards, so that an index of many small additions stays one of few shards: which, and how.
+
+Nothing is encoded again: rows are copied as they are stored.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+from hficma.types import Mask
 
 from ..index.shard import Shard
 from .shard_writer import ShardWriter
 
-COPIED_TOGETHER = 1024
+ITEMS_PER_COPY = 1024
+"""Items in memory at once while they are copied."""
 
 
 def tail_to_merge(sizes: Iterable[int], limit: int) -> int:
-    """How many of an index's last shards an addition merges.
+    """Return how many of an index's last shards an addition merges.
 
     A shard is taken in while it holds less than twice what stands behind it. So sizes at least
     double from each small shard to the one before it: after n additions there are about log2 n,
@@ -35,11 +40,14 @@ def tail_to_merge(sizes: Iterable[int], limit: int) -> int:
 
 
 def runs_to_merge(sizes: Sequence[int], limit: int) -> list[range]:
-    """Runs of neighbouring shards, as many together as stay within `limit` items.
+    """Return runs of neighbouring shards, as many together as stay within `limit` items.
 
     Args:
-        sizes: items of each shard that are still there.
+        sizes: items of each shard that were not removed.
         limit: items that a shard may hold.
+
+    Returns:
+        places of the shards, every one in one run; a run of one shard is not merged.
     """
     runs: list[range] = []
     total = 0
@@ -53,26 +61,30 @@ def runs_to_merge(sizes: Sequence[int], limit: int) -> list[range]:
     return runs
 
 
-def copy_items(shard: Shard, kept: npt.NDArray[np.bool_], writer: ShardWriter) -> None:
-    """Write a shard's kept items as they are stored.
+def copy_items(shard: Shard, mask: Mask, writer: ShardWriter) -> None:
+    """Write some of a shard's items into another, as they are stored.
 
     Args:
         shard: where they are.
-        kept: (N,) which of its items.
+        mask: (N,) which of its items to write.
         writer: of the new shard.
     """
-    positions = np.flatnonzero(kept)
+    positions = np.flatnonzero(mask)
     encodings = shard.encodings
-    for start in range(0, len(positions), COPIED_TOGETHER):
-        part = positions[start : start + COPIED_TOGETHER]
+    for start in range(0, len(positions), ITEMS_PER_COPY):
+        part = positions[start : start + ITEMS_PER_COPY]
         recipes = shard.records.recipes(part.tolist())
+        lengths = np.zeros(len(part), np.int64)
+        rows = {}
+        if encodings is not None:
+            lengths = encodings.lengths[part]
+            rows = {name: a[encodings.rows(name, part)] for name, a in encodings.arrays.items()}
         writer.append_stored(
             shard.numbers[part],
             [recipes[position] for position in part.tolist()],
             shard.vectors[part],
-            encodings.lengths[part] if encodings else np.zeros(len(part), np.int64),
-            {name: rows[encodings.rows(name, part)] for name, rows in encodings.arrays.items()}
-            if encodings
-            else {},
+            lengths,
+            rows,
         )
+    # Of the whole shard: what its removed items lost is not known apart.
     writer.add_errors(shard.facts.errors)

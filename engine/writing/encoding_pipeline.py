@@ -1,4 +1,11 @@
-"""A dataset's items, decoded, encoded and brought to an index's level, each step on a thread."""
+"""A dataset's items, decoded, encoded and brought to an index's level, each step on a thread.
+
+    decode                 encode                    raise the level          write
+    photo or recipe   ──▶  global, tokens  ──2──▶    the index's level  ──2──▶   shard
+    `threads` threads      one thread for both, the runtime's within       the caller's thread
+
+At most two chunks wait between two steps, which bounds memory and keeps the slower one busy.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +16,12 @@ from queue import Full, Queue
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.errors import InputError
-from hficma.images import Pixels, preprocess
+from hficma.images import preprocess
 from hficma.recipe import Recipe
 from hficma.text.vocabulary import RecipeIds
+from hficma.types import Floats, Mask, Pixels, Positions
 
 from ..encoder import encode, raise_level
 from ..index.item_encoding import BatchEncodings, Level, Role
@@ -24,43 +31,45 @@ if TYPE_CHECKING:
 
     from ..bundle.bundle import Bundle
 
-CHUNK: dict[Role, int] = {"recipe": 256, "image": 16}
+ITEMS_PER_ENCODING: dict[Role, int] = {"recipe": 256, "image": 16}
 """Items encoded together: enough recipes to share sentences, few photos to bound memory."""
-WRITTEN_TOGETHER = 64
-DEPTH = 2
-"""Chunks that wait between two steps."""
+ITEMS_PER_WRITE = 64
+"""Items raised to the index's level and written together: tables of more would fill the memory."""
+QUEUE_LENGTH = 2
+"""Results that may wait between two steps."""
 
-OnBad = Callable[[str], None]
-Progress = Callable[[int, int], None]
+BadItemCallback = Callable[[str], None]
+"""Called with one line about an item that is left out."""
+ProgressCallback = Callable[[int, int], None]
 """Called with items done and items in all."""
-Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class EncodedBatch(NamedTuple):
     """Items ready to be written."""
 
-    positions: npt.NDArray[np.int64]
+    positions: Positions
     """(N,) in the dataset."""
     recipes: list[Recipe]
     """Their records."""
-    vectors: npt.NDArray[np.float32]
-    """(N, D_g)."""
+    vectors: Floats
+    """(N, G) global vectors."""
     encodings: BatchEncodings | None
     """At the index's level; None without a local part."""
 
-    def finite(self) -> npt.NDArray[np.bool_]:
-        """Which items have no NaN or infinity in what is stored of them, (N,)."""
+    def finite(self) -> Mask:
+        """Return which items have no NaN or infinity in what is stored of them, (N,)."""
         arrays = [
             self.vectors,
             *(self.encodings.arrays.values() if self.encodings is not None else ()),
         ]
-        kept = np.ones(len(self.vectors), dtype=np.bool_)
+        finite = np.ones(len(self.vectors), dtype=np.bool_)
         for array in arrays:
-            kept &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
-        return kept
+            finite &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        return finite
 
-    def selected(self, places: npt.NDArray[np.int64]) -> EncodedBatch:
-        """The items at some places."""
+    def selected(self, places: Positions) -> EncodedBatch:
+        """Return the items at some places of the batch, (n,)."""
         encodings = self.encodings
         if encodings is not None:
             arrays = {name: array[places] for name, array in encodings.arrays.items()}
@@ -69,7 +78,9 @@ class EncodedBatch(NamedTuple):
         return EncodedBatch(self.positions[places], recipes, self.vectors[places], encodings)
 
 
-class _Decoded(NamedTuple):
+class _DecodedChunk(NamedTuple):
+    """Items as the encoder reads them."""
+
     positions: list[int]
     recipes: list[Recipe]
     contents: list[RecipeIds | Pixels]
@@ -80,39 +91,57 @@ def encoded_batches(
     role: Role,
     level: Level | None,
     dataset: Dataset,
-    wanted: range,
+    positions: range,
     *,
     threads: int,
     strict: bool,
-    on_bad: OnBad,
+    on_bad: BadItemCallback,
 ) -> Iterator[EncodedBatch]:
-    """Encode the dataset's items at some positions, in order, with decoding running ahead.
+    """Yield a dataset's items encoded, in order, with decoding and encoding running ahead.
 
-    Recipes without a photo are no photos: they are passed over. What cannot be read is told to
-    `on_bad` and left out, or raised with `strict`.
+    Recipes without a photo are no photos: they are passed over.
+
+    Args:
+        bundle: encodes the items.
+        role: `image` for photos, `recipe` for recipes.
+        level: to bring them to; None for a model without a local part.
+        dataset: holds the items.
+        positions: of the items in the dataset.
+        threads: that decode.
+        strict: raise on an item that cannot be read instead of leaving it out.
+        on_bad: called with a line about each item that is left out.
+
+    Raises:
+        InputError: an item cannot be read, if `strict`.
     """
-    decoded = overlapped(
-        _decoded(bundle, role, dataset, wanted, threads=threads, strict=strict, on_bad=on_bad)
+    decoded = run_ahead(
+        _decoded(bundle, role, dataset, positions, threads=threads, strict=strict, on_bad=on_bad)
     )
-    return overlapped(_encoded(bundle, role, level, decoded))
+    return run_ahead(_encoded(bundle, role, level, decoded))
 
 
-def overlapped(source: Iterator[Item]) -> Iterator[Item]:
-    """Yield from `source`, which runs ahead in a thread of its own by up to `DEPTH` items."""
-    queue: Queue[tuple[list[Item], BaseException | None]] = Queue(DEPTH)
+def run_ahead(source: Iterator[Result]) -> Iterator[Result]:
+    """Yield from a source that runs on a thread of its own, a few results ahead of the reader.
+
+    Args:
+        source: is closed, and its thread has ended, when the reader stops.
+    """
+    # One result in a list; an empty list is the end.
+    queue: Queue[tuple[list[Result], BaseException | None]] = Queue(QUEUE_LENGTH)
     stopped = threading.Event()
 
-    def put(items: list[Item], error: BaseException | None = None) -> None:
+    def put(results: list[Result], error: BaseException | None = None) -> None:
+        # Not for ever: a reader that stopped reads nothing more, and waits for this thread.
         while not stopped.is_set():
             try:
-                return queue.put((items, error), timeout=0.1)
+                return queue.put((results, error), timeout=0.1)
             except Full:
                 continue
 
     def run() -> None:
         try:
-            for item in source:
-                put([item])
+            for result in source:
+                put([result])
                 if stopped.is_set():
                     return
             put([])
@@ -124,12 +153,12 @@ def overlapped(source: Iterator[Item]) -> Iterator[Item]:
     thread.start()
     try:
         while True:
-            items, error = queue.get()
+            results, error = queue.get()
             if error is not None:
                 raise error
-            if not items:
+            if not results:
                 return
-            yield from items
+            yield from results
     finally:
         stopped.set()
         thread.join()
@@ -139,13 +168,16 @@ def _decoded(
     bundle: Bundle,
     role: Role,
     dataset: Dataset,
-    wanted: range,
+    positions: range,
     *,
     threads: int,
     strict: bool,
-    on_bad: OnBad,
-) -> Iterator[_Decoded]:
+    on_bad: BadItemCallback,
+) -> Iterator[_DecodedChunk]:
+    """Yield items as the encoder reads them, `ITEMS_PER_ENCODING` at a time."""
+
     def read(position: int) -> tuple[Recipe, RecipeIds | Pixels] | str | None:
+        """Return an item, what is wrong with it, or None for a recipe without a photo."""
         try:
             recipe = dataset.recipe(position)
             if role == "recipe":
@@ -159,32 +191,34 @@ def _decoded(
             return str(error)
 
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(wanted), CHUNK[role]):
-            chunk = wanted[start : start + CHUNK[role]]
+        for start in range(0, len(positions), ITEMS_PER_ENCODING[role]):
+            part = positions[start : start + ITEMS_PER_ENCODING[role]]
             # Photos decode outside the interpreter's lock; tokenising only wakes threads.
-            made = pool.map(read, chunk) if role == "image" else map(read, chunk)
-            chosen = _Decoded([], [], [])
-            for position, outcome in zip(chunk, made, strict=True):
-                if isinstance(outcome, str):
-                    on_bad(outcome)
-                elif outcome is not None:
-                    chosen.positions.append(position)
-                    chosen.recipes.append(outcome[0])
-                    chosen.contents.append(outcome[1])
-            if chosen.positions:
-                yield chosen
+            items = pool.map(read, part) if role == "image" else map(read, part)
+            chunk = _DecodedChunk([], [], [])
+            for position, item in zip(part, items, strict=True):
+                if isinstance(item, str):
+                    on_bad(item)
+                elif item is not None:
+                    chunk.positions.append(position)
+                    chunk.recipes.append(item[0])
+                    chunk.contents.append(item[1])
+            if chunk.positions:
+                yield chunk
 
 
 def _encoded(
-    bundle: Bundle, role: Role, level: Level | None, decoded: Iterator[_Decoded]
+    bundle: Bundle, role: Role, level: Level | None, decoded: Iterator[_DecodedChunk]
 ) -> Iterator[EncodedBatch]:
+    """Yield decoded items encoded and at the index's level, `ITEMS_PER_WRITE` at a time."""
     for chunk in decoded:
         encoded = encode(bundle, chunk.contents)
-        for start in range(0, len(chunk.positions), WRITTEN_TOGETHER):
-            part = slice(start, start + WRITTEN_TOGETHER)
+        for start in range(0, len(chunk.positions), ITEMS_PER_WRITE):
+            part = slice(start, start + ITEMS_PER_WRITE)
             encodings = None
             if encoded.encodings is not None and level is not None:
-                encodings = raise_level(bundle, role, selected(encoded.encodings, part), level)
+                tokens = _without_common_padding(encoded.encodings, part)
+                encodings = raise_level(bundle, role, tokens, level)
             yield EncodedBatch(
                 np.array(chunk.positions[part], dtype=np.int64),
                 chunk.recipes[part],
@@ -193,8 +227,8 @@ def _encoded(
             )
 
 
-def selected(encodings: BatchEncodings, part: slice) -> BatchEncodings:
-    """Some items of sides at level `tokens`, padded only to the longest of them."""
+def _without_common_padding(encodings: BatchEncodings, part: slice) -> BatchEncodings:
+    """Return some items at level `tokens`, padded only to the longest of them."""
     lengths = encodings.lengths[part]
     tokens = encodings.arrays["tokens"][part, : int(lengths.max())]
     return BatchEncodings(lengths, {"tokens": np.ascontiguousarray(tokens)})

@@ -35,7 +35,7 @@ from ..index.shard_facts import ShardFacts
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .chunks import IndexInput, ItemSource
 from .compaction import copy_items, runs_to_merge, tail_to_merge
-from .encoding_pipeline import OnBad, Progress
+from .encoding_pipeline import BadItemCallback, ProgressCallback
 from .ingest import write_shards
 from .transaction import (
     PLAN,
@@ -88,8 +88,8 @@ class IndexWriter(Closing):
         *,
         bundle: Path | None = None,
         strict: bool = False,
-        on_bad: OnBad = lambda message: None,
-        progress: Progress = lambda done, total: None,
+        on_bad: BadItemCallback = lambda message: None,
+        progress: ProgressCallback = lambda done, total: None,
         **execution: Unpack[ExecutionKeywords],
     ) -> int:
         """Encode a dataset's items into new shards, and merge them with small ones before.
@@ -155,7 +155,7 @@ class IndexWriter(Closing):
             self._commit(replace(self._facts, removed=tuple(sorted(removed | {*numbers.values()}))))
         return len(numbers)
 
-    def compact(self, *, progress: Progress = lambda done, total: None) -> None:
+    def compact(self, *, progress: ProgressCallback = lambda done, total: None) -> None:
         """Merge shards that removals or small additions left, without encoding anything again.
 
         Shards that are full and lost nothing stay as they are, unless older rules wrote the words

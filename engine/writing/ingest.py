@@ -18,7 +18,7 @@ from hficma.artifacts.manifest import inside
 from ..bundle.bundle import Bundle
 from ..index.index_facts import SHARDS, IndexFacts
 from .chunks import Chunk, ItemSource
-from .encoding_pipeline import EncodedBatch, OnBad, Progress, encoded_batches
+from .encoding_pipeline import BadItemCallback, EncodedBatch, ProgressCallback, encoded_batches
 from .shard_writer import ShardWriter
 from .transaction import new_shard, shard_name, shards_with_items
 from .unique_ids import UniqueIds
@@ -40,8 +40,8 @@ def write_shards(
     *,
     threads: int,
     strict: bool,
-    on_bad: OnBad,
-    progress: Progress,
+    on_bad: BadItemCallback,
+    progress: ProgressCallback,
     finished: FinishedShards | None = None,
 ) -> IndexFacts:
     """Encode a source's items into shards behind those of an index, a chunk a shard.
@@ -99,7 +99,7 @@ def _write_chunk(
     batches: Iterable[EncodedBatch],
     first_number: int,
     unique: UniqueIds,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> None:
     """Write a chunk's items, numbered from `first_number` by their place in the input."""
     for batch in batches:

@@ -39,8 +39,11 @@ class ShardWriter:
 
     Args:
         folder: an empty one.
-        level: of the sides; None for a model without a local part.
-        precision: of the sides' wide arrays.
+        level: at which items are stored; None for a model without a local part.
+        precision: in which the wide arrays of their encodings are stored.
+
+    Attributes:
+        count: items written so far.
     """
 
     def __init__(self, folder: Path, *, level: Level | None, precision: Precision) -> None:
@@ -63,13 +66,16 @@ class ShardWriter:
         vectors: Floats,
         encodings: BatchEncodings | None,
     ) -> None:
-        """Write items.
+        """Write N items.
 
         Args:
-            numbers: (N,) rising, above those written before.
+            numbers: (N,) of the items in the index: rising, above those written before.
             recipes: their records.
-            vectors: (N, D_g) global vectors.
-            sides: at the shard's level; None without a local part.
+            vectors: (N, G) global vectors, float32.
+            encodings: at the shard's level; None without a local part.
+
+        Raises:
+            InputError: a value that is not finite.
         """
         rows: dict[str, Array] = {}
         for name in self._names:
@@ -98,7 +104,18 @@ class ShardWriter:
         lengths: Positions,
         rows: Mapping[str, Array],
     ) -> None:
-        """Write items whose rows are as another shard stored them."""
+        """Write N items whose rows are as another shard stored them.
+
+        Args:
+            numbers: (N,) of the items in the index: rising, above those written before.
+            recipes: their records.
+            vectors: (N, G) global vectors, float32.
+            lengths: (N,) L, tokens of each item; zeros without a local part.
+            rows: array to its stored rows, with scales beside int8 ones.
+
+        Raises:
+            InputError: a vector that is not finite.
+        """
         numbers = np.asarray(numbers, dtype=np.int64)
         if not len(numbers):
             return
@@ -121,12 +138,23 @@ class ShardWriter:
         self._tokens += int(lengths.sum())
 
     def add_errors(self, errors: Mapping[str, QuantisationError]) -> None:
-        """Count the errors of rows that came by `append_stored`."""
+        """Count the errors of rows that came by `append_stored`.
+
+        Args:
+            errors: array to how far its stored values are from the computed ones.
+        """
         for name, error in errors.items():
             self._errors[name] = self._errors.get(name, NO_ERROR).joined(error)
 
     def finish(self, factory: str) -> ShardFacts:
-        """Make the prefilter, close the files and write `shard.json`, all of it on the disk."""
+        """Build the prefilter, close the files and write `shard.json`, all synced to the disk.
+
+        Args:
+            factory: FAISS factory string of the prefilter.
+
+        Returns:
+            what `shard.json` says.
+        """
         for file in self._files.values():
             file.close()
         self._records.close()

@@ -20,30 +20,41 @@ PLAN = "plan.json"
 """In an unfinished index: what it is being made of. One that was killed in its last step has it
 still, though it is whole."""
 
-_OURS = re.compile(r"\.?\d{6,}(\.part)?")
-"""Names of shards and of those in the making."""
-_PARTS = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(PLAN)})\..+\.part")
-"""Names of files beside the shards of which killed writers leave a part."""
+_SHARD_FOLDER = re.compile(r"\.?\d{6,}(\.part)?")
+"""Names of shards, finished and unfinished."""
+_UNFINISHED_FILE = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(PLAN)})\..+\.part")
+"""Names of the unfinished files that killed writers leave beside the shards."""
 
 
 def building_folder(out: Path) -> Path:
-    """Where the index `out` is built."""
+    """Return the folder in which the index `out` is built, beside it."""
     return out.with_name(f".{out.name}.building")
 
 
 def building_lock(out: Path) -> Path:
-    """What who builds `out` holds; beside the folder, since that is renamed in the end."""
+    """Return the lock that whoever builds `out` holds.
+
+    It lies beside the folder, not in it, since that is renamed in the end.
+    """
     return out.with_name(f".{out.name}.building.lock")
 
 
 def shard_name(number: int) -> str:
-    """The folder of the shard with that ordinal."""
+    """Return the folder of the shard with that ordinal."""
     return f"{number:06d}"
 
 
 @contextlib.contextmanager
 def reported(path: Path, *, hint: str) -> Iterator[None]:
-    """Turn what a disk may answer into one line that names the index and what to do."""
+    """Turn what a disk refuses into one line that names the index and what to do.
+
+    Args:
+        path: of the index.
+        hint: what to do, and what is lost.
+
+    Raises:
+        ArtifactError: the disk is full, read-only or gone.
+    """
     try:
         yield
     except Exception as error:
@@ -55,7 +66,13 @@ def reported(path: Path, *, hint: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWriter]:
-    """Write `shards/NAME` beside its place; it is renamed there when the block ends well."""
+    """Write the shard `shards/NAME` for a block; it appears, whole, when the block ends well.
+
+    Args:
+        folder: of the index.
+        name: of the shard.
+        facts: say at what level, in what precision and with which prefilter.
+    """
     part = inside(folder, SHARDS) / f".{name}.part"
     remove_tree(part)
     part.mkdir(parents=True)
@@ -77,18 +94,28 @@ def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWrite
 
 
 def listed_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Manifest entries, path to SHA-256, of finished shards."""
+    """Return what a manifest lists of finished shards: `shards/NAME/FILE` to SHA-256.
+
+    Args:
+        folder: of the index.
+        names: of the shards.
+    """
     files = {}
     for name in names:
         shard = folder / SHARDS / name
         facts = ShardFacts.read(shard)
-        files.update({f"{SHARDS}/{name}/{file}": hash_ for file, hash_ in facts.files.items()})
+        files.update({f"{SHARDS}/{name}/{file}": sha for file, sha in facts.files.items()})
         files[f"{SHARDS}/{name}/{FACTS}"] = sha256(shard / FACTS)
     return files
 
 
 def shards_with_items(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """The shards that hold an item."""
+    """Return those of some shards that hold an item.
+
+    Args:
+        folder: of the index.
+        names: of finished shards.
+    """
     return tuple(name for name in names if ShardFacts.read(folder / SHARDS / name).count)
 
 
@@ -97,19 +124,23 @@ def sweep(folder: Path, named: Iterable[str]) -> None:
 
     Only what has a name that writers give is removed, and of a link only the link itself.
 
+    Args:
+        folder: of the index.
+        named: shards that stay.
+
     Raises:
         ArtifactError: the folder of the shards is a link.
     """
     keep = set(named)
     shards = inside(folder, SHARDS)
     for path in list(shards.iterdir()):
-        if path.name not in keep and _OURS.fullmatch(path.name):
+        if path.name not in keep and _SHARD_FOLDER.fullmatch(path.name):
             remove_tree(path)
     for path in list(folder.iterdir()):
-        if _PARTS.fullmatch(path.name):
+        if _UNFINISHED_FILE.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
 def existing_parent(path: Path) -> Path:
-    """The nearest folder above `path` that exists."""
+    """Return the nearest folder above `path` that exists."""
     return next(parent for parent in path.absolute().parents if parent.is_dir())

@@ -21,9 +21,9 @@ from hficma.types import Mask
 
 from ..index.shard import Shard
 from ..index.shard_facts import ShardFacts
-from .encoding_pipeline import OnBad
+from .encoding_pipeline import BadItemCallback
 
-ASKING = 8
+READS_PER_LOOKUP = 8
 """Asking a shard for one id costs about as much as reading so many ids of it."""
 
 
@@ -33,42 +33,65 @@ class UniqueIds:
     Args:
         shards: folders of the shards that stand.
         removed: numbers of items whose ids are free again.
-        strict: make a second one an error instead of leaving it out.
-        on_bad: told of each one left out.
+        strict: make a second item of an id an error instead of leaving it out.
+        on_bad: called with a line about each item that is left out.
     """
 
     def __init__(
-        self, shards: Sequence[Path], removed: Sequence[int], *, strict: bool, on_bad: OnBad
+        self,
+        shards: Sequence[Path],
+        removed: Sequence[int],
+        *,
+        strict: bool,
+        on_bad: BadItemCallback,
     ) -> None:
         self._shards = list(shards)
-        self._before = len(self._shards)  # those at later places were written meanwhile
+        self._old_count = len(self._shards)
+        """Shards from this place on are written meanwhile."""
         self._removed = np.array(removed, dtype=np.int64)
         self._unread = list(range(len(self._shards)))
+        """Places of the shards whose ids are not in the table: they are asked."""
         self._unread_items = sum(ShardFacts.read(folder).count for folder in self._shards)
-        self._asked = 0
+        self._lookups = 0
         self._table = IdTable()
-        self._fresh: set[str] = set()
+        self._open_ids: set[str] = set()
+        """Ids of the shard that is being written."""
         self._strict = strict
         self._on_bad = on_bad
 
     def accept(self, recipes: Sequence[Recipe]) -> Mask:
-        """Return which of the next items are new, (N,), and count their ids as taken."""
+        """Return which of the next items are new, (N,), and count their ids as taken.
+
+        Args:
+            recipes: N items, in their order: of two with one id the first is new.
+
+        Raises:
+            InputError: one is not, if `strict`.
+        """
         holders = self._holders([recipe.id for recipe in recipes])
         mask = np.ones(len(recipes), dtype=bool)
         for place, recipe in enumerate(recipes):
-            if recipe.id in self._fresh or holders.get(recipe.id, -1) >= self._before:
+            if recipe.id in self._open_ids or holders.get(recipe.id, -1) >= self._old_count:
                 reason = "this id came before in what is being added"
             elif recipe.id in holders:
                 reason = "this id is in the index already"
             else:
-                self._fresh.add(recipe.id)
+                self._open_ids.add(recipe.id)
                 continue
             self.refuse(recipe, reason)
             mask[place] = False
         return mask
 
     def refuse(self, recipe: Recipe, reason: str) -> None:
-        """Leave an item out and tell why, or raise where bad items are errors."""
+        """Leave an item out and say why, or raise where bad items are errors.
+
+        Args:
+            recipe: of the item.
+            reason: why it is left out.
+
+        Raises:
+            InputError: if `strict`.
+        """
         title = f" ({recipe.title!r})" if recipe.title else ""
         message = f"{recipe.id}{title}: {reason}"
         if self._strict:
@@ -76,34 +99,40 @@ class UniqueIds:
         self._on_bad(message)
 
     def shard_done(self, shard: Path) -> None:
-        """Know a finished shard's ids by their hashes from now on."""
+        """Know a finished shard's ids by their hashes from now on.
+
+        Args:
+            shard: its folder; its ids are read there if they were not accepted one by one, as
+                those of a shard that a killed build left.
+        """
         place = len(self._shards)
         self._shards.append(shard)
-        self._table.add(self._fresh or _ids(shard), place)
-        self._fresh = set()
+        self._table.add(self._open_ids or _read_ids(shard), place)
+        self._open_ids = set()
 
     def _holders(self, ids: Sequence[str]) -> dict[str, int]:
-        """Places of the shards that hold those of the ids that are taken."""
-        self._asked += len(ids)
-        if self._asked * len(self._unread) * ASKING > self._unread_items:
+        """Return the places of the shards that hold those of the ids that are taken."""
+        self._lookups += len(ids)
+        # As much was spent on asking as reading takes: from now on asking would cost more.
+        if self._lookups * len(self._unread) * READS_PER_LOOKUP > self._unread_items:
             for place in self._unread:
-                self._table.add(_ids(self._shards[place]), place)
+                self._table.add(_read_ids(self._shards[place]), place)
             self._unread.clear()
         questions = self._table.candidates(ids)
         questions.update({place: list(ids) for place in self._unread})
         return {
-            name: place
-            for place, names in questions.items()
-            for name in self._held(self._shards[place], names)
+            id_: place
+            for place, ids_to_ask in questions.items()
+            for id_ in self._ids_in(self._shards[place], ids_to_ask)
         }
 
-    def _held(self, shard: Path, ids: Sequence[str]) -> list[str]:
-        """The ids that a shard really holds, and that were not removed."""
+    def _ids_in(self, shard: Path, ids: Sequence[str]) -> list[str]:
+        """Return those of the ids that a shard really holds, of items that were not removed."""
         with Shard(shard) as opened:
             positions = opened.records.with_ids(ids)
             return [
-                name
-                for name, position in positions.items()
+                id_
+                for id_, position in positions.items()
                 if not len(self._removed) or opened.numbers[position] not in self._removed
             ]
 
@@ -116,10 +145,16 @@ class IdTable:
     """
 
     def __init__(self) -> None:
+        # Of each run: hashes (n,), rising, and the places of their shards (n,).
         self._runs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
 
     def add(self, ids: Iterable[str], place: int) -> None:
-        """Note that a shard holds the ids."""
+        """Note that a shard holds the ids.
+
+        Args:
+            ids: in any order.
+            place: of the shard.
+        """
         hashes = np.sort(_hashes(ids))
         if not len(hashes):
             return
@@ -132,25 +167,31 @@ class IdTable:
             self._runs.append((hashes[order], places[order]))
 
     def candidates(self, ids: Sequence[str]) -> dict[int, list[str]]:
-        """Places of shards to the ids that each may hold; equal hashes are not yet equal ids."""
-        found: dict[int, list[str]] = defaultdict(list)
-        wanted = _hashes(ids)
+        """Return places of shards to the ids that each may hold.
+
+        Equal hashes are not yet equal ids: who asks looks into the shard.
+
+        Args:
+            ids: to look for.
+        """
+        by_place: dict[int, list[str]] = defaultdict(list)
+        id_hashes = _hashes(ids)
         for hashes, places in self._runs:
-            first = np.searchsorted(hashes, wanted, side="left")
-            stop = np.searchsorted(hashes, wanted, side="right")
+            first = np.searchsorted(hashes, id_hashes, side="left")
+            stop = np.searchsorted(hashes, id_hashes, side="right")
             for number in np.flatnonzero(stop > first).tolist():
                 for place in set(places[first[number] : stop[number]].tolist()):
-                    found[place].append(ids[number])
-        return found
+                    by_place[place].append(ids[number])
+        return by_place
 
 
 def _hashes(ids: Iterable[str]) -> npt.NDArray[np.int64]:
     # Python's own: keyed by a secret of the process, so that nobody can choose ids that collide.
-    return np.fromiter((hash(name) for name in ids), dtype=np.int64)
+    return np.fromiter((hash(id_) for id_ in ids), dtype=np.int64)
 
 
-def _ids(shard: Path) -> list[str]:
-    """All ids that a shard holds."""
+def _read_ids(shard: Path) -> list[str]:
+    """Return all ids that a shard holds."""
     if not ShardFacts.read(shard).count:
         return []
     with Shard(shard) as opened:

@@ -1,7 +1,8 @@
-"""What an index is (`index_info`), and whether it still is what was written (`verify_index`)."""
+"""`verify_index`: whether an index is still what was written."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +23,22 @@ from ..index.index import Index
 from ..index.index_facts import KIND
 from ..index.item_encoding import SCALE, dequantise, ragged_rows
 from ..index.shard import Shard
-from .encoding_pipeline import Progress
+from .encoding_pipeline import ProgressCallback
 
 if TYPE_CHECKING:
     from hficma.data.dataset import Dataset
 
 SPOT_CHECKS = 100
+"""Items that are encoded again."""
 TOLERANCE = 1e-4
 """Allowed difference of a vector encoded again, over its norm: kernels depend on the batch."""
+
+_log = logging.getLogger("hficma")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What `verify_index` found."""
+    """The report of `verify_index`."""
 
     files: int
     """Files whose hash was compared."""
@@ -54,7 +58,7 @@ def verify_index(
     bundle: Path | None = None,
     dataset: Dataset | None = None,
     spot_checks: int = SPOT_CHECKS,
-    progress: Progress = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
 ) -> Verification:
     """Compare an index's files with their hashes, its counts, and some items with fresh ones.
 
@@ -95,20 +99,34 @@ def verify_index(
 
 
 def _changed(path: Path, name: str, digest: str) -> str | None:
-    """Return what is wrong with a file that the manifest names."""
+    """Return what is wrong with a file that the manifest names, or None."""
     try:
         file = inside(path, name)
         if not file.is_file():
             return f"{file}: is missing"
-        return (
-            None
-            if sha256(file) == digest
-            else (f"{file}: is not as it was written (SHA-256 differs)")
-        )
+        if sha256(file) != digest:
+            return f"{file}: is not as it was written (SHA-256 differs)"
+        return None
     except ArtifactError as error:
         return str(error)
     except OSError as error:
         return f"{path / name}: {unreadable(error)}"
+
+
+def _wrong_counts(shard: Shard) -> list[str]:
+    """Return which of a shard's files hold other items than its facts say, a line each."""
+    counts = {"vectors": len(shard.vectors), "numbers": len(shard.numbers)}
+    if shard.encodings is not None:
+        counts["lengths"] = len(shard.encodings.lengths)
+    counts["records"] = len(shard.records.ids(range(shard.count)))
+    problems = [
+        f"{shard.folder}: {count} {name} for {shard.count} items"
+        for name, count in counts.items()
+        if count != shard.count
+    ]
+    if shard.encodings is not None and int(shard.encodings.lengths.sum()) != shard.facts.tokens:
+        problems.append(f"{shard.folder}: its lengths do not sum to its tokens")
+    return problems
 
 
 def _spot_checked(
@@ -116,12 +134,13 @@ def _spot_checked(
 ) -> tuple[int, float, list[str]]:
     """Encode some items again; return how many, the largest difference, and what differs."""
     checked, largest, problems = 0, 0.0, []
-    wanted = np.unique(np.linspace(0, index.count - 1, min(spot_checks, index.count)).astype(int))
-    positions = _photo_positions(dataset) if dataset and index.facts.of == "images" else {}
-    for number, place in zip(*index.locate(wanted), strict=True):
+    count = min(spot_checks, index.count)
+    spread = np.unique(np.linspace(0, index.count - 1, count).astype(int))
+    photos = _photo_positions(dataset) if dataset and index.facts.of == "images" else {}
+    for number, place in zip(*index.locate(spread), strict=True):
         shard = index.shards[number]
         recipe = shard.records.recipes([int(place)])[int(place)]
-        encoded = _encoded_again(bundle, index.facts.of, recipe, dataset, positions)
+        encoded = _encoded_again(bundle, index, recipe, dataset, photos)
         if encoded is None:
             continue
         difference = _difference(bundle, index, shard, int(place), encoded)
@@ -132,64 +151,49 @@ def _spot_checked(
     return checked, largest, problems
 
 
-def _wrong_counts(shard: Shard) -> list[str]:
-    counts = {"vectors": len(shard.vectors), "numbers": len(shard.numbers)}
-    if shard.encodings is not None:
-        counts["lengths"] = len(shard.encodings.lengths)
-    counts["records"] = len(shard.records.ids(range(shard.count)))
-    wrong = [
-        f"{shard.folder}: {count} {name} for {shard.count} items"
-        for name, count in counts.items()
-        if count != shard.count
-    ]
-    if shard.encodings is not None and int(shard.encodings.lengths.sum()) != shard.facts.tokens:
-        wrong.append(f"{shard.folder}: its lengths do not sum to its tokens")
-    return wrong
-
-
 def _photo_positions(dataset: Dataset) -> Mapping[str, int]:
+    """Return each recipe's position in the dataset by its id."""
     return {dataset.recipe(position).id: position for position in range(len(dataset))}
 
 
 def _encoded_again(
     bundle: Bundle,
-    of: str,
+    index: Index,
     recipe: Recipe,
     dataset: Dataset | None,
-    positions: Mapping[str, int],
+    photos: Mapping[str, int],
 ) -> EncodedItems | None:
-    if of == "recipes":
+    """Return an item as the bundle encodes it now; None for a photo that is not at hand."""
+    if index.facts.of == "recipes":
         return encode_recipes(bundle, [bundle.tokenizer(recipe)])
-    if dataset is None or recipe.id not in positions:
+    if dataset is None or recipe.id not in photos:
         return None
     try:
-        return encode_photos(bundle, preprocess(dataset.photo(positions[recipe.id]))[None])
-    except InputError:
-        return None  # the photo is gone since; its hash was compared all the same
+        return encode_photos(bundle, preprocess(dataset.photo(photos[recipe.id]))[None])
+    except InputError as error:
+        _log.info("%s: is not encoded again (%s)", recipe.id, error)
+        return None
 
 
 def _difference(
-    bundle: Bundle, index: Index, shard: Shard, place: int, fresh: EncodedItems
+    bundle: Bundle, index: Index, shard: Shard, place: int, encoded: EncodedItems
 ) -> float:
-    """Largest distance of the item's rows from fresh ones, over their norm."""
-    pairs = [(shard.vectors[place : place + 1], fresh.vectors)]
-    if shard.encodings is not None and fresh.encodings is not None:
-        level = shard.encodings.level
-        encodings = raise_level(bundle, index.facts.role, fresh.encodings, level)
-        for name in shard.encodings.arrays:
-            if not name.endswith(SCALE):
-                rows = shard.encodings.rows(name, np.array([place]))
-                scales = shard.encodings.arrays.get(name + SCALE)
-                kept = dequantise(
-                    shard.encodings.arrays[name][rows], None if scales is None else scales[rows]
-                )
-                pairs.append((kept, ragged_rows(encodings, name)))
+    """Return the largest distance of an item's stored rows from fresh ones, over their norm."""
+    pairs = [(shard.vectors[place : place + 1], encoded.vectors)]
+    if shard.encodings is not None and encoded.encodings is not None:
+        stored = shard.encodings
+        fresh = raise_level(bundle, index.facts.role, encoded.encodings, stored.level)
+        for name in fresh.arrays:
+            rows = stored.rows(name, np.array([place]))
+            scales = stored.arrays.get(name + SCALE)
+            values = dequantise(stored.arrays[name][rows], None if scales is None else scales[rows])
+            pairs.append((values, ragged_rows(fresh, name)))
     return max(
-        float(np.linalg.norm(kept - made) / max(float(np.linalg.norm(made)), 1e-12))
-        for kept, made in pairs
+        float(np.linalg.norm(values - exact) / max(float(np.linalg.norm(exact)), 1e-12))
+        for values, exact in pairs
     )
 
 
 def _stored_error(shard: Shard) -> float:
-    """What storing may have taken, with room for items worse than the average."""
+    """Return what storing may have taken, with room for items worse than the average."""
     return 10 * max((error.relative for error in shard.facts.errors.values()), default=0.0)

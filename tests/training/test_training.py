@@ -51,7 +51,7 @@ def test_every_preset_trains(preset: str, trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("preset", ["best", "hf-icma", "adamine", "dual-encoder"])
-def test_a_trunk_that_begins_at_random_weights_and_is_not_trained_is_refused(
+def test_an_image_encoder_that_begins_at_random_weights_and_is_not_trained_is_refused(
     preset: str, tmp_path: Path
 ) -> None:
     """It trained for minutes on regions that show nothing, and ended as if all were well."""
@@ -168,8 +168,8 @@ def test_resuming_can_add_epochs_and_change_nothing_else(
     assert read_manifest(run, kind="run").facts["last"]["epoch"] == 2
 
 
-def test_a_frozen_trunk_keeps_its_weights_and_its_batchnorm(trained: Trained) -> None:
-    """The published code lets BatchNorm statistics drift while the trunk is frozen."""
+def test_a_frozen_image_encoder_keeps_its_weights_and_its_batchnorm(trained: Trained) -> None:
+    """The published code lets BatchNorm statistics drift while the image encoder is frozen."""
     one = weights_of(trained("frozen-1", "trainer.epochs=1"))
     two = weights_of(trained("frozen-2", "trainer.epochs=2"))
     trunk = [name for name in one if name.startswith("trunk.")]
@@ -180,7 +180,7 @@ def test_a_frozen_trunk_keeps_its_weights_and_its_batchnorm(trained: Trained) ->
 def test_the_first_epochs_show_small_photos_and_the_last_ones_whole(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A trunk that never sees the size of evaluation scores it badly."""
+    """An image encoder that never sees the size of evaluation scores it badly."""
     seen: list[int] = []
     regions = Model.regions
 
@@ -196,7 +196,7 @@ def test_the_first_epochs_show_small_photos_and_the_last_ones_whole(
 
 
 @pytest.mark.parametrize("schedule", ["tuned", "alternate", "freeze-then-tune"])
-def test_schedules_train_the_trunk_when_they_say(schedule: str, trained: Trained) -> None:
+def test_schedules_train_the_image_encoder_when_they_say(schedule: str, trained: Trained) -> None:
     run = trained(
         f"schedule-{schedule}",
         f"trunk.schedule={schedule}",

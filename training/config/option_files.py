@@ -117,7 +117,7 @@ def parse_override(text: str) -> Tree:
     """
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise InputError(f"{text}: an option is given as section.name=value")
+        raise InputError(f"{text}: write an option as section.name=value")
     try:
         tree: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:

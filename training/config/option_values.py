@@ -113,6 +113,7 @@ def _convert_leaf(value: Any, kind: Any, where: str) -> Any:
         return float(value)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    # Python takes True for the whole number 1; a user who writes `true` means no number.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         raise InputError(f"{where}: must be {names[kind]}, not {value!r}")

@@ -96,6 +96,7 @@ class Pairs:
         recipes = [dataset.recipe(int(position)) for position in self._positions]
         self.recipes = recipes
         self.texts = RecipeTexts(recipes, model.tokenizer)
+        # A position's row is its place among the sorted positions.
         self.train = np.searchsorted(self._positions, np.sort(train))
         self.validation = np.searchsorted(self._positions, np.sort(validation))
 

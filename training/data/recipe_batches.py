@@ -47,7 +47,7 @@ class RecipeTexts:
         self._vectors: Tensor | None = None
 
     def __len__(self) -> int:
-        """Number of recipes."""
+        """Return the number of recipes."""
         return len(self._ingredients)
 
     @torch.no_grad()

@@ -174,7 +174,7 @@ class Criterion(nn.Module):
 
     @property
     def _tile(self) -> int | None:
-        """Pairs that are scored at once; None for all."""
+        """Return how many pairs are scored at once; None for all."""
         return self.options.block**2 if self.options.block else None
 
     def _add_classification(

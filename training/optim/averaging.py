@@ -28,6 +28,7 @@ def running_mean(model: nn.Module, decay: float) -> AveragedModel:
         weights: tuple[Tensor, ...] | list[Tensor],
         updates: Tensor | int,
     ) -> None:
+        """Take weights into their means, in place; torch calls it from the second step on."""
         # The first weights are random. A full memory of 1 / (1 - decay) steps would hold them for
         # much of a short run, so the mean forgets faster while it is young.
         step = int(updates) + 1
@@ -61,5 +62,5 @@ def restore_mean(
     """
     mean.module.load_state_dict(weights)
     mean.n_averaged.fill_(steps)
-    own = {k.removeprefix(RAW): v for k, v in tensors.items() if k.startswith(RAW)}
-    model.load_state_dict({**weights, **own})
+    raw = {k.removeprefix(RAW): v for k, v in tensors.items() if k.startswith(RAW)}
+    model.load_state_dict({**weights, **raw})

@@ -121,6 +121,7 @@ class Optimizer:
             parameter.grad = None
         self.scaler.scale(loss).backward()
         distributed.sum_gradients(trained)
+        # fp16's scale goes before the norm is taken, or clipping would cut at another size.
         for part in self._parts.values():
             self.scaler.unscale_(part)
         norm = float(torch.nn.utils.clip_grad_norm_(trained, self._clip or float("inf")))

@@ -204,6 +204,7 @@ def _svg(plot: Plot, lines: dict[str, list[Point]], colours: dict[str, str]) -> 
 
 
 def _draw(plot: Plot, lines: dict[str, list[Point]], colours: dict[str, str]) -> Figure:
+    """Return one plot as matplotlib's figure: a line a run, with its interval shaded."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -226,6 +226,8 @@ class RunDirectory:
         """
         stem = f"{CHECKPOINTS}/{epoch:04d}"
         names = [f"{stem}.safetensors", f"{stem}.state.safetensors", f"{stem}.state.json"]
+        # Files first, and last the manifest that names them: a kill in between leaves files that
+        # the next sweep removes, and the manifest names the checkpoint before.
         _save_tensors(self.path / names[0], weights)
         _save_tensors(self.path / names[1], state.tensors)
         write_atomically(self.path / names[2], json.dumps(state.record).encode())
@@ -295,10 +297,12 @@ def _by_partition(partitions: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _dump(path: Path, record: object) -> None:
+    """Write a record as indented JSON, whole or not at all."""
     write_atomically(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors of any device as safetensors, whole or not at all."""
     from safetensors.torch import save
 
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

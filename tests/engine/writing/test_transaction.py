@@ -209,13 +209,13 @@ def test_nothing_of_ours_imports_unix_only_modules() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("asking", [0, 1, 1000])
+@pytest.mark.parametrize("reads", [0, 1, 1000])
 def test_taken_ids_are_found_whatever_way_they_are_looked_up(
-    index: Path, monkeypatch: pytest.MonkeyPatch, asking: int
+    index: Path, monkeypatch: pytest.MonkeyPatch, reads: int
 ) -> None:
     """Two items of one id could not be told apart: shards are asked, read at once, or read after
     having been asked; items 1 and 5 were removed."""
-    monkeypatch.setattr("hficma.engine.writing.unique_ids.ASKING", asking)
+    monkeypatch.setattr("hficma.engine.writing.unique_ids.READS_PER_LOOKUP", reads)
     data = NoiseDataset(9)
     shards = [index / "shards" / name for name in ("000000", "000001")]
     told: list[str] = []

@@ -1,4 +1,4 @@
-"""The caches of photos: one array a dataset and trunk, and photos that cannot be read."""
+"""The caches of photos: one array a dataset and image encoder, and photos that cannot be read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def model(seed: int = 0) -> Model:
     return build_model(config, vectors, seed=seed).eval()
 
 
-def test_cached_regions_are_those_of_the_trunk_and_are_computed_once(tmp_path: Path) -> None:
+def test_cached_regions_are_those_of_the_image_encoder_and_are_computed_once(
+    tmp_path: Path,
+) -> None:
     dataset, rows, seen = open_dataset("sample:100"), np.array([3, 7]), []
     network = model()
     found = cached_regions(network, dataset, rows, tmp_path, seen.append, views=2, scale=0.5)
@@ -48,7 +50,7 @@ def test_cached_regions_are_those_of_the_trunk_and_are_computed_once(tmp_path: P
     )
 
 
-def test_another_trunk_or_other_views_are_another_cache(tmp_path: Path) -> None:
+def test_another_image_encoder_or_other_views_are_another_cache(tmp_path: Path) -> None:
     """A stale cache trains on features of weights that are long gone."""
     dataset, rows, seen = open_dataset("sample:100"), np.array([1]), []
     for network, views in ((model(0), 0), (model(1), 0), (model(0), 1)):

@@ -114,7 +114,7 @@ def test_two_processes_skip_together_what_one_of_them_cannot_take(tmp_path: Path
 
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
-    """Lets chosen steps, counted from 1 over the process, overflow in the trunk itself."""
+    """Lets chosen steps, counted from 1 over the process, overflow in the image encoder itself."""
     state: dict[str, Any] = {"step": 0, "bad": set()}
     inner = Criterion.forward
 
