@@ -48,7 +48,7 @@ class Filter:
                 raise InputError(f"filter {ingredient!r}: holds no word; name an ingredient")
 
     def __bool__(self) -> bool:
-        """Whether anything is asked."""
+        """Return whether any field asks for something."""
         return any(getattr(self, field.name) for field in fields(self))
 
     def mask(self, records: Records, count: int) -> Mask:

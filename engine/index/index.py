@@ -141,6 +141,7 @@ class Index(Closing):
         """
 
         def search(number: int) -> list[ShardCandidates]:
+            """Search one shard for all queries."""
             # One more than is returned: its score bounds all that follow.
             return search_shard(self.shards[number], queries, count + 1, masks[number])
 

@@ -23,6 +23,7 @@ def index_info(path: Path) -> dict[str, Any]:
 
 
 def _info(index: Index) -> dict[str, Any]:
+    """Return what an open index records; the keys are read by scripts, and stay."""
     facts = index.facts
     errors: dict[str, Any] = {}
     for shard in index.shards:

@@ -258,6 +258,7 @@ class Records(Closing):
         return word if rows else singular(word)
 
     def _positions(self, statement: str, values: Iterable[str]) -> Positions:
+        """Return the first column of a statement's rows, as `_rows` reads them."""
         return np.array([row[0] for row in self._rows(statement, values)], dtype=np.int64)
 
     def _rows(
@@ -277,6 +278,7 @@ class Records(Closing):
         return rows
 
     def _parsed(self, record: Any) -> Recipe:
+        """Return a recipe from its JSON; raises an ArtifactError that names the file."""
         try:
             return Recipe.parse(json.loads(record), where=str(self._file.path))
         except (ValueError, TypeError, RecursionError) as error:

@@ -235,6 +235,7 @@ def _parsed(content: bytes) -> ShardFacts:
 
 
 def _layout(record: Fields, name: str) -> Layout:
+    """Return an array's element type and shape."""
     dtype = record.text("dtype", _DTYPES)
     shape = [integer(size, f"{name}.shape") for size in record.sequence("shape")]
     if not 1 <= len(shape) <= 2:
@@ -243,10 +244,12 @@ def _layout(record: Fields, name: str) -> Layout:
 
 
 def _error(record: Fields) -> QuantisationError:
+    """Return how far an array's stored values are from the computed ones."""
     return QuantisationError(*(record.number(name) for name in QuantisationError._fields))
 
 
 def _prefilter(record: Fields) -> PrefilterFacts:
+    """Return what the shard records of its prefilter."""
     facts = record.object(
         "prefilter", ("factory", "bounded", "largest_norm", "error_norm", "error_entry")
     )

@@ -131,6 +131,7 @@ def run_ahead(source: Iterator[Result]) -> Iterator[Result]:
     stopped = threading.Event()
 
     def put(results: list[Result], error: BaseException | None = None) -> None:
+        """Hand over to the reader, unless it has stopped."""
         # Not for ever: a reader that stopped reads nothing more, and waits for this thread.
         while not stopped.is_set():
             try:
@@ -139,6 +140,7 @@ def run_ahead(source: Iterator[Result]) -> Iterator[Result]:
                 continue
 
     def run() -> None:
+        """Run the source to its end, or until the reader stops."""
         try:
             for result in source:
                 put([result])

@@ -249,6 +249,7 @@ class IndexWriter(Closing):
             self._facts = IndexFacts.read(self._path)
 
     def _folder(self, shard: str) -> Path:
+        """Return the folder of the shard of that name."""
         return self._path / SHARDS / shard
 
     def _each_shard(self, names: Iterable[str] | None = None) -> Iterator[Shard]:

@@ -188,6 +188,7 @@ class ShardWriter:
         return shard
 
     def _array(self, name: str) -> ArrayFile:
+        """Return the file of an array, opened at its first rows: shapes are not known before."""
         if name not in self._files:
             self._files[name] = self._stack.enter_context(ArrayFile(self._folder / name))
         return self._files[name]

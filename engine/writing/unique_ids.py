@@ -186,6 +186,7 @@ class IdTable:
 
 
 def _hashes(ids: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Return the hash of each id, (N,)."""
     # Python's own: keyed by a secret of the process, so that nobody can choose ids that collide.
     return np.fromiter((hash(id_) for id_ in ids), dtype=np.int64)
 

@@ -39,7 +39,7 @@ def records(tmp_path: Path) -> Records:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "passing"),
+    ("filter_", "passing"),
     [
         (Filter(), "abcdefgh"),
         (Filter(without=("peanut",)), "cdefgh"),
@@ -75,9 +75,9 @@ def records(tmp_path: Path) -> Records:
         (Filter(having=("unicorn",)), ""),
     ],
 )
-def test_filters(records: Records, wanted: Filter, passing: str) -> None:
+def test_filters(records: Records, filter_: Filter, passing: str) -> None:
     """Someone may be allergic."""
-    mask = wanted.mask(records, len(RECIPES))
+    mask = filter_.mask(records, len(RECIPES))
     assert "".join(RECIPES[i].id for i in np.flatnonzero(mask)) == passing
 
 
@@ -116,8 +116,8 @@ def test_one_word_written_as_two(tmp_path: Path, query: str, line: str, passes: 
         [Recipe(id="a", ingredients=("salt", line)), Recipe(id="b", ingredients=("oil",))]
     )
     writer.close()
-    found = Records(tmp_path / FILE).with_ingredient(query).tolist()
-    assert found == ([0] if passes else [])
+    positions = Records(tmp_path / FILE).with_ingredient(query).tolist()
+    assert positions == ([0] if passes else [])
 
 
 def test_a_table_of_older_rules_is_not_looked_up(tmp_path: Path, records: Records) -> None:
@@ -130,8 +130,8 @@ def test_a_table_of_older_rules_is_not_looked_up(tmp_path: Path, records: Record
     connection.close()
     old = Records(tmp_path / FILE)
     with ThreadPoolExecutor() as pool:  # the first threads to ask make the new table once
-        found = list(pool.map(lambda _: old.with_ingredient("bay leaf").tolist(), range(8)))
-    assert found == [[5, 6]] * 8
+        positions = list(pool.map(lambda _: old.with_ingredient("bay leaf").tolist(), range(8)))
+    assert positions == [[5, 6]] * 8
     assert old.with_ingredient("jalapeños").tolist() == [5]
     assert sqlite3.connect(tmp_path / FILE).execute("PRAGMA user_version").fetchone() == (0,)
 

@@ -28,16 +28,16 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> list[Target]:
 def test_no_damage_gives_another_answer(targets: list[Target], tmp_path: Path) -> None:
     """Twelve of sixteen aimed flips of vectors gave wrong answers that were called certified."""
     chance = random.Random(0)
-    wanted: dict[Path, object] = {}
-    found: Counter[str] = Counter()
+    expected: dict[Path, object] = {}
+    outcomes: Counter[str] = Counter()
     wrong = []
     for _ in range(FLIPS):
-        outcome, told = attack(targets, tmp_path / "damaged", chance, wanted)
-        found[outcome] += 1
+        outcome, description = attack(targets, tmp_path / "damaged", chance, expected)
+        outcomes[outcome] += 1
         if outcome == "wrong":
-            wrong.append(told)
+            wrong.append(description)
     assert not wrong
-    assert found["refused"] > FLIPS / 2, "most damage was not looked at"
+    assert outcomes["refused"] > FLIPS / 2, "most damage was not looked at"
 
 
 def test_an_index_of_an_older_version_answers_as_it_did(tmp_path: Path) -> None:

@@ -31,18 +31,18 @@ from tests.torture.flips import OLDER
 
 
 @pytest.fixture(scope="module")
-def made(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pristine_index(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_index(
-        hf_icma_bundle, NoiseDataset(12), tmp_path_factory.mktemp("made") / "i", shard_items=4,
+        hf_icma_bundle, NoiseDataset(12), tmp_path_factory.mktemp("pristine") / "i", shard_items=4,
         keep="projections", side_precision="int8", prefilter="SQ8", threads=1,
         runtime="onnxruntime",
     )  # fmt: skip
 
 
 @pytest.fixture
-def index(made: Path, tmp_path: Path) -> Path:
+def index(pristine_index: Path, tmp_path: Path) -> Path:
     """An index of one's own to damage."""
-    return Path(shutil.copytree(made, tmp_path / "i"))
+    return Path(shutil.copytree(pristine_index, tmp_path / "i"))
 
 
 def rehash(index: Path, *files: str) -> None:
@@ -126,28 +126,28 @@ def test_whatever_an_index_says_opening_it_is_an_answer_or_one_line(
     for key in path:
         holder = holder[key]
     old = holder[last]
-    told = ""
+    message = ""
     nudged = old + 1 if isinstance(old, (int, float)) else None
     holder[last] = data.draw(st.sampled_from([*NASTY, nudged]))
     try:
         if name == "manifest.json":
-            opened = read_manifest(index, kind="index")
-            opened.facts.clear()
-            opened.facts.update(edited)
-            write_manifest(index, opened)
+            changed = read_manifest(index, kind="index")
+            changed.facts.clear()
+            changed.facts.update(edited)
+            write_manifest(index, changed)
         else:
             (index / name).write_text(json.dumps(edited))
             rehash(index, name)
-        with Index.open(index) as found:
-            found.filter_masks(Filter(having=("salt",)))
-            for shard in found.shards:
+        with Index.open(index) as opened:
+            opened.filter_masks(Filter(having=("salt",)))
+            for shard in opened.shards:
                 shard.prefilter.search(np.zeros((1, shard.vectors.shape[1]), np.float32), 3, None)
     except HficmaError as error:
-        told = str(error)
+        message = str(error)
     finally:
         (index / name).write_text(before)
         (index / "manifest.json").write_text(manifest)
-    assert "\n" not in told
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("what", ["shards", "shards/000001", "shards/000001/global"])
@@ -335,10 +335,10 @@ def test_records_are_read_through_few_open_files(
             answer = engine.search(image=photo, k=12, filter=Filter(without_ids=("r2", "r9")))
         return [(hit.id, hit.score) for hit in answer.hits]
 
-    wanted = ask()
+    expected = ask()
     monkeypatch.setattr("hficma.engine.files.record_file.SMALL", 0)
-    assert ask() == wanted
-    assert len(wanted) == 10
+    assert ask() == expected
+    assert len(expected) == 10
 
 
 def test_records_closed_for_others_are_read_after_their_shard_was_removed(
@@ -350,8 +350,8 @@ def test_records_closed_for_others_are_read_after_their_shard_was_removed(
     copied = Path(shutil.copytree(index, tmp_path / "index"))
     photo = NoiseDataset(1).photo(0)
     with Engine.open(copied, bundle=hf_icma_bundle, runtime="onnxruntime", threads=1) as engine:
-        wanted = engine.search(image=photo, k=12)
+        expected = engine.search(image=photo, k=12)
         assert len(engine.index.shards) > 1
         shutil.rmtree(copied / "shards")
         again = engine.search(image=photo, k=12)
-    assert [hit.title for hit in again.hits] == [hit.title for hit in wanted.hits]
+    assert [hit.title for hit in again.hits] == [hit.title for hit in expected.hits]

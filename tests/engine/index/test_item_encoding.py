@@ -1,4 +1,4 @@
-"""Sides come out of their storage as they went in, to the precision they were kept in."""
+"""Encodings come out of their storage as they went in, to the precision of the storage."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from hficma.errors import ArtifactError
 WIDTH, HEADS = 8, 2
 
 
-def make_sides(level: Level, lengths: list[int], seed: int = 0) -> BatchEncodings:
-    """Random sides of a level, padded with rubbish."""
+def make_encodings(level: Level, lengths: list[int], seed: int = 0) -> BatchEncodings:
+    """Random encodings of a level, padded with rubbish."""
     rng = np.random.default_rng(seed)
     count, size = len(lengths), max(lengths)
     shapes = {
@@ -69,9 +69,9 @@ def test_gathering_gives_back_what_was_stored(
     level: Level, precision: Precision, lengths: list[int], seed: int, data: st.DataObject
 ) -> None:
     """A wrong row here would score one recipe with another's ingredients."""
-    encodings = make_sides(level, lengths, seed)
-    kept = stored(encodings, precision)
-    assert kept.level == level
+    encodings = make_encodings(level, lengths, seed)
+    quantised = stored(encodings, precision)
+    assert quantised.level == level
     positions = np.array(
         data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=4))
     )
@@ -82,18 +82,18 @@ def test_gathering_gives_back_what_was_stored(
         if name != "mean":
             shape[2 if name == "table" else 1] = size
         out[name] = np.full(shape, np.nan, dtype=np.float32)
-    kept.gather(positions, size, out)
+    quantised.gather(positions, size, out)
     tolerance = {"fp32": 0.0, "fp16": 2e-3, "int8": 2e-2}[precision]
     for name, values in out.items():
         assert np.isfinite(values).all(), "padding must be finite: it is multiplied by 0"
         for row, position in enumerate(positions):
             length = encodings.lengths[position]
-            got, wanted = values[row], encodings.arrays[name][position]
+            values_read, expected = values[row], encodings.arrays[name][position]
             if name == "table":
-                got, wanted = got[:, :length], wanted[:, :length]
+                values_read, expected = values_read[:, :length], expected[:, :length]
             elif name != "mean":
-                got, wanted = got[:length], wanted[:length]
-            np.testing.assert_allclose(got, wanted, atol=tolerance * 4, rtol=0)
+                values_read, expected = values_read[:length], expected[:length]
+            np.testing.assert_allclose(values_read, expected, atol=tolerance * 4, rtol=0)
 
 
 def test_every_half_precision_number_is_read_as_numpy_reads_it() -> None:
@@ -109,18 +109,18 @@ def test_the_reported_error_is_the_error_made(
 ) -> None:
     """Users choose a precision by this figure."""
     rows = (np.random.default_rng(seed).normal(size=(7, 16)) * scale).astype(np.float32)
-    kept, scales, error = quantise(rows, precision)
-    lost = np.abs(dequantise(kept, scales).astype(np.float64) - rows)
-    assert error.largest == pytest.approx(lost.max(), rel=1e-5)
+    quantised, scales, error = quantise(rows, precision)
+    errors = np.abs(dequantise(quantised, scales).astype(np.float64) - rows)
+    assert error.largest == pytest.approx(errors.max(), rel=1e-5)
     assert error.relative == pytest.approx(
-        np.sqrt(np.square(lost).sum() / np.square(rows, dtype=np.float64).sum()), rel=1e-4
+        np.sqrt(np.square(errors).sum() / np.square(rows, dtype=np.float64).sum()), rel=1e-4
     )
 
 
 def test_rows_of_zeros_survive_int8() -> None:
     """A scale of 0 would make NaN."""
-    kept, scales, error = quantise(np.zeros((2, 4), np.float32), "int8")
-    np.testing.assert_array_equal(dequantise(kept, scales), np.zeros((2, 4)))
+    quantised, scales, error = quantise(np.zeros((2, 4), np.float32), "int8")
+    np.testing.assert_array_equal(dequantise(quantised, scales), np.zeros((2, 4)))
     assert error.relative == 0.0
 
 
@@ -130,8 +130,8 @@ def test_the_size_by_which_a_level_is_chosen_is_the_size_on_disk(
     level: Level, precision: Precision
 ) -> None:
     """A wrong estimate would fill disks or waste them."""
-    kept = stored(make_sides(level, [3, 1, 2]), precision)
-    written = sum(rows.nbytes for name, rows in kept.arrays.items() if name != "mean")
+    quantised = stored(make_encodings(level, [3, 1, 2]), precision)
+    written = sum(rows.nbytes for name, rows in quantised.arrays.items() if name != "mean")
     assert written == 6 * bytes_per_token(level, precision, WIDTH, HEADS)
 
 

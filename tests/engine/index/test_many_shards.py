@@ -81,7 +81,7 @@ def test_a_thousand_shards_work_within_256_descriptors(
 ) -> None:
     """Eleven a shard: 94 small additions made an index that not even `compact` could open."""
     path = shutil.copytree(many, tmp_path / "i", copy_function=os.link)
-    given = limited(
+    output = limited(
         """
 import sys
 from pathlib import Path
@@ -104,12 +104,12 @@ print(index_info(index)["items"])
         path,
         hf_icma_bundle,
     )
-    assert given.split("\n") == ["1000", "1000", "9", "1000 ()", "1", "2", "1001", ""]
+    assert output.split("\n") == ["1000", "1000", "9", "1000 ()", "1", "2", "1001", ""]
 
 
 def test_too_few_descriptors_are_one_line(many: Path) -> None:
     """Wherever opening is when the last one is taken: after none, one, two ... that are left."""
-    given = limited(
+    output = limited(
         """
 import os, sys
 from pathlib import Path
@@ -132,7 +132,7 @@ for free in range(4):
 """,
         many,
     )
-    lines = given.splitlines()
+    lines = output.splitlines()
     assert lines[0] != "opened"
     assert lines[-1] == "opened"
     assert all(line == "opened" or "Too many open files" in line for line in lines)
@@ -162,17 +162,17 @@ def test_closing_lets_go_of_every_descriptor_and_mapping(
         with Engine.open(index, bundle=hf_icma_bundle, runtime="onnxruntime", threads=2) as engine:
             engine.search(image=photo, filter=Filter(without=("salt",)))
 
-    def held() -> tuple[int, int]:
+    def open_files() -> tuple[int, int]:
         maps = Path("/proc/self/maps").read_text().splitlines()
         return len(os.listdir(DESCRIPTORS_FOLDER)), sum(str(index) in line for line in maps)
 
     use()
     gc.collect()
     with without_garbage_collection():
-        before = held()
+        before = open_files()
         for _ in range(30):
             use()
-        assert held() == before
+        assert open_files() == before
     assert before[1] == 0
 
 

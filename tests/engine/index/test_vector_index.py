@@ -43,10 +43,10 @@ def test_scores_of_bounded_prefilters_are_within_their_error(
     vectors = make_vectors(50, seed=seed) * np.float32(scale)
     query = make_vectors(1, seed=seed + 1)
     prefilter = opened(vectors, spec, tmp_path)
-    found = prefilter.search(query, 50, None)[0]
-    exact = (vectors[found.positions].astype(np.float64) * query[0]).sum(axis=1)
-    assert len(found.positions) == 50
-    assert np.abs(found.scores - exact).max() <= prefilter.facts.score_error(query[0])
+    candidates = prefilter.search(query, 50, None)[0]
+    exact = (vectors[candidates.positions].astype(np.float64) * query[0]).sum(axis=1)
+    assert len(candidates.positions) == 50
+    assert np.abs(candidates.scores - exact).max() <= prefilter.facts.score_error(query[0])
 
 
 @pytest.mark.parametrize("spec", BOUNDED + SKIPPING)
@@ -59,9 +59,9 @@ def test_masked_items_are_never_found_and_none_is_missing(
     prefilter = opened(vectors, spec, tmp_path)
     allowed = np.zeros(len(vectors), dtype=bool)
     allowed[np.random.default_rng(1).choice(len(vectors), 20, replace=False)] = True
-    for found in prefilter.search(make_vectors(queries, seed=2), 30, allowed):
-        assert sorted(found.positions) == sorted(np.flatnonzero(allowed))
-        assert (np.diff(found.scores) <= 0).all()
+    for candidates in prefilter.search(make_vectors(queries, seed=2), 30, allowed):
+        assert sorted(candidates.positions) == sorted(np.flatnonzero(allowed))
+        assert (np.diff(candidates.scores) <= 0).all()
     assert len(prefilter.search(vectors[:1], 5, np.zeros(len(vectors), bool))[0].positions) == 0
 
 
@@ -117,11 +117,11 @@ def test_the_best_items_come_first(tmp_path: Path, spec: str, masked: bool) -> N
     allowed = np.arange(len(vectors)) % 3 > 0 if masked else None
     queries = make_vectors(4, seed=5)
     answers = opened(vectors, spec, tmp_path).search(queries, 10, allowed)
-    for query, found in zip(queries, answers, strict=True):
+    for query, candidates in zip(queries, answers, strict=True):
         scores = vectors @ query
         if allowed is not None:
             scores[~allowed] = -np.inf
-        assert set(found.positions[:8]) <= set(np.argsort(-scores)[:10])
+        assert set(candidates.positions[:8]) <= set(np.argsort(-scores)[:10])
 
 
 @pytest.mark.parametrize("spec", SKIPPING)
@@ -155,7 +155,7 @@ def test_defaults_can_certify(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "count", "taken"),
+    ("spec", "count", "kind"),
     [
         ("IVF16,Flat", 3, "Flat"),
         ("IVF4096,SQ8", 300, "Flat"),
@@ -179,17 +179,17 @@ def test_items_too_few_to_train_take_another_kind(
     capfd: pytest.CaptureFixture[str],
     spec: str,
     count: int,
-    taken: str,
+    kind: str,
 ) -> None:
     """FAISS ended the command with a page of C++ after everything was encoded, or warned of each
     clustering on stderr."""
     vectors = make_vectors(count)
     with caplog.at_level("WARNING", logger="hficma"):
         prefilter = opened(vectors, spec, tmp_path)
-    assert prefilter.facts.factory == taken
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == (taken != spec)
-    assert all(f"prefilter {spec}: {count} item" in line and taken in line for line in said)
+    assert prefilter.facts.factory == kind
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == (kind != spec)
+    assert all(f"prefilter {spec}: {count} item" in line and kind in line for line in messages)
     assert len(prefilter.search(vectors[:1], 5, None)[0].positions) == min(5, count)
     assert capfd.readouterr().err == ""
 

@@ -87,7 +87,7 @@ def test_unfinished_work_of_other_inputs_is_kept_until_it_is_given_up(
 ) -> None:
     """Shards of two datasets must never stand in one index, nor a night's work go for a typo."""
     out = tmp_path / "index"
-    for later, options, said in (
+    for later, options, reason in (
         (NoiseDataset(15, first=100), {}, "the dataset was noise:0:30, is noise:100:15"),
         (Renamed(30, first=200), {}, "the recipes of the dataset changed"),
         (NoiseDataset(30), {"prefilter": "SQ8"}, "the prefilter was Flat, is SQ8"),
@@ -95,7 +95,7 @@ def test_unfinished_work_of_other_inputs_is_kept_until_it_is_given_up(
         with pytest.raises(KeyboardInterrupt):
             build_index(adamine_bundle, Interrupted(30, LOOKED_AT + 25), out, shard_items=10)
         written = when_written(unfinished(out))
-        with pytest.raises(ArtifactError, match=f"2 shards are done.*{said}.*restart"):
+        with pytest.raises(ArtifactError, match=f"2 shards are done.*{reason}.*restart"):
             build_index(adamine_bundle, later, out, shard_items=10, **options)
         assert when_written(unfinished(out)) == written
         build_index(adamine_bundle, later, out, shard_items=10, restart=True, **options)
@@ -125,10 +125,10 @@ def test_a_record_that_was_mended_meanwhile_is_seen(adamine_bundle: Path, tmp_pa
 def test_bad_items_are_told_and_left_out(hf_icma_bundle: Path, tmp_path: Path) -> None:
     """One bad line in a million must not cost the index; `strict` makes it an error."""
     data = NoiseDataset(12, bad=(3, 4), without_photo=(0,))
-    told: list[str] = []
-    build_index(hf_icma_bundle, data, tmp_path / "i", on_bad=told.append, shard_items=2)
-    assert len(told) == 2
-    assert "line 3" in told[0]
+    messages: list[str] = []
+    build_index(hf_icma_bundle, data, tmp_path / "i", on_bad=messages.append, shard_items=2)
+    assert len(messages) == 2
+    assert "line 3" in messages[0]
     assert index_info(tmp_path / "i")["items"] == 10
     with pytest.raises(InputError, match="line 3"):
         build_index(hf_icma_bundle, data, tmp_path / "strict", strict=True)
@@ -144,10 +144,10 @@ def test_an_id_enters_once(adamine_bundle: Path, tmp_path: Path) -> None:
         def recipe(self, index: int) -> Recipe:
             return super().recipe(index % 7)
 
-    told: list[str] = []
-    build_index(adamine_bundle, Twice(20), tmp_path / "i", shard_items=5, on_bad=told.append)
+    messages: list[str] = []
+    build_index(adamine_bundle, Twice(20), tmp_path / "i", shard_items=5, on_bad=messages.append)
     assert ids(tmp_path / "i") == [f"r{i}" for i in range(7)]
-    assert len(told) == 13
+    assert len(messages) == 13
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -173,12 +173,12 @@ def test_items_that_are_no_numbers_are_left_out(
         return encoded._replace(encodings=encoded.encodings._replace(arrays={"tokens": array}))
 
     monkeypatch.setattr("hficma.engine.writing.encoding_pipeline.encode", overflowing)
-    told: list[str] = []
+    messages: list[str] = []
     data, out = NoiseDataset(6), tmp_path / "i"
-    build_index(hf_icma_bundle, data, out, keep="projections", on_bad=told.append)
+    build_index(hf_icma_bundle, data, out, keep="projections", on_bad=messages.append)
     assert ids(out) == ["r0", "r1", "r3", "r4", "r5"]
-    assert len(told) == 1
-    assert re.match(r"r2 \(.*\): the model makes no finite numbers of it", told[0])
+    assert len(messages) == 1
+    assert re.match(r"r2 \(.*\): the model makes no finite numbers of it", messages[0])
     with pytest.raises(InputError, match="no finite numbers"):
         build_index(hf_icma_bundle, data, tmp_path / "strict", strict=True)
 
@@ -240,7 +240,7 @@ def test_damage_is_found(hf_icma_bundle: Path, tmp_path: Path) -> None:
         Engine.open(out)
 
 
-def test_info_tells_the_error_of_int8_sides(hf_icma_bundle: Path, tmp_path: Path) -> None:
+def test_info_tells_the_error_of_int8_encodings(hf_icma_bundle: Path, tmp_path: Path) -> None:
     """Who trades precision for memory must see what it costs."""
     out = build_index(
         hf_icma_bundle, NoiseDataset(9), tmp_path / "i", keep="tables", side_precision="int8"

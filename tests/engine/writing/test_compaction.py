@@ -61,14 +61,14 @@ def test_additions_of_one_item_are_merged(hf_icma_bundle: Path, tmp_path: Path) 
             assert len(shards(path)) <= 2 + math.log2(number) + 2 * number / 8
             if number % 4 == 0:
                 writer.remove([f"r{number}"])
-    left = [f"r{i}" for i in range(22) if i not in (8, 12, 16, 20)]
-    assert [name for name in ids(path) if name in left] == left
+    remaining = [f"r{i}" for i in range(22) if i not in (8, 12, 16, 20)]
+    assert [name for name in ids(path) if name in remaining] == remaining
     whole = build_index(hf_icma_bundle, NoiseDataset(22), tmp_path / "whole")
     expected = scores(whole)
-    assert scores(path) == pytest.approx({name: expected[name] for name in left}, rel=1e-6)
+    assert scores(path) == pytest.approx({name: expected[name] for name in remaining}, rel=1e-6)
     assert not verify_index(path).problems
     info = index_info(path)
-    assert info["items"] == len(left)
+    assert info["items"] == len(remaining)
     assert info["removed"] < 4, "what was removed before a merge takes space still"
     assert {folder.name for folder in (path / "shards").iterdir()} == set(shards(path))
 

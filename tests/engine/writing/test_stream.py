@@ -1,4 +1,4 @@
-"""A stream becomes an index piece after piece, read no further than it is written."""
+"""A stream becomes an index chunk after chunk, read no further than it is written."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_a_stream_gives_the_index_of_the_same_dataset(adamine_bundle: Path, tmp_
             assert (shard / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_no_more_is_read_than_the_next_piece(adamine_bundle: Path, tmp_path: Path) -> None:
-    """Memory is bounded because a recipe is read only once those of the piece before are on disk:
+def test_no_more_is_read_than_the_next_chunk(adamine_bundle: Path, tmp_path: Path) -> None:
+    """Memory is bounded because a recipe is read only once those of the chunk before are on disk:
     a stream of any length is refused here as soon as it is read ahead."""
     out = tmp_path / "index"
     read = 0

@@ -197,7 +197,7 @@ def test_a_level_is_chosen_where_the_system_says_no_memory(
 
 def test_nothing_of_ours_imports_unix_only_modules() -> None:
     """`import fcntl` at the top of one file is an error of every command on Windows."""
-    found = [
+    paths = [
         str(path)
         for folder in ("hficma", "engine", "export", "training")
         for path in (ROOT / folder).rglob("*.py")
@@ -206,7 +206,7 @@ def test_nothing_of_ours_imports_unix_only_modules() -> None:
             for line in path.read_text(encoding="utf-8").splitlines()
         )
     ]
-    assert found == []
+    assert paths == []
 
 
 @pytest.mark.parametrize("reads", [0, 1, 1000])
@@ -218,24 +218,24 @@ def test_taken_ids_are_found_whatever_way_they_are_looked_up(
     monkeypatch.setattr("hficma.engine.writing.unique_ids.READS_PER_LOOKUP", reads)
     data = NoiseDataset(9)
     shards = [index / "shards" / name for name in ("000000", "000001")]
-    told: list[str] = []
-    unique = UniqueIds(shards[:1], (1, 5), strict=False, on_bad=told.append)
+    messages: list[str] = []
+    unique = UniqueIds(shards[:1], (1, 5), strict=False, on_bad=messages.append)
     for _ in range(3):
-        kept = unique.accept([data.recipe(i) for i in (0, 2, 3)])
-        assert not kept.any()
-    assert len(told) == 9
-    assert all("in the index already" in line for line in told)
+        mask = unique.accept([data.recipe(i) for i in (0, 2, 3)])
+        assert not mask.any()
+    assert len(messages) == 9
+    assert all("in the index already" in line for line in messages)
     assert unique.accept([data.recipe(i) for i in (1, 4, 5, 5)]).tolist() == [
         True,
         True,
         True,
         False,
     ]
-    assert "r5 ('cook soup'): this id came before in what is being added" in told[-1]
+    assert "r5 ('cook soup'): this id came before in what is being added" in messages[-1]
     unique.shard_done(shards[1])
-    kept = unique.accept([data.recipe(i) for i in (3, 4, 8)])
-    assert kept.tolist() == [False, False, True]
-    assert "came before" in told[-1]
+    mask = unique.accept([data.recipe(i) for i in (3, 4, 8)])
+    assert mask.tolist() == [False, False, True]
+    assert "came before" in messages[-1]
 
 
 def test_equal_hashes_are_not_equal_ids(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,11 +277,11 @@ def test_an_interrupted_last_step_is_a_whole_index(
 
 def test_a_disk_that_takes_only_part_of_a_compaction(adamine_bundle: Path, tmp_path: Path) -> None:
     """Half a merged shard stayed on the full disk, and so did those merged before it."""
-    gone = ["r1", "r9", "r17"]
+    removed = ["r1", "r9", "r17"]
     path = build_index(adamine_bundle, NoiseDataset(24), tmp_path / "index", shard_items=8)
     with IndexWriter(path) as writer:
-        writer.remove(gone)
-    before, told = ids(path), []
+        writer.remove(removed)
+    before, messages = ids(path), []
     for largest in range(250, 200_000, 1500):
         with IndexWriter(path) as writer:
             try:
@@ -289,11 +289,11 @@ def test_a_disk_that_takes_only_part_of_a_compaction(adamine_bundle: Path, tmp_p
                     writer.compact()
                 break
             except ArtifactError as error:
-                told.append(str(error))
-            left = {path.name for path in (path / "shards").iterdir()}
-            assert left == {"000000", "000001", "000002"}
+                messages.append(str(error))
+            leftovers = {path.name for path in (path / "shards").iterdir()}
+            assert leftovers == {"000000", "000001", "000002"}
         assert ids(path) == before
-    assert len(told) > 3
-    assert all("cannot be written" in line for line in told)
-    assert ids(path) == [name for name in before if name not in gone]
+    assert len(messages) > 3
+    assert all("cannot be written" in line for line in messages)
+    assert ids(path) == [name for name in before if name not in removed]
     assert not list(path.rglob("*.part"))
