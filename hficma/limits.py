@@ -1,4 +1,4 @@
-"""How much may come from outside: every limit on bytes, pixels, depth and time, in one place.
+"""Every limit on what comes from outside: bytes, pixels, depth and time, in one place.
 
 A file, a page or a photo that was not made here is read through one of the functions below, or
 measured against one of these numbers before anything of its size is allocated. Each number is far
@@ -39,7 +39,7 @@ RUN_LENGTH_PIXELS = 16_000_000
 PHOTO_READS = 500_000
 """Pieces that a photo's file is read in: chunks of a PNG, blocks of a GIF, runs of a bitmap."""
 PHOTO_ASPECT = 16
-"""Long side by short side: of a longer photo only the centre is kept. Scaled to a short side of 256
+"""Long side by short side: of a longer photo only the centre is read. Scaled to a short side of 256
 pixels, 1 x 100,000 would have 25,600,000 rows, of which the model sees 224."""
 TEXT_BYTES = 20 * MEGABYTE
 """A page, a recipe or any other text that is read whole; the longest saved pages take 5 MB."""

@@ -1,4 +1,4 @@
-"""Text from outside, made harmless for a terminal: no control character acts.
+"""Escapes text from outside for a terminal, so that no control character acts.
 
 Titles, file names and messages may hold anything: escape sequences that clear the screen or type a
 command, marks that turn the reading direction around, half an emoji. Whatever a command prints goes
@@ -17,7 +17,7 @@ from typing import Any
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-_KEPT_IN_LINES = re.compile("(\n)")
+_LINE_END = re.compile("(\n)")
 
 
 def printable(text: str) -> str:
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 def printable_lines(text: str) -> str:
     """Return text of several lines with all but its line ends as `printable` gives it."""
-    return "".join(part if part == "\n" else printable(part) for part in _KEPT_IN_LINES.split(text))
+    return "".join(part if part == "\n" else printable(part) for part in _LINE_END.split(text))
 
 
 def one_line(text: str) -> str:
@@ -41,15 +41,15 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     # json itself escapes what lies below space inside strings: only its own line ends are left.
     return "".join(
         part if part == "\n" else _UNPRINTABLE.sub(_json_escape, part)
-        for part in _KEPT_IN_LINES.split(text)
+        for part in _LINE_END.split(text)
     )
 
 
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(found[0])
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(match[0])
     return named or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
-def _json_escape(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+def _json_escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"

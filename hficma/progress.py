@@ -1,4 +1,4 @@
-"""What a long step tells whoever started it."""
+"""Base of what hears how far a long step is."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from typing import Any
 
 
 class Progress:
-    """Hears of every stage, epoch and note; this one keeps silent, the command line draws."""
+    """Hears of every stage, epoch and note. This one is silent; the command line's draws bars."""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """A stage begins ("word vectors", "photos", "epoch 3"), of so many steps."""
+        """Begin a stage.
+
+        Args:
+            name: such as "word vectors", "photos" or "epoch 3".
+            total: its steps; None where they are not known.
+        """
 
     def advance(self, count: int = 1) -> None:
-        """So many steps of the stage are done."""
+        """Count so many more steps of the stage as done."""
 
     def note(self, text: str) -> None:
-        """Something a user should know, in one line."""
+        """Say something that a user should know, in one line."""
 
     def bad(self, message: str) -> None:
-        """A record that was left out, in one line; a file may have thousands of them."""
+        """Say in one line why a record was left out; a file may have thousands of them."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """An epoch ended: its line of `log.jsonl`."""
+        """End an epoch, whose line of `log.jsonl` is given."""

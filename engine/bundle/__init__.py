@@ -1,1 +1,1 @@
-"""Opens and checks a bundle: the compiled model that `hficma export` writes."""
+"""Opens and checks a bundle: a directory with the compiled graphs of one model."""

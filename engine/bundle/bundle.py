@@ -1,4 +1,4 @@
-"""A bundle opened for inference: verified when used, its graphs loaded when first run."""
+"""Opens a bundle for inference: files are verified when used, graphs loaded when first run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ _log = logging.getLogger("hficma")
 
 
 class Bundle(Closing):
-    """The compiled branches of one model and what its inputs need. Open with `Bundle.open`.
+    """The compiled branches of one model, and the tokenizer that its inputs need.
 
-    Closed, it lets go of its sessions: their memory, threads and files.
+    Opened by `Bundle.open`. Any number of threads may run graphs at once. Closing it frees its
+    sessions: their memory, threads and files.
 
     Args:
         path: the bundle's directory.
@@ -97,7 +98,7 @@ class Bundle(Closing):
         return Tokenizer(vocabulary, self.facts.model.text)
 
     def graph(self, name: str, precision: str | None = None) -> Graph:
-        """A graph and its verified file.
+        """Return a graph, its file verified and checked.
 
         Args:
             name: `image`, `recipe`, ...
@@ -111,12 +112,12 @@ class Bundle(Closing):
             raise ArtifactError(f"{self.path}: a {self.facts.model.kind} model has no graph {name}")
         files = facts.files
         if precision is None:
-            wanted = self.execution.precision
-            precision = wanted if wanted in files else "fp32"
-            if precision != wanted and (name, precision) not in self._graphs:
-                _log.info("graph %s has no %s: it runs in fp32", name, wanted)
+            requested = self.execution.precision
+            precision = requested if requested in files else "fp32"
+            if precision != requested and (name, precision) not in self._graphs:
+                _log.info("graph %s has no %s: it runs in fp32", name, requested)
         if (name, precision) in self._graphs:
-            return self._graphs[name, precision]  # a file is hashed once, not at every use
+            return self._graphs[name, precision]  # hashed and checked once, not at every use
         if precision not in files:
             raise ArtifactError(f"{self.path}: graph {name} was not exported in {precision}")
         file = verified_file(self.path, self.manifest, files[precision])
@@ -136,7 +137,12 @@ class Bundle(Closing):
         return graph
 
     def runtime(self, name: str) -> Runtime:
-        """The loaded graph of a name; loads and warms it at the first call."""
+        """Return the loaded graph of a name; the first call loads it.
+
+        Raises:
+            ArtifactError: the model has no such graph, or its file was changed.
+            InputError: the bundle was closed, or the runtime has no such device.
+        """
         with self._lock:
             if self._closed:
                 raise InputError(f"{self.path}: this bundle was closed; open it again")
@@ -145,11 +151,19 @@ class Bundle(Closing):
             return self._loaded[name]
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, Array]:
-        """Run a graph on named arrays; see `facts.graphs` for names and shapes."""
+        """Run a graph on named arrays.
+
+        Args:
+            graph: its name.
+            inputs: by name; `facts.graphs` has names, dtypes and shapes.
+
+        Returns:
+            float32 arrays by name.
+        """
         return self.runtime(graph).run(inputs)
 
     def describe(self) -> dict[str, ExecutionReport]:
-        """What really runs each graph that was loaded."""
+        """Return what really runs each graph that was loaded, by name."""
         return {name: loaded.describe() for name, loaded in self._loaded.items()}
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Files of an index compared with their checksums before what is in them counts.
+"""Compares the files of an index with their checksums, before what is in them counts.
 
 A shard's file `blocks` holds XXH3 of every 64 KiB of every other file, so that what a search reads
 is checked as it is read: 64 KiB take 3 µs. They find bit rot, torn copies and flipped bits, not
@@ -20,29 +20,29 @@ import xxhash
 
 from hficma.artifacts.file_memory import FileMemory
 from hficma.errors import ArtifactError
+from hficma.types import Offsets
 
 from .file_bytes import Content, FileBytes
 
 BLOCK = 1 << 16
 """Bytes a checksum: about what a recipe's tokens take, so that little is hashed that is not read,
-and a 8,000th of an index is checksums. 16 KiB hash no faster, for the call costs as much then."""
+and an 8,000th of an index is checksums. 16 KiB hash no faster, for the call costs as much then."""
 REMEMBERED_BYTES = 1 << 20
 """Smaller files are compared each time they are opened: that takes a millisecond at most."""
 
-Sums: TypeAlias = npt.NDArray[np.uint64]
+Checksums: TypeAlias = npt.NDArray[np.uint64]
 """(blocks,) XXH3-64, little-endian."""
-Positions = npt.NDArray[np.int64]
 
-log = logging.getLogger("hficma")
+_log = logging.getLogger("hficma")
 
 
 def block_count(size: int) -> int:
-    """Return the checksums that a file of `size` bytes has."""
+    """Return how many checksums a file of `size` bytes has."""
     return -(-size // BLOCK)
 
 
 class BlockSums:
-    """Checksums of bytes that come in pieces."""
+    """Computes the checksums of bytes that come in pieces of any length."""
 
     def __init__(self) -> None:
         self._sums: list[int] = []
@@ -62,23 +62,23 @@ class BlockSums:
                 self._block = xxhash.xxh3_64()
                 self._filled = 0
 
-    def array(self) -> Sums:
+    def array(self) -> Checksums:
         """Return the checksums of what came so far."""
         rest = [self._block.intdigest()] if self._filled else []
         return np.array([*self._sums, *rest], dtype="<u8")
 
 
-class Digest(NamedTuple):
-    """What a file is compared with later."""
+class FileDigest(NamedTuple):
+    """Size and hashes of a file: what it is compared with later."""
 
     size: int
     """Bytes."""
     sha256: str
-    sums: Sums
-    """Of its blocks."""
+    sums: Checksums
+    """(blocks,) checksums of its blocks."""
 
 
-def digest_file(path: Path) -> Digest:
+def digest_file(path: Path) -> FileDigest:
     """Read a file and return its hashes."""
     whole, sums, size = hashlib.sha256(), BlockSums(), 0
     with path.open("rb") as file:
@@ -86,23 +86,23 @@ def digest_file(path: Path) -> Digest:
             whole.update(piece)
             sums.update(memoryview(piece))
             size += len(piece)
-    return Digest(size, whole.hexdigest(), sums.array())
+    return FileDigest(size, whole.hexdigest(), sums.array())
 
 
 class CheckedFile:
-    """A file's bytes, none of which is given out before it was compared with its checksum.
+    """A file's bytes, none of which is read before it was compared with its checksum.
 
-    Any number of threads may ask at once: setting a block's mark twice does no harm.
+    Any number of threads may read at once: setting a block's mark twice does no harm.
 
     Args:
         file: as opened.
-        sums: of its blocks; None where there are none.
+        sums: (blocks,) checksums of its blocks; None where there are none.
         sha256: of the whole file, compared where there are no blocks; None where there is none.
         memory: which files this machine has compared whole.
     """
 
     def __init__(
-        self, file: FileBytes, sums: Sums | None, sha256: str | None, memory: FileMemory
+        self, file: FileBytes, sums: Checksums | None, sha256: str | None, memory: FileMemory
     ) -> None:
         self.path = file.path
         self.content = file.content
@@ -111,7 +111,7 @@ class CheckedFile:
         self._sums = sums
         self._sha256 = sha256
         self._memory = memory
-        self._seen = np.zeros(block_count(len(file.content)), dtype=bool)
+        self._compared = np.zeros(block_count(len(file.content)), dtype=bool)
         self._whole = not len(file.content)
         self._lock = threading.Lock()
 
@@ -120,7 +120,7 @@ class CheckedFile:
         """Whether there is anything to compare the file with."""
         return self._sums is not None or self._sha256 is not None
 
-    def check(self, starts: Positions, stops: Positions) -> None:
+    def check(self, starts: Offsets, stops: Offsets) -> None:
         """Compare the blocks of byte ranges that were not compared before.
 
         Args:
@@ -135,11 +135,11 @@ class CheckedFile:
         if self._sums is None:
             self.check_all()
             return
-        first = starts // BLOCK
+        first = starts // BLOCK  # (N,) the block in which each range begins
         counts = np.where(stops > starts, (stops - 1) // BLOCK + 1 - first, 0)
         # first[0], first[0] + 1, ... of every range, one range after the other.
         blocks = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-        self._compare(np.unique(blocks[~self._seen[blocks]]), self._sums)
+        self._compare(np.unique(blocks[~self._compared[blocks]]), self._sums)
 
     def check_all(self) -> None:
         """Compare the whole file, unless this machine did so before.
@@ -170,20 +170,20 @@ class CheckedFile:
 
     def _compare_whole(self) -> None:
         if self._sums is not None:
-            self._compare(np.flatnonzero(~self._seen), self._sums)
+            self._compare(np.flatnonzero(~self._compared), self._sums)
             return
         if len(self.content) >= REMEMBERED_BYTES:
-            log.info("%s: comparing it with its SHA-256, once on this machine", self.path)
+            _log.info("%s: comparing it with its SHA-256, once on this machine", self.path)
         if hashlib.sha256(self.content.data).hexdigest() != self._sha256:
             raise self._damaged("SHA-256 differs")
 
-    def _compare(self, blocks: Positions, sums: Sums) -> None:
+    def _compare(self, blocks: Offsets, sums: Checksums) -> None:
         content: Content = self.content
         for block in blocks.tolist():
             piece = content[block * BLOCK : (block + 1) * BLOCK]
             if xxhash.xxh3_64_intdigest(piece.data) != int(sums[block]):
                 raise self._damaged(f"bytes from {block * BLOCK}")
-        self._seen[blocks] = True
+        self._compared[blocks] = True
 
     def _damaged(self, what: str) -> ArtifactError:
         return ArtifactError(

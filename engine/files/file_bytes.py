@@ -1,4 +1,4 @@
-"""The bytes of an index's file, in memory or mapped, without a descriptor that stays open.
+"""Reads or maps a file of an index, without a descriptor that stays open.
 
 A shard has a dozen files and an index a thousand shards, so a descriptor each would be more than
 a process may have. Mapped bytes outlive the file's name and its descriptor: a reader goes on
@@ -16,19 +16,20 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.artifacts.file_memory import FileIdentity
 from hficma.errors import ArtifactError
+from hficma.types import Bytes
 
 SMALL = 1 << 16
 """Files below this are read into memory: a mapping takes a page, and a place among the 65,530
 that Linux gives a process."""
 
-Content = npt.NDArray[np.uint8]
+Content: TypeAlias = Bytes
+"""(bytes,) of a file, read-only."""
 
 
 _FLAGS = os.O_RDONLY | functools.reduce(
@@ -79,7 +80,11 @@ def open_bytes(path: Path, size: int) -> FileBytes:
 
 
 def unreadable(error: OSError) -> str:
-    """Return what is wrong with a file that the system does not open, and what to do."""
+    """Return what is wrong with a file that the system does not open, and what to do about it.
+
+    Args:
+        error: as the system raised it.
+    """
     if error.errno == errno.ENOENT:
         return "is missing; make the index again"
     if error.errno == errno.ELOOP:
@@ -92,6 +97,7 @@ def unreadable(error: OSError) -> str:
 
 
 def _read(descriptor: int, size: int) -> Content:
+    """Read a file whole."""
     content = b""
     while len(content) < size:
         piece = os.read(descriptor, size - len(content))
@@ -122,6 +128,7 @@ class _Region:
 
 
 def _mapped(descriptor: int, size: int) -> Content:
+    """Map a file; the descriptor may be closed then."""
     if _LIBC is not None:
         return np.asarray(_Region(descriptor, size))
     options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}

@@ -1,4 +1,9 @@
-"""Arrays of many items of different lengths: written as they come, read as memory maps."""
+"""Ragged arrays: the rows of many items of different lengths, written as they come, read mapped.
+
+lengths   2           3               1
+rows      a0  a1      b0  b1  b2      c0        no padding: sum(lengths) rows
+offsets   0           2               5     6   item i is rows[offsets[i] : offsets[i + 1]]
+"""
 
 from __future__ import annotations
 
@@ -13,14 +18,13 @@ import numpy.typing as npt
 
 from hficma.artifacts.closing import Closing
 from hficma.errors import ArtifactError
+from hficma.types import Array
 
-from .checksums import BlockSums, CheckedFile, Sums
+from .checksums import BlockSums, CheckedFile, Checksums
 from .file_bytes import Content, open_bytes
 
-Array = npt.NDArray[Any]
-"""Of the dtype that the context says."""
-FINITE_TOGETHER = 1 << 20
-"""Bytes looked through at once for what is not finite: they stay in a core's cache."""
+FINITE_BLOCK_BYTES = 1 << 20
+"""Bytes looked through at once for numbers that are not finite: they stay in a core's cache."""
 
 
 class Layout(NamedTuple):
@@ -29,15 +33,15 @@ class Layout(NamedTuple):
     dtype: str
     """As numpy writes it, little-endian: `<f4`, `<f2`, `|i1`, `<i8`."""
     shape: tuple[int, ...]
-    """With the rows first."""
+    """The rows are the first axis."""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the layout as JSON values."""
         return {"dtype": self.dtype, "shape": list(self.shape)}
 
     @property
     def nbytes(self) -> int:
-        """Of the file."""
+        """Bytes of the file."""
         # In Python's integers: a shape out of a file may be anything.
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
@@ -47,7 +51,7 @@ class Layout(NamedTuple):
 
 
 class ArrayFile(Closing):
-    """A file of rows that grows by appending and hashes itself on the way."""
+    """A file of rows that is written by appending, and hashed on the way."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -72,18 +76,18 @@ class ArrayFile(Closing):
 
     @property
     def layout(self) -> Layout:
-        """What was written so far."""
+        """The dtype and shape of what was written so far."""
         assert self._layout is not None
         return self._layout
 
     @property
-    def sums(self) -> Sums:
+    def sums(self) -> Checksums:
         """Checksums of the blocks written so far."""
         return self._sums.array()
 
     @property
     def sha256(self) -> str:
-        """Of what was written so far."""
+        """SHA-256 of what was written so far, in hexadecimal."""
         return self._digest.hexdigest()
 
 
@@ -140,7 +144,7 @@ class StoredRows:
         """
         self._file.check_all()
         if not self._finite:
-            step = max(1, FINITE_TOGETHER // max(1, self._row_bytes))
+            step = max(1, FINITE_BLOCK_BYTES // max(1, self._row_bytes))
             for start in range(0, len(self.raw), step):
                 if not np.isfinite(self.raw[start : start + step]).all():
                     raise ArtifactError(
@@ -174,11 +178,20 @@ def map_array(path: Path, layout: Layout) -> Array:
 
 
 def offsets_of(lengths: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
-    """Lengths (N,) to where each item starts (N + 1,); the last is the sum."""
+    """Return where each item of a ragged array starts, and at the end the number of rows (N + 1,).
+
+    Args:
+        lengths: (N,) rows of each item.
+    """
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def ragged(padded: Array, lengths: Sequence[int] | npt.NDArray[np.int64]) -> Array:
-    """Padded (N, n, ...) to the rows of all items, one item after the other."""
-    kept = np.arange(padded.shape[1]) < np.asarray(lengths)[:, None]
-    return np.ascontiguousarray(padded[kept])
+    """Return the rows of all items, one item after the other (sum(L), ...), without padding.
+
+    Args:
+        padded: (N, L_max, ...), what counts first.
+        lengths: (N,) rows of each item that count.
+    """
+    mask = np.arange(padded.shape[1]) < np.asarray(lengths)[:, None]  # (N, L_max)
+    return np.ascontiguousarray(padded[mask])

@@ -1,4 +1,4 @@
-"""The SQLite file of a shard's records: opened when it is needed, few of them at once.
+"""Reads the SQLite file of a shard's records: opened when it is needed, few of them at once.
 
 Each open file is a descriptor, and an index may have a thousand shards. Small files are read into
 memory instead; of the others the least recently used are closed and opened again.
@@ -7,6 +7,7 @@ memory instead; of the others the least recently used are closed and opened agai
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
 import weakref
@@ -19,6 +20,8 @@ from hficma.errors import ArtifactError
 
 from .checksums import CheckedFile
 from .file_bytes import SMALL
+
+_log = logging.getLogger("hficma")
 
 CONNECTIONS = 64
 """Files that a process keeps open at once: far below the 256 descriptors of some systems."""
@@ -89,7 +92,7 @@ class RecordFile(Closing):
             yield connection
 
     def damaged(self, what: str) -> ArtifactError:
-        """Return the error that says so."""
+        """Return the error that says what is damaged."""
         return ArtifactError(f"{self.path}: is damaged ({what}); make the index again")
 
     def try_disconnect(self) -> bool:
@@ -139,6 +142,7 @@ class RecordFile(Closing):
         except sqlite3.Error as error:
             # A writer has removed the shard since it was opened: its bytes are mapped still.
             if self._file is not None and not self.path.exists():
+                _log.info("%s: was removed by a writer; it is read from memory", self.path)
                 return self._from_memory()
             raise ArtifactError(
                 f"{self.path}: cannot be opened ({error}); too many files may be open: close other "
@@ -158,7 +162,7 @@ class RecordFile(Closing):
 
 
 class _OpenFiles:
-    """The files that are open, the least recently used first.
+    """Keeps the files that are open, the least recently used first, below `CONNECTIONS`.
 
     A file's lock may be held when this one's is taken, so files are only ever tried here.
     """

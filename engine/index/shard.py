@@ -37,7 +37,7 @@ from hficma.artifacts.file_memory import FileMemory
 from hficma.errors import ArtifactError
 from hficma.types import Lengths, Positions
 
-from ..files.checksums import CheckedFile, Sums, block_count
+from ..files.checksums import CheckedFile, Checksums, block_count
 from ..files.file_bytes import open_bytes, unreadable
 from ..files.ragged import StoredRows
 from . import records
@@ -138,12 +138,12 @@ class Shard(Closing):
                 raise ArtifactError(f"{self.folder}: is not what the manifest names")
         return facts
 
-    def _read_sums(self) -> Sums | None:
+    def _read_sums(self) -> Checksums | None:
         """Return the checksums of all files' blocks; None where an older version wrote none."""
         if self.facts.sizes is None:
             return None
         size = 8 * sum(map(block_count, self.facts.sizes.values()))
-        sums: Sums = open_bytes(self.folder / BLOCKS, size).content.view("<u8")
+        sums: Checksums = open_bytes(self.folder / BLOCKS, size).content.view("<u8")
         return sums
 
     def _open_file(self, name: str, size: int | None = None) -> CheckedFile:

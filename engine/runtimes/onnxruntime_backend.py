@@ -1,4 +1,4 @@
-"""ONNX Runtime: the default, on CPU, CUDA and TensorRT providers."""
+"""ONNX Runtime: the default, on the CPU or a CUDA device."""
 
 from __future__ import annotations
 

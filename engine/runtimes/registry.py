@@ -1,4 +1,4 @@
-"""The runtimes by name. Each lies in a file of its own and is imported when first asked for."""
+"""Finds a runtime by name. Each lies in a file of its own, imported when it is first used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""TensorRT plans of one machine: where they lie, what they were built from, when they are stale."""
+"""Finds the TensorRT plans of this machine, and says when one must be built again.
+
+A plan is what TensorRT compiles a graph to, for one GPU and one version. It lies in the workspace's
+cache, with a record of all that it was built from beside it.
+"""
 
 from __future__ import annotations
 
@@ -27,24 +31,24 @@ class PlanKey:
     library: str
     """`tensorrt` or `tensorrt_rtx`."""
     version: str
-    """Of the library."""
+    """The library's version."""
     gpu: str
     """Name of the GPU, or `none` for a plan built ahead of time."""
     compute_capability: str
     """Such as `9.0`, or `any`."""
     precision: str
-    """Of the graph."""
+    """The graph's precision."""
     profiles: list[dict[str, Range]]
     """Sizes by letter."""
 
     def to_json(self) -> dict[str, Any]:
-        """The key as JSON values."""
+        """Return the key as JSON values."""
         record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return record
 
 
 def library() -> ModuleType:
-    """TensorRT, or TensorRT for RTX where that is what is installed.
+    """Return the module of TensorRT, or of TensorRT for RTX where that is what is installed.
 
     Raises:
         MissingDependencyError: neither is.
@@ -64,13 +68,23 @@ def library() -> ModuleType:
 
 
 def plan_file(graph: Graph, cache: Path | None = None) -> Path:
-    """Where the plan of a graph lies on this machine."""
+    """Return where the plan of a graph lies on this machine.
+
+    Args:
+        graph: in its precision.
+        cache: None takes the workspace's.
+    """
     root = Workspace.default().cache if cache is None else cache
     return root / "tensorrt" / graph.model_id[:16] / f"{graph.name}.{graph.precision}.plan"
 
 
 def why_stale(file: Path, key: PlanKey) -> str | None:
-    """Why a plan must be built, in words, or None where the one that lies there serves."""
+    """Return in words why a plan must be built; None where the one that lies there serves.
+
+    Args:
+        file: of the plan.
+        key: what it would be built from now.
+    """
     try:
         record = Fields(strict_json(file.with_suffix(".json").read_bytes()), "it")
         built = dict(record.object("key").items())
@@ -86,7 +100,13 @@ def why_stale(file: Path, key: PlanKey) -> str | None:
 
 
 def write_plan(file: Path, content: bytes, key: PlanKey) -> None:
-    """Keep a plan and what it was built from."""
+    """Write a plan, and beside it what it was built from.
+
+    Args:
+        file: of the plan.
+        content: the serialised plan.
+        key: what it was built from.
+    """
     import hashlib
 
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +116,12 @@ def write_plan(file: Path, content: bytes, key: PlanKey) -> None:
 
 
 def plan_key(graph: Graph, profiles: list[dict[str, Range]]) -> PlanKey:
-    """The key of a graph's plan on this machine."""
+    """Return what the plan of a graph depends on, on this machine.
+
+    Args:
+        graph: in its precision.
+        profiles: the sizes that it takes.
+    """
     trt = library()
     gpu, capability = _gpu()
     return PlanKey(
@@ -111,7 +136,7 @@ def plan_key(graph: Graph, profiles: list[dict[str, Range]]) -> PlanKey:
 
 
 def _gpu() -> tuple[str, str]:
-    """Name and compute capability of the first GPU, as its driver gives them."""
+    """Return name and compute capability of the first GPU, as its driver reports them."""
     import subprocess
 
     question = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]

@@ -1,4 +1,4 @@
-"""Sizes that a compiled plan takes, and inputs of any size made to fit them."""
+"""Runs inputs of any size in a compiled plan, which takes only the sizes of its profiles."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .base import Arrays
 BATCH_AXES = "BMSG"
 """Axes along which nothing is summed, so that inputs may be split there."""
 Range = tuple[int, int, int]
-"""Smallest, usual and largest size."""
+"""Smallest, usual and largest size of a dynamic axis; a plan is fastest at the usual one."""
 Profile = Mapping[str, Range]
-"""By letter."""
+"""The range of each dynamic axis, by letter."""
 
 
 def profiles_of(graph: str, longest: Mapping[str, int]) -> list[dict[str, Range]]:
-    """The profiles a plan of a graph is built for.
+    """Return the profiles that a plan of a graph is built for.
 
     Cross graphs get two: photos with candidates of their own, and whole blocks.
 
     Args:
         graph: its name.
-        longest: of the graph.
+        longest: the graph's `Graph.longest`.
     """
     tokens = (1, min(12, longest["T"]), longest["T"])
     if graph.startswith("cross"):
@@ -47,7 +47,7 @@ def profiles_of(graph: str, longest: Mapping[str, int]) -> list[dict[str, Range]
 
 
 def sizes_of(inputs: Arrays, ports: Mapping[str, ArraySpec]) -> dict[str, int]:
-    """The dynamic sizes of some inputs, by letter."""
+    """Return the dynamic sizes of inputs, by letter."""
     return {
         letter: inputs[name].shape[axis]
         for name, port in ports.items()
@@ -76,6 +76,7 @@ def run_in_profiles(
         ValueError: an axis that cannot be split, such as ingredients, is too long.
     """
     sizes = sizes_of(inputs, input_ports)
+    # How many runs each profile would take, split along every axis that is too long for it.
     runs = [
         math.prod(math.ceil(size / profile[letter][2]) for letter, size in sizes.items())
         for profile in profiles
@@ -88,6 +89,7 @@ def run_in_profiles(
     if letter not in BATCH_AXES or any(letter not in p.shape for p in output_ports.values()):
         limit = profiles[best][letter][2]
         raise ValueError(f"axis {letter} has {sizes[letter]} entries, the plan takes {limit}")
+    # One axis is split here; the parts split themselves further along others.
     step = profiles[best][letter][2]
     parts = []
     for start in range(0, sizes[letter], step):

@@ -1,4 +1,4 @@
-"""The torch model itself, from the bundle's weights: the reference that others are held to."""
+"""Runs the torch model itself, from the weights in the bundle: the reference of all others."""
 
 from __future__ import annotations
 

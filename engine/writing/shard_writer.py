@@ -14,7 +14,7 @@ from hficma.errors import InputError
 from hficma.recipe import Recipe
 from hficma.types import Array, Floats, Positions
 
-from ..files.checksums import Digest, digest_file
+from ..files.checksums import FileDigest, digest_file
 from ..files.ragged import ArrayFile, map_array
 from ..index import records
 from ..index import vector_index as prefilter
@@ -160,7 +160,7 @@ class ShardWriter:
         self._records.close()
         arrays = {name: file.layout for name, file in self._files.items()}
         digests = {
-            name: Digest(file.layout.nbytes, file.sha256, file.sums)
+            name: FileDigest(file.layout.nbytes, file.sha256, file.sums)
             for name, file in self._files.items()
         }
         facts = None

@@ -1,4 +1,4 @@
-"""What is open until it is closed, or until its `with` block ends."""
+"""Base of what is open until it is closed, and a gate that waits for work before it closes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Self
 
 
 class Closing(ABC):
-    """Closed at the end of a `with` block."""
+    """Something open (files, sessions, threads) that a `with` block closes at its end."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held; calling it again does nothing."""
+        """Free what is held; calling it again does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +39,11 @@ class Gate:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[bool]:
-        """Be inside for a block; False, and not inside, where the gate is shut."""
+        """Enter for a block.
+
+        Yields:
+            whether the gate let it in; False where it was shut.
+        """
         with self._changed:
             inside = not self._shut
             self._inside += inside
@@ -51,7 +55,11 @@ class Gate:
                 self._changed.notify_all()
 
     def shut(self) -> bool:
-        """Let nobody in any more and wait until all have left; False where it was shut before."""
+        """Let nobody in any more, and wait until all have left.
+
+        Returns:
+            False where it was shut before.
+        """
         with self._changed:
             first = not self._shut
             self._shut = True

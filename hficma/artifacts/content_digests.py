@@ -1,4 +1,4 @@
-"""What caches are keyed by: the content of files and of code, never a name or a count."""
+"""Digests that caches are keyed by: of what files and code contain, never of a name or a count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON of an artifact, read strictly: every value has the type and range that the format says.
+"""Reads the JSON of an artifact strictly: each value has the type and range that the format says.
 
 What a manifest says decides which bytes are read and how, so it is believed only where it is
 exactly what this program writes. Everything else is a `ValueError` of one line, which the reader
@@ -42,7 +42,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Fields:
-    """An object of an artifact's JSON, whose fields are asked for by name and type.
+    """An object of an artifact's JSON, whose fields are read by name and type.
 
     Args:
         value: the decoded JSON.
@@ -144,12 +144,12 @@ def dataclass_fields(kind: type, value: object, name: str, *, most: int = MOST) 
     """
     hints = get_type_hints(kind)
     fields = Fields(value, name, hints)
-    found: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         missing = (field.default, field.default_factory) == (dataclasses.MISSING,) * 2
         if field.name in fields or missing:
-            found[field.name] = _typed(fields, field.name, hints[field.name], most)
-    return found
+            read[field.name] = _typed(fields, field.name, hints[field.name], most)
+    return read
 
 
 def _typed(fields: Fields, key: str, hint: Any, most: int) -> Any:

@@ -1,4 +1,4 @@
-"""One writer at a time: the lock file that whoever writes an artifact holds."""
+"""Lets one writer at a time at an artifact, by a lock file that the writer holds."""
 
 from __future__ import annotations
 

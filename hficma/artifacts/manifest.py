@@ -1,4 +1,4 @@
-"""Directories with a manifest: how runs, bundles, indexes and reports are written and opened.
+"""Writes and opens directories with a manifest: runs, bundles, indexes, reports and data sets.
 
 A directory is built beside its place and renamed into it when whole, so that a killed
 command leaves nothing half-made and a reader never sees a half-made one.
@@ -34,7 +34,7 @@ SELF_HASH = "sha256"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a directory says of itself."""
+    """What a directory records of itself in its `manifest.json`."""
 
     kind: str
     """One of `KINDS`."""
@@ -50,7 +50,7 @@ class Manifest:
     """When `write_manifest` wrote it, ISO 8601 in UTC; None from versions that did not say."""
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as JSON values."""
+        """Return the manifest as JSON values."""
         record = {
             "format_version": self.format_version,
             "kind": self.kind,
@@ -99,6 +99,7 @@ def new_directory(path: Path, *, kind: str, made_by: str) -> Iterator[tuple[Path
 
 
 def _move_into_place(building: Path, path: Path) -> None:
+    """Give a finished directory its name."""
     try:
         os.rename(building, path)
     except OSError as error:
@@ -145,7 +146,10 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one rename, on the disk before the name changes."""
+    """Write a file by one rename: whoever reads it sees the old content or the new, never half.
+
+    The content is on the disk before the name is.
+    """
     with unfinished_file(path) as part:
         with part.open("xb") as file:
             file.write(content)
@@ -156,9 +160,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def read_manifest(directory: Path, *, kind: str) -> Manifest:
-    """Open a directory's manifest and check that it is of the kind asked for, and as written.
+    """Read a directory's manifest and check that it is of a kind, and as it was written.
 
     Manifests of older versions, which have no hash of themselves, are read as they are.
+
+    Args:
+        directory: the artifact's.
+        kind: one of `KINDS`.
 
     Raises:
         ArtifactError: no such directory, no manifest, another kind, a newer format, or damage.
@@ -253,7 +261,12 @@ def inside(directory: Path, name: str) -> Path:
 
 
 def verified_file(directory: Path, manifest: Manifest, name: str) -> Path:
-    """The path of a file that the manifest names, after checking its hash.
+    """Return the path of a file that the manifest names, after comparing its hash.
+
+    Args:
+        directory: the artifact's.
+        manifest: of the directory.
+        name: relative, as the manifest writes it.
 
     Raises:
         ArtifactError: not named, missing, changed, a link, or a name that leads out.
@@ -273,7 +286,7 @@ def verified_file(directory: Path, manifest: Manifest, name: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""What killed processes left beside an artifact, told from what living ones are writing.
+"""Names what is being written, and sweeps what killed processes left of it.
 
 A directory in the making is `.NAME.TOKEN.part`, with a lock `.NAME.TOKEN.part.lock` beside it that
 its writer holds: the system lets go of it however the writer ends, so whoever gets the lock knows
@@ -53,11 +53,11 @@ def sweep_directories(path: Path) -> None:
     Those with a lock beside them are ours, whatever artifact they were to become; one without,
     which an older version left, is removed only where it has `path`'s name and is old.
     """
-    for found in list(path.parent.iterdir()):
-        match = _DIRECTORY.fullmatch(found.name.removesuffix(".lock"))
+    for entry in list(path.parent.iterdir()):
+        match = _DIRECTORY.fullmatch(entry.name.removesuffix(".lock"))
         if match is None:
             continue
-        building = found.with_name(match.group())
+        building = entry.with_name(match.group())
         if _lock_of(building).is_file():
             with _held(_lock_of(building)) as held:
                 if held:
@@ -68,7 +68,9 @@ def sweep_directories(path: Path) -> None:
 
 @contextlib.contextmanager
 def unfinished_file(path: Path) -> Iterator[Path]:
-    """Name a file beside `path` to write and rename; removed if it is still there at the end.
+    """Yield the path of a file beside `path` to write and rename.
+
+    It is removed if it is still there at the end of the block.
 
     Before that, what killed processes left of the same file is swept.
     """
@@ -86,13 +88,13 @@ def unfinished_file(path: Path) -> Iterator[Path]:
 def sweep_files(path: Path) -> None:
     """Remove the unfinished forms of the file `path` whose processes have ended."""
     prefix = f".{path.name}."
-    for found in list(path.parent.iterdir()):
-        if not found.name.startswith(prefix):
+    for entry in list(path.parent.iterdir()):
+        if not entry.name.startswith(prefix):
             continue
-        match = _FILE.fullmatch(found.name)
+        match = _FILE.fullmatch(entry.name)
         if match and match["name"] == path.name and not _is_writing(int(match["pid"]), match):
             with contextlib.suppress(OSError):
-                found.unlink()
+                entry.unlink()
 
 
 def remove_tree(folder: Path) -> None:

@@ -1,8 +1,13 @@
-"""Where directories live when the user names none: `./workspace`, `HFICMA_HOME` or `--home`."""
+"""Finds runs, bundles, indexes and reports where the user names none.
+
+They lie in a workspace: `./workspace`, or the folder that the environment variable `HFICMA_HOME`
+names.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +15,8 @@ from pathlib import Path
 
 from ..errors import ArtifactError
 from .manifest import MANIFEST, read_manifest
+
+_log = logging.getLogger("hficma")
 
 _MAKERS = {
     "run": "hficma train",
@@ -29,12 +36,12 @@ class Workspace:
 
     @classmethod
     def default(cls) -> Workspace:
-        """`$HFICMA_HOME`, else `./workspace`."""
+        """Return the workspace at `$HFICMA_HOME`, else at `./workspace`."""
         return cls(Path(os.environ.get("HFICMA_HOME", "workspace")))
 
     @classmethod
     def containing(cls, path: Path) -> list[Workspace]:
-        """The workspaces that a directory lies in: by the way it is named, and where it really is.
+        """Return the workspaces that a directory lies in, by its path and by where it really is.
 
         These differ where an index is a link to another disk.
         """
@@ -47,24 +54,24 @@ class Workspace:
         return self.home / "cache"
 
     def all(self, kind: str) -> list[Path]:
-        """Directories of one kind, newest first."""
+        """Return the directories of one kind, newest first."""
         return _newest_first(self.home / _FOLDERS[kind])
 
     def newest(self, kind: str) -> Path:
-        """The newest directory of one kind.
+        """Return the newest directory of one kind.
 
         Raises:
             ArtifactError: there is none; the message names the command that makes one.
         """
-        found = self.all(kind)
-        if not found:
+        directories = self.all(kind)
+        if not directories:
             raise ArtifactError(
                 f"{self.home / _FOLDERS[kind]}: no {kind} here yet; make one with `{_MAKERS[kind]}`"
             )
-        return found[0]
+        return directories[0]
 
     def new(self, kind: str, name: str) -> Path:
-        """A free path for a new directory, `NAME-DATE-TIME`."""
+        """Return a free path for a new directory, `NAME-DATE-TIME`."""
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         path = self.home / _FOLDERS[kind] / f"{name}-{stamp}"
         number = 2
@@ -75,9 +82,13 @@ class Workspace:
 
 
 def recorded_path(target: Path, directory: Path) -> str:
-    """The path of an artifact as another one's manifest records it: relative to that one.
+    """Return the path of an artifact as another one's manifest records it: relative to that one.
 
     So both may be moved together. Windows has no such path from one drive to another.
+
+    Args:
+        target: the artifact that is recorded.
+        directory: the artifact whose manifest records it.
     """
     try:
         return Path(os.path.relpath(target.resolve(), directory.resolve())).as_posix()
@@ -86,7 +97,7 @@ def recorded_path(target: Path, directory: Path) -> str:
 
 
 def find_bundle(index: Path, *, recorded: str, model_id: str) -> Path:
-    """The bundle of an index that may have been moved, copied or renamed.
+    """Find the bundle of an index; both may have been moved, copied or renamed.
 
     It is looked for where the index says, which is relative to the index, or absolute in those of
     older versions; then among the bundles of the workspace that the index lies in; then beside the
@@ -109,15 +120,16 @@ def find_bundle(index: Path, *, recorded: str, model_id: str) -> Path:
     for place in places:
         for bundle in _newest_first(place):
             if _is_of_model(bundle, model_id):
+                _log.info("%s: its bundle is not at %s; %s is of its model", index, first, bundle)
                 return bundle
     raise ArtifactError(
         f"{index}: its bundle (model {model_id[:12]}) is neither at {first} nor in "
-        f"{', '.join(map(str, places))}; give it with --bundle"
+        f"{', '.join(map(str, places))}; say where it is"
     )
 
 
 def _is_of_model(bundle: Path, model_id: str) -> bool:
-    """Whether a directory is a bundle of a model; a damaged one is none."""
+    """Return whether a directory is a bundle of a model; a damaged one is none."""
     try:
         return read_manifest(bundle, kind="bundle").facts.get("model_id") == model_id
     except (ArtifactError, OSError, ValueError):
@@ -125,15 +137,15 @@ def _is_of_model(bundle: Path, model_id: str) -> bool:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    """The artifacts in a folder."""
+    """Return the artifacts in a folder, newest first."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if (path / MANIFEST).is_file()]
-    return sorted(found, key=_written, reverse=True)
+    artifacts = [path for path in folder.iterdir() if (path / MANIFEST).is_file()]
+    return sorted(artifacts, key=_written, reverse=True)
 
 
 def _written(directory: Path) -> datetime:
-    """When a directory's manifest was written: by its own word, which survives copying."""
+    """Return when a directory's manifest was written: by its own word, which survives copying."""
     manifest = directory / MANIFEST
     try:
         written = datetime.fromisoformat(json.loads(manifest.read_bytes())["created"])

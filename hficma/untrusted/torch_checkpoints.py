@@ -139,7 +139,7 @@ def load_checkpoint(path: Path) -> Any:
 
 
 def _scan_old(content: bytes, path: Path) -> int:
-    """Scan magic, version, system, the object and the keys of its storages; return how many."""
+    """Follow magic, version, system, the object and the keys of its storages; return how many."""
     end = 0
     for part in ("magic", "version", "system", "object"):
         end = _scan(content, end, path, storages=part == "object")
@@ -191,13 +191,13 @@ def _check_storages(value: Any, named: int | None, size: int, path: Path) -> Non
 
 
 def _tensors(value: Any, kind: type[torch.Tensor]) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
+    tensors: list[torch.Tensor] = []
     waiting, seen = [value], set()
     while waiting:
         item = waiting.pop()
         if isinstance(item, kind):
-            found.append(item)
+            tensors.append(item)
         elif isinstance(item, (Mapping, list, tuple)) and id(item) not in seen:
             seen.add(id(item))
             waiting.extend(item.values() if isinstance(item, Mapping) else item)
-    return found
+    return tensors

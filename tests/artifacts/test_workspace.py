@@ -6,8 +6,11 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from hficma.artifacts.manifest import MANIFEST, new_directory
-from hficma.artifacts.workspace import Workspace
+from hficma.artifacts.workspace import Workspace, find_bundle
+from hficma.errors import ArtifactError
 
 
 def made(workspace: Workspace, name: str, *, created: str | None = None, mtime: int = 0) -> None:
@@ -33,3 +36,22 @@ def test_the_newest_is_told_by_its_own_date(tmp_path: Path) -> None:
     names = [path.name for path in workspace.all("report")]
     assert names == ["last", "older-version", "first", "damaged"]
     assert workspace.newest("report").name == "last"
+
+
+def test_a_bundle_in_another_place_is_taken_by_its_model_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An index that was moved would not open, or would open with a bundle nobody knows of."""
+    caplog.set_level("INFO", logger="hficma")
+    index = tmp_path / "indexes" / "mine"
+    for name, model in (("other", "a" * 64), ("right", "b" * 64)):
+        with new_directory(tmp_path / "bundles" / name, kind="bundle", made_by="test") as (
+            _,
+            facts,
+        ):
+            facts["model_id"] = model
+    bundle = find_bundle(index, recorded="../gone", model_id="b" * 64)
+    assert bundle.name == "right"
+    assert f"{bundle} is of its model" in caplog.text
+    with pytest.raises(ArtifactError, match="say where it is"):
+        find_bundle(index, recorded="../gone", model_id="c" * 64)

@@ -342,9 +342,14 @@ def test_records_are_read_through_few_open_files(
 
 
 def test_records_closed_for_others_are_read_after_their_shard_was_removed(
-    hf_icma_bundle: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hf_icma_bundle: Path,
+    index: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A reader holds its state for as long as it likes, whatever a writer compacts meanwhile."""
+    caplog.set_level("INFO", logger="hficma")
     monkeypatch.setattr("hficma.engine.files.record_file.CONNECTIONS", 1)
     monkeypatch.setattr("hficma.engine.files.record_file.SMALL", 0)
     copied = Path(shutil.copytree(index, tmp_path / "index"))
@@ -355,3 +360,4 @@ def test_records_closed_for_others_are_read_after_their_shard_was_removed(
         shutil.rmtree(copied / "shards")
         again = engine.search(image=photo, k=12)
     assert [hit.title for hit in again.hits] == [hit.title for hit in expected.hits]
+    assert "was removed by a writer; it is read from memory" in caplog.text
