@@ -29,7 +29,7 @@ from hficma.engine.gpu.gpu_scorer import GpuScorer
 from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
-from hficma.engine.index.vector_index import PrefilterFacts, build_prefilter
+from hficma.engine.index.vector_index import Prefilter, PrefilterFacts, build_prefilter
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -225,6 +225,24 @@ def test_the_scan_certifies_what_the_kind_could_not(
     facts = index.shards[0].prefilter.facts
     assert facts.bounded
     assert facts.error_norm == facts.error_entry == 0.0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_shard_on_the_device_is_not_searched_on_the_processors(
+    hf_icma_bundle: Path, tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers would come, only later, and nothing would say so."""
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i", prefilter="SQ8")
+    index = Index.open(path)
+    GpuIndex(index, torch.device(device), EVERYTHING)
+    for name in ("search", "scores"):
+        monkeypatch.delattr(Prefilter, name)
+    query = np.ones(index.shards[0].vectors.shape[1], np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        masks = index.filter_masks(None)
+        batch = index.first_candidates(query[None], 5, masks, pool)[0]
+    rest = next(index.remaining_candidates(query, batch.items, 30, masks))
+    assert sorted([*batch.items, *rest.items]) == list(range(30))
 
 
 @pytest.mark.parametrize("device", DEVICES)
