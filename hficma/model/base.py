@@ -92,11 +92,14 @@ class Model(nn.Module):
 
     Encoding is in steps, so that each can be run, stored and exported by itself:
 
-        photos (B, 224, 224, 3) ── regions ──▶ (B, R, C) ── image_tokens ──▶ Tokens ── project_image
-        sentences (S, W) ── sentence_vectors ──▶ (S, D_s) ─┐                               │
-        ingredients (M, T) ────────────────────────────────┴ recipe_tokens ──▶ Tokens      │
-                                                                  └── project_recipe       │
-                                         pair_scores (B, M) ◀──────────────┴───────────────┘
+        regions            photos (B, 224, 224, 3)        ─▶ features (B, R, C)
+        image_tokens       features                       ─▶ Tokens of B photos
+        sentence_vectors   word ids (S, W)                ─▶ vectors (S, D_s)
+        recipe_batch       RecipeIds of M recipes         ─▶ RecipeBatch, sentences encoded
+        recipe_tokens      RecipeBatch                    ─▶ Tokens of M recipes
+        project_image      Tokens                         ─▶ PaddedEncodings, and project_recipe
+        pair_scores        both encodings                 ─▶ S_local (B, M)
+        score              both Tokens                    ─▶ Scores, each (B, M)
 
     Args:
         config: sizes and choices.

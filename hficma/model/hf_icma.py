@@ -4,9 +4,9 @@
                                              └▶ joint embedding ──▶ tokens E^v (R, D)
 
     ingredients ──▶ embedding, GRU both ways ──▶ R^g (T, D) ─┐
-    sentences ──▶ sentence encoder ────────────▶ R^s (S, D) ─┴▶ recipe fusion ─┐
-                           global vector (2 D) ◀── mean over S ◀── E^s (S, 2 D) ─┤
-                           tokens E^g (T, D) ◀── joint embedding ◀── Ẽ^g (T, 2 D) ─┘
+    sentences ────▶ sentence encoder ──────────▶ R^s (S, D) ─┴▶ recipe fusion
+        ──┬▶ E^s (S, 2 D) ──▶ mean over S ──▶ global vector (2 D)
+          └▶ Ẽ^g (T, 2 D) ──▶ joint embedding ──▶ tokens E^g (T, D)
 
 The symbols are those of the paper's figure of the framework. S_global is the inner product of the
 two global vectors, S_local comes from the two sets of tokens (`similarity.py`), and

@@ -63,6 +63,14 @@ bias of L4; F_1 has the bias f_1 and the weight [Wa Wb], whose halves meet V1 an
     The last form is one product, (R, H T) by (H T, D), in place of one by (D, D) for each pair.
 (d) The mean of V1 does not depend on the recipe: c_1 = mean(ReLU(...)) + `mean` V1.
 
+Multiply-adds a pair at the published sizes, as each step takes work out of it:
+
+    440 M    as published
+    223 M    (1) once per item
+     78 M    (a) and (b): no output layer, one folded matrix in place of two
+     43 M    (c), the recipe's table computed for the pair
+     22 M    (c), both tables stored: attention 4, gathering 16, the MLP of (7) 2
+
 So the work falls into what depends on weights alone (`CrossFusion.fold`, giving `FoldedWeights`),
 on one item alone (`project`: query, key, value, gate, fuse, gate_bias, mean; `tabulate`: table;
 both held in `PaddedEncodings`, and by an index), and on a pair (`pair_block`). No step
