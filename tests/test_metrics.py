@@ -47,10 +47,10 @@ def test_directions_are_the_right_way_round() -> None:
 
 
 def test_figures_are_percentages() -> None:
-    found = figures(np.array([1, 2, 6, 20]))
-    assert found.median_rank == 4
-    assert found.recall == {1: 25.0, 5: 50.0, 10: 75.0}
-    assert found.recall_sum == 150
+    result = figures(np.array([1, 2, 6, 20]))
+    assert result.median_rank == 4
+    assert result.recall == {1: 25.0, 5: 50.0, 10: 75.0}
+    assert result.recall_sum == 150
 
 
 def test_bags_repeat_with_the_seed_and_never_hold_an_item_twice() -> None:
@@ -65,9 +65,9 @@ def test_fewer_items_than_a_bag_give_one_bag_of_all() -> None:
 
 
 def test_summary_is_mean_and_population_deviation() -> None:
-    found = summary([figures(np.array([1, 3])), figures(np.array([3, 5]))])
-    assert found["medR"] == (3.0, 1.0)
-    assert found["R@1"] == (25.0, 25.0)
+    result = summary([figures(np.array([1, 3])), figures(np.array([3, 5]))])
+    assert result["medR"] == (3.0, 1.0)
+    assert result["R@1"] == (25.0, 25.0)
 
 
 @given(seed=st.integers(0, 10_000), depth=st.integers(1, 20))
@@ -108,12 +108,12 @@ def test_a_recall_of_few_queries_says_how_little_it_knows() -> None:
     assert chance(3) == {"medR": 2.0, "R@1": pytest.approx(100 / 3), "R@5": 100.0, "R@10": 100.0}
 
 
-@given(found=st.lists(st.integers(1, 500), min_size=1, max_size=60))
+@given(drawn=st.lists(st.integers(1, 500), min_size=1, max_size=60))
 @settings(max_examples=50, deadline=None)
-def test_figures_lie_within_their_intervals_and_more_queries_narrow_them(found: list[int]) -> None:
-    ranks_ = np.array(found)
-    own, ends = figures(ranks_), intervals(ranks_)
-    values = {"medR": own.median_rank, **{f"R@{k}": v for k, v in own.recall.items()}}
+def test_figures_lie_within_their_intervals_and_more_queries_narrow_them(drawn: list[int]) -> None:
+    ranks_ = np.array(drawn)
+    shown, ends = figures(ranks_), intervals(ranks_)
+    values = {"medR": shown.median_rank, **{f"R@{k}": v for k, v in shown.recall.items()}}
     for name, value in values.items():
         low, high = ends[name]
         assert low - 1e-9 <= value <= high + 1e-9

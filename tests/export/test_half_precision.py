@@ -64,12 +64,12 @@ def photos_of(model: Model, count: int, seed: int) -> np.ndarray:
     return smooth_items(model.tokenizer, count, seed).photos
 
 
-def with_trunk(trunk: nn.Module) -> Model:
+def with_encoder(encoder: nn.Module) -> Model:
     """A model around a trunk whose normalisations have seen photos: random ones fade to 0."""
     model = make_model()
-    model.trunk = trunk.train()
+    model.trunk = encoder.train()
     with torch.no_grad():
-        for layer in trunk.modules():
+        for layer in encoder.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = None  # statistics of exactly these photos
         model.regions(torch.from_numpy(photos_of(model, 4, seed=3)))
@@ -77,16 +77,16 @@ def with_trunk(trunk: nn.Module) -> Model:
 
 
 @torch.no_grad()
-def changes(model: Model, trunk: nn.Module) -> float:
+def changes(model: Model, encoder: nn.Module) -> float:
     """How far the mean region moves, as a share of how it differs between photos."""
     photos = model.normalize(torch.from_numpy(photos_of(model, 6, seed=5)))
 
-    def means(trunk: nn.Module, pixels: Tensor) -> Tensor:
-        mean: Tensor = trunk(pixels).float().mean(dim=(2, 3))
+    def means(encoder: nn.Module, pixels: Tensor) -> Tensor:
+        mean: Tensor = encoder(pixels).float().mean(dim=(2, 3))
         return mean
 
     wide = means(model.trunk, photos)
-    return float((means(trunk, photos) - wide).norm() / (wide - wide.mean(dim=0)).norm())
+    return float((means(encoder, photos) - wide).norm() / (wide - wide.mean(dim=0)).norm())
 
 
 def rounded_alone(model: Model) -> nn.Module:
@@ -126,9 +126,9 @@ def test_filters_that_nearly_cancel_are_rounded_together() -> None:
 def real_model() -> Model:
     """A model over MobileNetV2's own layers, a quarter as wide: an eighth of the work."""
     torch.manual_seed(0)
-    trunk = _torchvision().models.mobilenet_v2(width_mult=0.25).features
-    trunk[-1] = nn.Conv2d(trunk[-2].out_channels, 192, 1)
-    return with_trunk(trunk)
+    encoder = _torchvision().models.mobilenet_v2(width_mult=0.25).features
+    encoder[-1] = nn.Conv2d(encoder[-2].out_channels, 192, 1)
+    return with_encoder(encoder)
 
 
 def test_a_real_trunk_keeps_what_tells_photos_apart(
@@ -137,12 +137,12 @@ def test_a_real_trunk_keeps_what_tells_photos_apart(
     """A kind of layer that is rounded wrongly: strides, groups, layers without a bias."""
     monkeypatch.setattr(narrow, "PHOTOS", 4)
     monkeypatch.setattr(narrow, "STEM_SIZES", (112,))
-    trunk = narrow_image_encoder(
+    encoder = narrow_image_encoder(
         real_model, smooth_items(real_model.tokenizer, 5, 4), torch.float16
     )
-    assert {p.dtype for p in trunk.rest.parameters()} == {torch.float16}
+    assert {p.dtype for p in encoder.rest.parameters()} == {torch.float16}
     # Random layers, one behind the other, enlarge any difference; trained ones do not.
-    assert changes(real_model, trunk) < 0.6 * changes(real_model, rounded_alone(real_model))
+    assert changes(real_model, encoder) < 0.6 * changes(real_model, rounded_alone(real_model))
 
 
 def test_a_stem_grows_only_while_scores_need_it(
@@ -154,11 +154,11 @@ def test_a_stem_grows_only_while_scores_need_it(
     tried: list[int] = []
     split = narrow._split
 
-    def split_and_note(trunk: nn.Module, pixels: Tensor, size: int) -> tuple[nn.Module, nn.Module]:
+    def note_split(encoder: nn.Module, pixels: Tensor, size: int) -> tuple[nn.Module, nn.Module]:
         tried.append(size)
-        return split(trunk, pixels, size)
+        return split(encoder, pixels, size)
 
-    monkeypatch.setattr(narrow, "_split", split_and_note)
+    monkeypatch.setattr(narrow, "_split", note_split)
     monkeypatch.setattr(narrow, "_round_layers", lambda *_: None)
     monkeypatch.setattr(narrow, "ENOUGH", 1.0)
     shortest = narrow_image_encoder(real_model, items, torch.float16)
@@ -181,9 +181,9 @@ def test_rounding_together_loses_less(
     samples = shared + 0.05 * torch.randn(groups, inputs, 2000, generator=generator).double()
     moments = samples @ samples.mT / 2000
     filters = torch.randn(groups, 4, inputs, generator=generator).double()
-    given = filters.clone()
+    original = filters.clone()
     rounded = narrow._round_together(filters, moments, torch.float16)
-    assert torch.equal(filters, given), "the caller's filters are its own"
+    assert torch.equal(filters, original), "the caller's filters are its own"
 
     def loss(narrowed: Tensor) -> float:
         return float(((narrowed.double() - filters) @ samples).square().mean())

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from hficma.errors import ArtifactError
-from hficma.export import export_model
-from hficma.export import exporter as making
+from hficma.export import export_model, exporter
 from tests.model.factories import make_model
 
 KILLED = """
@@ -36,13 +35,13 @@ def test_a_full_disk_is_one_line(
     """
     resource = pytest.importorskip("resource", reason="limits of files are POSIX's")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    write = getattr(making, step)
+    write = getattr(exporter, step)
 
     def on_a_full_disk(*arguments: object) -> object:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
         return write(*arguments)
 
-    monkeypatch.setattr(making, step, on_a_full_disk)
+    monkeypatch.setattr(exporter, step, on_a_full_disk)
     try:
         with pytest.raises(ArtifactError, match=r"bundle: cannot be written \(.*large") as caught:
             export_model(make_model("adamine"), tmp_path / "bundle", runtimes=("onnxruntime",))

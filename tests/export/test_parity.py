@@ -15,8 +15,7 @@ from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import TOLERANCES, Difference
 from hficma.errors import ArtifactError, InputError
-from hficma.export import ParityError, check_bundle, export_model
-from hficma.export import exporter as making
+from hficma.export import ParityError, check_bundle, export_model, exporter
 from hficma.export.calibration_items import smooth_items
 from hficma.export.parity import require
 from hficma.export.rank_changes import RankChange, rank_change
@@ -28,7 +27,7 @@ CLOSE = Difference(
     graph="scores", output="local", precision="fp32", runtime="onnxruntime",
     max=5e-5, mean=1e-5, cosine=1.0, spread=0.01,
 )  # fmt: skip
-KEPT = RankChange(
+UNCHANGED = RankChange(
     precision="fp32", runtime="onnxruntime", queries=500, overlap=1.0,
     recall={1: 20.0, 10: 50.0}, reference_recall={1: 20.0, 10: 50.0},
 )  # fmt: skip
@@ -44,9 +43,9 @@ def test_a_bundle_holds_what_inference_needs(narrow_bundle: Path) -> None:
     """A file that is missing here is missing where the bundle is sent."""
     manifest = read_manifest(narrow_bundle, kind="bundle")
     graphs = manifest.facts["graphs"]
-    wanted = {file for graph in graphs.values() for file in graph["precisions"].values()}
-    wanted |= {"model.safetensors", "vocabulary.json", "parity.json", "reference.npz", "README.md"}
-    assert set(manifest.files) == wanted
+    files = {file for graph in graphs.values() for file in graph["precisions"].values()}
+    files |= {"model.safetensors", "vocabulary.json", "parity.json", "reference.npz", "README.md"}
+    assert set(manifest.files) == files
     assert set(graphs["image"]["precisions"]) == {"fp32", "fp16", "int8"}
     assert set(graphs["cross_tables"]["precisions"]) == {"fp32", "fp16", "bf16"}
     card = (narrow_bundle / "README.md").read_text()
@@ -79,8 +78,8 @@ def test_global_scores_are_float32_in_every_precision(narrow_bundle: Path) -> No
 
 
 def test_check_holds_a_bundle_elsewhere(narrow_bundle: Path) -> None:
-    found = check_bundle(narrow_bundle)
-    assert {one.precision for one in found} == {"fp32", "fp16", "int8"}
+    differences = check_bundle(narrow_bundle)
+    assert {one.precision for one in differences} == {"fp32", "fp16", "int8"}
 
 
 def test_check_reads_every_file(adamine_bundle: Path, tmp_path: Path) -> None:
@@ -97,23 +96,23 @@ def test_a_wrong_graph_fails_the_export_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exporter's mistake would ship."""
-    right = making.trace
+    right = exporter.trace
 
     def wrong(branch: torch.nn.Module, path: Path) -> None:
         for parameter in branch.parameters():
             parameter.data *= 1.01
         right(branch, path)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(making, "trace", wrong)
+    monkeypatch.setattr(exporter, "trace", wrong)
     model = make_model("adamine")
-    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    write = making._write_graphs
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    write = exporter._write_graphs
 
     def write_and_restore(*arguments: object) -> None:
         write(*arguments)  # type: ignore[arg-type]
-        model.load_state_dict(kept)
+        model.load_state_dict(weights)
 
-    monkeypatch.setattr(making, "_write_graphs", write_and_restore)
+    monkeypatch.setattr(exporter, "_write_graphs", write_and_restore)
     with pytest.raises(ParityError, match="in fp32 on onnxruntime differs by") as raised:
         export_model(model, tmp_path / "bundle")
     assert raised.value.exit_code == 1
@@ -145,16 +144,16 @@ def test_numbers_that_are_none_never_pass() -> None:
 
 
 def test_ranks_fail_an_export_only_with_enough_queries() -> None:
-    require((), [KEPT])
+    require((), [UNCHANGED])
     for changed in (
-        replace(KEPT, overlap=0.999),
-        replace(KEPT, precision="fp16", overlap=0.985),
-        replace(KEPT, precision="int8", overlap=0.8, recall={1: 20.0, 10: 48.9}),
+        replace(UNCHANGED, overlap=0.999),
+        replace(UNCHANGED, precision="fp16", overlap=0.985),
+        replace(UNCHANGED, precision="int8", overlap=0.8, recall={1: 20.0, 10: 48.9}),
     ):
         with pytest.raises(ParityError, match="changes answers"):
             require((), [changed])
         require((), [replace(changed, queries=499)])
-    require((), [replace(KEPT, precision="int8", overlap=0.8, recall={1: 20.0, 10: 49.1})])
+    require((), [replace(UNCHANGED, precision="int8", overlap=0.8, recall={1: 20.0, 10: 49.1})])
 
 
 @pytest.mark.parametrize("kind", ["hf_icma", "adamine"])

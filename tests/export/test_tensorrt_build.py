@@ -37,11 +37,11 @@ def test_every_graph_builds(kind: str, request: pytest.FixtureRequest, tmp_path:
     from hficma.export.tensorrt_build import build_plans
 
     bundle = request.getfixturevalue(f"{kind}_bundle")
-    told: list[str] = []
-    plans = build_plans(bundle, cache=tmp_path, on_build=told.append)
+    reasons: list[str] = []
+    plans = build_plans(bundle, cache=tmp_path, on_build=reasons.append)
     assert [plan.graph for plan in plans] == list(Bundle.open(bundle).facts.graphs)
     assert all(plan.file.stat().st_size > 1000 for plan in plans)
-    assert len(told) == len(plans)
+    assert len(reasons) == len(plans)
     assert all(plan.built is None for plan in build_plans(bundle, cache=tmp_path))
 
 
@@ -85,20 +85,20 @@ def test_inputs_beyond_a_profile_are_split_and_joined() -> None:
             "left": rng.normal(size=(groups, photos, 3)).astype(np.float32),
             "right": rng.normal(size=(groups, recipes, 3)).astype(np.float32),
         }
-        given = run_in_profiles(execute, arrays, ports, outputs, profiles)["score"]
-        wanted = arrays["left"] @ arrays["right"].swapaxes(1, 2)
-        np.testing.assert_allclose(given, wanted, atol=1e-5)
+        outputs_joined = run_in_profiles(execute, arrays, ports, outputs, profiles)["score"]
+        expected = arrays["left"] @ arrays["right"].swapaxes(1, 2)
+        np.testing.assert_allclose(outputs_joined, expected, atol=1e-5)
     assert set(seen) == {0, 1}
 
 
 def preset_models() -> dict[str, ModelConfig]:
     """Each model that a preset trains, by the first preset that does."""
-    found: dict[str, ModelConfig] = {}
+    models: dict[str, ModelConfig] = {}
     for name in presets():
         config = load_options(name).model
-        if config not in found.values():
-            found[name] = config
-    return found
+        if config not in models.values():
+            models[name] = config
+    return models
 
 
 @pytest.mark.parametrize("preset", preset_models())

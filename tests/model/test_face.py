@@ -91,13 +91,13 @@ def test_the_explanation_is_of_this_pair() -> None:
     assert isinstance(model, HFICMA)
     photos, recipes = dishes()
     image, recipe = model.encode_images(photos[:1]), model.encode_recipes(recipes[:1])
-    told = attention_maps(model, image, recipe)
+    maps = attention_maps(model, image, recipe)
     count = int(recipe.lengths[0])
-    assert told.ingredient_to_regions.shape == (2, count, 49)
-    assert told.region_to_ingredients.shape == (2, 49, count)
-    assert torch.allclose(told.mean_ingredient_to_regions.sum(-1), torch.ones(count), atol=1e-5)
-    assert torch.allclose(told.mean_region_to_ingredients.sum(-1), torch.ones(49), atol=1e-5)
-    assert told.score == pytest.approx(model.score(image, recipe).total.item(), abs=1e-6)
+    assert maps.ingredient_to_regions.shape == (2, count, 49)
+    assert maps.region_to_ingredients.shape == (2, 49, count)
+    assert torch.allclose(maps.mean_ingredient_to_regions.sum(-1), torch.ones(count), atol=1e-5)
+    assert torch.allclose(maps.mean_region_to_ingredients.sum(-1), torch.ones(49), atol=1e-5)
+    assert maps.score == pytest.approx(model.score(image, recipe).total.item(), abs=1e-6)
     with pytest.raises(ValueError, match="one photo and one recipe"):
         attention_maps(model, model.encode_images(photos), recipe)
 
@@ -119,11 +119,11 @@ def test_a_changed_weights_file_is_refused(tmp_path: Path) -> None:
     ("backbone", "channels"), [("mobilenet_v2", 1280), ("resnet50", 2048), ("resnet101", 2048)]
 )
 def test_torchvision_trunks_give_49_regions(backbone: str, channels: int) -> None:
-    """Any torchvision classifier with a convolutional trunk serves."""
-    trunk, width = make_image_encoder(backbone)
+    """Any torchvision classifier of convolutions serves."""
+    encoder, width = make_image_encoder(backbone)
     assert width == channels
     with torch.no_grad():
-        assert trunk.eval()(torch.zeros(1, 3, 224, 224)).shape == (1, channels, 7, 7)
+        assert encoder.eval()(torch.zeros(1, 3, 224, 224)).shape == (1, channels, 7, 7)
 
 
 def test_global_vectors_of_two_widths_are_refused() -> None:

@@ -115,20 +115,20 @@ def test_gradients_do_not_depend_on_the_tile() -> None:
             torch.testing.assert_close(other[name], gradient, atol=1e-12, rtol=1e-9)
 
 
-def test_a_side_selects_and_pads_only_what_is_asked_for() -> None:
+def test_selected_items_are_padded_only_to_their_longest() -> None:
     """Ragged scoring rests on it: rows swapped here would score the wrong recipe."""
     model = published_model(8, 2, 4)
     recipes = random_recipes([(4, 2), (1, 1), (9, 3)], 8, 1)
     with torch.no_grad():
-        side = model.project_recipe(model.recipe_tokens(*recipes))
-    side = tabulate(side, model.fold().recipe)
-    chosen = side.select(torch.tensor([1, 0]))
+        encodings = model.project_recipe(model.recipe_tokens(*recipes))
+    encodings = tabulate(encodings, model.fold().recipe)
+    chosen = encodings.select(torch.tensor([1, 0]))
     assert chosen.query.shape == (2, 4, 8)
     assert chosen.table is not None
     assert chosen.table.shape == (2, 2, 4, 8)
-    assert side.table is not None
-    torch.testing.assert_close(chosen.table[1], side.table[0, :, :4])
-    torch.testing.assert_close(chosen.value[0, :1], side.value[1, :1])
+    assert encodings.table is not None
+    torch.testing.assert_close(chosen.table[1], encodings.table[0, :, :4])
+    torch.testing.assert_close(chosen.value[0, :1], encodings.value[1, :1])
 
 
 def test_recurrent_layers_equal_the_packed_ones() -> None:
@@ -172,7 +172,7 @@ def test_groups_scored_together_are_groups_scored_alone(
     ends = sorted({cut for cut in cuts if cut < pairs} | {pairs})
     order = torch.randperm(pairs, generator=generator)
     groups = [order[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-    found = []
+    results = []
     for scored_by in (HFICMA, Model):
         model = make_model().double()
         image = model.image_tokens(random_regions(pairs, 192, seed))
@@ -181,8 +181,8 @@ def test_groups_scored_together_are_groups_scored_alone(
         assert [tuple(table.shape) for table in scores] == [(len(r), len(r)) for r in groups]
         sum((table.square().sum() * (k + 1)) for k, table in enumerate(scores)).backward()
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-        found.append((torch.cat([table.reshape(-1) for table in scores]), gradients))
-    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-12, rtol=0)
-    assert found[0][1].keys() == found[1][1].keys()
-    for name, gradient in found[1][1].items():
-        torch.testing.assert_close(found[0][1][name], gradient, atol=1e-10, rtol=1e-8)
+        results.append((torch.cat([table.reshape(-1) for table in scores]), gradients))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-12, rtol=0)
+    assert results[0][1].keys() == results[1][1].keys()
+    for name, gradient in results[1][1].items():
+        torch.testing.assert_close(results[0][1][name], gradient, atol=1e-10, rtol=1e-8)

@@ -109,7 +109,7 @@ def test_all_twenty_slots_full_is_the_case_that_was_published() -> None:
 
 
 def test_levels_blocks_and_candidates_give_one_score() -> None:
-    """The level a side carries and the form asked for are cost, never a different answer."""
+    """The level of the encodings and the form of the call are cost, never a different answer."""
     model = published_model(16, 4, 2)
     weights = model.fold()
     photos = random_regions(3, 32, 1)

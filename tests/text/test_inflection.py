@@ -56,7 +56,7 @@ def test_other_things_stay_apart(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("sugar-free, half-and-half", "sugar free half and half"),
         ("200 ml CRÈME  FRAÎCHE (d’Isigny)", "200 ml creme fraiche d isigny"),
@@ -66,9 +66,9 @@ def test_other_things_stay_apart(one: str, other: str) -> None:
         ("яблоки Ёж", "яблоки еж"),
     ],
 )
-def test_words_of_a_line(text: str, found: str) -> None:
+def test_words_of_a_line(text: str, expected: str) -> None:
     """Each stands for a rule of what is a word."""
-    assert " ".join(terms(text)) == found
+    assert " ".join(terms(text)) == expected
 
 
 def test_scripts_without_spaces_match_parts() -> None:

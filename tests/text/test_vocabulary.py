@@ -66,9 +66,9 @@ def test_remembered_lines_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("hficma.text.vocabulary.REMEMBERED_LINES", 2)
     tokenizer = Tokenizer(VOCABULARY, TextConfig())
     lines = ["3 eggs", "xyzzy", "salt", "3 eggs", "salt " + "x" * 300] * 3
-    wanted = [Tokenizer(VOCABULARY, TextConfig()).ingredient_id(line) for line in lines]
-    assert [tokenizer.ingredient_id(line) for line in lines] == wanted
-    assert wanted[:3] == [5, None, 2]
+    expected = [Tokenizer(VOCABULARY, TextConfig()).ingredient_id(line) for line in lines]
+    assert [tokenizer.ingredient_id(line) for line in lines] == expected
+    assert expected[:3] == [5, None, 2]
 
 
 def test_a_model_without_a_reader_keeps_the_first() -> None:

@@ -35,9 +35,9 @@ def test_directory(vectors: WordVectors, tmp_path: Path) -> None:
     """Words, counts and values come back exactly; a flipped byte is found."""
     weights = {"gru.weight": np.arange(6, dtype="f4")}
     vectors.save(tmp_path / "v", made_by="a test", sentences=weights)
-    found = WordVectors.load(tmp_path / "v")
-    assert found.vocabulary == vectors.vocabulary
-    assert found.table.tobytes() == vectors.table.tobytes()
+    loaded = WordVectors.load(tmp_path / "v")
+    assert loaded.vocabulary == vectors.vocabulary
+    assert loaded.table.tobytes() == vectors.table.tobytes()
     assert np.array_equal(read_tensors(tmp_path / "v" / SENTENCES)["gru.weight"], np.arange(6))
     content = bytearray((tmp_path / "v" / "words.safetensors").read_bytes())
     content[-1] ^= 1
@@ -52,9 +52,9 @@ def test_gensim_reads_what_we_write(vectors: WordVectors, tmp_path: Path, binary
     from gensim.models import KeyedVectors
 
     write_word2vec(vectors, tmp_path / "v.bin", binary=binary)
-    found = KeyedVectors.load_word2vec_format(str(tmp_path / "v.bin"), binary=binary)
-    assert tuple(found.index_to_key) == vectors.vocabulary.words
-    assert np.array_equal(found.vectors, vectors.rows)
+    loaded = KeyedVectors.load_word2vec_format(str(tmp_path / "v.bin"), binary=binary)
+    assert tuple(loaded.index_to_key) == vectors.vocabulary.words
+    assert np.array_equal(loaded.vectors, vectors.rows)
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -65,10 +65,10 @@ def test_we_read_what_gensim_writes(vectors: WordVectors, tmp_path: Path, binary
     theirs = KeyedVectors(5)
     theirs.add_vectors(list(vectors.vocabulary.words), vectors.rows)
     theirs.save_word2vec_format(str(tmp_path / "v"), binary=binary)
-    found = read_word2vec(tmp_path / "v")
-    assert found.vocabulary.words == vectors.vocabulary.words
-    np.testing.assert_allclose(found.rows, vectors.rows, rtol=1e-6)
-    assert list(found.vocabulary.counts) == sorted(found.vocabulary.counts, reverse=True)
+    loaded = read_word2vec(tmp_path / "v")
+    assert loaded.vocabulary.words == vectors.vocabulary.words
+    np.testing.assert_allclose(loaded.rows, vectors.rows, rtol=1e-6)
+    assert list(loaded.vocabulary.counts) == sorted(loaded.vocabulary.counts, reverse=True)
 
 
 def test_original_tool_ends_each_vector_by_a_line_break(
