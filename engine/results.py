@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hficma.printable import printable
 from hficma.recipe import Recipe
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from .encoder import EncodedQuery
 
+ROOM_FOR_PARTS = 100
+"""Columns of characters from which on a table shows the parts of a score beside it."""
 TEXT_WIDTH = 80
 """Columns of an answer as text."""
 
@@ -94,6 +96,10 @@ class Hit:
         }
 
 
+HitCell: TypeAlias = Callable[[Hit], str]
+"""Gives what stands of a hit in one column of a table."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """The answer to one query.
@@ -114,6 +120,8 @@ class Answer:
     records, total. In a batch, each query's share."""
     verified: bool = False
     """Whether all of the index that this answer was read from was compared with checksums."""
+    of: Literal["recipes", "images"] = "recipes"
+    """What the index holds, and so what hits are."""
     notes: tuple[str, ...] = ()
     """What of the query was not used, and what of the filter no item has, in words."""
     query: EncodedQuery | None = field(default=None, repr=False, compare=False)
@@ -158,7 +166,7 @@ class Answer:
         with console.capture() as capture:
             if self.hits:
                 table = Table(box=None, expand=True, pad_edge=False)
-                add_hits(table, self.hits)
+                add_hits(table, self, width=TEXT_WIDTH)
                 console.print(table)
             for text in (self.summary, *self.notes):
                 console.print(printable(text))
@@ -166,45 +174,57 @@ class Answer:
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook; whatever recipes hold is shown as text."""
-        head = _html_row("th", HIT_COLUMNS)
-        rows = "".join(_html_row("td", hit_cells(hit)) for hit in self.hits)
+        columns = hit_columns(self.of, parts=True)
+        head = _html_row("th", columns)
+        rows = "".join(
+            _html_row("td", (cell(hit) for cell in columns.values())) for hit in self.hits
+        )
         text = "<br>".join(html.escape(printable(line)) for line in (self.summary, *self.notes))
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{text}</p>"
 
 
-HIT_COLUMNS = ("#", "title", "S", "global", "local", "ingredients")
-"""What a table shows of a hit."""
+def hit_columns(of: Literal["recipes", "images"], *, parts: bool) -> dict[str, HitCell]:
+    """Return what a table shows of a hit: each column's name, and what stands in it.
+
+    Args:
+        of: what the index holds: recipes are told by their ingredients, photos by their files.
+        parts: whether S_global and S_local have room beside S.
+    """
+    columns: dict[str, HitCell] = {
+        "#": lambda hit: str(hit.rank),
+        "title": lambda hit: hit.title or hit.id,
+        "S": lambda hit: f"{hit.score:.3f}",
+    }
+    if parts:
+        columns["global"] = lambda hit: f"{hit.global_score:.3f}"
+        columns["local"] = lambda hit: "" if hit.local_score is None else f"{hit.local_score:.3f}"
+    if of == "images":
+        columns["photo"] = lambda hit: hit.image or hit.id
+    else:
+        columns["ingredients"] = lambda hit: ", ".join(hit.ingredients)
+    return columns
 
 
-def hit_cells(hit: Hit) -> tuple[str, ...]:
-    """Return what stands of a hit in each of `HIT_COLUMNS`."""
-    return (
-        str(hit.rank),
-        hit.title or hit.id,
-        f"{hit.score:.3f}",
-        f"{hit.global_score:.3f}",
-        "" if hit.local_score is None else f"{hit.local_score:.3f}",
-        ", ".join(hit.ingredients),
-    )
-
-
-def add_hits(table: Table, hits: tuple[Hit, ...]) -> None:
-    """Fill an empty table of rich's with hits, a row each, that stays one line high.
+def add_hits(table: Table, answer: Answer, *, width: int) -> None:
+    """Fill an empty table of rich's with an answer's hits, a row each, that stays one line high.
 
     Args:
         table: as wide as where it is shown.
-        hits: best first.
+        answer: whose hits.
+        width: columns of characters; of fewer than `ROOM_FOR_PARTS`, titles get those of the parts
+            of the score.
     """
-    for name in HIT_COLUMNS:
-        if name in ("title", "ingredients"):
-            table.add_column(name, ratio=1, overflow="ellipsis", no_wrap=True)
+    columns = hit_columns(answer.of, parts=width >= ROOM_FOR_PARTS)
+    for name in columns:
+        if name in ("#", "S", "global", "local"):
+            table.add_column(name, justify="right", no_wrap=True, min_width=2 if name == "#" else 6)
         else:
-            table.add_column(name, justify="right", no_wrap=True, min_width=3 if name == "#" else 6)
-    for hit in hits:
-        table.add_row(*map(printable, hit_cells(hit)))
+            table.add_column(name, ratio=1, overflow="ellipsis", no_wrap=True)
+    for hit in answer.hits:
+        table.add_row(*(printable(cell(hit)) for cell in columns.values()))
 
 
-def _html_row(tag: str, cells: tuple[str, ...]) -> str:
+def _html_row(tag: str, cells: Iterable[str]) -> str:
     """Return a row of an HTML table, its cells shown as the text that they are."""
     row = "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in cells)
     return f"<tr>{row}</tr>"

@@ -128,6 +128,7 @@ class Searcher:
                 searched=allowed.total,
                 milliseconds=milliseconds,
                 verified=self._index.verified,
+                of=self._index.facts.of,
                 notes=(*_query_notes(one), *allowed.notes),
                 query=query if options.keep_query else None,
             )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -158,14 +159,11 @@ def print_answer(answer: Answer, *, title: str) -> None:
     """Print a table of hits, and in one line how the search went."""
     from hficma.engine.results import add_hits
 
-    hits = Table(title=printable(title), title_justify="left", expand=True)
-    add_hits(hits, answer.hits)
-    stdout.print(hits)
-    more = " (--exact proves all)" if answer.certified < len(answer.hits) else ""
-    stdout.print_line(
-        f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}{more}; "
-        f"{answer.milliseconds.get('total', 0):.0f} ms"
-    )
+    stdout.print_line(title)
+    table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False)
+    add_hits(table, answer, width=stdout.width)
+    stdout.print(table)
+    stdout.print_line(answer.summary)
     for line in answer.notes:
         note(line)
 

@@ -163,7 +163,17 @@ def search(
             note(line)
         return
     print_answer(answer, title=str(image or recipe or ingredients))
-    note("more: --json gives instructions and links of every answer, --explain a page")
+    _note_options(answer, explained=explain is not None, over_recipes=of == "recipes")
+
+
+def _note_options(answer: Answer, *, explained: bool, over_recipes: bool) -> None:
+    """Say which options tell more of this answer: those that were not given and would do so."""
+    options = ["--json gives instructions and links"]
+    if answer.certified < len(answer.hits):
+        options.append("--exact proves every rank")
+    if over_recipes and not explained and answer.hits[0].local_score is not None:
+        options.append("--explain PAGE shows why")
+    note(f"more: {', '.join(options)}")
 
 
 def _search_many(
