@@ -132,7 +132,7 @@ class Engine(Closing):
 
     @property
     def query_role(self) -> Role:
-        """What it answers: `image` queries over recipes, `recipe` queries over photos."""
+        """Return the role of queries: `image` over an index of recipes, else `recipe`."""
         return self.index.facts.query_role
 
     def search(

@@ -143,6 +143,11 @@ def only_query(image: PhotoSource | None, recipe: Recipe | None) -> QuerySource:
 
 
 def _checked_recipe(recipe: object, *, name: str) -> Recipe:
+    """Return a recipe, if it is one.
+
+    Raises:
+        InputError: it is something else.
+    """
     if not isinstance(recipe, Recipe):
         raise InputError(
             f"{name}: is of type {type(recipe).__name__}; give a hficma.Recipe, as Recipe.parse "

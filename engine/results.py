@@ -39,42 +39,42 @@ class Hit:
 
     @property
     def id(self) -> str:
-        """Of the recipe."""
+        """Return the recipe's id."""
         return self.recipe.id
 
     @property
     def title(self) -> str:
-        """Of the recipe; may be empty."""
+        """Return the recipe's title, which may be empty."""
         return self.recipe.title
 
     @property
     def ingredients(self) -> tuple[str, ...]:
-        """Lines of the recipe, as written."""
+        """Return the recipe's ingredient lines, as written."""
         return self.recipe.ingredients
 
     @property
     def instructions(self) -> tuple[str, ...]:
-        """Steps of the recipe, as written."""
+        """Return the recipe's steps, as written."""
         return self.recipe.instructions
 
     @property
     def url(self) -> str | None:
-        """Where the recipe was published."""
+        """Return where the recipe was published."""
         return self.recipe.url
 
     @property
     def image(self) -> str | None:
-        """The recipe's photo: its path as written in the dataset."""
+        """Return the path of the recipe's photo, as written in the dataset."""
         return self.recipe.image
 
     @property
     def category(self) -> str | None:
-        """The dish's class."""
+        """Return the dish's class."""
         return self.recipe.category
 
     @property
     def partition(self) -> str | None:
-        """`train`, `val` or `test`."""
+        """Return the recipe's partition: `train`, `val` or `test`."""
         return self.recipe.partition
 
     def to_json(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Answer:
 
     @property
     def proof(self) -> str:
-        """What is proved, in words that do not sound as if the answer were the right dish."""
+        """Say what is proved, in words that do not sound as if the answer were the right dish."""
         everything = f"the same as scoring all {self.searched:,}"
         if self.hits and self.certified >= len(self.hits):
             return everything
@@ -138,7 +138,7 @@ class Answer:
 
     @property
     def summary(self) -> str:
-        """How the hits were found, in one line."""
+        """Say in one line how the search went."""
         return (
             f"{self.scored:,} of {self.searched:,} items scored; {self.proof}; "
             f"{self.milliseconds.get('total', 0):.0f} ms"
@@ -157,7 +157,7 @@ class Answer:
         }
 
     def __str__(self) -> str:
-        """Return the hits as a table of plain text, and how they were found, 80 columns wide."""
+        """Return the hits as a table of plain text, and how the search went, 80 columns wide."""
         from rich.table import Table
 
         from hficma.terminal import TextConsole

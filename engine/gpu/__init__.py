@@ -1,1 +1,1 @@
-"""Searches an index that lies in a GPU's memory."""
+"""Search an index that lies in a GPU's memory."""

@@ -212,6 +212,7 @@ class GpuIndex:
         return fits
 
     def _log_left_out(self, shard: Shard, what: str, consequence: str) -> None:
+        """Say that something stays on the host: the search is right, and slower."""
         _log.info(
             "%s: its %s do not fit the %.2f GiB of the GPU that an index may take; they are %s",
             shard.folder, what, self._memory / GIB, consequence,

@@ -1,1 +1,1 @@
-"""Answers a query from an open index: candidates, exact scores, certificate."""
+"""Answer queries from an open index: candidates, exact scores, a certificate, records."""

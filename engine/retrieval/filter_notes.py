@@ -125,10 +125,12 @@ def _condition(text: str, having: Mask, present: Mask, wanted: bool, unknown: st
 
 
 def _of_ids(records: Records, ids: Sequence[str]) -> Positions:
+    """Return the items of a shard with some ids."""
     return np.array(list(records.with_ids(ids).values()), dtype=np.int64)
 
 
 def _of_label(records: Records, labelled: tuple[Label, str]) -> Positions:
+    """Return the items of a shard with a label, given its column and its text."""
     column, label = labelled
     return records.with_label(column, [label])
 
@@ -209,5 +211,6 @@ def _nearest(word: str, words: Iterable[str], count: Callable[[str], int]) -> li
 
 
 def _offer(near: Iterable[str]) -> str:
+    """Return the end of a note, which names what is near; nothing where nothing is."""
     names = ", ".join(near)
     return f"; nearest: {names}" if names else ""

@@ -51,9 +51,9 @@ class LocatedItems(NamedTuple):
                 run = slice(start, stop)
                 yield self.arrays[int(self.array_of[start])], self.positions[run], run
 
-    def encodings(self, number: int = 0) -> StoredEncodings:
-        """Return the encodings that hold one of the items."""
-        encodings = self.arrays[int(self.array_of[number])].encodings
+    def first_encodings(self) -> StoredEncodings:
+        """Return the encodings that hold the first item: those of a tile are of one level."""
+        encodings = self.arrays[int(self.array_of[0])].encodings
         assert encodings is not None  # of a model with a local part
         return encodings
 

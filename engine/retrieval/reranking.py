@@ -168,7 +168,7 @@ class Reranker:
 
     def _gather(self, items: LocatedItems, length: int) -> BatchEncodings:
         """Copy a tile's items, which are of one level, into this thread's buffers."""
-        stored = items.encodings()
+        stored = items.first_encodings()
         count = len(items.positions)
         arrays = {
             name: self._buffer(name, padded_shape(name, stored, count, length))

@@ -58,7 +58,7 @@ class SearchOptions(NamedTuple):
 
     @property
     def batch_size(self) -> int:
-        """Items that are scored before the first look at what is proved."""
+        """Return how many items are scored before the first look at what is proved."""
         return max(self.k, self.candidates)
 
 
