@@ -26,4 +26,8 @@ class Progress:
         """Say in one line why a record was left out; a file may have thousands of them."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """End an epoch, whose line of `log.jsonl` is given."""
+        """End an epoch.
+
+        Args:
+            record: its line of `log.jsonl`.
+        """

@@ -108,7 +108,7 @@ def _read(descriptor: int, size: int) -> Content:
 
 
 class _Region:
-    """Mapped memory that is given back when the last array over it is gone."""
+    """Mapped memory that is unmapped when the last array over it is gone."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._size = size

@@ -92,7 +92,7 @@ class ArrayFile(Closing):
 
 
 class StoredRows:
-    """Rows of a shard's file, given out after their bytes were compared with their checksums.
+    """Rows of a shard's file, each returned after its bytes were compared with their checksums.
 
     Args:
         layout: of the rows.

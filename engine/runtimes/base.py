@@ -1,7 +1,7 @@
 """What every runtime offers: load a compiled graph, run it on named arrays, report what it is.
 
 A runtime is a library that executes ONNX graphs (or, for `torch`, the model that they came from).
-The others are held to it: export compares them, and `selection` takes only those that agree.
+The others are compared with it: by export, and by `selection`, which takes only those that agree.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Graph:
 class ExecutionReport:
     """What really runs a graph, as the runtime itself reports it.
 
-    Not what `ExecutionOptions` asked for: a runtime may fall back to another device or precision
+    Not what `ExecutionOptions` say: a runtime may fall back to another device or precision
     without an error.
     """
 

@@ -14,7 +14,7 @@ RUNTIMES = {
     "tensorrt": ("tensorrt_backend", "TensorRTRuntime"),
     "torch": ("torch_backend", "TorchRuntime"),
 }
-"""Module and class of each runtime; loaded when asked for, since each needs its own package."""
+"""Module and class of each runtime; imported on first use, since each needs its own package."""
 
 
 def runtime(name: str) -> type[Runtime]:

@@ -66,7 +66,7 @@ def run_in_profiles(
     """Run inputs of any size, split along a batch axis where no profile takes them whole.
 
     Args:
-        execute: runs inputs that fit the profile of the given number.
+        execute: runs inputs that fit the profile of a number.
         inputs: by name.
         input_ports: of the graph.
         output_ports: of the graph.

@@ -88,7 +88,7 @@ class _Branches:
 
 
 _loaded: WeakValueDictionary[tuple[Path, bytes], _Branches] = WeakValueDictionary()
-"""By bundle and content of its manifest, which tells one that was made anew under its name; freed
+"""By bundle and content of its manifest, which changes where another bundle takes its place; freed
 with the last runtime that uses them."""
 
 

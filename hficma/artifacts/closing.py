@@ -15,7 +15,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free what is held; calling it again does nothing."""
+        """Free what is open; calling it again does nothing."""
 
     def __enter__(self) -> Self:
         return self

@@ -38,8 +38,8 @@ def unfinished_directory(path: Path) -> Iterator[Path]:
     """
     sweep_directories(path)
     building = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with _held(_lock_of(building)) as held:
-        assert held, "nobody else knows the token"
+    with _try_lock(_lock_file(building)) as acquired:
+        assert acquired, "nobody else knows the token"
         building.mkdir()
         try:
             yield building
@@ -58,9 +58,9 @@ def sweep_directories(path: Path) -> None:
         if match is None:
             continue
         building = entry.with_name(match.group())
-        if _lock_of(building).is_file():
-            with _held(_lock_of(building)) as held:
-                if held:
+        if _lock_file(building).is_file():
+            with _try_lock(_lock_file(building)) as acquired:
+                if acquired:
                     remove_tree(building)
         elif match["name"] == path.name and _age(building) > ABANDONED_SECONDS:
             remove_tree(building)
@@ -105,13 +105,17 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _lock_of(building: Path) -> Path:
+def _lock_file(building: Path) -> Path:
     return building.with_name(f"{building.name}.lock")
 
 
 @contextlib.contextmanager
-def _held(lock: Path) -> Iterator[bool]:
-    """Take the lock for the block, if nobody has it; it is removed afterwards."""
+def _try_lock(lock: Path) -> Iterator[bool]:
+    """Take a lock for the block, if nobody has it; its file is removed afterwards.
+
+    Yields:
+        whether it was free.
+    """
     from filelock import FileLock, Timeout
 
     file = FileLock(lock, timeout=0)

@@ -50,7 +50,7 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        """What can be made again at any time: features, plans, measurements."""
+        """Folder of what can be computed again at any time: features, plans, measurements."""
         return self.home / "cache"
 
     def all(self, kind: str) -> list[Path]:
@@ -151,5 +151,5 @@ def _written(directory: Path) -> datetime:
         written = datetime.fromisoformat(json.loads(manifest.read_bytes())["created"])
         return written if written.tzinfo else written.replace(tzinfo=UTC)
     except (OSError, ValueError, KeyError, TypeError):
-        # An older version's, or a damaged one, which is told where it is opened.
+        # An older version's, or a damaged one, which fails where it is opened.
         return datetime.fromtimestamp(manifest.stat().st_mtime, UTC)

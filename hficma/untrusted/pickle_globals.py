@@ -139,9 +139,9 @@ class _Ordered(Record):
 
     def build(self, builder: ValueBuilder) -> OrderedDict[Any, Any]:
         pairs, *_ = (*self.arguments, [])
-        ordered = OrderedDict((_key(key), held) for key, held in builder.value(pairs))
-        for key, held in self.items.items():
-            ordered[_key(key)] = builder.value(held)
+        ordered = OrderedDict((_key(key), value) for key, value in builder.value(pairs))
+        for key, record in self.items.items():
+            ordered[_key(key)] = builder.value(record)
         return ordered
 
 

@@ -36,7 +36,7 @@ class Call:
         return self[position].shape
 
     def has(self, position: int) -> bool:
-        """Return whether an input is given."""
+        """Return whether the node has an input at a position."""
         return position < len(self.inputs) and self.inputs[position] is not None
 
     def integers(self, position: int) -> list[int]:
