@@ -45,6 +45,7 @@ def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
 
     black = np.zeros((CROP, CROP, 3), dtype=np.uint8)
     noise = generator.integers(0, 256, black.shape, dtype=np.uint8)
+    # A recipe of one of everything, one at every limit, and two of odd lengths between.
     most = (config.max_ingredients, config.max_sentences, config.max_words)
     recipes = [recipe(1, 1, 1), recipe(*most), recipe(2, 5, 3), recipe(9, 8, 12)]
     return Items(np.stack([black, 255 - black, noise]), recipes)
@@ -53,6 +54,8 @@ def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
 def smooth_items(tokenizer: Tokenizer, count: int, seed: int = 1) -> Items:
     """Return random smooth photos and recipes, where no dataset has real ones."""
     generator = np.random.default_rng(seed)
+    # Blocks of one colour under a little noise: pure noise would drive activations where no photo
+    # does, and ranges calibrated on it would be those of nothing.
     coarse = generator.integers(0, 256, (count, 8, 8, 3)).astype(np.float32)
     fine = coarse.repeat(CROP // 8, axis=1).repeat(CROP // 8, axis=2)
     fine += generator.normal(scale=12, size=fine.shape)

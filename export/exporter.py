@@ -128,6 +128,14 @@ def export_model(
         run: name of the run that trained it, or None for weights that nothing trained.
         runtimes: names of those held to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; random weights need none.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: no such precision.
+        ArtifactError: `out` exists or cannot be written.
+        ParityError: a graph is not what the model is; nothing is left at `out`.
     """
     ordered = [name for name in PRECISIONS if name == "fp32" or name in precisions]
     unknown = set(precisions) - set(PRECISIONS)
@@ -230,7 +238,8 @@ def _prove(
     queries: int,
 ) -> tuple[list[Difference], list[RankChange]]:
     """Write the reference and hold every graph in every precision and runtime to it."""
-    # Opened like any bundle; the files' own hashes come when all are written.
+    # Opened like any bundle, by a manifest for the time being; the one that stays is written when
+    # all files are there.
     files = {
         file.relative_to(building).as_posix(): sha256(file)
         for file in building.rglob("*")

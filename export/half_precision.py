@@ -102,6 +102,8 @@ def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> Narr
     recipes = model.recipe_tokens(*model.recipe_batch(items.recipes)).global_
     wide = _scores(model, model.trunk, judges, recipes)
     best, best_share = None, math.inf  # and how far S_global moves, as a share of its spread
+    # Layers fit the photos that they were rounded on, so that others judge: calibration photos and
+    # the extremes. The narrowest stem is tried first, and a wider one only where scores need it.
     for size in STEM_SIZES:
         stem, rest = _split(copy.deepcopy(model.trunk), pixels, size)
         if best is not None and _weights(stem) > MOST_WIDE * _weights(model.trunk):

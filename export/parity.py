@@ -102,6 +102,8 @@ def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
     differences: list[Difference] = []
     for name in bundle.facts.graphs:
         differences += graph_differences(bundle.graph(name), bundle.runtime(name), reference)
+    # Each graph ran on the reference's inputs above. What they add up to, each fed by the one
+    # before, is what a search computes.
     runtime_name = differences[0].runtime
     outputs = run_bundle(bundle, {name: reference[name] for name in ITEM_ARRAYS})
     for score in ("global", "local"):
@@ -138,6 +140,7 @@ def require(differences: Sequence[Difference], changes: Sequence[RankChange]) ->
                 f"{one.error:.2g} from torch (at most {one.tolerance:.0e}); "
                 "export it again or leave that precision out"
             )
+    # With few queries one lost answer is several percent, which says nothing of the graph.
     for change in changes:
         if change.queries >= LEAST_QUERIES and not change.held:
             raise ParityError(

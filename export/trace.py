@@ -54,6 +54,7 @@ def trace(branch: Branch, path: Path) -> None:
             output_names=list(branch.outputs),
             dynamic_axes=dynamic,
         )
+    # The tracer's file is right but for these, which runtimes and quantisers trip over.
     model = onnx.load(path)
     _inline_shared_weights(model.graph)
     _mend_casts(model.graph)

@@ -75,9 +75,10 @@ class AdaMine(Model):
         sentence_counts: Tensor,
     ) -> Tokens:
         """See the base."""
+        # ahead, back (M, T, ingredient_width) and states (M, S, sentence_dim).
         ahead, back = self.ingredient_lstm(self.ingredient_words(ingredients), ingredient_counts)
         states = run_steps(self.sentence_lstm, sentences)
-        # The backward direction ends at the first ingredient.
+        # The forward direction ends at the last ingredient, the backward one at the first.
         parts = [last_valid(ahead, ingredient_counts), back[:, 0],
                  last_valid(states, sentence_counts)]  # fmt: skip
         embedding = _embedded(torch.cat(parts, dim=-1), self.recipe_embedding)

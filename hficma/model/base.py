@@ -244,6 +244,8 @@ class Model(nn.Module):
     @property
     def model_id(self) -> str:
         """Return a SHA-256 over weights, options and vocabulary: what an index belongs to."""
+        # A format: every index names the model that its vectors come from, so that neither the
+        # order nor the form of what is hashed may change.
         digest = hashlib.sha256()
         vocabulary = self.tokenizer.vocabulary
         digest.update(json.dumps(self.config.to_json(), sort_keys=True).encode())

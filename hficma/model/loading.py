@@ -42,6 +42,7 @@ def build_model(
     """
     if vectors.dim != config.word_dim:
         raise ValueError(f"word vectors are {vectors.dim} wide, word_dim is {config.word_dim}")
+    # Forked, so that building a model does not shift what the caller draws next.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _assemble(
@@ -80,6 +81,7 @@ def _check_fit(
     config: ModelConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor], file: Path
 ) -> None:
     """Refuse weights that are not of a model of these options, before memory is taken for it."""
+    # Shapes without numbers: options that ask for terabytes are refused like any that do not fit.
     with torch.device("meta"):
         table = torch.empty(vocabulary.table_rows, config.word_dim)
         try:

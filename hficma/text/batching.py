@@ -61,6 +61,7 @@ class DistinctSentences:
         """
         rows = np.empty(len(sentences), dtype=np.int64)
         for position, sentence in enumerate(sentences):
+            # The bytes of the ids are the sentence: all arrays are int64, and none is padded yet.
             row = self._rows.setdefault(sentence.tobytes(), len(self.word_ids) + 1)
             if row > len(self.word_ids):
                 self.word_ids.append(sentence)

@@ -181,6 +181,8 @@ class Tokenizer:
 
     def __call__(self, recipe: Recipe) -> RecipeIds:
         """Return the ids of a recipe's ingredients and sentences."""
+        # `known` and `lines` run side by side: which line each ingredient was read from, for what
+        # is shown. A line that names nothing known is noted, unless it is a section's head.
         known: list[int] = []
         lines: list[int] = []
         left_out: list[str] = []
@@ -198,7 +200,7 @@ class Tokenizer:
         encoded = [ids for text in texts if len(ids := self.sentence_ids(text))]
         title = self.sentence_ids("" if self.config.title == "none" else recipe.title)
         titles = self._titles(len(encoded)) if len(title) else 0
-        encoded[:0] = [title] * titles
+        encoded[:0] = [title] * titles  # in front, where the limit cuts nothing off
         if not encoded:
             # Without a sentence there is no global vector: read the ingredient lines as one.
             ids = self.sentence_ids(", ".join(recipe.ingredients))

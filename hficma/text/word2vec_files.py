@@ -52,6 +52,7 @@ def read_word2vec(path: Path) -> WordVectors:
             words, rows = read_vectors(file, number, dim, path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as word vectors ({error})") from error
+    # Zipf's law: the word of rank r is seen 1 / r as often as the first.
     counts = tuple(max(1, 10 * number // rank) for rank in range(1, number + 1))
     try:
         return WordVectors.from_rows(tuple(words), counts, rows)

@@ -45,6 +45,7 @@ class WordVectors:
             counts: how often each was seen, V numbers.
             rows: (V, D_w), any float dtype.
         """
+        # The published loaders copy rows unshifted, so that id i + 2 gets the vector of word i + 2.
         table = np.zeros((len(words) + FIRST_WORD_ID, rows.shape[1]), dtype=np.float32)
         table[FIRST_WORD_ID:] = rows
         return cls(Vocabulary(words, counts), table)

@@ -20,6 +20,7 @@ def reversed_positions(lengths: Tensor, size: int) -> Tensor:
     Returns:
         (M, T) int64.
     """
+    # Of a row of 3 in 5 steps:  steps 0 1 2 3 4,  mirrored 2 1 0 -1 -2,  result 2 1 0 3 4.
     steps = torch.arange(size, device=lengths.device)
     mirrored = lengths[:, None] - 1 - steps
     return torch.where(mirrored >= 0, mirrored, steps)
@@ -78,6 +79,8 @@ class Bidirectional(nn.Module):
             two tensors (M, T, width), both in the order of the input; values at padded steps
             mean nothing.
         """
+        # Reversed whole, the backward direction would read the padding first; reversed within its
+        # length, a row starts at its last token. The states are put back by the same positions.
         backwards = reversed_positions(lengths, values.shape[1])
         back = run_steps(self.back, take_rows(values, backwards))
         return run_steps(self.ahead, values), take_rows(back, backwards)

@@ -53,6 +53,7 @@ class MeanSentences(SentenceEncoder):
 
     def forward(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
         """See the base; padding adds zero rows, so the lengths are not needed."""
+        # A sum serves as the mean: unit length takes the number of words off.
         return unit_rows(self.words(word_ids).sum(dim=1))
 
 
