@@ -19,7 +19,7 @@ from .chunks import IndexInput, ItemSource, average_tokens
 from .encoding_pipeline import BadItemCallback, ProgressCallback
 from .ingest import write_shards
 from .storage_policy import default_level
-from .transaction import existing_parent, reported
+from .transaction import existing_parent, explain_disk_errors
 from .unfinished_build import UnfinishedBuild
 from .unique_ids import UniqueIds
 
@@ -83,7 +83,7 @@ def build_index(
         opened, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
         prefilter=prefilter, shard_items=shard_items,
     )  # fmt: skip
-    with reported(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
+    with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
         facts = build.resume(facts, source, level=keep, restart=restart)
         unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
         facts = write_shards(

@@ -40,9 +40,9 @@ from .ingest import write_shards
 from .transaction import (
     PLAN,
     building_lock,
+    explain_disk_errors,
     listed_files,
     new_shard,
-    reported,
     shard_name,
     shards_with_items,
     sweep,
@@ -67,7 +67,7 @@ class IndexWriter(Closing):
         self._stack = ExitStack()
         self._facts = IndexFacts.read(path)
         try:
-            with reported(path, hint=RETRY_HINT):
+            with explain_disk_errors(path, hint=RETRY_HINT):
                 self._stack.enter_context(locked(inside(path, LOCK), name=str(path)))
                 # Another writer may have ended between the first reading and the lock.
                 self._facts = IndexFacts.read(path)
@@ -99,7 +99,7 @@ class IndexWriter(Closing):
                 out.
             bundle: None takes the one that made the index.
             strict: raise on an item that cannot be added instead of leaving it out.
-            on_bad: told of each item left out.
+            on_bad: called with one line about each item that is left out.
             progress: called with items read so far and items in all.
             **execution: `runtime`, `precision`, `device`, `threads` as in `ExecutionOptions`.
 
@@ -113,7 +113,7 @@ class IndexWriter(Closing):
             raise model_mismatch(self._path, facts, opened)
         check_factory(facts.prefilter, opened.facts.global_dim)
         source = ItemSource(dataset, facts.shard_items)
-        with reported(self._path, hint=RETRY_HINT):
+        with explain_disk_errors(self._path, hint=RETRY_HINT):
             try:
                 folders = [self._folder(name) for name in facts.shards]
                 unique = UniqueIds(folders, facts.removed, strict=strict, on_bad=on_bad)
@@ -151,7 +151,7 @@ class IndexWriter(Closing):
                     numbers[id_] = number
         if missing := [id_ for id_ in distinct if id_ not in numbers]:
             raise InputError(f"{missing[0]}: no item of {self._path} has this id")
-        with reported(self._path, hint=RETRY_HINT):
+        with explain_disk_errors(self._path, hint=RETRY_HINT):
             self._commit(replace(self._facts, removed=tuple(sorted(removed | {*numbers.values()}))))
         return len(numbers)
 
@@ -180,7 +180,7 @@ class IndexWriter(Closing):
         names: list[str] = []
         next_shard = facts.next_shard
         done = 0
-        with reported(self._path, hint=RETRY_HINT):
+        with explain_disk_errors(self._path, hint=RETRY_HINT):
             sweep(self._path, facts.shards)
             try:
                 for run in runs:

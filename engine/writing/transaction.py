@@ -45,7 +45,7 @@ def shard_name(number: int) -> str:
 
 
 @contextlib.contextmanager
-def reported(path: Path, *, hint: str) -> Iterator[None]:
+def explain_disk_errors(path: Path, *, hint: str) -> Iterator[None]:
     """Turn what a disk refuses into one line that names the index and what to do.
 
     Args:
@@ -119,22 +119,22 @@ def shards_with_items(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if ShardFacts.read(folder / SHARDS / name).count)
 
 
-def sweep(folder: Path, named: Iterable[str]) -> None:
+def sweep(folder: Path, names: Iterable[str]) -> None:
     """Remove what no manifest names: shards that killed writers and `compact` left, and files.
 
     Only what has a name that writers give is removed, and of a link only the link itself.
 
     Args:
         folder: of the index.
-        named: shards that stay.
+        names: of the shards that stay.
 
     Raises:
         ArtifactError: the folder of the shards is a link.
     """
-    keep = set(named)
+    staying = set(names)
     shards = inside(folder, SHARDS)
     for path in list(shards.iterdir()):
-        if path.name not in keep and _SHARD_FOLDER.fullmatch(path.name):
+        if path.name not in staying and _SHARD_FOLDER.fullmatch(path.name):
             remove_tree(path)
     for path in list(folder.iterdir()):
         if _UNFINISHED_FILE.fullmatch(path.name):
