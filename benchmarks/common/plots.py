@@ -67,17 +67,14 @@ def choices_plot(table: Table, column: str, label: str) -> str:
     axes.set_xlabel("median latency of a search, ms (numbers: candidates)")
     axes.set_ylabel(label)
     axes.set_xlim(left=0)
-    axes.set_ylim(*percent_limits(_column(table.rows, column)))
-    axes.legend(frameon=False, fontsize=8, loc="best")
-    return _svg(canvas, f"choices-{column}")
-
-
-def percent_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of an axis of percentages: one query's point must not look like a cliff."""
+    values = _column(table.rows, column)
     low, high = min(values), max(values)
+    # Never so narrow that a point of one query looks like a cliff.
     span = max(LEAST_SPAN, 1.4 * (high - low))
     bottom = max(0.0, min((low + high - span) / 2, 102 - span))
-    return bottom, min(102.0, bottom + span)
+    axes.set_ylim(bottom, min(102.0, bottom + span))
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    return _svg(canvas, f"choices-{column}")
 
 
 def bars_plot(table: Table, column: str, label: str, *, whole: Collection[str] = ()) -> str:

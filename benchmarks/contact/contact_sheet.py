@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +26,7 @@ from .sheet import AnsweredQuery, Card, Sheet
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from hficma.engine import Answer, Hit
+    from hficma.engine import Hit
     from hficma.recipe import Recipe
 
 PIXELS = 224
@@ -37,55 +37,60 @@ LINES = 8
 """Ingredients of a recipe that are shown."""
 
 
-def photo_sheet(
+def answer_sheet(
     index: Path, dataset: Dataset, positions: Sequence[int], *, shown: int, threads: int | None
 ) -> Sheet:
-    """Ask photos of a dataset and return them with the recipes that answer them.
+    """Ask an index for items of a dataset: photos where it holds recipes, recipes where photos.
 
     Args:
-        index: of recipes.
-        dataset: of the photos.
-        positions: of the queries.
-        shown: answers a query.
-        threads: None takes all processors.
-    """
-    rows = []
-    with Engine.open(index, threads=threads) as engine:
-        for position in positions:
-            photo, recipe = dataset.photo(position), dataset.recipe(position)
-            answer = engine.search(image=photo, k=max(shown, CANDIDATES))
-            query = Card(title=recipe.title or recipe.id, photo=_jpeg(photo))
-            rows.append(_answered(query, recipe.id, answer, map(_recipe_card, answer.hits[:shown])))
-    return Sheet(title="Photo to recipes", rows=tuple(rows))
-
-
-def recipe_sheet(
-    index: Path, dataset: Dataset, positions: Sequence[int], *, shown: int, threads: int | None
-) -> Sheet:
-    """Ask recipes of a dataset and return them with the photos that answer them.
-
-    Args:
-        index: of photos; those that the dataset lacks are shown as empty frames.
-        dataset: of the recipes.
+        index: answers.
+        dataset: of the queries, and of the photos that answer; those that it lacks are shown as
+            empty frames.
         positions: of the queries.
         shown: answers a query.
         threads: None takes all processors.
     """
     recipes = [dataset.recipe(position) for position in positions]
+    k = max(shown, CANDIDATES)
     with Engine.open(index, threads=threads) as engine:
-        answers = [engine.search(recipe=recipe, k=max(shown, CANDIDATES)) for recipe in recipes]
+        by_photo = engine.query_role == "image"
+        if by_photo:
+            photos = [dataset.photo(position) for position in positions]
+            answers = [engine.search(image=photo, k=k) for photo in photos]
+            queries = [
+                Card(title=recipe.title or recipe.id, photo=_jpeg(photo))
+                for recipe, photo in zip(recipes, photos, strict=True)
+            ]
+        else:
+            answers = [engine.search(recipe=recipe, k=k) for recipe in recipes]
+            queries = [_recipe_card(recipe) for recipe in recipes]
     shown_ids = {hit.id for answer in answers for hit in answer.hits[:shown]}
-    photos = {
-        name: _jpeg(dataset.photo(position))
-        for position in range(len(dataset))
-        if (name := dataset.recipe(position).id) in shown_ids
-    }
-    rows = []
-    for recipe, answer in zip(recipes, answers, strict=True):
-        hits = answer.hits[:shown]
-        cards = (Card(title=hit.title or hit.id, photo=photos.get(hit.id)) for hit in hits)
-        rows.append(_answered(_recipe_card(recipe), recipe.id, answer, cards))
-    return Sheet(title="Recipe to photos", rows=tuple(rows))
+    pictures: dict[str, bytes] = {}
+    for position in range(0 if by_photo else len(dataset)):
+        if (name := dataset.recipe(position).id) in shown_ids:
+            pictures[name] = _jpeg(dataset.photo(position))
+
+    def card(hit: Hit, own: bool) -> Card:
+        one = Card(title=hit.title or hit.id, photo=pictures.get(hit.id))
+        one = _recipe_card(hit.recipe) if by_photo else one
+        return replace(one, own=own, score=hit.score, local=hit.local_score)
+
+    return Sheet(
+        title="Photo to recipes" if by_photo else "Recipe to photos",
+        rows=tuple(
+            AnsweredQuery(
+                query=query,
+                answers=tuple(card(hit, hit.id == recipe.id) for hit in answer.hits[:shown]),
+                # Hits down to the last item scored tell where the query's own stands.
+                own_rank=next((hit.rank for hit in answer.hits if hit.id == recipe.id), None),
+                scored=answer.scored,
+                searched=answer.searched,
+                certified=answer.certified,
+                milliseconds=answer.milliseconds["total"],
+            )
+            for query, recipe, answer in zip(queries, recipes, answers, strict=True)
+        ),
+    )
 
 
 def main(
@@ -110,8 +115,8 @@ def main(
     # Other dishes each way, where there are enough.
     others = positions[queries:] if len(positions) == 2 * queries else positions
     sheets = (
-        photo_sheet(recipes, dataset, positions[:queries], shown=shown, threads=threads or None),
-        recipe_sheet(images, dataset, others[:queries], shown=shown, threads=threads or None),
+        answer_sheet(recipes, dataset, positions[:queries], shown=shown, threads=threads or None),
+        answer_sheet(images, dataset, others[:queries], shown=shown, threads=threads or None),
     )
     write_page(
         out, "contact_sheet.html.j2",
@@ -129,23 +134,7 @@ def main(
     print(printable(f"page: {out}"))
 
 
-def _answered(query: Card, own: str, answer: Answer, cards: Iterable[Card]) -> AnsweredQuery:
-    """Return a query's row; hits down to the last one scored tell where its own item stands."""
-    return AnsweredQuery(
-        query=query,
-        answers=tuple(
-            replace(card, own=hit.id == own, score=hit.score, local=hit.local_score)
-            for card, hit in zip(cards, answer.hits, strict=False)
-        ),
-        own_rank=next((hit.rank for hit in answer.hits if hit.id == own), None),
-        scored=answer.scored,
-        searched=answer.searched,
-        certified=answer.certified,
-        milliseconds=answer.milliseconds["total"],
-    )
-
-
-def _recipe_card(recipe: Recipe | Hit) -> Card:
+def _recipe_card(recipe: Recipe) -> Card:
     return Card(title=recipe.title or recipe.id, ingredients=recipe.ingredients)
 
 

@@ -146,8 +146,8 @@ class Runner:
         main = next(iter(engines.values()))
         images = self._open(self._index(self._kinds[0], "images"), self._options.precisions[0])
         choices, stages, clients = self._timed(engines, photos)
-        asked = self.chosen["queries_a_round"]
-        photos, recipes = ([part[:asked] for part in rounds] for rounds in (photos, recipes))
+        size = self.chosen["queries_a_round"]
+        photos, recipes = ([part[:size] for part in rounds] for rounds in (photos, recipes))
         self._progress.stage("stages of recipe queries", sum(map(len, recipes)))
         recorder = timed_stages(
             images, recipes, self._typical, self.threads, self._progress.advance

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,27 +30,6 @@ SWEEP_COLUMNS = (
 )
 
 
-@dataclass
-class Outcome:
-    """What one choice answered: a value a query, by column of `SWEEP_COLUMNS`."""
-
-    shares: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, answer: Answer, truth: Answer, true_id: str) -> None:
-        """Count one answer."""
-        ids, best = [hit.id for hit in answer.hits], [hit.id for hit in truth.hits]
-        values = {
-            "r1": ids[0] == true_id,
-            "r10": true_id in ids,
-            "agreement": len({*ids} & {*best}) / len(best),
-            "best": best[0] in ids,
-            "certified": answer.certified / len(ids),
-            "scored": answer.scored / answer.searched,
-        }
-        for key, value in values.items():
-            self.shares.setdefault(key, []).append(100.0 * value)
-
-
 class Sweep:
     """Asks every engine with every number of candidates, interleaved; times and judges the answers.
 
@@ -74,7 +52,7 @@ class Sweep:
     def reset(self) -> None:
         """Forget what was measured."""
         self.recorder, self.stages = Recorder(), Recorder()
-        self.outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, dict[str, list[float]]] = {}
 
     def run(
         self,
@@ -118,13 +96,13 @@ class Sweep:
                 name=choice,
                 cells={
                     **percentiles(self.recorder, choice),
-                    **{k: Figure(float(np.mean(v))) for k, v in outcome.shares.items()},
+                    **{k: Figure(100 * float(np.mean(v))) for k, v in outcome.items()},
                 },
             )
-            for choice, outcome in self.outcomes.items()
+            for choice, outcome in self._outcomes.items()
         ]
         photos = self._engines[self._main].query_role == "image"
-        count = len(next(iter(self.outcomes.values())).shares["r1"])
+        count = len(next(iter(self._outcomes.values()))["r1"])
         return Table(
             key="choices",
             title="Recall against latency",
@@ -158,7 +136,19 @@ class Sweep:
                 self._judge(f"{name}, {EXACT}", truth, truth, item)
 
     def _judge(self, choice: str, answer: Answer, truth: Answer, item: KnownQuery) -> None:
-        self.outcomes.setdefault(choice, Outcome()).add(answer, truth, item.true_id)
+        """Count an answer: a value from 0 to 1 for each column of `SWEEP_COLUMNS`."""
+        ids, best = [hit.id for hit in answer.hits], [hit.id for hit in truth.hits]
+        values = {
+            "r1": ids[0] == item.true_id,
+            "r10": item.true_id in ids,
+            "agreement": len({*ids} & {*best}) / len(best),
+            "best": best[0] in ids,
+            "certified": answer.certified / len(ids),
+            "scored": answer.scored / answer.searched,
+        }
+        outcome = self._outcomes.setdefault(choice, {})
+        for key, value in values.items():
+            outcome.setdefault(key, []).append(value)
 
 
 def choice_name(engine: str, candidates: int) -> str:

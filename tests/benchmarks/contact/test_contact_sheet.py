@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hficma.benchmarks.common.workload import query_positions
-from hficma.benchmarks.contact.contact_sheet import main, photo_sheet, recipe_sheet
+from hficma.benchmarks.contact.contact_sheet import answer_sheet, main
 from hficma.engine import Engine, build_index
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -27,7 +27,7 @@ def indexes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_rows_are_the_engine_s_answers(indexes: dict[str, Path]) -> None:
     """A sheet that showed others would prove nothing."""
-    sheet = photo_sheet(indexes["recipes"], DATA, [2, 5], shown=3, threads=1)
+    sheet = answer_sheet(indexes["recipes"], DATA, [2, 5], shown=3, threads=1)
     with Engine.open(indexes["recipes"], threads=1) as engine:
         for row, position in zip(sheet.rows, [2, 5], strict=True):
             hits = engine.search(image=DATA.photo(position), k=14).hits
@@ -42,11 +42,11 @@ def test_rows_are_the_engine_s_answers(indexes: dict[str, Path]) -> None:
 
 def test_photos_of_answers_are_the_dataset_s(indexes: dict[str, Path]) -> None:
     """Other photos than those found would be shown as answers."""
-    sheet = recipe_sheet(indexes["images"], DATA, [0], shown=2, threads=1)
+    sheet = answer_sheet(indexes["images"], DATA, [0], shown=2, threads=1)
     assert all(card.photo for card in sheet.rows[0].answers)
     assert sheet.rows[0].query.ingredients == DATA.recipe(0).ingredients
     elsewhere = NoiseDataset(1, first=50)
-    lacking = recipe_sheet(indexes["images"], elsewhere, [0], shown=2, threads=1)
+    lacking = answer_sheet(indexes["images"], elsewhere, [0], shown=2, threads=1)
     assert not any(card.photo for card in lacking.rows[0].answers)
     assert lacking.rows[0].own_rank is None
     assert lacking.rows[0].standing == "the right one: not in this index"
