@@ -10,5 +10,5 @@ import typer
 JsonFile: TypeAlias = Annotated[Path | None, typer.Option("--json", help="Write the figures.")]
 Repeats: TypeAlias = Annotated[int, typer.Option(min=1, help="Interleaved repetitions.")]
 Threads: TypeAlias = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all.")]
-Width: TypeAlias = Annotated[int, typer.Option(help="d.")]
-Heads: TypeAlias = Annotated[int, typer.Option(help="H.")]
+Width: TypeAlias = Annotated[int, typer.Option(help="Model width.")]
+Heads: TypeAlias = Annotated[int, typer.Option(help="Attention heads.")]

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import bootstrap
 
 from hficma.metrics import RECALLS, recall_interval
+from hficma.types import Floats64, Positions, Ranks
 
 RESAMPLES = 2_000
 LEVEL = 0.95
 
-Ranks = npt.NDArray[np.int64]
-Statistic = Callable[[Ranks], npt.NDArray[np.float64]]
+Statistic = Callable[[Ranks], Floats64]
 
 
 def figure_statistics() -> dict[str, Statistic]:
@@ -55,7 +54,7 @@ def _interval(
 ) -> dict[str, Any]:
     """Return a figure, or its difference to the baseline's, and its interval over queries."""
 
-    def figure(queries: Ranks, axis: int = -1) -> npt.NDArray[np.float64]:
+    def figure(queries: Positions, axis: int = -1) -> Floats64:
         # One draw of queries for all seeds and both methods: that is what pairs them.
         mean = statistic(ranks[:, queries]).mean(axis=0)
         if baseline is not None:

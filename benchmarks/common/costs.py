@@ -22,7 +22,7 @@ from .timing import REGIONS
 CODE_BYTES = {"Flat": 4, "SQfp16": 2, "SQ8": 1}
 """Bytes an entry that a prefilter scans; graphs and lists read what the query leads them to."""
 RAISED = {"tables": 0, "projections": 1, "tokens": 6}
-"""Products of a token with a d x d matrix that bring an item from its level to `tables`."""
+"""Products of a token with a D x D matrix that bring an item from its level to `tables`."""
 
 
 class StageCost(NamedTuple):
@@ -41,7 +41,7 @@ def pair_multiply_adds(
 
     Args:
         level: of the recipe's encoding; what is missing to `tables` is made for the pair.
-        width: d.
+        width: D.
         heads: H.
         tokens: T, of the recipe.
         photos: B that share what is made of the recipe.

@@ -141,21 +141,13 @@ def serving(
 
 def limits_table(limits: Limits) -> Table:
     """Return the machine's own rates."""
-    rates = {
-        "matrix product, G multiply-adds a second": ("gemm", limits.multiply_adds / 1e9),
-        "memory copy, GB a second": ("copy", limits.bandwidth / 1e9),
-    }
-    return Table(
-        key="machine",
-        title="What the machine can do",
-        first="limit",
-        columns=(Column("value", "value"),),
-        rows=tuple(
-            Row(name=name, cells={"value": Figure(rate, noise=limits.noise[task])})
-            for name, (task, rate) in rates.items()
-        ),
+    rates = {"gemm": limits.multiply_adds / 1e9, "copy": limits.bandwidth / 1e9}
+    gemm, copy = (Figure(rate, noise=limits.noise[name]) for name, rate in rates.items())
+    return _one_column(
+        "machine", "What the machine can do", "limit", Column("value", "value"),
+        {"matrix product, G multiply-adds a second": gemm, "memory copy, GB a second": copy},
         note="In float32, measured between the rounds of this run.",
-    )
+    )  # fmt: skip
 
 
 def memory_table(served: Mapping[str, float]) -> Table:
@@ -166,16 +158,17 @@ def memory_table(served: Mapping[str, float]) -> Table:
         "serving, at the end: mapped files": served["mapped_mb"],
         "this benchmark, at its peak": peak_resident_mb(),
     }
-    return Table(
-        key="memory",
-        title="Memory",
-        first="process",
-        columns=(Column("mb", "resident MB", better="lower", digits=0),),
-        rows=tuple(
-            Row(name=name, cells={"mb": Figure(value, noise=MEMORY_NOISE)})
-            for name, value in amounts.items()
-        ),
+    return _one_column(
+        "memory", "Memory", "process", Column("mb", "resident MB", better="lower", digits=0),
+        {name: Figure(value, noise=MEMORY_NOISE) for name, value in amounts.items()},
         note="Serving: a process of its own that opens the index and answers 21 queries; its first "
         f"answer came after {served['first_answer_seconds']:.1f} s. Mapped files (the index, "
         "libraries) count as resident while they are in use, and the system may drop them.",
-    )
+    )  # fmt: skip
+
+
+def _one_column(
+    key: str, title: str, first: str, column: Column, figures: Mapping[str, Figure], note: str
+) -> Table:
+    rows = (Row(name=name, cells={column.key: figure}) for name, figure in figures.items())
+    return Table(key=key, title=title, first=first, columns=(column,), rows=tuple(rows), note=note)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.artifacts.workspace import Workspace
 from hficma.engine.bundle.bundle import Bundle
@@ -17,6 +16,7 @@ from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
 from hficma.engine.index.item_encoding import BatchEncodings, Level, Precision
 from hficma.engine.writing.transaction import listed_files, new_shard, shard_name
 from hficma.recipe import Recipe
+from hficma.types import Floats
 
 if TYPE_CHECKING:
     from hficma.model import Model, ModelConfig
@@ -31,8 +31,6 @@ POOL = 4096
 SHARD_ITEMS = 32_768
 REAL_LENGTHS = (5, 7, 8, 9, 10, 12, 14)
 """Ingredients of recipes, one as likely as another: about 9 on average, as in Recipe1M."""
-
-Floats = npt.NDArray[np.float32]
 
 
 def random_model(config: ModelConfig, words: int) -> Model:
@@ -72,7 +70,7 @@ def random_bundle(
 
 
 def unit_tokens(count: int, size: int, width: int, rng: np.random.Generator) -> Floats:
-    """Draw tokens as the branches give them: (count, size, width), rows of length one."""
+    """Draw tokens as the branches give them: (N, L, D), rows of length one."""
     tokens = rng.standard_normal((count, size, width), dtype=np.float32)
     tokens /= np.linalg.norm(tokens, axis=-1, keepdims=True)
     return tokens

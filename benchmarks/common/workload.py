@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import Dataset, open_dataset, positions
@@ -24,6 +23,7 @@ from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from hficma.progress import Progress
 from hficma.recipe import Recipe
+from hficma.types import Positions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,8 +32,6 @@ SEED = 1234
 SMALLEST_SAMPLE = 100
 TRAINED_ON = "sample:3000"
 """What a model is trained on where there is none: about two minutes."""
-
-Positions = npt.NDArray[np.int64]
 
 
 class Bag(DatasetView):

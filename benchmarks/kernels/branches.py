@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import typer
 
@@ -28,6 +27,7 @@ from hficma.model.similarity import tabulate
 from hficma.model.tiling import pair_scores
 from hficma.terminal import TextConsole
 from hficma.training.config.option_files import load_options
+from hficma.types import Array
 
 from ..common import readme_tables
 from ..common.arguments import JsonFile, Repeats
@@ -42,7 +42,7 @@ INGREDIENTS = 20
 TILE = 25
 """Candidates a run of the cross graph: few enough for the caches, enough to fill the cores."""
 
-Inputs = dict[str, npt.NDArray[Any]]
+Inputs = dict[str, Array]
 Task = Callable[[], Any]
 
 

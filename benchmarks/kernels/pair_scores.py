@@ -46,7 +46,7 @@ def measure(
     """Measure every form on the same photos and recipes, interleaved.
 
     Args:
-        width: d.
+        width: D.
         heads: H.
         photos: B.
         lengths: (M,) ingredients of each recipe.

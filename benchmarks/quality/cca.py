@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from hficma.data.dataset import Dataset, positions
@@ -17,12 +16,12 @@ from hficma.training.config.option_files import load_options
 from hficma.training.data.photo_cache import cached_regions
 from hficma.training.data.recipe_batches import RecipeTexts
 from hficma.training.text.text_vectors import word_vectors
+from hficma.types import AnyFloats, Floats, Positions
 
 RIDGE = 0.1
 """For features of a network, of which a thousand pairs tell little."""
 
-Floats = npt.NDArray[np.floating]
-Scorer = Callable[[Floats, Floats], Floats]
+Scorer = Callable[[Floats, AnyFloats], AnyFloats]
 """From features of photos (B, P) and recipes (M, Q) to scores (B, M)."""
 
 
@@ -50,20 +49,18 @@ def correlate(photos: Floats, recipes: Floats, ridge: float) -> Scorer:
     weight = np.sqrt(correlations)
     projections = whitening[0] @ left * weight, whitening[1] @ right.T * weight
 
-    def scores(photos: Floats, recipes: Floats) -> Floats:
+    def scores(photos: Floats, recipes: AnyFloats) -> AnyFloats:
         unit = [
             _unit((one - mean) @ projection)
             for one, mean, projection in zip((photos, recipes), means, projections, strict=True)
         ]
-        product: Floats = unit[0] @ unit[1].T
+        product: AnyFloats = unit[0] @ unit[1].T
         return product
 
     return scores
 
 
-def cca_scores(
-    dataset: Dataset, rows: npt.NDArray[np.int64], overrides: Sequence[str], cache: Path
-) -> npt.NDArray[np.float32]:
+def cca_scores(dataset: Dataset, rows: Positions, overrides: Sequence[str], cache: Path) -> Floats:
     """Return cosines of canonical projections, (photos, recipes), of the pairs at some positions.
 
     Photos are pooled regions of the frozen image encoder, recipes the means of their ingredients'
@@ -92,33 +89,31 @@ def cca_scores(
     return scores.astype(np.float32)
 
 
-def _pooled_regions(
-    model: Model, dataset: Dataset, rows: npt.NDArray[np.int64], cache: Path
-) -> Floats:
+def _pooled_regions(model: Model, dataset: Dataset, rows: Positions, cache: Path) -> AnyFloats:
     regions = cached_regions(model, dataset, rows, cache, lambda count: None).rows
-    pooled: Floats = np.stack([one[0].astype(np.float32).mean(axis=0) for one in regions])
+    pooled: AnyFloats = np.stack([one[0].astype(np.float32).mean(axis=0) for one in regions])
     return pooled
 
 
 @torch.no_grad()
-def _text_means(model: Model, recipes: Sequence[Recipe]) -> Floats:
+def _text_means(model: Model, recipes: Sequence[Recipe]) -> AnyFloats:
     batch = RecipeTexts(recipes, model.tokenizer).batch(model, range(len(recipes)))
     table = model.get_submodule("ingredient_words")
     words = table(batch.ingredients).sum(dim=1) / batch.ingredient_counts[:, None]
     sentences = batch.sentences.sum(dim=1) / batch.sentence_counts[:, None]
-    joined: Floats = torch.cat([words, sentences], dim=1).numpy()
+    joined: AnyFloats = torch.cat([words, sentences], dim=1).numpy()
     return joined
 
 
-def _whitening(centred: Floats, ridge: float) -> Floats:
+def _whitening(centred: Floats, ridge: float) -> AnyFloats:
     """Return the matrix that makes columns uncorrelated, of unit variance but for the ridge."""
     covariance = centred.T @ centred / len(centred)
     values, vectors = np.linalg.eigh(covariance)
     variance = np.maximum(values, 0) + ridge * np.trace(covariance) / len(values)
-    matrix: Floats = vectors / np.sqrt(variance)
+    matrix: AnyFloats = vectors / np.sqrt(variance)
     return matrix
 
 
-def _unit(rows: Floats) -> Floats:
-    lengths: Floats = np.linalg.norm(rows, axis=1, keepdims=True)
+def _unit(rows: AnyFloats) -> AnyFloats:
+    lengths: AnyFloats = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / lengths

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
 from hficma.data.dataset import Dataset, open_dataset, positions
@@ -41,6 +40,7 @@ from hficma.training.config.options import Options
 from hficma.training.encoding import encode_positions
 from hficma.training.scoring import ScoreTables, score_tables
 from hficma.training.training import train_on
+from hficma.types import Positions
 
 from ..common import readme_tables
 from ..common.report import write_json
@@ -61,8 +61,6 @@ from .table import (
 FOLDS = 5
 FOLD_BAG = 147
 """Pairs a bag in cross-validation, so that its figures compare with a test of that size."""
-
-Positions = npt.NDArray[np.int64]
 
 
 def main(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import typer
 from PIL import Image
@@ -26,6 +25,7 @@ from hficma.recipe import Recipe
 from hficma.terminal import TextConsole
 from hficma.training.runs.run import RunDirectory
 from hficma.training.scoring import score_tables
+from hficma.types import AnyFloats
 
 from ..common import readme_tables
 from ..common.arguments import JsonFile
@@ -33,8 +33,7 @@ from ..common.report import write_json
 from ..common.timing import environment
 from .cca import correlate
 
-Floats = npt.NDArray[np.floating]
-Evaluate = Callable[[Sequence[Image.Image], Sequence[Recipe]], Floats]
+Evaluate = Callable[[Sequence[Image.Image], Sequence[Recipe]], AnyFloats]
 """From B photos and M recipes to the scores of all pairs, (B, M)."""
 
 DATA = "sample:20000"
@@ -133,7 +132,7 @@ def measure(
 def scores_of(model: Model) -> Evaluate:
     """Return what scores photos and recipes by S of a trained model."""
 
-    def scores(photos: Sequence[Image.Image], recipes: Sequence[Recipe]) -> Floats:
+    def scores(photos: Sequence[Image.Image], recipes: Sequence[Recipe]) -> AnyFloats:
         with torch.inference_mode():
             tokens = model.encode_images(photos), model.encode_recipes(recipes)
         return score_tables(model, *tokens).total
@@ -174,7 +173,7 @@ def _test_bag(dataset: SampleDataset, bag: int) -> list[int]:
     return indices
 
 
-def _features(dataset: SampleDataset, indices: list[int], part: str) -> tuple[Floats, Floats]:
+def _features(dataset: SampleDataset, indices: list[int], part: str) -> tuple[AnyFloats, AnyFloats]:
     photos = [_histogram(dataset.photo(index)) for index in track(indices, f"{part} photos")]
     columns = {name: i for i, name in enumerate(sorted(PANTRY))}
     recipes = np.zeros((len(indices), len(columns)))
@@ -183,15 +182,15 @@ def _features(dataset: SampleDataset, indices: list[int], part: str) -> tuple[Fl
     return np.stack(photos), recipes
 
 
-def _histogram(photo: Image.Image) -> Floats:
+def _histogram(photo: Image.Image) -> AnyFloats:
     """Return the joint RGB histogram; its root is compared by inner products (Hellinger)."""
     codes = np.asarray(photo).astype(np.int64) * _BINS // 256 @ np.array([_BINS**2, _BINS, 1])
     counts = np.bincount(codes.ravel(), minlength=_BINS**3)
-    root: Floats = np.sqrt(counts / counts.sum())
+    root: AnyFloats = np.sqrt(counts / counts.sum())
     return root
 
 
-def _both_ways(scores: Floats) -> dict[str, dict[str, float]]:
+def _both_ways(scores: AnyFloats) -> dict[str, dict[str, float]]:
     ways = dict(zip(DIRECTIONS, (scores, scores.T), strict=True))
     return {
         way: {name: mean for name, (mean, _) in summary([figures(ranks(one))]).items()}

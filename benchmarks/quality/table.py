@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.metrics import DIRECTIONS, prefilter_recall, ranks
 from hficma.training.evaluation_figures import PREFILTER_DEPTHS
 from hficma.training.scoring import ScoreTables
+from hficma.types import Floats, Ranks
 
 from ..common.bootstrap import estimates
 
@@ -57,7 +57,7 @@ VECTORS = tuple(_FILE["common"])
 """Widths of the word vectors that all methods read, and of the sentence encoder of some."""
 
 
-def views(tables: ScoreTables) -> list[tuple[str, str, npt.NDArray[np.float32]]]:
+def views(tables: ScoreTables) -> list[tuple[str, str, Floats]]:
     """Return scores with queries down and candidates across, by part and direction."""
     return [
         (part, direction, scores if direction == "image_to_recipe" else scores.T)
@@ -130,5 +130,5 @@ def with_figures(method: Record, baseline: Sequence[Record]) -> Record:
     }  # fmt: skip
 
 
-def _ranks(runs: Sequence[Record], part: str, direction: str) -> npt.NDArray[np.int64]:
+def _ranks(runs: Sequence[Record], part: str, direction: str) -> Ranks:
     return np.array([run["ranks"][part][direction] for run in runs], dtype=np.int64)

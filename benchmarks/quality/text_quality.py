@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
 from hficma.errors import InputError
@@ -23,7 +22,7 @@ from hficma.terminal import TextConsole
 from hficma.text.ingredients import ingredient_name
 from hficma.text.vocabulary import TextConfig, Tokenizer
 from hficma.text.words import sentences
-from hficma.types import Ids
+from hficma.types import Floats, Ids
 
 from ..common import readme_tables
 from ..common.arguments import JsonFile
@@ -40,7 +39,6 @@ LINES = (
 CANDIDATES = 1000
 SEED = 1234
 
-Vectors = npt.NDArray[np.float32]
 Tasks = dict[str, dict[str, float]]
 
 
@@ -177,9 +175,9 @@ def _steps(recipe: Recipe, tokenizer: Tokenizer) -> list[Ids]:
     return [ids for ids in encoded if len(ids)]
 
 
-def _unit(vectors: Vectors) -> Vectors:
+def _unit(vectors: Floats) -> Floats:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = vectors / np.maximum(norms, 1e-12)
+    unit: Floats = vectors / np.maximum(norms, 1e-12)
     return unit
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from hficma.engine import Engine
@@ -19,6 +18,7 @@ from hficma.model.published_attention import published_scores
 from hficma.model.similarity import project, tabulate
 from hficma.model.tiling import pair_scores
 from hficma.recipe import Recipe
+from hficma.types import Floats, Pixels, Positions
 
 from ..common.report import Column, Figure, Row, Table
 from ..common.timing import Recorder
@@ -30,8 +30,6 @@ PUBLISHED = "eager torch, published graph"
 VECTORS = "dual encoder, FAISS alone"
 BLOCK = 50
 """Pairs that the published code computes at once."""
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -48,9 +46,9 @@ class VectorSearch:
         self._flat = faiss.IndexFlatIP(vectors.shape[1])
         self._flat.add(vectors)
 
-    def nearest(self, vector: Floats, count: int) -> npt.NDArray[np.int64]:
-        """Return the best items (K,) for a vector (1, D_g), by FAISS alone."""
-        nearest: npt.NDArray[np.int64] = self._flat.search(vector, count)[1][0]
+    def nearest(self, vector: Floats, count: int) -> Positions:
+        """Return the best items (K,) for a vector (1, G), by FAISS alone."""
+        nearest: Positions = self._flat.search(vector, count)[1][0]
         return nearest
 
 
@@ -181,5 +179,5 @@ class Baselines:
             self.differences[name] = max(self.differences.get(name, 0.0), difference)
 
 
-def _pixels(photo: bytes) -> npt.NDArray[np.uint8]:
+def _pixels(photo: bytes) -> Pixels:
     return preprocess(decode_photo(photo, name="query"))[None]
