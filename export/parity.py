@@ -16,7 +16,7 @@ from typing import Any
 from hficma.artifacts.manifest import read_manifest, verified_file
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.bundle.bundle_facts import BundleFacts
-from hficma.engine.runtimes import Arrays, runtime
+from hficma.engine.runtimes import Arrays, runtime_class
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import (
     REFERENCE,
@@ -124,7 +124,9 @@ def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
 def bundle_precisions(path: Path, runtime_name: str) -> list[str]:
     """Return the precisions that a bundle has and a runtime can run."""
     exported = BundleFacts.read(path).precisions
-    return [precision for precision in runtime(runtime_name).precisions if precision in exported]
+    return [
+        precision for precision in runtime_class(runtime_name).precisions if precision in exported
+    ]
 
 
 def require(differences: Sequence[Difference], changes: Sequence[RankChange]) -> None:

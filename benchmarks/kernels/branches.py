@@ -13,7 +13,7 @@ import torch
 import typer
 
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.runtimes import runtime
+from hficma.engine.runtimes import runtime_class
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import arrays_of
 from hficma.engine.runtimes.selection import installed
@@ -150,7 +150,7 @@ def _opened(path: Path, threads: int) -> list[Bundle]:
     """Open the bundle in every runtime and precision that is here, eager torch first."""
     bundles = [Bundle.open(path, ExecutionOptions(runtime="torch", threads=threads))]
     for name in installed("cpu"):
-        for precision in runtime(name).precisions:
+        for precision in runtime_class(name).precisions:
             if precision in bundles[0].facts.precisions:
                 execution = ExecutionOptions(runtime=name, precision=precision, threads=threads)
                 bundles.append(Bundle.open(path, execution))

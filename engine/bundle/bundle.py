@@ -15,7 +15,7 @@ from hficma.scores import ScoreWeights
 from hficma.text.vocabulary import VOCABULARY_FILE, Tokenizer, Vocabulary
 from hficma.types import Array
 
-from ..runtimes import Arrays, ExecutionReport, Graph, Runtime, runtime
+from ..runtimes import Arrays, ExecutionReport, Graph, Runtime, runtime_class
 from ..runtimes.onnx_check.graph_costs import check_graph
 from ..runtimes.options import AUTO, ExecutionOptions
 from ..runtimes.reference import REFERENCE, read_reference
@@ -180,7 +180,7 @@ class Bundle(Closing):
             choice = choose(graph, lambda: self._reference, self.execution)
             self.choices[graph.name] = choice
             name = choice.runtime
-        return runtime(name).load(
+        return runtime_class(name).load(
             graph, device=self.execution.device, threads=self.execution.threads
         )
 

@@ -1,7 +1,7 @@
 """What executes a compiled graph: one backend a file, behind one class that all of them offer.
 
 ExecutionOptions(runtime="auto", precision="fp32", device="cpu", threads=None)
-runtime(name).load(graph).run(arrays)    what every backend can do (`base`)
+runtime_class(name).load(graph).run(arrays)    what every backend can do (`base`)
 selection.choose(graph, reference, ...)  what `auto` takes: the fastest that agrees
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .base import Arrays, ExecutionReport, Graph, Runtime
 from .options import ExecutionKeywords, ExecutionOptions
-from .registry import RUNTIMES, runtime
+from .registry import RUNTIMES, runtime_class
 
 __all__ = [
     "RUNTIMES",
@@ -19,5 +19,5 @@ __all__ = [
     "ExecutionReport",
     "Graph",
     "Runtime",
-    "runtime",
+    "runtime_class",
 ]

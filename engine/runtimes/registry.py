@@ -17,7 +17,7 @@ RUNTIMES = {
 """Module and class of each runtime; imported on first use, since each needs its own package."""
 
 
-def runtime(name: str) -> type[Runtime]:
+def runtime_class(name: str) -> type[Runtime]:
     """Return the runtime class of a name.
 
     Args:

@@ -29,7 +29,7 @@ from hficma.errors import HficmaError
 from .base import Arrays, Graph, Runtime, example_inputs
 from .options import ExecutionOptions
 from .reference import graph_differences
-from .registry import RUNTIMES, runtime
+from .registry import RUNTIMES, runtime_class
 
 _log = logging.getLogger("hficma")
 
@@ -103,7 +103,7 @@ def measure(graph: Graph, reference: Arrays, execution: ExecutionOptions) -> Cho
     candidates: dict[str, Runtime] = {}
     refused: dict[str, str] = {}
     for name in installed(execution.device):
-        if graph.precision not in runtime(name).precisions:
+        if graph.precision not in runtime_class(name).precisions:
             refused[name] = f"cannot run {graph.precision}"
             level = logging.INFO  # what a runtime never could is no surprise
         else:
@@ -147,7 +147,7 @@ def _load_and_compare(
 ) -> tuple[Runtime | None, str]:
     """Return a runtime with the graph loaded; or None, and why it cannot be taken."""
     try:
-        loaded = runtime(name).load(graph, device=execution.device, threads=execution.threads)
+        loaded = runtime_class(name).load(graph, device=execution.device, threads=execution.threads)
     except HficmaError as error:
         return None, str(error)
     try:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.runtimes import runtime
+from hficma.engine.runtimes import runtime_class
 from hficma.engine.runtimes import selection as auto
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, read_reference
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_said(
     def fail(*_: object, **__: object) -> None:
         raise ArtifactError("no such CPU")
 
-    monkeypatch.setattr(runtime("openvino"), "load", fail)
+    monkeypatch.setattr(runtime_class("openvino"), "load", fail)
     auto.measure(graph, reference, ExecutionOptions(threads=1))
     assert "graph tabulate_image: runtime openvino is left out (no such CPU)" in caplog.text
     bundle = Bundle.open(hf_icma_bundle)
@@ -184,7 +184,7 @@ def test_a_missing_package_is_named(hf_icma_bundle: Path, monkeypatch: pytest.Mo
 
 def test_unknown_names_are_refused(hf_icma_bundle: Path) -> None:
     with pytest.raises(InputError, match="runtime tvm"):
-        runtime("tvm")
+        runtime_class("tvm")
     with pytest.raises(InputError, match="runtime tvm"):
         Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="tvm"))
     pytest.importorskip("torch", reason="the device is looked for with torch")
