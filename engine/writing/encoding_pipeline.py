@@ -1,10 +1,10 @@
 """A dataset's items, decoded, encoded and brought to an index's level, each step on a thread.
 
-    decode                 encode                    raise the level          write
-    photo or recipe   ──▶  global, tokens  ──2──▶    the index's level  ──2──▶   shard
-    `threads` threads      one thread for both, the runtime's within       the caller's thread
+    decode                    encode, raise to the level       write
+    photos, recipes   ──2──▶  vectors, encodings      ──2──▶   a shard
+    a pool of threads         one thread                       the caller's thread
 
-At most two chunks wait between two steps, which bounds memory and keeps the slower one busy.
+At most two results wait between two steps, which bounds memory and keeps the slower step busy.
 """
 
 from __future__ import annotations
