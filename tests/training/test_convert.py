@@ -71,11 +71,11 @@ def test_hf_icma(tmp_path: Path, vocabulary: Path) -> None:
     """A weight in another's place would rank by noise; the GRU's halves must not be swapped."""
     state = hf_icma(len(WORDS))
     save_hf_icma(tmp_path / "model_e005.pth.tar", state)
-    found = convert(
+    result = convert(
         tmp_path / "model_e005.pth.tar", tmp_path / "run", vocabulary=vocabulary,
         backbone="resnet18",
     )  # fmt: skip
-    assert (found.kind, found.words) == ("hf-icma", len(WORDS))
+    assert (result.kind, result.words) == ("hf-icma", len(WORDS))
     model = load_model(tmp_path / "run")
     ours = model.state_dict()
     pairs = {
@@ -134,11 +134,11 @@ def test_adamine(tmp_path: Path, vocabulary: Path) -> None:
     for name, layer in layers.items():
         state |= {f"{name}.{key}": tensor for key, tensor in layer.state_dict().items()}
     torch.save({"network": state}, tmp_path / "ckpt_last_model.pth.tar")
-    found = convert(
+    result = convert(
         tmp_path / "ckpt_last_model.pth.tar", tmp_path / "run", vocabulary=vocabulary,
         backbone="resnet18",
     )  # fmt: skip
-    assert found.kind == "adamine"
+    assert result.kind == "adamine"
     ours = load_model(tmp_path / "run").state_dict()
     back = state["recipe_embedding.rnn_ingrs.weight_hh_l0_reverse"]
     assert torch.equal(ours["ingredient_lstm.back.weight_hh_l0"], back)
@@ -174,8 +174,8 @@ def test_a_converted_run_is_told_what_to_be_measured_on(tmp_path: Path, vocabula
         evaluate(run)
     with pytest.raises(InputError, match="name a dataset"):
         extract(run, out)
-    found = evaluate(run, "sample:100")
-    assert (found.dataset, found.items) == ("sample:100", found.bag_size)
+    result = evaluate(run, "sample:100")
+    assert (result.dataset, result.items) == ("sample:100", result.bag_size)
     extract(run, out, data="sample:100", split="val")
     assert out.is_file()
     bundle = export_run(run, tmp_path / "bundle", runtimes=("onnxruntime",))

@@ -24,7 +24,7 @@ Trained = Callable[..., Path]
 
 def test_evaluation_is_the_models_own_ranking(reference: Path) -> None:
     """Through another path: encode everything at once, score, rank by hand."""
-    found = evaluate(reference, split="test")
+    result = evaluate(reference, split="test")
     dataset = open_dataset("sample:100")
     rows = positions(dataset, ("test",), with_photo=True)
     model = load_model(reference)
@@ -32,19 +32,21 @@ def test_evaluation_is_the_models_own_ranking(reference: Path) -> None:
         image = model.encode_images([dataset.photo(int(row)) for row in rows])
         recipe = model.encode_recipes([dataset.recipe(int(row)) for row in rows])
         scores = model.score(image, recipe).total.numpy()
-    assert found.items == found.bag_size == len(rows)
+    assert result.items == result.bag_size == len(rows)
     for direction, table in (("image_to_recipe", scores), ("recipe_to_image", scores.T)):
         expected = figures(ranks(table))
-        assert found.total[direction]["medR"] == (expected.median_rank, None)
-        assert found.total[direction]["R@5"][0] == pytest.approx(expected.recall[5])
+        assert result.total[direction]["medR"] == (expected.median_rank, None)
+        assert result.total[direction]["R@5"][0] == pytest.approx(expected.recall[5])
 
 
 def test_evaluation_repeats_and_is_kept_in_the_run(reference: Path) -> None:
     """Random crops or a shuffle in evaluation make every call another number."""
     first = evaluate(reference, split="val", prefilter=3, name="mine")
     assert evaluate(reference, split="val", prefilter=3, name="mine") == first
-    kept = json.loads((reference / "evaluations" / "mine.json").read_text())
-    assert kept["total"]["image_to_recipe"]["medR"][0] == first.total["image_to_recipe"]["medR"][0]
+    record = json.loads((reference / "evaluations" / "mine.json").read_text())
+    assert (
+        record["total"]["image_to_recipe"]["medR"][0] == first.total["image_to_recipe"]["medR"][0]
+    )
     assert "fewer than the 1,000 pairs of a bag" in first.notes[0]
     assert len(first.rows()) == 8
     assert f"n = {first.items}" in first.notes[0]
@@ -57,11 +59,11 @@ def test_evaluation_repeats_and_is_kept_in_the_run(reference: Path) -> None:
 def test_bags_that_overlap_are_said_to(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten bags of the same few pairs agree with each other, not with new pairs."""
     monkeypatch.setitem(evaluation.SETUPS, "1k", 3)
-    found = evaluate(reference, split="test", setup="1k")
-    assert found.bag_count == 10
-    assert found.intervals is None
-    assert "±" in found.rows()[0][2]
-    assert "overlap" in found.notes[0]
+    result = evaluate(reference, split="test", setup="1k")
+    assert result.bag_count == 10
+    assert result.intervals is None
+    assert "±" in result.rows()[0][2]
+    assert "overlap" in result.notes[0]
 
 
 def test_evaluation_says_what_it_cannot_do(reference: Path) -> None:
@@ -75,10 +77,10 @@ def test_compare_ranks_runs_and_names_what_differs(
     reference: Path, trained: Trained, tmp_path: Path
 ) -> None:
     other = trained("compared", "trainer.epochs=1", "optimizer.lr=1e-6")
-    found = compare([other, reference], page=tmp_path / "page.html")
-    assert [row.place for row in found.rows] in ([1, 2], [1, 1])
-    assert found.differences["optimizer.lr"]["compared"] == 1e-6
-    assert "model.width" not in found.differences
+    comparison = compare([other, reference], page=tmp_path / "page.html")
+    assert [row.place for row in comparison.rows] in ([1, 2], [1, 1])
+    assert comparison.differences["optimizer.lr"]["compared"] == 1e-6
+    assert "model.width" not in comparison.differences
     assert (tmp_path / "page.html").is_file()
     row = compare([reference], "R@10").rows[0]
     assert row.queries == len(positions(open_dataset("sample:100"), ("val",), with_photo=True))

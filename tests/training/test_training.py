@@ -29,8 +29,10 @@ Trained = Callable[..., Path]
 
 
 def weights_of(run: Path) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = load_file(run / read_manifest(run, kind="run").facts["last"]["file"])
-    return found
+    weights: dict[str, Tensor] = load_file(
+        run / read_manifest(run, kind="run").facts["last"]["file"]
+    )
+    return weights
 
 
 def same_bits(first: Path, second: Path) -> bool:
@@ -56,10 +58,10 @@ def test_an_image_encoder_that_begins_at_random_weights_and_is_not_trained_is_re
 ) -> None:
     """It trained for minutes on regions that show nothing, and ended as if all were well."""
     space = Workspace(tmp_path)
-    with pytest.raises(InputError, match=r"trunk.weights=\w+_imagenet.safetensors") as told:
+    with pytest.raises(InputError, match=r"trunk.weights=\w+_imagenet.safetensors") as error:
         train(preset, data="sample:100", run=tmp_path / "run", workspace=space)
-    assert "\n" not in str(told.value)
-    assert "save_file(get_model(" in str(told.value)
+    assert "\n" not in str(error.value)
+    assert "save_file(get_model(" in str(error.value)
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
     with pytest.raises(InputError, match=r"tiny .* trunk.schedule=tuned"):
         train(preset, ["model.backbone=tiny"], data="sample:100", workspace=space)

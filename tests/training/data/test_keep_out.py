@@ -56,35 +56,35 @@ class Notes(Progress):
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own_pairs(tmp_path_factory.mktemp("own") / "data")
 
 
 @pytest.fixture(scope="module")
-def kept(own: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def run_and_notes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A run that kept a fifth of the pairs out, and what was said."""
     space = Workspace(tmp_path_factory.mktemp("home"))
     notes = Notes()
     run = train(
-        "hf-icma-small", [*SMALL, "trainer.epochs=1"], data=str(own), run=space.home / "run",
+        "hf-icma-small", [*SMALL, "trainer.epochs=1"], data=str(data), run=space.home / "run",
         hold_out="20%", workspace=space, progress=notes,
     )  # fmt: skip
     return run, notes.lines
 
 
 def test_a_run_keeps_pairs_out_and_evaluation_exports_and_resumption_know_them(
-    kept: tuple[Path, list[str]], own: Path
+    run_and_notes: tuple[Path, list[str]], data: Path
 ) -> None:
-    run, notes = kept
+    run, notes = run_and_notes
     assert any("12 test pairs" in line and "seed 1234" in line for line in notes)
     partitions = read_partitions(run)
     facts = read_manifest(run, kind="run").facts
     assert facts["test_pairs"] == 12
     assert facts["validation_pairs"] == list(partitions.values()).count("val") >= 2
     assert facts["training_pairs"] + facts["validation_pairs"] + 12 == 60
-    found = evaluate(run, setup="all")
-    assert found.items == 12
-    assert found.trained_on is None
+    evaluation = evaluate(run, setup="all")
+    assert evaluation.items == 12
+    assert evaluation.trained_on is None
     dataset = open_runs_dataset(run)
     assert dataset is not None
     by_partition: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
@@ -93,21 +93,21 @@ def test_a_run_keeps_pairs_out_and_evaluation_exports_and_resumption_know_them(
         by_partition[recipe.partition or "train"].add(recipe.title)
     assert not by_partition["train"] & by_partition["test"], "a dish is on both sides"
     assert not by_partition["train"] & by_partition["val"]
-    assert len(positions(open_dataset(str(own)), ("test",))) == 0, "the data are as they were"
+    assert len(positions(open_dataset(str(data)), ("test",))) == 0, "the data are as they were"
 
 
 def test_validation_pairs_and_training_pairs_are_judged_with_a_word(
-    kept: tuple[Path, list[str]],
+    run_and_notes: tuple[Path, list[str]],
 ) -> None:
-    run, _ = kept
+    run, _ = run_and_notes
     assert "chosen by these pairs" in evaluate(run, split="val", setup="all").notes[-1]
     assert "trained on these pairs" in evaluate(run, split="train", setup="all").notes[-1]
 
 
 def test_a_run_goes_on_with_the_pairs_that_it_kept_out(
-    kept: tuple[Path, list[str]], tmp_path: Path
+    run_and_notes: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    run, _ = kept
+    run, _ = run_and_notes
     before = read_partitions(run)
     train(run=run, overrides=["trainer.epochs=2"], resume=True, workspace=Workspace(tmp_path))
     assert read_partitions(run) == before
@@ -116,10 +116,10 @@ def test_a_run_goes_on_with_the_pairs_that_it_kept_out(
 
 
 def test_pairs_that_were_moved_are_known_again_and_others_are_left_alone(
-    kept: tuple[Path, list[str]], own: Path, tmp_path: Path
+    run_and_notes: tuple[Path, list[str]], data: Path, tmp_path: Path
 ) -> None:
-    run, _ = kept
-    (tmp_path / "r.jsonl").write_bytes(own.read_bytes())
+    run, _ = run_and_notes
+    (tmp_path / "r.jsonl").write_bytes(data.read_bytes())
     moved = open_runs_dataset(run, str(tmp_path / "r.jsonl"))
     assert moved is not None
     assert len(positions(moved, ("test",))) == 12
@@ -129,12 +129,12 @@ def test_pairs_that_were_moved_are_known_again_and_others_are_left_alone(
 
 
 def test_without_test_pairs_train_and_eval_say_how_to_make_them(
-    own: Path, tmp_path: Path, trained: Callable[..., Path]
+    data: Path, tmp_path: Path, trained: Callable[..., Path]
 ) -> None:
     notes = Notes()
     space = Workspace(tmp_path)
     run = train(
-        "hf-icma-small", [*SMALL, "trainer.epochs=1"], data=str(own), run=tmp_path / "run",
+        "hf-icma-small", [*SMALL, "trainer.epochs=1"], data=str(data), run=tmp_path / "run",
         workspace=space, progress=notes,
     )  # fmt: skip
     assert sum("hold_out=10%" in line for line in notes.lines) == 1
@@ -172,22 +172,22 @@ def test_one_photo_or_one_text_is_one_dish_under_any_title() -> None:
 
 @given(
     names=st.lists(st.sampled_from("abcdef"), min_size=8, max_size=40),
-    wanted=st.integers(2, 6),
+    size=st.integers(2, 6),
     seed=st.integers(0, 50),
 )
 def test_no_title_is_on_two_by_partition_and_the_share_is_not_exceeded(
-    names: list[str], wanted: int, seed: int
+    names: list[str], size: int, seed: int
 ) -> None:
-    own = recipes(*(f"dish {name}" for name in names))
-    dataset = RecipeList(own, name="own", folder=Path("nowhere"))
-    hold_out = HoldOut.parse(str(wanted))
+    data = recipes(*(f"dish {name}" for name in names))
+    dataset = RecipeList(data, name="own", folder=Path("nowhere"))
+    hold_out = HoldOut.parse(str(size))
     try:
         chosen = keep_out(dataset, hold_out, seed, lambda note: None, cache=CACHE, validate=False)
     except InputError:  # all of few dishes, see below
         assume(False)
-    assert 2 <= len(chosen) <= wanted
-    test = {own[int(name)].title for name in chosen}
-    assert all((recipe.title in test) == (recipe.id in chosen) for recipe in own)
+    assert 2 <= len(chosen) <= size
+    test = {data[int(name)].title for name in chosen}
+    assert all((recipe.title in test) == (recipe.id in chosen) for recipe in data)
     again = keep_out(dataset, hold_out, seed, lambda note: None, cache=CACHE, validate=False)
     assert again == chosen
 
@@ -219,27 +219,27 @@ def test_data_that_name_test_pairs_keep_them() -> None:
 
 def test_too_few_dishes_are_one_line_that_says_why() -> None:
     """All of one title: whatever is kept out, the dish is on both by_partition."""
-    own = RecipeList(recipes(*["Soup"] * 30), name="own", folder=Path("nowhere"))
+    data = RecipeList(recipes(*["Soup"] * 30), name="own", folder=Path("nowhere"))
     with pytest.raises(InputError, match="30 training pairs are 1 dishes"):
-        keep_out(own, HoldOut.parse("10%"), 0, lambda note: None, cache=CACHE, validate=False)
+        keep_out(data, HoldOut.parse("10%"), 0, lambda note: None, cache=CACHE, validate=False)
 
 
 def test_too_few_dishes_to_validate_on_are_said_and_trained_on() -> None:
     """Photos of one dish were refused, though nobody had asked to measure anything."""
-    own = RecipeList(recipes(*["Soup"] * 30), name="own", folder=Path("nowhere"))
+    data = RecipeList(recipes(*["Soup"] * 30), name="own", folder=Path("nowhere"))
     notes: list[str] = []
-    chosen = keep_out(own, None, 0, notes.append, cache=CACHE, validate=True)
+    chosen = keep_out(data, None, 0, notes.append, cache=CACHE, validate=True)
     assert set(chosen.values()) == {"val"}
     assert LEAST <= len(chosen) <= 28
     assert any("dishes that it is trained on" in note for note in notes)
 
 
 def test_validation_pairs_are_whole_dishes_too() -> None:
-    own = recipes(*(f"Dish {n // 3}" for n in range(90)))
+    data = recipes(*(f"Dish {n // 3}" for n in range(90)))
     named = [dataclasses.replace(one, partition="test") for one in recipes("a", "b")]
     both = [dataclasses.replace(one, id=f"t{one.id}") for one in named]
-    dataset = RecipeList([*own, *both], name="own", folder=Path("nowhere"))
+    dataset = RecipeList([*data, *both], name="own", folder=Path("nowhere"))
     chosen = keep_out(dataset, None, 0, lambda note: None, cache=CACHE, validate=True)
     assert set(chosen.values()) == {"val"}
-    titles = {one.title for one in own if one.id in chosen}
-    assert {one.id for one in own if one.title in titles} == set(chosen)
+    titles = {one.title for one in data if one.id in chosen}
+    assert {one.id for one in data if one.title in titles} == set(chosen)

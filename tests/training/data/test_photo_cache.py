@@ -37,16 +37,16 @@ def test_cached_regions_are_those_of_the_image_encoder_and_are_computed_once(
 ) -> None:
     dataset, rows, seen = open_dataset("sample:100"), np.array([3, 7]), []
     network = model()
-    found = cached_regions(network, dataset, rows, tmp_path, seen.append, views=2, scale=0.5)
+    array = cached_regions(network, dataset, rows, tmp_path, seen.append, views=2, scale=0.5)
     again = cached_regions(network, dataset, rows, tmp_path, seen.append, views=2, scale=0.5)
-    assert found.rows.shape == (2, 3, 49, 192)
+    assert array.rows.shape == (2, 3, 49, 192)
     assert sum(seen) == 2, "the trunk ran twice over the same photos"
-    assert np.array_equal(found.rows, again.rows)
+    assert np.array_equal(array.rows, again.rows)
     crop = torch.from_numpy(preprocess(dataset.photo(7)).copy())[None]  # it is read-only
     with torch.no_grad():
         expected = network.regions(crop)[0]
     torch.testing.assert_close(
-        torch.from_numpy(np.array(found.rows[1, 0])).float(), expected, rtol=1e-2, atol=1e-2
+        torch.from_numpy(np.array(array.rows[1, 0])).float(), expected, rtol=1e-2, atol=1e-2
     )
 
 
@@ -64,10 +64,10 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_told_of(tmp_path: Path) -> 
     lines = [f'{{"ingredients": ["salt"], "image": "{name}"}}' for name in ("bad.jpg", "good.png")]
     (tmp_path / "recipes.jsonl").write_text("\n".join(lines))
     dataset = open_dataset(str(tmp_path / "recipes.jsonl"))
-    found = cached_pixels(dataset, np.array([0, 1]), tmp_path / "cache", lambda count: None)
-    assert found.usable.tolist() == [False, True]
-    assert len(found.complaints) == 1
-    assert "bad.jpg" in found.complaints[0]
+    array = cached_pixels(dataset, np.array([0, 1]), tmp_path / "cache", lambda count: None)
+    assert array.usable.tolist() == [False, True]
+    assert len(array.complaints) == 1
+    assert "bad.jpg" in array.complaints[0]
 
 
 def photos_of(folder: Path, colours: Sequence[str]) -> Path:
@@ -83,8 +83,8 @@ def photos_of(folder: Path, colours: Sequence[str]) -> Path:
 
 def first_pixel(dataset: Dataset, cache: Path) -> list[int]:
     rows = np.arange(len(dataset))
-    found = cached_pixels(dataset, rows, cache, lambda count: None).rows[0, 100, 100]
-    return [int(value) for value in found]
+    array = cached_pixels(dataset, rows, cache, lambda count: None).rows[0, 100, 100]
+    return [int(value) for value in array]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "directory"])
@@ -126,9 +126,9 @@ def test_a_damaged_photo_that_is_replaced_counts_again(tmp_path: Path) -> None:
     dataset, rows = open_dataset(str(file)), np.arange(2)
 
     def usable() -> list[bool]:
-        found = cached_pixels(dataset, rows, tmp_path / "cache", lambda count: None)
-        assert len(found.complaints) == 2 - found.usable.sum()
-        return [bool(one) for one in found.usable]
+        array = cached_pixels(dataset, rows, tmp_path / "cache", lambda count: None)
+        assert len(array.complaints) == 2 - array.usable.sum()
+        return [bool(one) for one in array.usable]
 
     assert usable() == [False, True]
     (tmp_path / "p" / "0.jpg").write_bytes(good)
@@ -167,8 +167,8 @@ def test_photos_that_change_while_they_are_read_are_not_kept_under_another_key(
             (tmp_path / "done").touch()
             Image.new("RGB", (256, 256), "blue").save(tmp_path / "p" / "0.jpg")
 
-    found = cached_pixels(dataset, np.arange(1), tmp_path / "cache", replaced)
-    assert found.rows[0, 100, 100, 2] > 200
+    array = cached_pixels(dataset, np.arange(1), tmp_path / "cache", replaced)
+    assert array.rows[0, 100, 100, 2] > 200
     assert len(list((tmp_path / "cache" / "photos").iterdir())) == 1
 
 

@@ -39,8 +39,8 @@ def test_a_batch_is_what_the_model_reads_when_it_serves() -> None:
     texts = RecipeTexts(RECIPES, network.tokenizer)
     served = network.recipe_batch([network.tokenizer(recipe) for recipe in RECIPES[:2]])
     for batch in (texts.batch(network, [0, 1]), _frozen(texts, network).batch(network, [0, 1])):
-        for own, expected in zip(batch, served, strict=True):
-            torch.testing.assert_close(own, expected)
+        for batched, expected in zip(batch, served, strict=True):
+            torch.testing.assert_close(batched, expected)
 
 
 def _frozen(texts: RecipeTexts, network: Model) -> RecipeTexts:

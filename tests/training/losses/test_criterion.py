@@ -64,12 +64,12 @@ def gradients(
     parameters = [*model.parameters(), *criterion.parameters()]
     distributed.sum_gradients(parameters)
     names = [*dict(model.named_parameters()), *dict(criterion.named_parameters())]
-    found = {
+    gradient_by_name = {
         name: parameter.grad
         for name, parameter in zip(names, parameters, strict=True)
         if parameter.grad is not None and not name.startswith("trunk.")
     }
-    return float(loss.value.detach()), found
+    return float(loss.value.detach()), gradient_by_name
 
 
 EVERYTHING = LossOptions(
@@ -134,9 +134,9 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
     )
     torch.set_num_threads(1)
     distributed.start(torch.device("cpu"))
-    value, found = gradients(EVERYTHING, rows=slice(3 * rank, 3 * rank + 3))
+    value, gradient_by_name = gradients(EVERYTHING, rows=slice(3 * rank, 3 * rank + 3))
     if rank == 0:
-        save_file({**found, "loss": torch.tensor(value)}, f"{folder}/found.safetensors")
+        save_file({**gradient_by_name, "loss": torch.tensor(value)}, f"{folder}/found.safetensors")
     torch.distributed.destroy_process_group()
 
 
@@ -144,10 +144,10 @@ def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     """Without gathered embeddings each would see half the negatives."""
     run_in_two(_one_of_two, tmp_path, seconds=120)
     value, whole = gradients(EVERYTHING)
-    found = load_file(tmp_path / "found.safetensors")
-    assert float(found.pop("loss")) == pytest.approx(value, rel=1e-5)
+    gradient_by_name = load_file(tmp_path / "found.safetensors")
+    assert float(gradient_by_name.pop("loss")) == pytest.approx(value, rel=1e-5)
     for name, gradient in whole.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(gradient_by_name[name], gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_a_loss_that_cannot_act_where_it_is_put_is_an_error_before_training() -> None:

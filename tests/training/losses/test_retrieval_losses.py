@@ -83,14 +83,14 @@ def test_semantic_triplets_are_their_formula(seed: int, classes: list[int]) -> N
     total = 0.0
     for table in (s, s.T):
         labelled = [i for i in range(7) if classes[i]]
-        found: list[tuple[float, list[float]]] = []
+        triplets: list[tuple[float, list[float]]] = []
         for i in labelled:
             same = [j for j in labelled if j != i and classes[j] == classes[i]]
             other = [j for j in labelled if classes[j] != classes[i]]
             if same and other:
-                found.append((float(table[i, same[0]]), [float(table[i, j]) for j in other]))
-        number = min((len(other) for _, other in found), default=0)
-        costs = [relu(0.3 + n - p) for p, other in found for n in other[:number]]
+                triplets.append((float(table[i, same[0]]), [float(table[i, j]) for j in other]))
+        number = min((len(other) for _, other in triplets), default=0)
+        costs = [relu(0.3 + n - p) for p, other in triplets for n in other[:number]]
         total += sum(costs) / max(sum(cost > 0 for cost in costs), 1)
     loss = Triplets(margin=0.3, strategies={"sirr": 1.0, "srii": 1.0})
     value = loss(Similarities(scores=s, classes=torch.tensor(classes))).value

@@ -44,8 +44,8 @@ def test_a_step_keeps_the_directions_of_a_matrix_and_evens_out_their_sizes(
     left = torch.linalg.qr(torch.randn(rows, rank, generator=generator, dtype=torch.float64))[0]
     right = torch.linalg.qr(torch.randn(columns, rank, generator=generator, dtype=torch.float64))[0]
     sizes = torch.logspace(0, -2, rank, dtype=torch.float64) * scale
-    found = orthogonalised((left * sizes) @ right.T)
-    inner = left.T @ found @ right
+    result = orthogonalised((left * sizes) @ right.T)
+    inner = left.T @ result @ right
     assert torch.allclose(inner, torch.diag(inner.diagonal()), atol=1e-6)
     assert 0.6 < float(inner.diagonal().min()) <= float(inner.diagonal().max()) < 1.3
 
@@ -124,7 +124,7 @@ def test_a_restored_optimizer_goes_on_as_the_old_one(tiny_model: Model) -> None:
     optimizer.set_rate(1.0)
     for _ in range(2):
         optimizer.step(_loss(parameters))
-    kept = {name: value.clone() for name, value in optimizer.state().items()}
+    state = {name: value.clone() for name, value in optimizer.state().items()}
     weights = {one: one.detach().clone() for one in parameters.names}
     optimizer.step(_loss(parameters))
     expected = [one.detach().clone() for one in parameters.names]
@@ -133,7 +133,7 @@ def test_a_restored_optimizer_goes_on_as_the_old_one(tiny_model: Model) -> None:
             one.copy_(value)
     again, _ = _optimizer(tiny_model, weight_decay=0.1)
     again.set_rate(1.0)
-    again.restore(kept)
+    again.restore(state)
     again.step(_loss(parameters))
     assert all(torch.equal(a, b) for a, b in zip(expected, parameters.names, strict=True))
 

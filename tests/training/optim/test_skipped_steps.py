@@ -174,10 +174,10 @@ def test_a_resumed_run_with_skipped_steps_ends_at_the_same_bits(
     train(run=part, overrides=["trainer.epochs=2"], resume=True, workspace=workspace)
 
     def weights(run: Path) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = load_file(
+        tensors: dict[str, Tensor] = load_file(
             run / read_manifest(run, kind="run").facts["last"]["file"]
         )
-        return found
+        return tensors
 
     one, other = weights(whole), weights(part)
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -189,10 +189,10 @@ def test_a_run_that_cannot_go_on_ends_and_keeps_its_last_checkpoint(
     poison(set(range(4, 1000)))
     with pytest.raises(
         TrainingError, match=r"epoch 2: .*checkpoint of epoch 1 is kept.*lr"
-    ) as told:
+    ) as error:
         trained("hopeless", *TUNED, "trainer.epochs=3")
-    assert told.value.exit_code == 2
-    assert "\n" not in str(told.value)
+    assert error.value.exit_code == 2
+    assert "\n" not in str(error.value)
     run = workspace.home / "runs" / "hopeless"
     assert read_manifest(run, kind="run").facts["last"]["epoch"] == 1
     assert finite(run)

@@ -28,14 +28,14 @@ def new_run(path: Path) -> RunDirectory:
 
 def test_an_older_run_goes_on_with_the_reader_it_began_with(tmp_path: Path) -> None:
     """Its second half would learn from other ingredients than its first."""
-    made = {
+    runs = {
         name: RunDirectory.create(
             tmp_path / name, made_by="test", options={"model": {"text": text}}, environment={},
             vocabulary=Vocabulary(("salt",), (1,)), facts={"best": None, "last": None},
         )
         for name, text in (("old", {"title": "none"}), ("new", {"title": "none", "reader": 2}))
     }  # fmt: skip
-    readers = {name: run.options["model"]["text"]["reader"] for name, run in made.items()}
+    readers = {name: run.options["model"]["text"]["reader"] for name, run in runs.items()}
     assert readers == {"old": 1, "new": 2}
 
 
@@ -61,9 +61,9 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     assert run.load_checkpoint() is None
     save(run, 1, best=True)
-    found = RunDirectory.open(run.path).load_checkpoint()
-    assert found is not None
-    weights, state = found
+    checkpoint = RunDirectory.open(run.path).load_checkpoint()
+    assert checkpoint is not None
+    weights, state = checkpoint
     assert weights["layer"].tolist() == [1, 1, 1]
     assert state.record == {"epoch": 1}
 
@@ -89,8 +89,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     """Half a checkpoint stayed on the full disk, and the line named neither run nor remedy."""
     run = new_run(tmp_path / "run")
     save(run, 1, best=True)
-    told = r"run: cannot be written \(.*\); the checkpoint of epoch 1 is kept: .*resume"
-    with pytest.raises(ArtifactError, match=told), run.writing(), largest_file(50):
+    message = r"run: cannot be written \(.*\); the checkpoint of epoch 1 is kept: .*resume"
+    with pytest.raises(ArtifactError, match=message), run.writing(), largest_file(50):
         save(run, 2, best=True)
     assert [path.name for path in run.path.rglob("*") if "0002" in path.name] == []
     checkpoint = RunDirectory.open(run.path).load_checkpoint()

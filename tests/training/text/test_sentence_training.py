@@ -54,10 +54,10 @@ def test_training_teaches_neighbours(vectors: WordVectors, recipes: list[Recipe]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
     tokenizer = Tokenizer(vectors.vocabulary, TextConfig())
     texts = ["chop the soup", "the soup serve now", "chop the curry"]
-    found = encode_sentences(encoder, [tokenizer.sentence_ids(text) for text in texts])
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    assert found.shape == (3, 24)
-    assert found[0] @ found[1] > found[0] @ found[2]
+    encoded = encode_sentences(encoder, [tokenizer.sentence_ids(text) for text in texts])
+    encoded /= np.linalg.norm(encoded, axis=1, keepdims=True)
+    assert encoded.shape == (3, 24)
+    assert encoded[0] @ encoded[1] > encoded[0] @ encoded[2]
 
 
 def test_equal_sentences_are_encoded_once(vectors: WordVectors, recipes: list[Recipe]) -> None:

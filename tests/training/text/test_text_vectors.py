@@ -54,13 +54,13 @@ def test_recipes_train_a_frozen_sentence_encoder_once(workspace: Workspace, reci
     assert "sentence vectors" in first.stages
     assert "sentence vectors" not in second.stages
     assert not first.notes
-    (kept,) = workspace.cache.glob("vectors/*/sentences.safetensors")
-    trained = load_file(kept)
+    (file,) = workspace.cache.glob("vectors/*/sentences.safetensors")
+    trained = load_file(file)
     for run in runs:
-        found = encoder_of(run, "last")
-        assert found.keys() == {f"sentence_encoder.{name}" for name in trained}
+        encoder = encoder_of(run, "last")
+        assert encoder.keys() == {f"sentence_encoder.{name}" for name in trained}
         for name, value in trained.items():
-            assert torch.equal(found[f"sentence_encoder.{name}"], value)
+            assert torch.equal(encoder[f"sentence_encoder.{name}"], value)
 
 
 def test_an_encoder_that_is_trained_with_the_rest_does_not_wait_for_its_own_training(
