@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from hficma.errors import ArtifactError
-from hficma.images import Pixels
 from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import RecipeIds
-from hficma.types import Array, Floats, Positions
+from hficma.types import Array, Floats, Pixels, Positions
 
 from .index.item_encoding import LEVELS, BatchEncodings, Level, Role
 

@@ -18,10 +18,9 @@ from PIL import Image as Images
 
 from hficma.artifacts.manifest import write_atomically
 from hficma.errors import InputError
-from hficma.images import Pixels
 from hficma.recipe import Recipe
 from hficma.scores import ScoreWeights
-from hficma.types import Array, Floats
+from hficma.types import Array, Floats, Pixels
 
 from .bundle.bundle import Bundle
 from .encoder import EncodedQuery, encode_recipes, raise_level

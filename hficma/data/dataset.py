@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from ..artifacts.manifest import MANIFEST
 from ..errors import InputError
 from ..recipe import Recipe, read_jsonl
+from ..types import Mask, Positions, Strings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,10 +49,10 @@ class Dataset(Protocol):
 class Columns(Protocol):
     """A dataset that can answer for all recipes at once."""
 
-    def partitions(self) -> npt.NDArray[np.str_]:
+    def partitions(self) -> Strings:
         """Return every recipe's partition, (M,)."""
 
-    def has_photo(self) -> npt.NDArray[np.bool_]:
+    def has_photo(self) -> Mask:
         """Return whether each recipe has a photo, (M,)."""
 
 
@@ -162,7 +162,7 @@ def open_dataset(
 
 def positions(
     dataset: Dataset, partitions: Sequence[str] | None = None, *, with_photo: bool = False
-) -> npt.NDArray[np.int64]:
+) -> Positions:
     """Return the positions of the recipes in some partitions, in the dataset's order.
 
     Args:

@@ -24,6 +24,7 @@ from ..limits import reason
 from ..recipe import Recipe
 from ..text.vocabulary import VOCABULARY_FILE, Vocabulary
 from ..text.word_vectors import WORDS, WordVectors, read_tensors
+from ..types import Array, Floats, Mask, Offsets, Strings
 from .layout import (
     CLASS_NAMES,
     CLASSES,
@@ -142,7 +143,7 @@ class DatasetDirectory:
         """Return the file of all photos."""
         return self._path / PHOTOS / "data.mdb"
 
-    def sentence_vectors(self, index: int) -> npt.NDArray[np.float32] | None:
+    def sentence_vectors(self, index: int) -> Floats | None:
         """Return vectors (n, D) of the recipe's instructions that came with the source, or None."""
         if not self._sentence_dim:
             return None
@@ -158,12 +159,12 @@ class DatasetDirectory:
         table = read_tensors(verified_file(self._path, self._manifest, WORDS))["vectors"]
         return WordVectors(vocabulary, table)
 
-    def partitions(self) -> npt.NDArray[np.str_]:
+    def partitions(self) -> Strings:
         """Return every recipe's partition, `train` where the source says nothing, (M,)."""
         column = self._column("partition")
         return np.array([part or "train" for part in column], dtype=np.str_)
 
-    def has_photo(self) -> npt.NDArray[np.bool_]:
+    def has_photo(self) -> Mask:
         """Return whether each recipe has a photo, (M,)."""
         return np.asarray(self._files.photo_counts()) > 0
 
@@ -203,7 +204,7 @@ class _Files:
         self._store: Any = None
         self._store_size = 0
         self._counts: npt.NDArray[np.uint8] | None = None
-        self._vectors: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None
+        self._vectors: tuple[Offsets, Floats] | None = None
         self._classes: tuple[npt.NDArray[np.int32], list[str | None]] | None = None
 
     def _leave_parent(self) -> None:
@@ -296,7 +297,7 @@ class _Files:
             self._classes = (self._array(CLASSES, np.int32, self._recipes), names)
         return self._classes
 
-    def sentences(self, dim: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def sentences(self, dim: int) -> tuple[Offsets, Floats]:
         """Return offsets (M + 1,) and rows (S, dim) of the sentence vectors."""
         self._leave_parent()
         if self._vectors is None:
@@ -327,11 +328,11 @@ class _Files:
                 )
         return path
 
-    def _array(self, name: str, kind: type[Any], size: int) -> npt.NDArray[Any]:
+    def _array(self, name: str, kind: type[Any], size: int) -> Array:
         """Read an array whole: it has a few bytes for each recipe."""
         path = verified_file(self._path, self._manifest, name)
         try:
-            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+            array: Array = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{path}: cannot be read ({reason(error)[:160]})") from error
         if array.shape != (size,) or array.dtype != kind:

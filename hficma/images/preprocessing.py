@@ -8,30 +8,22 @@ raise an `InputError` of one line that names it.
 from __future__ import annotations
 
 import os
-from typing import IO, Any, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from ..errors import InputError
 from ..limits import PHOTO_BYTES, printable_path, read_regular_file, reason
+from ..types import Array, Pixels
 from .decoding import decode_image
 from .upright import centre_cut, to_rgb, upright
 
 SHORT_SIDE = 256
 CROP = 224
 
-Pixels = npt.NDArray[np.uint8]
 PhotoSource: TypeAlias = (
-    Image.Image
-    | npt.NDArray[Any]
-    | str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | IO[bytes]
+    Image.Image | Array | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 )
 """What `load_photo` takes."""
 
@@ -148,7 +140,7 @@ def _from_file(file: IO[bytes], *, name: str) -> Image.Image:
     return decode_photo(content, name=name)
 
 
-def _from_array(array: npt.NDArray[Any], *, name: str) -> Image.Image:
+def _from_array(array: Array, *, name: str) -> Image.Image:
     shape = " x ".join(map(str, array.shape)) or "no dimension"
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         raise InputError(

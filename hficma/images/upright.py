@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from ..errors import HficmaError, InputError
 from ..limits import PHOTO_ASPECT, PHOTO_PIXELS
 from ..printable import one_line
+from ..types import Floats64
 from .file_formats import ORIENTATION
 
 log = logging.getLogger("hficma")
@@ -100,7 +100,7 @@ def _over_white(band: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def _values(band: Image.Image) -> npt.NDArray[np.float64]:
+def _values(band: Image.Image) -> Floats64:
     return np.nan_to_num(np.asarray(band, dtype=np.float64), posinf=0, neginf=0)
 
 

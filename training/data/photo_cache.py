@@ -34,9 +34,9 @@ from hficma.artifacts.unfinished import unfinished_directory
 from hficma.data.dataset import Dataset
 from hficma.data.photo_origin import photos_digest
 from hficma.errors import InputError
-from hficma.images import CROP, SHORT_SIDE, Pixels
+from hficma.images import CROP, SHORT_SIDE
 from hficma.model import Model
-from hficma.types import Array, Positions
+from hficma.types import Array, Pixels, Positions
 
 from .photo_reading import read_all, read_photos
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.errors import InputError
-from hficma.images import Pixels, preprocess
-from hficma.types import Positions
+from hficma.images import preprocess
+from hficma.types import Pixels, Positions
 
 from .photo_views import random_view, square
 

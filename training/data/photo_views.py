@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from hficma.images import CROP, SHORT_SIDE, Pixels, resize_short_side
+from hficma.images import CROP, SHORT_SIDE, resize_short_side
+from hficma.types import Pixels
 
 MARGIN = (SHORT_SIDE - CROP) // 2
 """Pixels from the edge of a square to that of its centre crop."""

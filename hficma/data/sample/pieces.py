@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from ...types import Floats
 from .pantry import COLOURS, Look
 
 SPRITE = 48
@@ -228,7 +228,7 @@ TEXTURES: dict[str, Callable[[_Canvas, _Ink], None]] = {
 
 
 @cache
-def sprite(look: Look) -> NDArray[np.float32]:
+def sprite(look: Look) -> Floats:
     """Draw a piece of a look, with a soft shadow around it.
 
     Returns:

@@ -9,12 +9,13 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from ...types import Floats
 from .appearance import Appearance, Staging
 from .grammar import Draft
 from .layout import LAYOUTS
 from .pantry import COLOURS, PANTRY, Ingredient
 from .pieces import SPRITE, sprite
-from .vessels import VESSELS, Colour, Floats, Vessel, lay_bed, lay_vessel, noise, table
+from .vessels import VESSELS, Colour, Vessel, lay_bed, lay_vessel, noise, table
 
 SIDE = 256
 """Side of a photo in pixels."""

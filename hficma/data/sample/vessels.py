@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-Floats = NDArray[np.float32]
+from ...types import Floats, Floats64
+
 Colour = tuple[float, float, float]
 _STEPS = 256
 _REACH = 1.4  # where a profile ends, in units of the vessel's radius
@@ -159,8 +159,8 @@ def lay_bed(
 def _cover(
     image: Image.Image,
     radius: Floats,
-    palette: NDArray[np.float64],
-    opacity: NDArray[np.float64],
+    palette: Floats64,
+    opacity: Floats64,
 ) -> None:
     """Paint by radius: colours and opacity at each of `_RADII`."""
     rings = radius * (_STEPS / _REACH)
@@ -168,7 +168,7 @@ def _cover(
     image.paste(_painted(rings, palette), mask=mask.point([round(255 * x) for x in opacity]))
 
 
-def _painted(steps: Floats, palette: NDArray[np.float64]) -> Image.Image:
+def _painted(steps: Floats, palette: Floats64) -> Image.Image:
     """RGB from a palette of `_STEPS` colours: far cheaper than floats of three channels."""
     painted = Image.fromarray(np.clip(steps, 0, _STEPS - 1).astype(np.uint8), "P")
     painted.putpalette(np.clip(palette, 0, 255).astype(np.uint8).tobytes())

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ...recipe import Recipe
 from ...text.word_vectors import WordVectors
+from ...types import Floats
 
-Sentences = npt.NDArray[np.float32]
+Sentences = Floats
+"""Encoded sentences of a recipe, (S, D_s)."""
 
 
 @dataclass(frozen=True, kw_only=True)
