@@ -1,8 +1,8 @@
 """What executes a compiled graph: one backend a file, behind one class that all of them offer.
 
 ExecutionOptions(runtime="auto", precision="fp32", device="cpu", threads=None)
+selection.choose(graph, reference, options)    what `auto` takes: the fastest that agrees
 runtime_class(name).load(graph).run(arrays)    what every backend can do (`base`)
-selection.choose(graph, reference, ...)  what `auto` takes: the fastest that agrees
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def test_an_index_alone_names_what_it_lacks(
     for words in (add, ("index", "verify", "--index", index)):
         ended = hficma(*words)
         assert ended.code == 2
-        assert "--bundle" in ended.err
+        assert "say where it is" in ended.err
         assert str(tmp_path / "alone") in ended.err
     shown = hficma("index", "info", "--index", index).out
     # A cell is as narrow as the path beside it is long.
