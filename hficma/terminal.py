@@ -12,7 +12,6 @@ from .printable import one_line, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
-    from rich.progress import Progress
     from rich.style import Style
     from rich.text import Text
 
@@ -53,19 +52,6 @@ class TextConsole(Console):
                 if segment.control
                 else Segment(printable_lines(segment.text), _plain(segment.style))
             )
-
-
-def progress_bars(console: Console) -> Progress:
-    """Make bars whose descriptions are text, with counts and the time they took."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
 
 
 def _plain(style: Style | None) -> Style | None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hficma.printable import json_text, one_line, printable, printable_lines
-from hficma.terminal import TextConsole, progress_bars
+from hficma.terminal import TextConsole
 
 HOSTILE = (
     "\x1b]0;PWNED\x07", "\x1b[2J\x1b[H", "\x9b31m", "a\x00nul", "line\nbreak\rcr", "\u202egpj.exe",
@@ -80,17 +80,6 @@ def test_a_long_line_is_not_broken():
     """A path that is wrapped at 80 columns cannot be copied."""
     path = "/".join(["folder"] * 30)
     assert shown(lambda console: console.print_line(f"index: {path}")) == f"index: {path}\n"
-
-
-def test_a_bar_shows_its_description_as_text():
-    console = TextConsole(stderr=True)
-    console.file = io.StringIO()
-    console._force_terminal = True
-    with progress_bars(console) as bars:
-        bars.add_task("photos [/b] \x1b]0;x\x07", total=3)
-    out = console.file.getvalue()
-    assert "[/b]" in out
-    assert "\x1b]0" not in out
 
 
 def test_messages_of_several_lines_become_one():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,13 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 import hficma.progress
 
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
     from hficma.engine import Answer
 
 stdout = TextConsole()
+"""Answers: what a program that calls `hficma` may read."""
 stderr = TextConsole(stderr=True)
+"""Notes and progress, which such a program would stumble over."""
 
 MAX_BAD_SHOWN = 10
+"""Records left out that are named one by one; the rest is counted."""
 
 
 def print_json(value: object) -> None:
@@ -75,84 +79,141 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 class Bars(hficma.progress.Progress):
-    """Progress bars on stderr; a stage that ends within a second leaves no trace."""
+    """Progress bars on stderr: one for the running stage, or several for the stages of one job.
 
-    def __init__(self) -> None:
+    Bars are drawn on a terminal only, and erased at the end. A stage that took a second or more
+    leaves a line with its time when it is done; one that an error or Ctrl-C cut short leaves none,
+    or its line would read as a success.
+
+    Args:
+        console: where to; standard error by default.
+    """
+
+    def __init__(self, console: TextConsole | None = None) -> None:
+        self._console = stderr if console is None else console
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            _CountColumn(),
             TimeRemainingColumn(),
-            console=stderr,
+            console=self._console,
             transient=True,
+            # Rich ends its bars with an empty line where it could not draw them.
+            disable=not self._console.is_terminal,
         )
-        self._task: TaskID | None = None
+        self._running: TaskID | None = None
         self._bad = 0
-        self._name, self._started = "", 0.0
 
     def __enter__(self) -> Bars:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._finish()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self._finish()
         self._progress.stop()
         if self._bad > MAX_BAD_SHOWN:
-            note(f"... and {self._bad - MAX_BAD_SHOWN} more lines like these")
+            self.note(f"... and {self._bad - MAX_BAD_SHOWN} more lines like these")
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Begin a stage of so many steps."""
+        """Begin a stage of so many steps; the one before it is done."""
         self._finish()
-        self._name, self._started = name, time.monotonic()
-        self._task = self._progress.add_task(name, total=total)
+        self._running = self._progress.add_task(name, total=total)
 
     def advance(self, count: int = 1) -> None:
         """Count so many steps of the stage as done."""
-        if self._task is not None:
-            self._progress.advance(self._task, count)
+        if self._running is not None:
+            self._progress.advance(self._running, count)
 
     def at(self, done: int, total: int) -> None:
-        """Set the stage to `done` of `total`."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total)
+        """Set the stage to `done` of `total` steps; a total of 0 is not known."""
+        if self._running is not None:
+            self._progress.update(self._running, completed=done, total=total or None)
 
     def counting(self, name: str) -> Callable[[int, int], None]:
         """Begin a stage, and return what its worker calls with (done, total)."""
         self.stage(name)
         return self.at
 
+    def counting_stages(self, *names: str) -> Callable[[str, int, int], None]:
+        """Show the stages of one job at once, in their order.
+
+        Returns:
+            What its worker calls with (stage, done, total); a stage's first report ends the stage
+            before it.
+        """
+        self._finish()
+        # A stage's clock runs from where the one before it ends: the first one's from now on.
+        tasks = {name: self._progress.add_task(name, start=False, total=None) for name in names}
+        self._start(tasks[names[0]])
+
+        def report(name: str, done: int, total: int) -> None:
+            if self._running != tasks[name]:
+                self._start(tasks[name])
+            self.at(done, total)
+
+        return report
+
     def bad(self, message: str) -> None:
         """Report a record that was left out; the first few are shown, all are counted."""
         self._bad += 1
         if self._bad <= MAX_BAD_SHOWN:
-            note(f"left out: {message}")
+            self.note(f"left out: {message}")
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
-        note(text)
+        self._console.print_line(text, style="dim")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Print a line for an epoch that ended."""
+        """Print a line for an epoch that ended.
+
+        Args:
+            record: the epoch's line of the run's log.
+        """
         cells: dict[str, Any] = {key: record[key] for key in ("epoch", "seconds") if key in record}
         for direction, figures in record.get("validation", {}).items():
             if isinstance(figures, dict) and "R@10" in figures:
                 cells[f"{direction.replace('_', ' ')} R@10"] = _recall(figures)
-        note("  ".join(f"{key} {_short(value)}" for key, value in cells.items()))
+        self.note("  ".join(f"{key} {_short(value)}" for key, value in cells.items()))
 
     @property
     def left_out(self) -> int:
-        """Return records left out so far."""
+        """Return the number of records left out so far."""
         return self._bad
 
-    def _finish(self) -> None:
-        if self._task is None:
+    def _start(self, task: TaskID) -> None:
+        """Let a stage run, and the one before it be done."""
+        self._complete()
+        self._running = task
+        self._progress.start_task(task)
+
+    def _complete(self) -> None:
+        """Fill the running stage's bar and stop its clock."""
+        if self._running is None:
             return
-        self._progress.remove_task(self._task)
-        self._task = None
-        seconds = time.monotonic() - self._started
-        if seconds >= 1:
-            note(f"{self._name}: {seconds:.0f} s")
+        (task,) = (task for task in self._progress.tasks if task.id == self._running)
+        # What was counted is all there was, whether or not the total was known.
+        self._progress.update(task.id, total=task.completed)
+        self._progress.stop_task(task.id)
+        self._running = None
+
+    def _finish(self) -> None:
+        """End all stages: print the time of those that took long, and take their bars away."""
+        self._complete()
+        for task in self._progress.tasks:
+            self._progress.remove_task(task.id)
+            if (seconds := task.elapsed or 0.0) >= 1:
+                self.note(f"{task.description}: {seconds:.0f} s")
+
+
+class _CountColumn(MofNCompleteColumn):
+    """Counts as "250/1000"; as "250" where the total is not known, and nothing before the first."""
+
+    def render(self, task: Task) -> Text:
+        if task.total:
+            return super().render(task)
+        return Text(f"{task.completed:.0f}" if task.completed else "", style="progress.download")
 
 
 def print_answer(answer: Answer, *, title: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...printable import json_text, printable, printable_lines
-from ...terminal import TextConsole, progress_bars
+from ..console import Bars
 from ..help_text import command_group
 from ..quantities import counted
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from ...data.summary import Summary
 
 app = command_group("Bring recipes and photos in, and look at them.", no_args_is_help=True)
-
-MAX_TOLD = 20
-"""Bad records told one by one; the rest is counted, and named in the directory's left_out.txt."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -56,17 +53,7 @@ def import_command(
     from ...data.store.importing import import_dataset
 
     names = _class_names(class_names)
-    reported = 0
-    console = TextConsole(stderr=True)
-    with progress_bars(console) as bar:
-        tasks = {stage: bar.add_task(stage, total=None) for stage in ("recipes", "photos")}
-
-        def on_bad(note: str) -> None:
-            nonlocal reported
-            reported += 1
-            if reported <= MAX_TOLD:
-                console.print_line(note)
-
+    with Bars() as bars:
         result = import_dataset(
             open_source(source),
             out,
@@ -75,10 +62,8 @@ def import_command(
             class_names=names if classes or names else None,
             strict=strict,
             restart=restart,
-            on_bad=on_bad,
-            progress=lambda stage, done, total: bar.update(
-                tasks[stage], completed=done, total=total or None
-            ),
+            on_bad=bars.bad,
+            progress=bars.counting_stages("recipes", "photos"),
         )
     if as_json:
         typer.echo(json_text({"out": str(out), **asdict(result)}))
@@ -106,12 +91,12 @@ def show_command(
     from ...data import open_dataset
     from ...data.summary import contact_sheet, summarise
 
-    console = TextConsole(stderr=True)
-    recipes = open_dataset(dataset, on_bad=console.print_line)
-    with console.status("counting"):
+    with Bars() as bars:
+        recipes = open_dataset(dataset, on_bad=bars.bad)
+        bars.stage("counting")
         summary = summarise(recipes, seed=seed)
-    if sheet is not None:
-        with console.status("drawing"):
+        if sheet is not None:
+            bars.stage("drawing")
             contact_sheet(recipes, seed=seed).save(sheet)
     typer.echo(json_text(asdict(summary)) if as_json else printable_lines(_text(summary)))
 
