@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ _MAKERS = {
     "index": "hficma index",
     "report": "hficma bench",
 }
+_DATE = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 _FOLDERS = {"run": "runs", "bundle": "bundles", "index": "indexes", "report": "reports"}
 
 
@@ -70,6 +72,20 @@ class Workspace:
             )
         return directories[0]
 
+    def resolve(self, kind: str, argument: str) -> Path:
+        """Return the directory of one kind that a user names: by a path, or by a bare name.
+
+        A path that exists is taken as it is. Otherwise a name without a slash is one in the
+        workspace, whether or not it is there: so a command that writes `mine` and a later one that
+        reads `mine` mean the same.
+
+        Args:
+            kind: `run`, `bundle`, `index` or `report`.
+            argument: as typed; `./mine` is a path where `mine` is a name.
+        """
+        is_name = Path(argument).name == argument and not os.path.exists(argument)
+        return self.home / _FOLDERS[kind] / argument if is_name else Path(argument)
+
     def new(self, kind: str, name: str) -> Path:
         """Return a free path for a new directory, `NAME-DATE-TIME`."""
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -79,6 +95,11 @@ class Workspace:
             path = path.with_name(f"{name}-{stamp}-{number}")
             number += 1
         return path
+
+
+def undated_name(directory: Path) -> str:
+    """Return the name that a directory was made for, without the date of `Workspace.new`."""
+    return _DATE.sub("", directory.name)
 
 
 def recorded_path(target: Path, directory: Path) -> str:

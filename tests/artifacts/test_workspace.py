@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hficma.artifacts.manifest import MANIFEST, new_directory
-from hficma.artifacts.workspace import Workspace, find_bundle
+from hficma.artifacts.workspace import Workspace, find_bundle, undated_name
 from hficma.errors import ArtifactError
 
 
@@ -55,3 +55,22 @@ def test_a_bundle_in_another_place_is_taken_by_its_model_and_said(
     assert f"{bundle} is of its model" in caplog.text
     with pytest.raises(ArtifactError, match="say where it is"):
         find_bundle(index, recorded="../gone", model_id="c" * 64)
+
+
+def test_a_name_is_of_the_workspace_and_a_path_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train --run mine` wrote ./mine, which no other command took for the newest run."""
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(Path("workspace"))
+    assert workspace.resolve("run", "mine") == Path("workspace/runs/mine")
+    for path in ("./mine", "runs/mine", str(tmp_path / "mine")):
+        assert workspace.resolve("run", path) == Path(path)
+    (tmp_path / "mine").mkdir()
+    assert workspace.resolve("run", "mine") == Path("mine"), "an existing path wins"
+
+
+def test_a_name_is_known_without_its_date() -> None:
+    """A run called my-own-run gave a bundle called my."""
+    for name in ("my-own-run", "my-own-run-20260101-120000", "my-own-run-20260101-120000-2"):
+        assert undated_name(Path("runs") / name) == "my-own-run"

@@ -26,15 +26,18 @@ def few(tmp_path: Path) -> Path:
 
 
 def test_own_pairs_give_a_figure_with_its_number_and_interval(
-    few: Path, hficma: Hficma, tmp_path: Path
+    few: Path, hficma: Hficma, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "run"
+    """A figure without the number of its pairs and an interval says more than was measured."""
+    monkeypatch.setenv("HFICMA_HOME", str(tmp_path / "space"))
+    run = "mine"  # a name of the workspace, for each of the commands
     refused = hficma("train", "--data", few, "--hold-out", "everything", "--run", run)
     assert refused.code == 2
     assert "10%" in refused.err
     options = [*SMALL, "trainer.epochs=1"]
     ended = hficma("train", "--data", few, "--hold-out", "3", "--run", run, *options)
     assert ended.code == 0, ended.err
+    assert (tmp_path / "space" / "runs" / "mine").is_dir()
     assert "3 test pairs (3 whole dishes)" in ended.err
     assert "R@10 100.0 [34, 100] of 2" in ended.err, "beside each epoch"
     assert "`hficma eval` measures on 3 test pairs" in " ".join(ended.out.split())

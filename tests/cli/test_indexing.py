@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +177,33 @@ def test_half_an_emoji_ends_no_index(hficma: Hficma, home: Path, tmp_path: Path)
     with IndexWriter(index) as writer:
         assert writer.add(NoiseDataset(1), threads=1) == 1
         assert writer.remove(["whole"]) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_removing_from_the_newest_index_asks_first(home: Path, tmp_path: Path) -> None:
+    """The newest may be another index than the user thinks of, and what is removed is gone."""
+    index = moved(home, tmp_path / "copy")
+    shutil.rmtree(index.with_name("images"))
+
+    def remove(answer: str, *options: object) -> tuple[int, str]:
+        terminal, typed = os.openpty()
+        os.write(terminal, answer.encode())
+        words = ["--home", tmp_path / "copy", "index", "remove", *options]
+        ended = subprocess.run(
+            [sys.executable, "-m", "hficma.cli", *map(str, words)],
+            stdin=typed, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        os.close(terminal)
+        os.close(typed)
+        return ended.returncode, ended.stderr
+
+    code, text = remove("n\n", "r0")
+    assert code == 1
+    assert f"removing 1 id from {index}" in " ".join(text.split())
+    assert "nothing was confirmed" in text
+    assert index_info(index)["items"] == 30
+    assert remove("y\n", "r0")[0] == 0
+    assert index_info(index)["items"] == 29
+    code, text = remove("", "r1", "--index", index)
+    assert code == 0
+    assert "Go on?" not in text, "an index that was named needs no question"

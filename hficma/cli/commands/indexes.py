@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +12,7 @@ import typer
 from ...artifacts.manifest import MANIFEST
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError, InputError
-from ..console import Bars, hint, print_json, stdout
+from ..console import Bars, hint, note, print_json, stdout
 from ..help_text import command_group
 from ..quantities import counted, readable_bytes, readable_time
 
@@ -121,13 +122,18 @@ def add(
 def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids to take out.")], index: Index = None
 ) -> None:
-    """Take items out by id.
+    """Take items out by id; without `--index`, you are asked whether the newest is meant.
 
     Example: hficma index remove 00017 00023
     """
     from hficma.engine import IndexWriter
 
     path = _path(index)
+    note(f"removing {counted(len(ids), 'id')} from {path}")
+    # "The newest" may be another index than the user thinks of. Only a person can answer: a script
+    # goes on as before.
+    if index is None and sys.stdin.isatty():
+        typer.confirm("Go on?", abort=True, err=True)
     with IndexWriter(path) as writer:
         removed = writer.remove(ids)
     stdout.print_line(f"index: {path} ({removed:,} removed)")

@@ -8,12 +8,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from ...artifacts.workspace import Workspace
+from ...artifacts.workspace import Workspace, undated_name
 from ..console import Bars, hint, note, print_json, stdout, table
 from ..process_settings import quiet_exporter
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Run = Annotated[Path | None, typer.Option(help="A run directory.", show_default="the newest")]
+Run = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="A run: its name in the workspace, or its path.",
+        show_default="the newest",
+    ),
+]
 Data = Annotated[str | None, typer.Option(help="A JSONL file, a dataset directory, or sample:N.")]
 
 
@@ -23,7 +30,14 @@ def train(
     ] = None,
     preset: Annotated[str, typer.Option(help="A preset's name or a YAML file.")] = "hf-icma-small",
     data: Data = None,
-    run: Annotated[Path | None, typer.Option(help="Where the run goes.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Where the run goes: a name in the workspace, or a path.",
+            show_default="the preset's name and the date",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run.")] = False,
     hold_out: Annotated[
         str | None,
@@ -41,10 +55,12 @@ def train(
     from hficma.training import train as start
     from hficma.training.runs.run import RunDirectory
 
+    workspace = Workspace.default()
     with Bars() as bars:
         path = start(
-            preset, overrides or (), data=data, run=run, resume=resume, hold_out=hold_out,
-            workspace=Workspace.default(), progress=bars,
+            preset, overrides or (), data=data, resume=resume, hold_out=hold_out,
+            run=None if run is None else workspace.resolve("run", run),
+            workspace=workspace, progress=bars,
         )  # fmt: skip
     stdout.print_line(f"run: {path}")
     stdout.print_line(RunDirectory.open(path).outcome)
@@ -73,7 +89,7 @@ def evaluate(
 
     with Bars() as bars:
         evaluation = measure(
-            run or Workspace.default().newest("run"), data, split, setup,
+            _run_path(run), data, split, setup,
             prefilter=prefilter, progress=bars,
         )  # fmt: skip
     if json_file is not None and str(json_file) == "-":
@@ -98,7 +114,9 @@ def _lines(row: list[str]) -> list[list[str]]:
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Runs: their names in the workspace, or their paths.")
+    ],
     metric: Annotated[str, typer.Option(help="A figure of the log.")] = "recall_sum",
     page: Annotated[Path | None, typer.Option(help="Write overlaid curves here.")] = None,
 ) -> None:
@@ -110,7 +128,8 @@ def compare(
 
     from ...metrics import figure_text
 
-    comparison = rank(runs, metric, page=page)
+    workspace = Workspace.default()
+    comparison = rank([workspace.resolve("run", run) for run in runs], metric, page=page)
     rows = [
         [
             str(r.place), r.run,
@@ -151,8 +170,7 @@ def extract(
 
     with Bars() as bars:
         path = write(
-            run or Workspace.default().newest("run"), out, data=data, images=images, split=split,
-            progress=bars,
+            _run_path(run), out, data=data, images=images, split=split, progress=bars,
         )  # fmt: skip
     stdout.print_line(f"features: {path}")
 
@@ -215,13 +233,12 @@ def export(
         columns = ("output", "runtime", "precision", "largest difference", "mean")
         stdout.print(table(f"{check}: every file and graph is as it was made", columns, rows))
         return
-    run = run or workspace.newest("run")
-    name = run.name.rsplit("-", 2)[0]
+    run_path = _run_path(run)
     with Bars() as bars, quiet_exporter():
         bars.stage("compiling the branches and proving them equal")
         path = export_run(
-            run,
-            out or workspace.new("bundle", name),
+            run_path,
+            out or workspace.new("bundle", undated_name(run_path)),
             precisions=precision or ("fp32",),
             data=data,
         )
@@ -232,3 +249,9 @@ def export(
         for name in precision or ("fp32",):
             build_plans(path, precision=name, on_build=note)
     hint("next:", "index")
+
+
+def _run_path(run: str | None) -> Path:
+    """Return the directory of the run that a user named, or of the newest."""
+    workspace = Workspace.default()
+    return workspace.newest("run") if run is None else workspace.resolve("run", run)
