@@ -40,7 +40,7 @@ CHANGES: dict[str, tuple[str, str]] = {
     r"^(hficma vectors words .*)$": (r"\1 --dim 16 --epochs 1 --min-count 1", "two minutes"),
     r'BenchOptions\(setup="1k"\)': (
         'BenchOptions(setup="20", data="sample:100", candidates=(10,), kinds=("Flat/fp32",), '
-        "concurrency=(1,), rounds=2, queries=2, compared=1, sweep_seconds=1, rank_seconds=1)",
+        "concurrency=(1,), rounds=2, queries=2, compared=1, sweep_seconds=1)",
         "five minutes",
     ),
     r'device="cuda", gpu_memory=8': ('device="cpu"', "needs a GPU"),
