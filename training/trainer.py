@@ -86,6 +86,7 @@ class Trainer:
         self.mean = running_mean(model, decay) if decay else None
         self.skipped = SkippedSteps(scaled=options.trainer.precision == "fp16")
         self.epoch, self.step, self.best = 0, 0, -1.0
+        self.rate = 0.0  # the learning rate of the last step
 
     def fit(self) -> None:
         """Train to the last epoch, from whichever was the last one done.
@@ -112,6 +113,7 @@ class Trainer:
                     "epoch": self.epoch,
                     "step": self.step,
                     "train": losses,
+                    "lr": self.rate,
                     "trunk_trained": int(self.schedule.image_encoder),
                     "skipped": self.skipped.epoch,
                 }
@@ -190,7 +192,7 @@ class Trainer:
         self.progress.stage(f"epoch {self.epoch}/{options.epochs}", len(batches))
         sums: dict[str, float] = {}
         for number, rows in enumerate(batches):
-            rate = self._set_rate(number, len(batches))
+            self.rate = self._set_rate(number, len(batches))
             figures, taken = self._step(rows, views, pair_generator)
             self.step += 1
             # Figures of a skipped step may be no numbers: one would spoil the mean of the epoch.
@@ -200,7 +202,7 @@ class Trainer:
             if log is not None and (number % LOG_EVERY == 0 or not taken):
                 # JSON knows no infinity.
                 finite = {name: value for name, value in figures.items() if math.isfinite(value)}
-                record = {"kind": "step", "epoch": self.epoch, "step": self.step, "lr": rate}
+                record = {"kind": "step", "epoch": self.epoch, "step": self.step, "lr": self.rate}
                 log.add({**record, **finite, **({} if taken else {"skipped": 1})})
             self.skipped.count(taken)
             self.progress.advance()

@@ -171,11 +171,13 @@ class Bars(hficma.progress.Progress):
         Args:
             record: the epoch's line of the run's log.
         """
-        cells: dict[str, Any] = {key: record[key] for key in ("epoch", "seconds") if key in record}
-        for direction, figures in record.get("validation", {}).items():
-            if isinstance(figures, dict) and "R@10" in figures:
-                cells[f"{direction.replace('_', ' ')} R@10"] = _recall(figures)
-        self.note("  ".join(f"{key} {_short(value)}" for key, value in cells.items()))
+        # The epoch's line has its seconds: a second line with the stage's own would only repeat it.
+        self._finish(timed=False)
+        line = _epoch_line(record, with_intervals=True)
+        # A terminal would break a longer line anywhere; the log of the run has the intervals.
+        if self._console.is_terminal and len(line) > self._console.width:
+            line = _epoch_line(record, with_intervals=False)
+        self.note(line)
 
     @property
     def left_out(self) -> int:
@@ -198,12 +200,12 @@ class Bars(hficma.progress.Progress):
         self._progress.stop_task(task.id)
         self._running = None
 
-    def _finish(self) -> None:
+    def _finish(self, *, timed: bool = True) -> None:
         """End all stages: print the time of those that took long, and take their bars away."""
         self._complete()
         for task in self._progress.tasks:
             self._progress.remove_task(task.id)
-            if (seconds := task.elapsed or 0.0) >= 1:
+            if timed and (seconds := task.elapsed or 0.0) >= 1:
                 self.note(f"{task.description}: {seconds:.0f} s")
 
 
@@ -229,13 +231,38 @@ def print_answer(answer: Answer, *, title: str) -> None:
         note(line)
 
 
-def _recall(figures: dict[str, Any]) -> str:
-    """R@10 with its 95 % interval and the number of queries it is of."""
-    from ..metrics import figure_text
+def _epoch_line(record: dict[str, Any], *, with_intervals: bool) -> str:
+    """Write an epoch as one line: loss, recall, learning rate, seconds.
 
-    low, high = figures["intervals"]["R@10"]
-    return f"{figure_text(figures['R@10'], (low, high))} of {figures['queries']}"
+    Args:
+        record: the epoch's line of the run's log.
+        with_intervals: give the 95 % interval of each recall.
+    """
+    loss = record["train"].get("loss")
+    cells = [
+        f"epoch {record['epoch']}",
+        "no step was taken" if loss is None else f"loss {loss:.4g}",
+        _recall(record.get("validation", {}), with_intervals=with_intervals),
+    ]
+    if "lr" in record:
+        cells.append(f"lr {record['lr']:.2g}")
+    return "  ".join([*cells, f"{record['seconds']:.0f} s"])
 
 
-def _short(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _recall(validation: dict[str, Any], *, with_intervals: bool) -> str:
+    """Write R@10 by each kind of query and the number of queries it is of, or that there is none.
+
+    Args:
+        validation: figures by direction; empty where the epoch was not validated.
+        with_intervals: give the 95 % interval of each.
+    """
+    from ..metrics import DIRECTIONS, figure_text
+
+    if not validation:
+        return "not validated"
+    words = ["R@10"]
+    for direction, query in zip(DIRECTIONS, ("photo", "recipe"), strict=True):
+        low, high = validation[direction]["intervals"]["R@10"]
+        value = validation[direction]["R@10"]
+        words += [query, figure_text(value, (low, high) if with_intervals else None)]
+    return " ".join([*words, "of", str(validation[DIRECTIONS[0]]["queries"])])

@@ -39,7 +39,8 @@ def test_own_pairs_give_a_figure_with_its_number_and_interval(
     assert ended.code == 0, ended.err
     assert (tmp_path / "space" / "runs" / "mine").is_dir()
     assert "3 test pairs (3 whole dishes)" in ended.err
-    assert "R@10 100.0 [34, 100] of 2" in ended.err, "beside each epoch"
+    both = "photo 100.0 [34, 100] recipe 100.0 [34, 100]"
+    assert f"R@10 {both} of 2  lr " in ended.err, "beside each epoch"
     assert "`hficma eval` measures on 3 test pairs" in " ".join(ended.out.split())
     ended = hficma("eval", "--run", run)
     assert ended.code == 0, ended.err

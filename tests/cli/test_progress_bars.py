@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+from typing import Any
 
 import pytest
 
@@ -104,3 +105,48 @@ def test_a_bar_shows_its_description_as_text() -> None:
         bars.stage("photos [/b] \x1b]0;x\x07", total=3)
     assert "[/b]" in file.getvalue()
     assert "\x1b]0" not in file.getvalue()
+
+
+EPOCH = {
+    "epoch": 10,
+    "train": {"loss": 1.59005},
+    "lr": 3.2e-05,
+    "seconds": 14.7,
+    "validation": {
+        "image_to_recipe": {"R@10": 88.0, "intervals": {"R@10": [82.4, 92.1]}, "queries": 200},
+        "recipe_to_image": {"R@10": 84.0, "intervals": {"R@10": [78.1, 88.6]}, "queries": 200},
+        "recall_sum": 384.5,
+    },
+}
+SHORT_EPOCH = "epoch 10  loss 1.59  R@10 photo 88.0 recipe 84.0 of 200  lr 3.2e-05  15 s"
+
+
+@pytest.mark.parametrize(
+    ("record", "width", "line"),
+    [
+        (EPOCH, 120, SHORT_EPOCH.replace("88.0", "88.0 [82, 92]").replace("84.0", "84.0 [78, 89]")),
+        (EPOCH, 80, SHORT_EPOCH),
+        (
+            {**EPOCH, "validation": {}},
+            80,
+            "epoch 10  loss 1.59  not validated  lr 3.2e-05  15 s",
+        ),
+        (
+            {**EPOCH, "train": {}, "validation": {}},
+            80,
+            "epoch 10  no step was taken  not validated  lr 3.2e-05  15 s",
+        ),
+    ],
+)
+def test_an_epoch_is_one_line(record: dict[str, Any], width: int, line: str) -> None:
+    """An epoch without validation left a number and its seconds: nothing said how it went."""
+    bars, file = bars_in_file(terminal=True)
+    bars._console.width = width
+    with bars:
+        bars.stage("epoch 10/10", 3)
+        bars.advance(3)
+        bars.epoch(record)
+    lines = [one.strip() for one in ESCAPE.sub("\n", file.getvalue()).splitlines()]
+    assert line in lines
+    assert len(line) <= width
+    assert not any(one.startswith("epoch 10/10: ") for one in lines), "the seconds stand twice"
