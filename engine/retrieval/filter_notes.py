@@ -71,29 +71,29 @@ def _present(index: Index) -> Mask:
 
 def _conditions(filter: Filter, index: Index, present: Mask) -> Iterator[_Condition]:
     """Yield what a filter demands, one condition after the other."""
-    for words, wanted in ((filter.having, True), (filter.without, False)):
+    for words, required in ((filter.having, True), (filter.without, False)):
         for word in words:
             having = present & _items(index, Records.with_ingredient, word)
             unknown = "" if having.any() else f"{word!r}{_nearest_ingredients(word, index)}"
-            yield _condition(f"{word!r}", having, present, wanted, unknown)
+            yield _condition(f"{word!r}", having, present, required, unknown)
     by_label: list[tuple[Label, tuple[str, ...], bool]] = [
         ("category", filter.categories, True),
         ("category", filter.without_categories, False),
         ("partition", filter.partitions, True),
         ("partition", filter.without_partitions, False),
     ]
-    for column, labels, wanted in by_label:
+    for column, labels, required in by_label:
         if labels:
-            yield _label_condition(column, labels, wanted, index, present)
-    for ids, wanted in ((filter.ids, True), (filter.without_ids, False)):
+            yield _label_condition(column, labels, required, index, present)
+    for ids, required in ((filter.ids, True), (filter.without_ids, False)):
         if ids:
             having = present & _items(index, _of_ids, ids)
             text = f"one of {len(ids)} ids" if len(ids) > 1 else f"the id {ids[0]!r}"
-            yield _condition(text, having, present, wanted, "" if having.any() else text)
+            yield _condition(text, having, present, required, "" if having.any() else text)
 
 
 def _label_condition(
-    column: Label, labels: Sequence[str], wanted: bool, index: Index, present: Mask
+    column: Label, labels: Sequence[str], required: bool, index: Index, present: Mask
 ) -> _Condition:
     """Return the condition that an item has one of some labels, each unknown one named."""
     unknown = []
@@ -104,22 +104,22 @@ def _label_condition(
         if not of_label.any():
             unknown.append(f"the {column} {label!r}{_nearest_labels(column, label, index)}")
     text = f"{column} {' or '.join(map(repr, labels))}"
-    return _condition(text, having, present, wanted, "; or ".join(unknown))
+    return _condition(text, having, present, required, "; or ".join(unknown))
 
 
-def _condition(text: str, having: Mask, present: Mask, wanted: bool, unknown: str) -> _Condition:
+def _condition(text: str, having: Mask, present: Mask, required: bool, unknown: str) -> _Condition:
     """Return the condition that items have something, or that they do not.
 
     Args:
         text: names it.
         having: (N,) items that have it.
         present: (N,) items that were not removed.
-        wanted: whether they shall have it.
+        required: whether they shall have it.
         unknown: names what no item has.
     """
     return _Condition(
-        f"{'with' if wanted else 'without'} {text}",
-        having if wanted else present & ~having,
+        f"{'with' if required else 'without'} {text}",
+        having if required else present & ~having,
         f"no recipe of the index has {unknown}" if unknown else "",
     )
 
