@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +14,12 @@ import torch
 import typer
 
 from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.encoder import encode_photos, encode_recipes
 from hficma.engine.runtimes import runtime_class
 from hficma.engine.runtimes.options import ExecutionOptions
-from hficma.engine.runtimes.reference import arrays_of
 from hficma.engine.runtimes.selection import installed
 from hficma.export import export_model
-from hficma.export.bundle_run import batch_sentences
-from hficma.export.calibration_items import item_arrays, smooth_items
+from hficma.export.calibration_items import smooth_items
 from hficma.model import HFICMA, PaddedEncodings, load_model
 from hficma.model.base import Tokens
 from hficma.model.numerics import unit_rows
@@ -59,11 +59,13 @@ def measure(path: Path, *, repeats: int, threads: int) -> list[dict[str, Any]]:
         range over median) and `ratio`, how many times faster it is than eager torch in float32.
     """
     bundles = _opened(path, threads)
+    items = smooth_items(bundles[0].tokenizer, 64)
+    photos, recipes = items.photos[:16], items.recipes
     cases: dict[str, tuple[str, Callable[[Bundle], Task]]] = {
-        "image, 1 photo": ("image", lambda bundle: _image_task(bundle, 1)),
-        "image, 16 photos": ("image", lambda bundle: _image_task(bundle, 16)),
-        "recipe, 1 recipe": ("recipe", lambda bundle: _recipe_task(bundle, 1)),
-        "recipe, 64 recipes": ("recipe", lambda bundle: _recipe_task(bundle, 64)),
+        "image, 1 photo": ("image", lambda bundle: partial(encode_photos, bundle, photos[:1])),
+        "image, 16 photos": ("image", lambda bundle: partial(encode_photos, bundle, photos)),
+        "recipe, 1 recipe": ("recipe", lambda bundle: partial(encode_recipes, bundle, recipes[:1])),
+        "recipe, 64 recipes": ("recipe", lambda bundle: partial(encode_recipes, bundle, recipes)),
     }
     model = load_model(path)
     if isinstance(model, HFICMA):
@@ -155,24 +157,6 @@ def _opened(path: Path, threads: int) -> list[Bundle]:
                 execution = ExecutionOptions(runtime=name, precision=precision, threads=threads)
                 bundles.append(Bundle.open(path, execution))
     return bundles
-
-
-def _image_task(bundle: Bundle, count: int) -> Task:
-    photos = smooth_items(bundle.tokenizer, count).photos
-    return lambda: bundle.run("image", {"photos": photos})
-
-
-def _recipe_task(bundle: Bundle, count: int) -> Task:
-    """Return what encodes recipes, sentences included."""
-    have: Inputs = dict(item_arrays(smooth_items(bundle.tokenizer, count)))
-
-    def run() -> Any:
-        sentences = arrays_of("sentence", bundle.graph("sentence").inputs, have)
-        vectors = bundle.run("sentence", sentences)["vectors"]
-        have["sentences"] = batch_sentences(vectors, have["sentence_rows"])
-        return bundle.run("recipe", arrays_of("recipe", bundle.graph("recipe").inputs, have))
-
-    return run
 
 
 @torch.inference_mode()

@@ -15,11 +15,10 @@ parts, runs that are in the file already are not repeated.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,12 +26,11 @@ import numpy as np
 import typer
 
 from hficma.data.dataset import Dataset, open_dataset, positions
-from hficma.data.partitions import DatasetView
+from hficma.data.partitions import Partitioned
 from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS, bags, figures, ranks, summary
 from hficma.model import load_model
 from hficma.progress import Progress
-from hficma.recipe import Recipe
 from hficma.terminal import TextConsole
 from hficma.training.config.option_files import flatten, load_options
 from hficma.training.config.option_values import to_tree
@@ -190,38 +188,18 @@ class Quality:
         return score_tables(model, encoded.image, encoded.recipe)
 
 
-class Repartitioned(DatasetView):
-    """A dataset whose recipes say other partitions; photos and recipes are the dataset's own.
-
-    Args:
-        dataset: the dataset.
-        partitions: partition by position; positions not named are left out of every partition.
-    """
-
-    def __init__(self, dataset: Dataset, partitions: Mapping[int, str]) -> None:
-        super().__init__(dataset)
-        self._partitions = partitions
-
-    def recipe(self, index: int) -> Recipe:
-        """Return the recipe in its new partition; without a photo where it has none."""
-        recipe = self._dataset.recipe(index)
-        partition = self._partitions.get(index)
-        if partition is None:
-            return dataclasses.replace(recipe, image=None, partition="test")
-        return dataclasses.replace(recipe, partition=partition)
-
-
-def folds(dataset: Dataset, count: int, seed: int = 0) -> Iterator[tuple[Repartitioned, Positions]]:
+def folds(dataset: Dataset, count: int, seed: int = 0) -> Iterator[tuple[Dataset, Positions]]:
     """Yield the dataset with each fold in turn as its validation pairs, and the fold's positions.
 
     The test pairs are in none of them.
     """
     everyone = positions(dataset, ("train", "val"), with_photo=True)
+    ids = {position: dataset.recipe(position).id for position in everyone.tolist()}
     order = np.random.default_rng(seed).permutation(everyone)
     for fold in np.array_split(order, count):
-        partitions = {int(position): "train" for position in everyone}
-        partitions |= {int(position): "val" for position in fold}
-        yield Repartitioned(dataset, partitions), np.sort(fold)
+        partitions = dict.fromkeys(ids.values(), "train")
+        partitions |= {ids[position]: "val" for position in fold.tolist()}
+        yield Partitioned(dataset, partitions), np.sort(fold)
 
 
 def _records(known: Sequence[Record]) -> list[Record]:

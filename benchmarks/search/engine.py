@@ -40,30 +40,6 @@ SEED = 1
 PARTS = ("rerank", "batch", "growth", "wide")
 
 
-class EngineReport:
-    """Tables as they are measured: printed, and written to the file at once.
-
-    Args:
-        threads: of the run.
-        file: holds the parts that an earlier run measured; they stay.
-    """
-
-    def __init__(self, threads: int, file: Path | None) -> None:
-        self._file = file
-        self._record: dict[str, Any] = {"tables": {}}
-        if file is not None and file.is_file():
-            self._record = json.loads(file.read_text(encoding="utf-8"))
-        self._record["environment"] = environment(threads=threads)
-
-    def show(self, key: str, title: str, rows: list[Cells]) -> None:
-        """Print a table, figures below and cases beside each other, and write it."""
-        self._record["tables"][key] = {"title": title, "rows": rows}
-        cells = [[name.replace("_", " "), *(_text(row[name]) for row in rows)] for name in rows[0]]
-        table = "\n".join(markdown_table(cells[0], cells[1:]))
-        TextConsole().print(f"\n{title}\n\n{table}", soft_wrap=True)
-        write_json(self._file, self._record)
-
-
 def main(
     only: Annotated[
         list[str] | None,
@@ -104,13 +80,26 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     photo = folder / "engine-query.png"
     SampleDataset(SMALLEST_SAMPLE, seed=SEED).photo(0).save(photo)
-    report = EngineReport(threads, json_file)
+    record: dict[str, Any] = {"tables": {}}
+    if json_file is not None and json_file.is_file():
+        # Parts that an earlier run measured stay.
+        record = json.loads(json_file.read_text(encoding="utf-8"))
+    record["environment"] = environment(threads=threads)
+
+    def show(key: str, title: str, rows: list[Cells]) -> None:
+        """Print a table, figures below and cases beside each other, and write it at once."""
+        record["tables"][key] = {"title": title, "rows": rows}
+        cells = [[name.replace("_", " "), *(_text(row[name]) for row in rows)] for name in rows[0]]
+        table = "\n".join(markdown_table(cells[0], cells[1:]))
+        TextConsole().print(f"\n{title}\n\n{table}", soft_wrap=True)
+        write_json(json_file, record)
+
     with torch_threads(threads):
         if "rerank" in parts:
             random = random_bundle(workspace, width=wide, heads=8, backbone="tiny", global_dim=wide)
             title = f"Re-ranking 200 candidates, d = {wide}, random weights, {threads} threads"
             rows = rerank_table(random, folder, photo, threads=threads, repeats=repeats)
-            report.show("rerank", title, rows)
+            show("rerank", title, rows)
         if "batch" in parts:
             dataset = open_dataset(data) if data else SampleDataset(items, seed=SEED)
             trained = bundle or bundle_of(None, workspace, Progress())[0]
@@ -119,7 +108,7 @@ def main(
             index = index_of(trained, dataset, kind, "recipes", workspace, Progress(), execution)
             drawn = query_positions(dataset, photos)
             rows = batch_table(index, dataset, drawn, threads=threads)
-            report.show("batch", "Photos one at a time and in batches", rows)
+            show("batch", "Photos one at a time and in batches", rows)
     if "growth" in parts:
         narrow = random_bundle(workspace, width=256, heads=8, backbone="tiny", global_dim=256)
         sizes = [size for size in SIZES if size <= largest]
@@ -127,7 +116,7 @@ def main(
             narrow, folder, photo, sizes, level="tokens", threads=threads, queries=4 * repeats
         )
         title = "As the index grows: d = 256, drawn recipes, tokens kept in fp16, SQfp16"
-        report.show("growth", title, rows)
+        show("growth", title, rows)
         print(steepest(rows))
         if plot is not None:
             from ..common.plots import write_growth_plot
@@ -142,7 +131,7 @@ def main(
             random, folder, photo, [wide_items],
             level="projections", threads=threads, queries=4 * repeats, precision="int8",
         )  # fmt: skip
-        report.show(
+        show(
             "wide",
             f"Search by photo, d = {wide}, {backbone} in int8, drawn recipes, projections kept in "
             "fp16, SQfp16",

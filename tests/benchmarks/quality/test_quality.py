@@ -32,7 +32,7 @@ def test_folds_hold_each_pair_once_and_no_test_pair() -> None:
         assert validation.tolist() == fold.tolist()
         assert not set(train.tolist()) & set(fold.tolist())
         assert not test & set(train.tolist()) | test & set(fold.tolist())
-        assert len(positions(part, ("test",), with_photo=True)) == 0
+        assert set(positions(part, ("test",)).tolist()) == test
         seen += fold.tolist()
     assert sorted(seen) == positions(dataset, ("train", "val"), with_photo=True).tolist()
 
