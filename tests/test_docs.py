@@ -186,6 +186,13 @@ def test_contributing_names_files_that_exist() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_the_promise_names_the_tests_that_hold_it() -> None:
+    """A promise of compatibility whose test has gone is a sentence."""
+    named = re.findall(r"`(tests/[\w/.]+)`", text_of("docs/reference/compatibility.md"))
+    assert len(named) >= 3
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_readme_is_short() -> None:
     """It is read in a minute, or not at all."""
     assert len((ROOT / "README.md").read_bytes()) <= 10_000
