@@ -38,7 +38,7 @@ class RankChange:
     precision: str
     """Precision of the graphs."""
     runtime: str
-    """What ran them."""
+    """The runtime that ran them."""
     queries: int
     """Photos that looked for their recipe."""
     overlap: float

@@ -30,7 +30,7 @@ class Plan:
     graph: str
     """The graph's name."""
     file: Path
-    """Where it lies."""
+    """Its path."""
     built: str | None
     """Why it was built now, or None where the one in the cache served."""
 

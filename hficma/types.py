@@ -13,6 +13,7 @@ B photos. A letter means the same thing in every file:
 | T | ingredient tokens of a recipe: at most 20, padded to the longest of its batch |
 | S | sentences (instructions) of a recipe, padded likewise |
 | W | words of a sentence |
+| V | words of a vocabulary (its tables have V + 2 rows) |
 | L | tokens of one item, whichever its kind: regions of a photo, ingredients of a recipe |
 | H | attention heads |
 | D | model width: the number of features of a token (a head sees D / H of them) |

@@ -20,7 +20,7 @@ class ModelConfig:
     """What `build_model` builds. The defaults are HF-ICMA as published."""
 
     kind: Literal["hf-icma", "adamine"] = "hf-icma"
-    """Which system."""
+    """The system."""
     width: int = 1024
     """D: of tokens in HF-ICMA, of the joint space in AdaMine."""
     heads: int = 8
@@ -59,7 +59,7 @@ class ModelConfig:
 
     @property
     def score_weights(self) -> ScoreWeights:
-        """w_g and w_l; w_l is 0 for AdaMine, which has no local part."""
+        """Return w_g and w_l; w_l is 0 for AdaMine, which has no local part."""
         return ScoreWeights(
             self.global_weight, self.local_weight if self.kind == "hf-icma" else 0.0
         )

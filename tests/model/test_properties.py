@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hficma.model import HFICMA, Model, RecipeBatch, Scores
+from hficma.model import HFICMA, Model, RecipeBatch, Scores, Tokens
+from hficma.model.base import concatenate_tokens
 from hficma.model.similarity import tabulate
 from tests.model.factories import make_model, published_model, random_recipes, random_regions
 
@@ -129,6 +130,18 @@ def test_selected_items_are_padded_only_to_their_longest() -> None:
     assert encodings.table is not None
     torch.testing.assert_close(chosen.table[1], encodings.table[0, :, :4])
     torch.testing.assert_close(chosen.value[0, :1], encodings.value[1, :1])
+
+
+def test_batches_of_other_lengths_are_joined_with_zeros_between() -> None:
+    """Padding that is not zero, or cut from the wrong end, would be read as a token."""
+    short = Tokens(torch.ones(1, 2), torch.ones(1, 1, 3), torch.tensor([1]))
+    long = Tokens(torch.ones(1, 2), torch.full((1, 4, 3), 2.0), torch.tensor([2]))
+    both = concatenate_tokens([short, long])
+    assert both.tokens is not None
+    assert both.tokens[..., 0].tolist() == [[1, 0], [2, 2]]
+    assert both.lengths.tolist() == [1, 2]
+    bare = [one._replace(tokens=None) for one in (short, long)]
+    assert concatenate_tokens(bare).tokens is None
 
 
 def test_recurrent_layers_equal_the_packed_ones() -> None:
