@@ -52,6 +52,7 @@ class BlockSums:
     def update(self, content: bytes | memoryview) -> None:
         """Take the next bytes."""
         start = 0
+        # Blocks lie in the file, wherever pieces are cut: one may end a block and begin the next.
         while start < len(content):
             piece = content[start : start + BLOCK - self._filled]
             self._block.update(piece)
@@ -113,6 +114,7 @@ class CheckedFile:
         self._memory = memory
         self._compared = np.zeros(block_count(len(file.content)), dtype=bool)
         self._whole = not len(file.content)
+        """Whether nothing is left to compare; an empty file has nothing."""
         self._lock = threading.Lock()
 
     @property
@@ -135,9 +137,13 @@ class CheckedFile:
         if self._sums is None:
             self.check_all()
             return
-        first = starts // BLOCK  # (N,) the block in which each range begins
+        # Bytes   0         64 Ki       128 Ki      192 Ki
+        # Blocks  |    0    |     1     |     2     |        a range touches blocks first ...
+        # Range        [-------------------)                 first + count - 1: here 0 and 1
+        first = starts // BLOCK  # (N,)
         counts = np.where(stops > starts, (stops - 1) // BLOCK + 1 - first, 0)
-        # first[0], first[0] + 1, ... of every range, one range after the other.
+        # first, first + 1, ... of every range, one range after the other, without a loop in Python:
+        # a count over all of them, moved in each range to begin at the range's first block.
         blocks = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         self._compare(np.unique(blocks[~self._compared[blocks]]), self._sums)
 
@@ -153,6 +159,7 @@ class CheckedFile:
             self._check_all_once()
 
     def _check_all_once(self) -> None:
+        """Compare the whole file, with the lock held."""
         if self._whole:  # by another thread, while this one waited
             return
         if len(self.content) < REMEMBERED_BYTES:
@@ -163,12 +170,14 @@ class CheckedFile:
         self._whole = True
 
     def _expected(self) -> str:
+        """Return what the memory knows a whole file by: its SHA-256, or a hash of its checksums."""
         if self._sums is None:
             assert self._sha256 is not None
             return self._sha256
         return xxhash.xxh3_128_hexdigest(self._sums.tobytes())
 
     def _compare_whole(self) -> None:
+        """Compare what was not compared yet."""
         if self._sums is not None:
             self._compare(np.flatnonzero(~self._compared), self._sums)
             return
@@ -178,6 +187,7 @@ class CheckedFile:
             raise self._damaged("SHA-256 differs")
 
     def _compare(self, blocks: Offsets, sums: Checksums) -> None:
+        """Compare blocks by their numbers, and mark them as compared."""
         content: Content = self.content
         for block in blocks.tolist():
             piece = content[block * BLOCK : (block + 1) * BLOCK]

@@ -10,7 +10,6 @@ import pytest
 
 import hficma.artifacts.content_digests
 from hficma.artifacts.content_digests import code_digest, file_digests
-from hficma.artifacts.file_memory import FileIdentity, FileMemory
 
 OLD = time.time_ns() - 3600 * 10**9
 
@@ -68,7 +67,10 @@ def test_what_is_no_file_is_neither_opened_nor_forgotten(tmp_path: Path) -> None
     assert file_digests([missing], cache) != before[1:]
 
 
-def test_a_damaged_memory_costs_time_alone(tmp_path: Path, reads: list[str]) -> None:
+def test_a_damaged_memory_costs_time_alone(
+    tmp_path: Path, reads: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cache that was cut short would stop training, or slow it for good without a word."""
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"photo")
     cache = tmp_path
@@ -77,6 +79,7 @@ def test_a_damaged_memory_costs_time_alone(tmp_path: Path, reads: list[str]) -> 
     assert file_digests([photo], cache) == first
     assert file_digests([photo], cache) == first
     assert 1 <= len(reads) <= 2, "and it mends itself"
+    assert caplog.text.count("is left aside") == 1
 
 
 def test_names_that_are_no_text_are_files_too(tmp_path: Path, reads: list[str]) -> None:
@@ -85,25 +88,6 @@ def test_names_that_are_no_text_are_files_too(tmp_path: Path, reads: list[str]) 
     cache = tmp_path / "cache"
     assert file_digests([photo], cache) == file_digests([photo], cache)
     assert len(reads) == 1
-
-
-def test_one_file_is_remembered_for_each_purpose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A photo's SHA-256 would be taken for the checksum that an index's file was compared with."""
-    monkeypatch.setattr("hficma.artifacts.file_memory.SETTLED_NS", -1)
-    file = tmp_path / "file"
-    file.write_bytes(b"content")
-    identity = FileIdentity.of(file.stat())
-    caches, index = FileMemory("caches", tmp_path), FileMemory("index", tmp_path)
-    caches.remember({identity: "one"})
-    assert index.digest_of(identity) is None
-    index.remember({identity: "two"})
-    assert (caches.digest_of(identity), index.digest_of(identity)) == ("one", "two")
-    assert FileMemory("index", tmp_path).recall([identity]) == {identity: "two"}
-    index.forget()
-    assert FileMemory("caches", tmp_path).recall([identity]) == {identity: "one"}
-    assert FileMemory("index", tmp_path).recall([identity]) == {}
 
 
 def test_code_digests_follow_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
