@@ -148,7 +148,6 @@ _EXTRAS = {
     "onnxscript": "train",
     "gensim": "train",
     "safetensors": "train",
-    "sklearn": "train",
     "tensorboard": "train",
     "pyarrow": "data",
     "lmdb": "data",
