@@ -92,14 +92,14 @@ def read_onnx(file: Path) -> OnnxGraph:
             file.open("rb") as stream,
             mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
-            return _Reader(content).graph()
+            return _OnnxReader(content).graph()
     except UnfitError as error:
         raise ArtifactError(f"{file}: {error}; refused") from error
     except (OSError, ValueError, IndexError, OverflowError) as error:
         raise ArtifactError(f"{file}: is no ONNX file ({error})") from error
 
 
-class _Reader:
+class _OnnxReader:
     """Reads messages out of a file's bytes.
 
     Args:
