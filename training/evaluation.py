@@ -90,7 +90,9 @@ def evaluate(
         left_out=left_out,
         trained_on=_trained_on(directory, dataset, split),
     )
-    directory.save_evaluation(name or f"{split}-{setup}", result.to_json())
+    # A run that is resumed later has other weights: figures that name theirs can be told apart.
+    epoch = (directory.facts.get(weights) or {}).get("epoch")
+    directory.save_evaluation(name or f"{split}-{setup}", {**result.to_json(), "epoch": epoch})
     return result
 
 

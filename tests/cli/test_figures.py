@@ -52,6 +52,7 @@ def test_own_pairs_give_a_figure_with_its_number_and_interval(
     ended = hficma("compare", run, "--metric", "R@10")
     assert "[34, 100]" in ended.out
     assert "best of 1" in ended.out
+    assert "[44, 100]" in ended.out, "what eval found stands below"
 
 
 def test_a_frozen_random_trunk_is_refused_with_what_to_bring(few: Path, hficma: Hficma) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from hficma.data.dataset import open_dataset, positions
-from hficma.errors import InputError
+from hficma.errors import ArtifactError, InputError
 from hficma.images import preprocess
 from hficma.metrics import figures, ranks
 from hficma.model import load_model
@@ -91,6 +91,61 @@ def test_compare_ranks_runs_and_names_what_differs(
     assert by_rank[0].score <= by_rank[1].score, "a smaller median rank is better"
     with pytest.raises(InputError, match="recall_sum"):
         compare([reference], "recall_at_1")
+
+
+def test_a_run_that_validates_nothing_is_compared_by_its_evaluation(
+    reference: Path, trained: Trained, tmp_path: Path
+) -> None:
+    """The preset that most people take could not be compared with anything."""
+    blind = trained("blind", "trainer.epochs=1", "trainer.validation_pairs=0", "trainer.keep=last")
+    with pytest.raises(InputError, match="never validated, so evaluate it on test pairs"):
+        compare([blind])
+    measured = shutil.copytree(reference, tmp_path / "measured")
+    shutil.rmtree(measured / "evaluations", ignore_errors=True)
+    (before,) = compare([measured]).rows
+    comparison = compare([blind, measured])
+    assert comparison.not_validated == ("blind",)
+    assert comparison.rows == (before,)
+    assert not comparison.tests, "nothing was evaluated yet"
+
+    results = {"blind": evaluate(blind), "measured": evaluate(measured, name="another-name")}
+    evaluate(measured, split="val")
+    for metric, figure in (("R@5", "R@5"), ("image_to_recipe.medR", "medR")):
+        (ranking,) = compare([blind, measured], metric).tests
+        scores = {name: one.total["image_to_recipe"][figure][0] for name, one in results.items()}
+        assert {row.run: row.score for row in ranking.rows} == scores
+        assert [row.score for row in ranking.rows] == sorted(
+            scores.values(), reverse=figure != "medR"
+        )
+        assert all(row.interval is not None for row in ranking.rows)
+        assert not ranking.missing
+    (ranking,) = compare([blind, measured]).tests
+    assert ranking.pairs.items == results["blind"].items
+
+    evaluate(blind, setup="all")
+    by_setup = {ranking.pairs.setup: ranking for ranking in compare([blind, measured]).tests}
+    assert by_setup["all"].missing == (measured,), "of another setup"
+
+
+def test_figures_of_weights_that_a_run_no_longer_has_are_not_compared(
+    reference: Path, tmp_path: Path
+) -> None:
+    """A run that was resumed would be ranked by what it was before."""
+    run = shutil.copytree(reference, tmp_path / "run")
+    evaluate(run)
+    (ranking,) = compare([run]).tests
+    file = run / "evaluations" / "test-1k.json"
+    record = json.loads(file.read_text())
+    assert record["epoch"] == ranking.rows[0].epoch
+    file.write_text(json.dumps({**record, "epoch": 99}))
+    assert not compare([run]).tests
+    del record["epoch"]
+    file.write_text(json.dumps(record))
+    (ranking,) = compare([run]).tests
+    assert ranking.rows[0].epoch is None, "older versions did not note it"
+    file.write_text('{"split": "test"}')
+    with pytest.raises(ArtifactError, match=r"test-1k\.json: is no evaluation"):
+        compare([run])
 
 
 def test_extract_writes_every_item_in_order(reference: Path, tmp_path: Path) -> None:

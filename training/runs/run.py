@@ -287,6 +287,22 @@ class RunDirectory:
         _dump(path, record)
         return path
 
+    def evaluations(self) -> dict[str, Json]:
+        """Return what `save_evaluation` wrote, by file within the run.
+
+        Raises:
+            InputError: a file is no JSON.
+            ArtifactError: it holds something else than an object.
+        """
+        records = {}
+        for file in sorted(inside(self.path, EVALUATIONS).glob("*.json")):
+            path = inside(self.path, f"{EVALUATIONS}/{file.name}")
+            record = parse_json(read_regular_file(path), name=str(path))
+            if not isinstance(record, dict):
+                raise ArtifactError(f"{path}: holds no evaluation")
+            records[f"{EVALUATIONS}/{path.name}"] = record
+        return records
+
 
 def _by_partition(partitions: Mapping[str, str]) -> dict[str, list[str]]:
     """Return recipe ids by partition, of partitions by recipe id."""

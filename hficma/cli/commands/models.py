@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ...artifacts.workspace import Workspace, undated_name
 from ..console import Bars, hint, note, print_json, stdout, table
 from ..process_settings import quiet_exporter
+
+if TYPE_CHECKING:
+    from hficma.training.comparison import EvaluationRanking
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Run = Annotated[
@@ -120,31 +123,41 @@ def compare(
     metric: Annotated[str, typer.Option(help="A figure of the log.")] = "recall_sum",
     page: Annotated[Path | None, typer.Option(help="Write overlaid curves here.")] = None,
 ) -> None:
-    """Rank runs by a validation figure, with what differs in their options.
+    """Rank runs by a figure of validation and of test pairs, with what differs in their options.
 
-    Example: hficma compare workspace/runs/* --metric R@1
+    Figures of test pairs are those that `hficma eval` left in the runs.
+
+    Example: hficma compare muon adam --metric R@1
     """
     from hficma.training import compare as rank
 
     from ...metrics import figure_text
 
     workspace = Workspace.default()
-    comparison = rank([workspace.resolve("run", run) for run in runs], metric, page=page)
-    rows = [
-        [
-            str(r.place), r.run,
-            f"{r.score:.4g}" if r.interval is None else figure_text(r.score, r.interval),
-            "" if r.queries is None else str(r.queries), f"{r.epoch}, best of {r.validations}",
-        ]
-        for r in comparison.rows
-    ]  # fmt: skip
-    columns = ("place", "run", "score [95 %]", "n", "epoch")
-    stdout.print(table(metric, columns, rows))
-    note(
-        "each the best of its validated epochs, so on the high side; n: validation pairs; runs "
-        "within each other's intervals are not told apart; `hficma eval` measures on test pairs"
-    )
-    names = [row.run for row in comparison.rows]
+    paths = [workspace.resolve("run", run) for run in runs]
+    comparison = rank(paths, metric, page=page)
+    if comparison.rows:
+        rows = [
+            [
+                str(r.place), r.run,
+                f"{r.score:.4g}" if r.interval is None else figure_text(r.score, r.interval),
+                "" if r.queries is None else str(r.queries), f"{r.epoch}, best of {r.validations}",
+            ]
+            for r in comparison.rows
+        ]  # fmt: skip
+        columns = ("place", "run", "score [95 %]", "n", "epoch")
+        stdout.print(table(f"{metric}, validation pairs", columns, rows))
+        note(
+            "each the best of its validated epochs, so on the high side; n: validation pairs; runs "
+            "within each other's intervals are not told apart; `hficma eval` measures on test pairs"
+        )
+    if comparison.not_validated:
+        note(f"never validated: {', '.join(comparison.not_validated)}")
+    for ranking in comparison.tests:
+        _print_evaluations(ranking, metric)
+    if not comparison.tests:
+        note("no run has figures of test pairs: `hficma eval --run RUN` measures them, per run")
+    names = list(next(iter(comparison.differences.values()), {}))
     differing = [
         [option, *(str(values.get(name, "")) for name in names)]
         for option, values in comparison.differences.items()
@@ -153,6 +166,30 @@ def compare(
         stdout.print(table("options that differ", ("option", *names), differing))
     if comparison.curves:
         stdout.print_line(f"curves: {comparison.curves}")
+
+
+def _print_evaluations(ranking: EvaluationRanking, metric: str) -> None:
+    """Print runs by their figures on the same test pairs, and which runs have none."""
+    from ...metrics import figure_text
+
+    pairs = ranking.pairs
+    title = f"{metric}, test pairs of {pairs.dataset}: {pairs.bag_count} x {pairs.bag_size}"
+    rows = [
+        [
+            str(r.place), r.run,
+            figure_text(r.score, r.interval)
+            if r.deviation is None else f"{r.score:.1f} ± {r.deviation:.1f}",
+            "" if r.epoch is None else str(r.epoch),
+        ]
+        for r in ranking.rows
+    ]  # fmt: skip
+    columns = ("place", "run", "score [95 %] or ± over bags", "epoch")
+    stdout.print(table(f"{title} of {pairs.items}", columns, rows))
+    for run in ranking.missing:
+        note(
+            f"{run.name}: has no such figures of its present weights; "
+            f"`hficma eval --run {run} --setup {pairs.setup}` measures them"
+        )
 
 
 def extract(
