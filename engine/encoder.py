@@ -41,7 +41,7 @@ class EncodedItems(NamedTuple):
     """N photos or recipes as the branches give them."""
 
     vectors: Floats
-    """(N, G) global vectors: an inner product of two is S_global."""
+    """(N, D_g) global vectors: an inner product of two is S_global."""
     encodings: BatchEncodings | None
     """At level `tokens`; None for a model without a local part."""
 
@@ -50,7 +50,7 @@ class EncodedQuery(NamedTuple):
     """One photo or recipe with all that is computed of it alone, ready to be scored with items."""
 
     vector: Floats
-    """(G,) global vector."""
+    """(D_g,) global vector."""
     encodings: BatchEncodings | None
     """Of N = 1 item, at level `tables`; None for a model without a local part."""
     model_input: ModelInput | None = None

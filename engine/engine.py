@@ -215,7 +215,7 @@ class Engine(Closing):
             recipes: N recipes.
 
         Returns:
-            (N, G) float32, in their order.
+            (N, D_g) float32, in their order.
 
         Raises:
             InputError: one of them cannot be read, or both kinds were given, or none.
@@ -306,7 +306,7 @@ def _check_same_model(index: Index, bundle: Bundle) -> None:
 
 
 def _one_faiss_thread() -> None:
-    """Have FAISS take one thread in each of the pool's, not all of them in each."""
+    """Let FAISS take one thread in each thread of the pool, which would otherwise take all."""
     import faiss
 
     faiss.omp_set_num_threads(1)

@@ -8,6 +8,7 @@ B photos. A letter means the same thing in every file:
 | B | photos of a batch (or of a table of scores: its rows) |
 | M | recipes of a batch (or of a table of scores: its columns) |
 | N | items, of either kind: what an index holds, or a batch of one kind |
+| Q | queries that are answered together |
 | K | candidates that one query is scored against, or results that it returns |
 | R | regions of a photo: 49, a 7 x 7 grid read row by row from the top left |
 | T | ingredient tokens of a recipe: at most 20, padded to the longest of its batch |

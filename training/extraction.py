@@ -67,9 +67,9 @@ def extract(
 ) -> Path:
     """Write embeddings and tokens as one safetensors file.
 
-        image.global      (N, G)        of the photos
+        image.global      (N, D_g)      of the photos
         image.tokens      (N, R, D)     with a local part
-        recipe.global     (N, G)        of a dataset's recipes
+        recipe.global     (N, D_g)      of a dataset's recipes
         recipe.tokens     (sum(L), D)   likewise with a local part, one recipe after the other
         recipe.offsets    (N + 1,)      where each recipe's tokens begin
 

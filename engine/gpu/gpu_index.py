@@ -97,7 +97,7 @@ class GpuPrefilter(Prefilter):
 
     Args:
         shard: whose vectors they are.
-        vectors: (N, G) float32 on the GPU.
+        vectors: (N, D_g) float32 on the GPU.
     """
 
     def __init__(self, shard: Shard, vectors: Tensor) -> None:
@@ -124,7 +124,9 @@ class GpuPrefilter(Prefilter):
                 block = gpu_queries @ vectors[start : start + BLOCK].mT
                 if hidden is not None:
                     block.masked_fill_(hidden[start : start + BLOCK], -torch.inf)
-                # The best of this block join the best so far, and the best of both are kept.
+                # The best of this block join the best so far, and the best of both stay: a table of
+                # all scores, Q x N, would need gigabytes. Hidden items (-inf) are never among them,
+                # since no more are taken than may answer.
                 block_scores, block_positions = block.topk(min(count, block.shape[1]))
                 scores = torch.cat([scores, block_scores], dim=1)
                 positions = torch.cat([positions, block_positions + start], dim=1)

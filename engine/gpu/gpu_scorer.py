@@ -74,6 +74,7 @@ class GpuScorer:
         first_scores = self._score(queries, first_items, timer)
 
         def score(number: int, items: Positions) -> ItemScores:
+            # The ranking begins with the very array of its first batch, which is scored already.
             if items is first_batches[number].items:
                 return first_scores[number]
             return self._score([queries[number]], items[None], timer)[0]

@@ -36,7 +36,7 @@ def check_factory(spec: str, width: int) -> None:
 
     Args:
         spec: the string.
-        width: G.
+        width: D_g.
 
     Raises:
         InputError: it names the string, and FAISS's reason.
@@ -50,7 +50,7 @@ def empty_index(spec: str, width: int, count: int) -> Any:
 
     Args:
         spec: a factory string; `IVF` without a number of lists takes 4 √N, and `HNSW` 32 links.
-        width: G.
+        width: D_g.
         count: N, items that it will hold.
 
     Raises:
@@ -86,7 +86,7 @@ def trainable_index(spec: str, width: int, count: int) -> tuple[str, Any]:
 
     Args:
         spec: the kind to prefer.
-        width: G.
+        width: D_g.
         count: N, items that will train it.
 
     Returns:
@@ -109,7 +109,7 @@ def smaller_index(spec: str, count: int, width: int, reason: str) -> tuple[str, 
     Args:
         spec: the kind that they are too few for.
         count: N.
-        width: G.
+        width: D_g.
         reason: why they are too few.
 
     Returns:

@@ -41,8 +41,8 @@ class Index(Closing):
     """One state of an index, open for reading from any thread.
 
     Attributes:
-        count: N, items stored; positions are 0 .. N - 1, by rising number, and those of removed
-            items stay.
+        count: N, items stored, removed ones too: positions are 0 to N - 1, in the order of the
+            items' numbers.
         shard_offsets: (shards + 1,) the position of each shard's first item, and N.
         item_arrays: what scoring reads of each shard's items.
         verified: whether all that searches read is compared with checksums.
@@ -96,7 +96,7 @@ class Index(Closing):
 
     @property
     def item_count(self) -> int:
-        """Items that were not removed."""
+        """Return how many items were not removed."""
         return self.count - len(self.facts.removed)
 
     def filter_masks(self, filter: Filter | None) -> list[Mask | None]:
@@ -134,8 +134,8 @@ class Index(Closing):
         """Return the best `count` items by the prefilter for each of Q queries.
 
         Args:
-            queries: (Q, G) float32.
-            count: items wanted.
+            queries: (Q, D_g) float32.
+            count: K, candidates of each query.
             masks: per shard, which items may answer, as `filter_masks` gives them.
             executor: searches the shards, one a task.
         """
@@ -149,6 +149,7 @@ class Index(Closing):
         total = self.candidate_count(masks)
         batches = []
         for i, query in enumerate(queries):
+            # Shards lose differently by their narrowed vectors: the worst of them bounds all.
             error = max(
                 (shard.prefilter.facts.score_error(query) for shard in self.shards), default=0.0
             )
@@ -169,7 +170,7 @@ class Index(Closing):
         """Yield every other item by falling exact g, `batch_size` at a time.
 
         Args:
-            query: (G,) float32.
+            query: (D_g,) float32.
             excluded: (K,) positions that came in the first batch.
             batch_size: items a batch.
             masks: per shard, which items may answer, as `filter_masks` gives them.
@@ -182,12 +183,13 @@ class Index(Closing):
                 for shard, mask in zip(self.shards, masks, strict=True)
             ]
         )
-        eligible[excluded] = False
+        eligible[excluded] = False  # no item may be scored, and counted, twice
         positions = np.flatnonzero(eligible)
         positions = positions[np.argsort(-scores[positions], kind="stable")]
         for start in range(0, len(positions), batch_size):
             stop = start + batch_size
-            # The first score behind the batch is the largest there; it may be rounded down.
+            # The first score behind the batch is the largest there; it may be rounded down. Of
+            # equal scores any may stand behind: the bound covers them, and equality proves nothing.
             upper_bound = (
                 float(scores[positions[stop]]) + rounding if stop < len(positions) else -math.inf
             )
@@ -222,8 +224,8 @@ def search_shard(
 
     Args:
         shard: to search.
-        queries: (Q, G) float32.
-        count: items wanted of each query.
+        queries: (Q, D_g) float32.
+        count: K, candidates of each query.
         mask: which of the shard's items may answer; None where all may.
     """
     return shard.prefilter.search(queries, count, mask)
@@ -242,7 +244,7 @@ def merge_candidates(
         by_shard: the best `count` + 1 of each shard: the first that is left over has the largest
             score of all that are not returned.
         shard_offsets: (shards + 1,) the position of each shard's first item, and N.
-        count: K, items wanted.
+        count: K, candidates to return.
         total: items that may answer, in all shards.
         error: δ, how far scores may be from g; inf where items may have been skipped.
     """
@@ -261,6 +263,10 @@ def merge_candidates(
     items = positions[order[:count]]
     if len(items) == total:
         return CandidateBatch(items, -math.inf)
+    # The item at place `count` bounds every item that is not returned. Those behind it here score
+    # no more. An item that its shard left out scores no more than the last that the shard gave;
+    # that shard gave `count` + 1, so its last stands at this place or behind it. Scores are within
+    # δ of g. Where nothing stands here although not all were returned, nothing is known.
     upper_bound = float(scores[order[count]]) + error if len(order) > count else math.inf
     return CandidateBatch(items, upper_bound)
 

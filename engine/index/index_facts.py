@@ -65,12 +65,12 @@ class IndexFacts:
 
     @property
     def role(self) -> Role:
-        """What its items are to the model: a pair is an image and a recipe."""
+        """Return what its items are to the model: of a pair, the image or the recipe."""
         return "recipe" if self.of == "recipes" else "image"
 
     @property
     def query_role(self) -> Role:
-        """What its queries are: photos search recipes, recipes search photos."""
+        """Return the other role: photos search recipes, and recipes search photos."""
         return "image" if self.of == "recipes" else "recipe"
 
     def to_json(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def model_mismatch(path: Path, facts: IndexFacts, bundle: Bundle) -> ArtifactErr
 
     Args:
         path: of the index.
-        facts: its own.
+        facts: of the index.
         bundle: of another model.
     """
     return ArtifactError(

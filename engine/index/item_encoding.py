@@ -300,7 +300,7 @@ class ItemArrays(NamedTuple):
     """All that scoring reads of N items that lie together: a shard's, or a batch's in memory."""
 
     vectors: Rows
-    """(N, G) exact global vectors, float32."""
+    """(N, D_g) exact global vectors, float32."""
     encodings: StoredEncodings | None
     """Of the same items; None for a model without a local part."""
 

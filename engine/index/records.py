@@ -44,7 +44,12 @@ Label = Literal["category", "partition"]
 
 
 def row_checksum(position: int, *values: str | None) -> int:
-    """Return the checksum of an item's row: XXH3-64 as SQLite's signed integer."""
+    """Return the checksum of an item's row: XXH3-64 as SQLite's signed integer.
+
+    Args:
+        position: of the item in its shard.
+        *values: the row's other columns, in the order of the table.
+    """
     text = json.dumps([position, *values])  # no two rows give the same text
     return int.from_bytes(xxhash.xxh3_64_digest(text.encode()), "little", signed=True)
 
@@ -164,7 +169,7 @@ class Records(Closing):
 
     @property
     def outdated(self) -> bool:
-        """Whether its words were written by other rules: filters then read every record."""
+        """Return whether other rules wrote its words: filters then read every record."""
         return self._file.query("PRAGMA user_version") != [(RULES,)]
 
     def with_ingredient(self, ingredient: str) -> Positions:
@@ -222,8 +227,9 @@ class Records(Closing):
     def _word_forms(self) -> Mapping[str, str]:
         """Return the form of each other spelling; a table of older rules is made anew, in memory.
 
-        An old table has "leaves" under another form than is asked for: looked up, it would let pass
-        what it should not. Reading the records takes longer, once for each time they are opened.
+        An old table has "leaves" under another form than this version looks up, so that "without
+        leaves" would let leaves pass. Reading every record instead takes longer, once for each time
+        that the file is opened.
         """
         with self._words_lock:
             if self._forms is None:

@@ -5,7 +5,7 @@
     blocks            uint64                       XXH3 of every 64 KiB of the files below
     numbers           int64 (N,)                   the items' numbers in the index, rising
     lengths           int64 (N,)                   L, the tokens of each item; 0 without encodings
-    global            float32 (N, G)               vectors whose inner product is S_global
+    global            float32 (N, D_g)             vectors whose inner product is S_global
     prefilter.faiss   FAISS                        no file if it is Flat, which reads `global`
     records.sqlite    SQLite                       the recipes, and the words of their ingredients
 
@@ -111,7 +111,7 @@ class Shard(Closing):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all its files."""
+        """Return the bytes of all its files."""
         return sum(self._sizes.values())
 
     def _read_facts(self, listed: Mapping[str, str] | None) -> ShardFacts:

@@ -107,7 +107,11 @@ class ShardFacts:
 
     @property
     def level(self) -> Level | None:
-        """Level at which items are stored; None without a local part."""
+        """Return the level at which items are stored; None without a local part.
+
+        Raises:
+            ValueError: the arrays are of no level.
+        """
         names = set(self.arrays) - BASE.keys()
         for level, level_names in LEVELS.items():
             if {name for name in names if not name.endswith(SCALE)} == set(level_names):
@@ -118,7 +122,11 @@ class ShardFacts:
 
     @property
     def precision(self) -> Precision:
-        """In which the wide arrays are stored."""
+        """Return the precision in which the wide arrays are stored.
+
+        Raises:
+            ValueError: they are of several.
+        """
         dtypes = {layout.dtype for name, layout in self.arrays.items() if name in _WIDE}
         for precision, dtype in PRECISION_DTYPES.items():
             if dtypes == {dtype}:
@@ -127,18 +135,18 @@ class ShardFacts:
 
     @property
     def heads(self) -> int:
-        """H; 1 where there is no table."""
+        """Return H; 1 where there is no table."""
         return self.arrays["table"].shape[0] // self.tokens if "table" in self.arrays else 1
 
     @property
     def width(self) -> int:
-        """D; 0 without a local part."""
+        """Return D; 0 without a local part."""
         level = self.level
         return self.arrays[LEVELS[level][0]].shape[1] if level else 0
 
     @property
     def global_dim(self) -> int:
-        """G."""
+        """Return D_g."""
         return self.arrays["global"].shape[1]
 
     def _check(self) -> None:

@@ -26,20 +26,25 @@ from .faiss_factory import import_faiss, smaller_index, trainable_index
 
 FILE = "prefilter.faiss"
 TRAINING_VECTORS = 100_000
-"""Floats that train a FAISS index, at most twice as many: more of them change its lists little."""
+"""Vectors that train a FAISS index, at most twice as many: more of them change its lists little."""
 BLOCK = 8192
-"""Floats worked on at once: 32 MB at G = 1024."""
+"""Vectors worked on at once: 32 MB at D_g = 1024."""
 
 PROBED_LISTS = 8
-"""IVF looks into at least this many lists,"""
+"""Lists of an IVF index that a search reads at least (FAISS's `nprobe`)."""
 PROBED_SHARE = 16
-"""and at least one in so many."""
+"""Of an IVF index with many lists, a search reads one in so many."""
 
 _log = logging.getLogger("hficma")
 
 
 class ShardCandidates(NamedTuple):
-    """The best items of one shard for one query."""
+    """The best items of one shard for one query.
+
+    Which of several items with the last score are among them is left open: FAISS, partial sorts and
+    a GPU's differ in it. No answer depends on it, since the bound of what was left out is no lower
+    than that score.
+    """
 
     positions: Positions
     """(K,) positions in the shard, by falling score."""
@@ -69,7 +74,7 @@ class PrefilterFacts:
         ‖q‖₂ max‖e‖₂ (Hölder and Cauchy-Schwarz); the float32 rounding of q·x̃ comes on top.
 
         Args:
-            query: (G,) float32.
+            query: (D_g,) float32.
         """
         if not self.bounded:
             return math.inf
@@ -83,7 +88,7 @@ def build_prefilter(vectors: Floats, spec: str, folder: Path) -> PrefilterFacts:
     """Build the prefilter of a shard.
 
     Args:
-        vectors: (N, G) float32, memory-mapped.
+        vectors: (N, D_g) float32, memory-mapped.
         spec: `Flat`, `SQfp16`, `SQ8`, `IVF,SQ8`, `HNSW`, or any FAISS factory string; IVF
             without a number of lists takes 4 √N.
         folder: where `prefilter.faiss` is written; nothing is for `Flat`.
@@ -91,6 +96,7 @@ def build_prefilter(vectors: Floats, spec: str, folder: Path) -> PrefilterFacts:
     Returns:
         what the shard records: of another kind than `spec` where the items are too few for it.
     """
+    # In float64 and rounded up once: a norm that came out too small would make the bound too tight.
     largest = 0.0
     for start in range(0, len(vectors), BLOCK):
         norms = np.linalg.norm(vectors[start : start + BLOCK].astype(np.float64), axis=1)
@@ -136,7 +142,7 @@ class Prefilter:
 
     Args:
         facts: as recorded.
-        vectors: (N, G) float32, the exact ones, compared with their checksums when read.
+        vectors: (N, D_g) float32, the exact ones, compared with their checksums when read.
         file: the FAISS index's; None for Flat.
     """
 
@@ -144,31 +150,31 @@ class Prefilter:
         self.facts = facts
         self._vectors = vectors
         self._file = file
-        self._opened: Any = None
+        self._faiss_index: Any = None
         self._lock = threading.Lock()
         self._reported: set[str] = set()
 
     @property
     def _index(self) -> Any:
-        """The FAISS index, read from its file at first use; None for Flat.
+        """Return the FAISS index, read from its file at first use; None for Flat.
 
         FAISS takes what a file says for granted, sizes and pointers alike: nothing of it is read
         before all of it was compared with its checksums.
         """
-        if self._file is None or self._opened is not None:
-            return self._opened
+        if self._file is None or self._faiss_index is not None:
+            return self._faiss_index
         with self._lock:
-            if self._opened is None:
+            if self._faiss_index is None:
                 self._file.check_all()
-                self._opened = _read_index(self._file, *self._vectors.shape)
-        return self._opened
+                self._faiss_index = _read_index(self._file, *self._vectors.shape)
+        return self._faiss_index
 
     def search(self, queries: Floats, count: int, mask: Mask | None) -> list[ShardCandidates]:
         """Return the best items for each of Q queries.
 
         Args:
-            queries: (Q, G) float32.
-            count: items wanted; fewer come only where fewer may answer.
+            queries: (Q, D_g) float32.
+            count: K, candidates of each query; fewer come only where fewer may answer.
             mask: (N,) which items may answer; None where all may.
 
         Raises:
@@ -181,6 +187,8 @@ class Prefilter:
             return [nothing] * len(queries)
         if self._index is None:
             if mask is None and len(queries) > 1:
+                # One pass over the vectors for all queries. It takes no mask: with one, each
+                # query scans by itself.
                 faiss = import_faiss()
                 scores, positions = faiss.knn(
                     queries, whole_rows(self._vectors), count, metric=faiss.METRIC_INNER_PRODUCT
@@ -228,7 +236,7 @@ class Prefilter:
         """Return g of all items (N,) from the exact vectors, within `rounding_error`.
 
         Args:
-            query: (G,) float32.
+            query: (D_g,) float32.
         """
         faiss = import_faiss()
         vectors = whole_rows(self._vectors)
@@ -244,7 +252,7 @@ class Prefilter:
         """Return how far `scores` may be from g.
 
         Args:
-            query: (G,) float32.
+            query: (D_g,) float32.
         """
         norm = float(np.linalg.norm(query.astype(np.float64)))
         return dot_error(len(query), norm, self.facts.largest_norm)
@@ -271,9 +279,14 @@ class Prefilter:
         if mask is not None:
             selector["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         if isinstance(index, faiss.IndexIVF):
+            # The centroids nearest to the query, a share of all: with 4 √N lists a sixteenth of
+            # them holds about N / 16 vectors, whatever N. In a small index at least 8, since with
+            # few lists a query often lies on a border between several.
             lists = max(PROBED_LISTS, index.nlist // PROBED_SHARE)
             return faiss.SearchParametersIVF(nprobe=min(lists, index.nlist), **selector)
         if isinstance(index, faiss.IndexHNSW):
+            # The nearest nodes so far that the walk through the graph goes on from: at least as
+            # many as are returned, and more of them find more of the true neighbours.
             return faiss.SearchParametersHNSW(efSearch=max(64, 2 * count), **selector)
         return faiss.SearchParameters(**selector) if selector else None
 
@@ -284,7 +297,7 @@ def _read_index(file: CheckedFile, count: int, width: int) -> Any:
     Args:
         file: compared with its checksums already.
         count: N, vectors that it must hold.
-        width: G.
+        width: D_g.
 
     Raises:
         ArtifactError: it is no FAISS index, or one of other vectors.
@@ -301,7 +314,11 @@ def _read_index(file: CheckedFile, count: int, width: int) -> Any:
 
 
 def _stored_error(index: Any, vectors: Floats) -> tuple[float, float]:
-    """Return max ‖e‖₂ and max |e| over the errors e of an index's stored vectors."""
+    """Return max ‖e‖₂ and max |e| over the errors e of an index's stored vectors.
+
+    They are measured on every vector, not bounded by the width of a quantisation step: SQ8's steps
+    follow from the training vectors' range, and a vector outside of it is cut to its ends.
+    """
     norm = entry = 0.0
     for start in range(0, len(vectors), BLOCK):
         exact = vectors[start : start + BLOCK].astype(np.float64)

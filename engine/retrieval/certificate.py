@@ -112,12 +112,13 @@ def rank_with_certificate(
         scored += len(batch.items)
         items = np.concatenate([items, batch.items])
         scores = scores.join(batch_scores)
-        # By falling S, then by position. Only k are kept: the others are behind k scored items and
-        # can never come back.
+        # By falling S, then by position, so that equal scores stand the same way in every search.
+        # Only k stay: the others are behind k scored items and can never come back.
         best = np.lexsort((items, -scores.total))[:k]
         items, scores = items[best], scores.select(best)
-        # The first rank that does not beat the bound ends the proved ones. The sentinel stands for
-        # "none": where all beat it, argmax finds it behind them.
+        # This batch's bound holds for all that is still unscored; the first rank below it ends the
+        # proved ones. The sentinel stands for "none": where all ranks beat the bound, argmax finds
+        # it behind them.
         bound = score_upper_bound(batch.upper_bound, weights)
         certified = int(np.argmax(np.append(scores.total < bound, True)))
         if certified == k or not exact:

@@ -58,7 +58,7 @@ class LocatedItems(NamedTuple):
         return encodings
 
     def vectors(self) -> Floats:
-        """Copy the items' global vectors, (N, G) for N at least 1."""
+        """Copy the items' global vectors, (N, D_g) for N at least 1."""
         return np.concatenate([arrays.vectors[positions] for arrays, positions, _ in self.runs()])
 
     def global_scores(self, vector: Floats) -> Floats64:
@@ -68,7 +68,7 @@ class LocatedItems(NamedTuple):
         product orders its sums by the shapes it is given, these are summed row by row in float64.
 
         Args:
-            vector: (G,) of the query.
+            vector: (D_g,) of the query.
         """
         wide = vector.astype(np.float64)
         scores = np.empty(len(self.positions))

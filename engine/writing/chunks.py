@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """Items of the input up to the end of this chunk."""
+        """Return the items of the input up to the end of this chunk."""
         return self.offset + self.positions.stop
 
 
@@ -68,12 +68,12 @@ class ItemSource:
 
     @property
     def sample(self) -> Dataset | None:
-        """What tells of the whole: the dataset, or a stream's first chunk; None of nothing."""
+        """Return what stands for the whole: the dataset, or a stream's first chunk, if any."""
         return self._first_part
 
     @property
     def count(self) -> int | None:
-        """Items in all; None where a stream may go on."""
+        """Return how many items there are; None where a stream may go on."""
         if self._first_part is None:
             return 0
         count = len(self._first_part)

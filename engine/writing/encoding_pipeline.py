@@ -53,7 +53,7 @@ class EncodedBatch(NamedTuple):
     recipes: list[Recipe]
     """Their records."""
     vectors: Floats
-    """(N, G) global vectors."""
+    """(N, D_g) global vectors."""
     encodings: BatchEncodings | None
     """At the index's level; None without a local part."""
 

@@ -71,7 +71,7 @@ class ShardWriter:
         Args:
             numbers: (N,) of the items in the index: rising, above those written before.
             recipes: their records.
-            vectors: (N, G) global vectors, float32.
+            vectors: (N, D_g) global vectors, float32.
             encodings: at the shard's level; None without a local part.
 
         Raises:
@@ -109,7 +109,7 @@ class ShardWriter:
         Args:
             numbers: (N,) of the items in the index: rising, above those written before.
             recipes: their records.
-            vectors: (N, G) global vectors, float32.
+            vectors: (N, D_g) global vectors, float32.
             lengths: (N,) L, tokens of each item; zeros without a local part.
             rows: array to its stored rows, with scales beside int8 ones.
 

@@ -99,7 +99,7 @@ class UniqueIds:
         self._on_bad(message)
 
     def shard_done(self, shard: Path) -> None:
-        """Know a finished shard's ids by their hashes from now on.
+        """Take a finished shard's ids into the table of hashes.
 
         Args:
             shard: its folder; its ids are read there if they were not accepted one by one, as

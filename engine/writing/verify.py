@@ -79,7 +79,7 @@ def verify_index(
             problems.append(problem)
         progress(done, len(manifest.files))
     if problems:
-        # A disk loses bits without a new date: what was found whole before is so no more.
+        # A disk loses bits without a new date: forget which files an earlier check found whole.
         FileMemory("index").forget()
         return Verification(
             files=len(manifest.files), items=0, encoded_again=0, largest_difference=0.0,

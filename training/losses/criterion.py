@@ -225,8 +225,8 @@ def neighbour_groups(images: Tensor, recipes: Tensor, size: int) -> list[Tensor]
     random are told apart by S_global alone, and S_local learns nothing from them.
 
     Args:
-        images: global vectors (B, G) of the photos.
-        recipes: of their recipes (B, G).
+        images: global vectors (B, D_g) of the photos.
+        recipes: of their recipes (B, D_g).
         size: of a group; groups differ by at most one pair, and have at least two.
 
     Returns:
