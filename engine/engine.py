@@ -101,10 +101,10 @@ class Engine(Closing):
         options = ExecutionOptions(**execution).with_thread_count()
         # Whatever is open is closed again where the rest cannot be opened.
         with ExitStack() as stack:
-            opened = stack.enter_context(Index.open(Path(index)))
-            path = opened.facts.find_bundle(opened.path) if bundle is None else Path(bundle)
-            encoder = stack.enter_context(Bundle.open(path, options))
-            _check_same_model(opened, encoder)
+            open_index = stack.enter_context(Index.open(Path(index)))
+            path = open_index.facts.find_bundle(open_index.path) if bundle is None else Path(bundle)
+            open_bundle = stack.enter_context(Bundle.open(path, options))
+            _check_same_model(open_index, open_bundle)
             pool = ThreadPoolExecutor(options.thread_count, initializer=_one_faiss_thread)
             stack.callback(pool.shutdown)
             scorer: Scorer
@@ -113,12 +113,14 @@ class Engine(Closing):
                 from .gpu.gpu_scorer import GpuScorer
 
                 gpu = cuda_device(options.device)
-                scorer = GpuScorer(GpuIndex(opened, gpu, index_bytes(gpu, gpu_memory)), encoder)
+                scorer = GpuScorer(
+                    GpuIndex(open_index, gpu, index_bytes(gpu, gpu_memory)), open_bundle
+                )
             else:
                 # Tiles run side by side, so each of their sessions takes one thread.
                 tile_bundle = Bundle.open(path, options.changed(precision="fp32", threads=1))
-                scorer = CpuScorer(opened, tile_bundle, pool)
-            engine = cls(opened, encoder, scorer, pool)
+                scorer = CpuScorer(open_index, tile_bundle, pool)
+            engine = cls(open_index, open_bundle, scorer, pool)
             stack.pop_all()
         return engine
 

@@ -48,7 +48,7 @@ class PairExplanation(NamedTuple):
 def explain_pairs(
     bundle: Bundle, photo: EncodedQuery, recipes: Sequence[Recipe]
 ) -> list[PairExplanation]:
-    """Compute the attention A21 and the gates g1, g2 of pairs, as `hficma.model.similarity` does.
+    """Compute attention and gates of pairs: A_h and g of `hficma.model.similarity`, (2) and (a).
 
     The photo's projections are those that it was searched with. The recipes are encoded here, all
     in one run: an index need not keep what they take, and may keep it in fewer bits.
@@ -154,7 +154,7 @@ def _attention(query: Floats, key: Floats, heads: int) -> Floats:
 def _gates(attention: Floats, gate: Floats, value: Floats, bias: Floats) -> Floats:
     """Return σ(Σ_h Σ_j A_h[i, j] (p_h[i] · u_h[j]) + s[i]): (n,) for attention (H, n, m).
 
-    It needs no output layer of the attention: see `hficma.model.similarity`, step 1.
+    It needs no output layer of the attention: see `hficma.model.similarity`, step (a).
     """
     heads = len(attention)
     products = _split_heads(gate, heads) @ _split_heads(value, heads).transpose(0, 2, 1)

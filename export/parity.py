@@ -144,7 +144,7 @@ def require(differences: Sequence[Difference], changes: Sequence[RankChange]) ->
             )
     # With few queries one lost answer is several percent, which says nothing of the graph.
     for change in changes:
-        if change.queries >= LEAST_QUERIES and not change.held:
+        if change.queries >= LEAST_QUERIES and not change.within_tolerance:
             raise ParityError(
                 f"{change.precision} on {change.runtime} changes answers: "
                 f"{100 * change.overlap:.1f} % of the top ten stay, R@10 goes from "
@@ -159,5 +159,5 @@ def report(differences: Sequence[Difference], changes: Sequence[RankChange]) -> 
         "differences": [
             {**dataclasses.asdict(one), "held": one.within_tolerance} for one in differences
         ],
-        "ranks": [{**dataclasses.asdict(one), "held": one.held} for one in changes],
+        "ranks": [{**dataclasses.asdict(one), "held": one.within_tolerance} for one in changes],
     }

@@ -55,7 +55,7 @@ class RankChange:
     """The same by the torch model."""
 
     @property
-    def held(self) -> bool:
+    def within_tolerance(self) -> bool:
         """Return whether the change is within the tolerance of its precision."""
         if self.overlap < LEAST_OVERLAP.get(self.precision, 0.0):
             return False

@@ -61,6 +61,9 @@ Ids: TypeAlias = npt.NDArray[np.int64]
 Positions: TypeAlias = npt.NDArray[np.int64]
 """Positions of items in a data set, an index or an array, from 0."""
 
+Classes: TypeAlias = npt.NDArray[np.int64]
+"""Dish classes, one number per item, from 1; 0 is none."""
+
 Lengths: TypeAlias = npt.NDArray[np.int64]
 """Numbers of tokens, sentences or words, one number per item."""
 

@@ -11,10 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from hficma.model.encoders.sentence_encoder import GRUSentences
 from hficma.text.vocabulary import FIRST_WORD_ID, TextConfig, Vocabulary
 from hficma.text.word2vec_files import read_word2vec
 from hficma.text.word_vectors import SENTENCES, WordVectors, read_tensors
+from hficma.types import Array
 from hficma.untrusted.torch_checkpoints import load_weights
 
 from .config.option_values import to_tree
@@ -34,7 +34,6 @@ from .config.options import Options
 from .runs.environment import environment
 from .runs.run import RunDirectory, State
 
-Array = npt.NDArray[Any]
 Names = list[tuple[str, str]]
 """Pattern of a published weight's name, and what it is called here."""
 Kind = Literal["hf-icma", "adamine"]

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from hficma.errors import InputError
 from hficma.model import Model, RecipeBatch, Tokens
 from hficma.model.base import concatenate_tokens
 from hficma.progress import Progress
-from hficma.types import Positions
+from hficma.types import Mask, Pixels, Positions
 
 from .data.photo_cache import ENCODE_BATCH
 from .data.photo_reading import read_photos
@@ -46,7 +45,7 @@ class EncodedPairs:
     """Photos that could be read."""
     recipe: Tokens
     """Their recipes."""
-    usable: npt.NDArray[np.bool_]
+    usable: Mask
     """Which of the requested positions they are (P,)."""
     complaints: tuple[str, ...]
     """Why the others are not there, one line each."""
@@ -91,9 +90,9 @@ def encode_positions(
 
 def _photo_batches(
     dataset: Dataset, rows: Positions, complaints: list[str | None], progress: Progress
-) -> Iterator[npt.NDArray[np.uint8]]:
+) -> Iterator[Pixels]:
     """Yield photos (B, 224, 224, 3), B = ENCODE_BATCH but for the last; fill in `complaints`."""
-    batch: list[npt.NDArray[np.uint8]] = []
+    batch: list[Pixels] = []
     for pixels, complaint in read_photos(dataset, rows):
         complaints.append(complaint)
         progress.advance()

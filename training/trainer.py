@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from hficma.errors import InputError
 from hficma.model import Model, RecipeBatch
 from hficma.progress import Progress
-from hficma.types import Positions
+from hficma.types import Classes, Positions
 
 from . import distributed
 from .config.options import Options
@@ -68,7 +68,7 @@ class Trainer:
         options: Options,
         model: Model,
         pairs: Pairs,
-        classes: Positions,
+        classes: Classes,
         run: RunDirectory | None,
         progress: Progress,
     ) -> None:

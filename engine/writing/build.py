@@ -77,17 +77,17 @@ def build_index(
     if out.exists():
         raise ArtifactError(f"{out}: exists already; give another name or remove it first")
     options = ExecutionOptions(**execution).with_thread_count()
-    opened = Bundle.open(bundle, options)
+    open_bundle = Bundle.open(bundle, options)
     source = ItemSource(dataset, max(1, shard_items))
     facts = _planned_facts(
-        opened, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
+        open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
         prefilter=prefilter, shard_items=shard_items,
     )  # fmt: skip
     with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
         facts = build.resume(facts, source, level=keep, restart=restart)
         unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
         facts = write_shards(
-            build.folder, facts, source, opened, unique, threads=options.thread_count,
+            build.folder, facts, source, open_bundle, unique, threads=options.thread_count,
             strict=strict, on_bad=on_bad, progress=progress, finished=build,
         )  # fmt: skip
         if not facts.shards:
@@ -99,8 +99,8 @@ def build_index(
 
 
 def _planned_facts(
-    opened: Bundle,
-    bundle: Path,
+    bundle: Bundle,
+    bundle_path: Path,
     source: ItemSource,
     out: Path,
     *,
@@ -122,19 +122,19 @@ def _planned_facts(
     if shard_items < 1:
         raise InputError(f"{shard_items} items a shard: must be at least 1")
     if prefilter is not None:
-        check_factory(prefilter, opened.facts.global_dim)
+        check_factory(prefilter, bundle.facts.global_dim)
     facts = IndexFacts(
         of=of,
-        model_id=opened.model_id,
-        bundle=recorded_path(bundle, out),
+        model_id=bundle.model_id,
+        bundle=recorded_path(bundle_path, out),
         dataset=None if source.streamed else source.name,
         level=None,
         encoding_precision=encoding_precision,
         prefilter=prefilter or default_factory(source.count),
         shard_items=shard_items,
     )
-    if opened.has_local:
-        level = level or _default_level(opened, source, facts, existing_parent(out))
+    if bundle.has_local:
+        level = level or _default_level(bundle, source, facts, existing_parent(out))
     elif level is not None:
         raise InputError(
             f"level {level!r}: this model has no local part, so an index of it stores none"
@@ -142,14 +142,14 @@ def _planned_facts(
     return replace(facts, level=level)
 
 
-def _default_level(opened: Bundle, source: ItemSource, facts: IndexFacts, folder: Path) -> Level:
+def _default_level(bundle: Bundle, source: ItemSource, facts: IndexFacts, folder: Path) -> Level:
     """Return the highest level that fits; the lowest where nobody knows how much is to come."""
     if source.count is None or source.sample is None:
         return "tokens"
     return default_level(
-        average_tokens(opened, facts.role, source.sample) * source.count,
+        average_tokens(bundle, facts.role, source.sample) * source.count,
         facts.encoding_precision,
-        width=opened.facts.width,
-        heads=opened.facts.heads,
+        width=bundle.facts.width,
+        heads=bundle.facts.heads,
         folder=folder,
     )

@@ -107,18 +107,18 @@ class IndexWriter(Closing):
             items added.
         """
         options = ExecutionOptions(**execution).with_thread_count()
-        opened = Bundle.open(bundle or self._facts.find_bundle(self._path), options)
+        open_bundle = Bundle.open(bundle or self._facts.find_bundle(self._path), options)
         facts = self._facts
-        if opened.model_id != facts.model_id:
-            raise model_mismatch(self._path, facts, opened)
-        check_factory(facts.prefilter, opened.facts.global_dim)
+        if open_bundle.model_id != facts.model_id:
+            raise model_mismatch(self._path, facts, open_bundle)
+        check_factory(facts.prefilter, open_bundle.facts.global_dim)
         source = ItemSource(dataset, facts.shard_items)
         with explain_disk_errors(self._path, hint=RETRY_HINT):
             try:
                 folders = [self._folder(name) for name in facts.shards]
                 unique = UniqueIds(folders, facts.removed, strict=strict, on_bad=on_bad)
                 extended = write_shards(
-                    self._path, facts, source, opened, unique, threads=options.thread_count,
+                    self._path, facts, source, open_bundle, unique, threads=options.thread_count,
                     strict=strict, on_bad=on_bad, progress=progress,
                 )  # fmt: skip
                 new_shards = extended.shards[len(facts.shards) :]

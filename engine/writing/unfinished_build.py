@@ -196,28 +196,28 @@ def find_unfinished_index(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _reaches_end(shard: Path, chunk: Chunk) -> bool:
+def _reaches_end(folder: Path, chunk: Chunk) -> bool:
     """Return whether a finished shard holds the last item of its chunk."""
-    if not ShardFacts.read(shard).count:
+    if not ShardFacts.read(folder).count:
         return False
-    with Shard(shard) as opened:
-        return int(opened.numbers[-1]) == chunk.stop - 1
+    with Shard(folder) as shard:
+        return int(shard.numbers[-1]) == chunk.stop - 1
 
 
-def _changed_item(shard: Path, chunk: Chunk) -> str | None:
+def _changed_item(folder: Path, chunk: Chunk) -> str | None:
     """Return the id of the first item of a finished shard that its chunk has otherwise, or None.
 
     Every record is compared: to read one costs a thousandth of encoding it, and a line that was
     mended meanwhile would otherwise stay in the index as it was.
     """
-    if not ShardFacts.read(shard).count:
+    if not ShardFacts.read(folder).count:
         return None
-    with Shard(shard) as opened:
+    with Shard(folder) as shard:
         # A build numbers its items by their place in the input.
-        positions = (opened.numbers - chunk.offset).tolist()
-        for start in range(0, opened.count, RECORDS_A_READ):
-            places = range(start, min(start + RECORDS_A_READ, opened.count))
-            for place, recipe in opened.records.recipes(places).items():
+        positions = (shard.numbers - chunk.offset).tolist()
+        for start in range(0, shard.count, RECORDS_A_READ):
+            places = range(start, min(start + RECORDS_A_READ, shard.count))
+            for place, recipe in shard.records.recipes(places).items():
                 if not _has_recipe(chunk, positions[place], recipe):
                     return recipe.id
     return None

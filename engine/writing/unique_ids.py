@@ -126,14 +126,14 @@ class UniqueIds:
             for id_ in self._ids_in(self._shards[place], ids_to_ask)
         }
 
-    def _ids_in(self, shard: Path, ids: Sequence[str]) -> list[str]:
+    def _ids_in(self, folder: Path, ids: Sequence[str]) -> list[str]:
         """Return those of the ids that a shard really holds, of items that were not removed."""
-        with Shard(shard) as opened:
-            positions = opened.records.with_ids(ids)
+        with Shard(folder) as shard:
+            positions = shard.records.with_ids(ids)
             return [
                 id_
                 for id_, position in positions.items()
-                if not len(self._removed) or opened.numbers[position] not in self._removed
+                if not len(self._removed) or shard.numbers[position] not in self._removed
             ]
 
 
@@ -191,9 +191,9 @@ def _hashes(ids: Iterable[str]) -> npt.NDArray[np.int64]:
     return np.fromiter((hash(id_) for id_ in ids), dtype=np.int64)
 
 
-def _read_ids(shard: Path) -> list[str]:
+def _read_ids(folder: Path) -> list[str]:
     """Return all ids that a shard holds."""
-    if not ShardFacts.read(shard).count:
+    if not ShardFacts.read(folder).count:
         return []
-    with Shard(shard) as opened:
-        return list(opened.records.ids(range(opened.count)).values())
+    with Shard(folder) as shard:
+        return list(shard.records.ids(range(shard.count)).values())

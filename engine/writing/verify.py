@@ -87,11 +87,11 @@ def verify_index(
         )  # fmt: skip
     with (
         Index.open(path) as index,
-        Bundle.open(bundle or index.facts.find_bundle(path)) as opened,
+        Bundle.open(bundle or index.facts.find_bundle(path)) as open_bundle,
     ):
         for shard in index.shards:
             problems += _wrong_counts(shard)
-        checked, largest, differing = _spot_checked(index, opened, dataset, spot_checks)
+        checked, largest, differing = _spot_checked(index, open_bundle, dataset, spot_checks)
         return Verification(
             files=len(manifest.files), items=index.count, encoded_again=checked,
             largest_difference=largest, problems=(*problems, *differing),

@@ -129,11 +129,11 @@ def ingredient_name(line: str) -> list[str]:
         the name's words in lower case (`["chicken", "breasts"]`); empty where nothing is named,
         as by the head of a section.
     """
-    return list(_named(line[:MAX_LINE]))
+    return list(_name_words(line[:MAX_LINE]))
 
 
 @lru_cache(maxsize=4096)  # the common ones; a tokenizer remembers more
-def _named(line: str) -> Sequence[str]:
+def _name_words(line: str) -> Sequence[str]:
     """Return the words of the first name of a line; see `ingredient_name`."""
     if is_section_head(line):
         return ()
@@ -142,7 +142,7 @@ def _named(line: str) -> Sequence[str]:
     if name := _first_name(clauses):
         return name
     if _has_brackets(line):
-        inside = [c for c in _clauses(line, opened=True) if c.before not in _BEFORE_REMARKS]
+        inside = [c for c in _clauses(line, bracketed=True) if c.before not in _BEFORE_REMARKS]
         if name := _first_name(inside):
             return name
     # "2 cloves", "1 tsp ground cloves": a unit that stands alone is the thing itself.
@@ -163,13 +163,13 @@ def ingredient_phrase(line: str, vocabulary: Container[str]) -> str | None:
         the name as the vocabulary spells it, or None where nothing that the line names is known.
     """
     line = line[:MAX_LINE]
-    name = _named(line)
+    name = _name_words(line)
     if (phrase := _known(name, vocabulary)) is not None:
         return phrase
     if not name and is_section_head(line):
         return None
     # "1 kohlrabi (or turnip)": another clause may name what is known.
-    for clause in _clauses(line, opened=_has_brackets(line)):
+    for clause in _clauses(line, bracketed=_has_brackets(line)):
         if not clause.before or clause.before in _BEFORE_NAMES:
             rest = [word for word in _without_measures(clause.words) if not _is_participle(word)]
             if (phrase := _known(rest, vocabulary)) is not None:
@@ -194,12 +194,12 @@ def _has_brackets(line: str) -> bool:
 
 
 @lru_cache(maxsize=64)  # a line of which no name is known is split a second time
-def _clauses(line: str, *, opened: bool = False) -> Sequence[_Clause]:
+def _clauses(line: str, *, bracketed: bool = False) -> Sequence[_Clause]:
     """Split a line into the parts that may name something, without brackets, brands and lengths.
 
     Args:
         line: as written.
-        opened: read what stands in brackets too.
+        bracketed: read what stands in brackets too.
     """
     # Brands first: NFKC makes letters of a trademark sign.
     text = unicodedata.normalize("NFKC", _without_brand(line)).replace("\u2044", "/").lower()
@@ -207,7 +207,7 @@ def _clauses(line: str, *, opened: bool = False) -> Sequence[_Clause]:
     if "and" in text or "&" in text or " n " in text:
         text = _JOINED.sub(r"\1-and-\2", text)
     if _has_brackets(text):
-        if opened:
+        if bracketed:
             text = _BRACKET.sub(" ", text)
         while (shorter := _BRACKETS.sub(" ", text)) != text:
             text = shorter
@@ -233,8 +233,8 @@ def _without_brand(text: str) -> str:
     for brand in (_MARKED_BRAND, _CAPITAL_BRAND):
         if (match := brand.search(text)) is not None:
             shorter = text[: match.start()] + text[match.end() :]
-            left = [w for w in words(_CLAUSE_END.split(shorter[match.start() :])[0]) if w.isalpha()]
-            if any(w not in LEFT_OUT for w in left) and not (len(left) == 1 and left[0] in GENERIC):
+            rest = [w for w in words(_CLAUSE_END.split(shorter[match.start() :])[0]) if w.isalpha()]
+            if any(w not in LEFT_OUT for w in rest) and not (len(rest) == 1 and rest[0] in GENERIC):
                 text = shorter
                 break
     return text.translate(_MARKS)
@@ -246,12 +246,12 @@ def _without_measures(clause: Sequence[str]) -> list[str]:
     for position, word in enumerate(clause):
         following = clause[position + 1] if position + 1 < len(clause) else ""
         before = clause[position - 1] if position else ""
-        named = following in NAMED_BEFORE.get(word, ()) or before in NAMED_AFTER.get(word, ())
+        is_named = following in NAMED_BEFORE.get(word, ()) or before in NAMED_AFTER.get(word, ())
         # "cream of tartar", "half-and-half": inside a name.
         inside = name[-1:] == [before] and (
             word == "and" or (word == "of" and following not in LEFT_OUT)
         )
-        if named or inside or word not in LEFT_OUT:
+        if is_named or inside or word not in LEFT_OUT:
             name.append(word)
     # "butter unsalted", "lemons juiced": what follows the name describes it.
     while name and (

@@ -6,18 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from hficma.data.title_classes import TitleClassOptions, title_classes
 from hficma.recipe import Recipe
+from hficma.types import Classes, Positions
 
 MIN_ITEMS = 2
 """A class that fewer training items share can make no pair."""
 
 
-def dish_classes(
-    recipes: Sequence[Recipe], training: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def dish_classes(recipes: Sequence[Recipe], training: Positions) -> Classes:
     """Return a class number for each recipe, by its category or frequent words of its title.
 
     Args:

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,7 +35,7 @@ from hficma.data.photo_origin import photos_digest
 from hficma.errors import InputError
 from hficma.images import CROP, SHORT_SIDE
 from hficma.model import Model
-from hficma.types import Array, Pixels, Positions
+from hficma.types import Array, Mask, Pixels, Positions
 
 from .photo_reading import read_all, read_photos
 
@@ -59,7 +58,7 @@ class PhotoArray:
 
     rows: Array
     """(P, ...), mapped from disk; rows of photos that could not be read are zero."""
-    usable: npt.NDArray[np.bool_]
+    usable: Mask
     """Which photos could be read (P,)."""
     complaints: tuple[str, ...]
     """One line for each photo that could not be read."""

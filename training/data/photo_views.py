@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -52,14 +51,12 @@ def random_view(photo: Image.Image, scale: float, generator: np.random.Generator
     return np.asarray(view)
 
 
-def centre_crops(squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def centre_crops(squares: Pixels) -> Pixels:
     """Return the evaluation crop of squares: (B, 256, 256, 3) -> (B, 224, 224, 3)."""
     return squares[:, MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
 
 
-def random_crops(
-    squares: npt.NDArray[np.uint8], side: int, generator: np.random.Generator
-) -> npt.NDArray[np.uint8]:
+def random_crops(squares: Pixels, side: int, generator: np.random.Generator) -> Pixels:
     """Return the published training crop: a random part of each square, mirrored half the time.
 
     Args:
@@ -81,7 +78,7 @@ def random_crops(
     )
 
 
-def halved(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def halved(photos: Pixels) -> Pixels:
     """Return photos (B, H, W, 3) at half their size: means of 2 x 2 pixels."""
     planes = torch.from_numpy(photos).permute(0, 3, 1, 2)
     # At half size, bilinear interpolation is that mean, rounded once a direction; torch has a

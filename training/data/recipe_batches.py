@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from hficma.model import Model, RecipeBatch
 from hficma.recipe import Recipe
 from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import END_ID, Tokenizer
-from hficma.types import Ids
+from hficma.types import Ids, Positions
 
 from ..config.options import TextOptions
 
@@ -64,7 +63,7 @@ class RecipeTexts:
     def batch(
         self,
         model: Model,
-        positions: Sequence[int] | npt.NDArray[np.int64],
+        positions: Sequence[int] | Positions,
         *,
         options: TextOptions | None = None,
         generator: np.random.Generator | None = None,

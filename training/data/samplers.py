@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hficma.types import Positions
+from hficma.types import Classes, Positions
 
 PER_CLASS = 2
 """Items of one dish class that the class-pair sampler puts side by side."""
@@ -27,7 +27,7 @@ def shuffled_batches(
 
 
 def class_pair_batches(
-    classes: Positions, batch_size: int, labelled: float, generator: np.random.Generator
+    classes: Classes, batch_size: int, labelled: float, generator: np.random.Generator
 ) -> list[Positions]:
     """Return AdaMine's batches: pairs of one dish class first, then items without a class.
 
@@ -76,7 +76,7 @@ def class_pair_batches(
     ]
 
 
-def _class_pairs(classes: Positions, generator: np.random.Generator) -> Positions:
+def _class_pairs(classes: Classes, generator: np.random.Generator) -> Positions:
     """Return items of every class two by two, in the order in which classes are drawn."""
     members: dict[int, Positions] = {
         int(label): generator.permutation(np.flatnonzero(classes == label))

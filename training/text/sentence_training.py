@@ -23,7 +23,7 @@ from hficma.recipe import Recipe
 from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import TextConfig, Tokenizer
 from hficma.text.word_vectors import WordVectors
-from hficma.types import Ids
+from hficma.types import Floats, Ids
 
 from ..optim.skipped_steps import SkippedSteps
 
@@ -187,7 +187,7 @@ def encode_rows(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> Tensor:
 
 
 @torch.no_grad()
-def encode_sentences(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> npt.NDArray[np.float32]:
+def encode_sentences(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> Floats:
     """Return the vectors of sentences, equal ones encoded once, (S, D) float32.
 
     Args:
@@ -199,7 +199,7 @@ def encode_sentences(encoder: SentenceEncoder, sentences: Sequence[Ids]) -> npt.
     distinct = DistinctSentences()
     rows = distinct.rows(sentences) - 1
     encoded = encode_rows(encoder.eval(), distinct.word_ids)
-    vectors: npt.NDArray[np.float32] = encoded.float().numpy()
+    vectors: Floats = encoded.float().numpy()
     return vectors[rows]
 
 
