@@ -1,4 +1,8 @@
-"""What training, indexing and benchmarks read: recipes with their photos, by position."""
+"""What training, indexing and benchmarks read: recipes with their photos, by position.
+
+`Dataset` is the interface, a protocol, so that a reader's own class needs no base. `open_dataset`
+gives one for each thing that a user may name.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-# What `hficma data import` reads, and what would be a screen of bad lines here.
+# Suffixes that `hficma data import` reads. Taken for JSONL, each line of them would be a bad
+# record.
 _IMPORTED = (
     ".html", ".htm", ".xhtml", ".mhtml", ".mht", ".csv", ".tsv", ".cook", ".zip", ".jsonld",
     ".paprikarecipes", ".paprikarecipe", ".melarecipes", ".melarecipe",
@@ -25,7 +30,10 @@ _IMPORTED = (
 
 
 class Dataset(Protocol):
-    """Recipes and photos by position; cheap to make, safe to share between threads."""
+    """Recipes and photos by position, from 0.
+
+    An instance is cheap to open and safe to share between threads: photos are decoded by several.
+    """
 
     @property
     def name(self) -> str:
@@ -47,10 +55,13 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Columns(Protocol):
-    """A dataset that can answer for all recipes at once."""
+    """A dataset that answers for all recipes at once.
+
+    Choosing positions reads every recipe otherwise, which takes minutes for a million of them.
+    """
 
     def partitions(self) -> Strings:
-        """Return every recipe's partition, (M,)."""
+        """Return every recipe's partition, (M,); `train` where it has none."""
 
     def has_photo(self) -> Mask:
         """Return whether each recipe has a photo, (M,)."""
@@ -84,7 +95,7 @@ class RecipeList:
         return self._recipes[index]
 
     def photo(self, index: int) -> Image:
-        """Return the recipe's photo, decoded."""
+        """Return the recipe's photo as upright RGB; see `Dataset.photo`."""
         from ..images import read_photo
 
         recipe = self._recipes[index]
@@ -93,13 +104,24 @@ class RecipeList:
         return read_photo(self._folder / recipe.image)
 
     def photo_origin(self, index: int) -> Path | str:
-        """Return the recipe's photo file."""
+        """Return the recipe's photo file; empty where it has none."""
         recipe = self._recipes[index]
         return "" if recipe.image is None else self._folder / recipe.image
 
 
 class JsonlDataset(RecipeList):
-    """A JSONL file of recipes, whose photos lie relative to its folder."""
+    """A JSONL file of recipes, whose photos lie relative to its folder.
+
+    It is read whole and held in memory.
+
+    Args:
+        path: the file, or `-` for standard input.
+        strict: make a bad record an error instead of leaving it out.
+        on_bad: called with one line for each record left out.
+
+    Raises:
+        InputError: it cannot be read, or holds no usable recipe.
+    """
 
     def __init__(
         self,
@@ -108,6 +130,7 @@ class JsonlDataset(RecipeList):
         strict: bool = False,
         on_bad: Callable[[str], None] | None = None,
     ) -> None:
+        # A dict keeps the order, and finds a recipe that is there twice (by all its fields).
         recipes: dict[Recipe, None] = {}
         for recipe in read_jsonl(path, strict=strict, on_bad=on_bad):
             if recipe in recipes:
@@ -130,7 +153,7 @@ def open_dataset(
     Args:
         spec: the option's text.
         strict: make a bad record an error instead of leaving it out.
-        on_bad: told of each record left out, in one line.
+        on_bad: called with one line for each record left out.
 
     Raises:
         InputError: nothing there, or nothing usable in it.
@@ -170,6 +193,9 @@ def positions(
         partitions: `train`, `val`, `test`; None takes all. Recipes without a partition are
             `train`.
         with_photo: leave out recipes without a photo.
+
+    Returns:
+        int64 (M,), ascending.
     """
     if isinstance(dataset, Columns):
         mask = np.ones(len(dataset), dtype=np.bool_)

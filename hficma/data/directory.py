@@ -1,4 +1,8 @@
-"""A dataset directory: recipes in Parquet, photos in LMDB, vectors in memory-mapped arrays."""
+"""Reads a dataset directory: recipes in Parquet, photos in LMDB, vectors in memory-mapped arrays.
+
+`layout.py` draws what lies in one. Nothing is read whole that grows with the dataset by more than a
+few bytes a recipe: Recipe1M has 40 GB of photos and 29 GB of sentence vectors.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..artifacts.content_digests import file_digests
 from ..artifacts.json_fields import LARGEST_SIZE, Fields, integer
@@ -41,13 +44,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _CACHED_GROUPS = 64
+"""Row groups of 256 recipes that stay decoded: a few MB, and enough for shuffled reads of a
+batch."""
 
 
 class DatasetDirectory:
-    """What `hficma data import` wrote, by position.
+    """The recipes and photos that `hficma data import` wrote, by position.
 
-    Safe to share between threads and across forks, and to send to other processes: files are
-    opened by each process for itself.
+    Safe to share between threads and across forks, and to send to other processes: each process
+    opens the files for itself.
+
+    Args:
+        path: the directory.
 
     Raises:
         ArtifactError: no such directory, or one of another kind or format.
@@ -73,7 +81,7 @@ class DatasetDirectory:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return what the manifest records: counts, the source, what was left out."""
+        """Return the facts of the manifest: counts, the source, how many records were left out."""
         return self._manifest.facts
 
     def __len__(self) -> int:
@@ -81,17 +89,18 @@ class DatasetDirectory:
         return self._starts[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without open files: the process that gets this opens its own."""
+        """Return the state without open files: the process that unpickles it opens its own."""
         return {**self.__dict__, "_files": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """See `__getstate__`."""
+        """Restore the state of `__getstate__`."""
         self.__dict__.update(state)
         self._files = _Files(self._path, self._manifest, len(self))
 
     def recipe(self, index: int) -> Recipe:
         """Return the recipe at a position."""
         row = self._row(index)
+        # The source may name photos that could not be read; the count knows of those that were.
         has_photo = row["images"] and self._files.photo_counts()[index]
         return Recipe(
             id=row["id"],
@@ -111,7 +120,7 @@ class DatasetDirectory:
         return names[int(numbers[index])]
 
     def names(self, index: int) -> tuple[str, ...]:
-        """Ingredient names that the source's own detector found; often none."""
+        """Return the ingredient names that the source's own detector gave; often none."""
         return tuple(self._row(index)["names"])
 
     def photo_count(self, index: int) -> int:
@@ -134,13 +143,13 @@ class DatasetDirectory:
         return content
 
     def photo(self, index: int) -> Image:
-        """Return the recipe's first photo, decoded."""
+        """Return the recipe's first photo as upright RGB; see `Dataset.photo`."""
         from ..images import decode_photo
 
         return decode_photo(self.jpeg(index), name=f"{self._path} recipe {index}")
 
     def photo_origin(self, index: int) -> Path | str:
-        """Return the file of all photos."""
+        """Return the file that holds all photos."""
         return self._path / PHOTOS / "data.mdb"
 
     def sentence_vectors(self, index: int) -> Floats | None:
@@ -152,7 +161,7 @@ class DatasetDirectory:
         return rows[offsets[index] : offsets[index + 1]]
 
     def word_vectors(self) -> WordVectors | None:
-        """Word vectors that came with the source, or None."""
+        """Return the word vectors that came with the source, or None."""
         if WORDS not in self._manifest.files:
             return None
         vocabulary = Vocabulary.load(verified_file(self._path, self._manifest, VOCABULARY_FILE))
@@ -183,11 +192,11 @@ class DatasetDirectory:
 
 
 class _Files:
-    """A directory's open files, opened again by each process: LMDB does not survive a fork.
+    """The open files of a directory, opened again by each process: LMDB does not survive a fork.
 
-    All are compared with their hashes when they are opened: shards and small arrays each time,
+    Each file is compared with its hash when it is opened: shards and small arrays every time,
     photos and sentence vectors, which may be larger than the memory, once on this machine. A
-    flipped page of LMDB's would end the process, and so would a mapped file that is cut off.
+    damaged page would make LMDB crash the process, and so would a mapped file that was cut off.
     """
 
     def __init__(self, path: Path, manifest: Manifest, recipes: int) -> None:
@@ -199,22 +208,29 @@ class _Files:
         self._forget()
 
     def _forget(self) -> None:
+        """Drop what is open; in a child, without closing what is the parent's."""
         self._shards: dict[int, Any] = {}
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._store: Any = None
         self._store_size = 0
-        self._counts: npt.NDArray[np.uint8] | None = None
+        self._counts: Array | None = None
         self._vectors: tuple[Offsets, Floats] | None = None
-        self._classes: tuple[npt.NDArray[np.int32], list[str | None]] | None = None
+        self._classes: tuple[Array, list[str | None]] | None = None
 
     def _leave_parent(self) -> None:
+        """Begin anew where this process was forked from the one that opened the files."""
         if os.getpid() != self._process:
             self._process = os.getpid()
             self._lock = threading.Lock()  # the parent may have held it while forking
             self._forget()
 
     def row(self, shard: int, offset: int) -> dict[str, Any]:
-        """Return a row of a shard; the rows around it are kept for those who read in order."""
+        """Return a row of a shard; its row group stays decoded for those who read in order.
+
+        Args:
+            shard: its number.
+            offset: of the row in the shard.
+        """
         self._leave_parent()
         with self._lock:
             group, position = divmod(offset, self._group_size(shard))
@@ -239,6 +255,7 @@ class _Files:
         return values
 
     def _decoded(self, shard: int, read: Callable[[], Any]) -> Any:
+        """Return what `read` gives; what pyarrow raises on a damaged shard names its file."""
         import pyarrow as pa
 
         try:
@@ -248,6 +265,7 @@ class _Files:
             raise ArtifactError(f"{path}: cannot be read ({reason(error)[:160]})") from error
 
     def _group_size(self, shard: int) -> int:
+        # All row groups of a shard but its last have the size of the first.
         return int(self._shard(shard).metadata.row_group(0).num_rows)
 
     def _shard(self, number: int) -> Any:
@@ -261,7 +279,7 @@ class _Files:
         return self._shards[number]
 
     def photo(self, key: bytes) -> bytes | None:
-        """Return the bytes under a key of the photo store."""
+        """Return the JPEG bytes under a key of the photo store, or None."""
         self._leave_parent()
         file = self._path / PHOTOS / "data.mdb"
         if self._store is None:
@@ -281,15 +299,15 @@ class _Files:
             content: bytes | None = transaction.get(key)
         return content
 
-    def photo_counts(self) -> npt.NDArray[np.uint8]:
-        """Return how many photos each recipe has."""
+    def photo_counts(self) -> Array:
+        """Return the number of photos of each recipe, uint8 (M,)."""
         self._leave_parent()
         if self._counts is None:
             self._counts = self._array(PHOTO_COUNTS, np.uint8, self._recipes)
         return self._counts
 
-    def title_classes(self) -> tuple[npt.NDArray[np.int32], list[str | None]]:
-        """Return class numbers (M,), and the classes' names."""
+    def title_classes(self) -> tuple[Array, list[str | None]]:
+        """Return class numbers, int32 (M,), and the classes' names by number."""
         self._leave_parent()
         if self._classes is None:
             path = verified_file(self._path, self._manifest, CLASS_NAMES)

@@ -1,4 +1,9 @@
-"""LMDBs opened for reading: each once in a process, whoever asks, and anew after a fork."""
+"""LMDBs opened for reading: each once in a process, whoever reads it, and anew after a fork.
+
+LMDB maps its file into memory and trusts it, and its documentation forbids opening a file twice in
+one process or using one that the parent opened. Readers of a dataset are threads, forked workers
+and pickled copies at once, so what is open is remembered here.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +19,20 @@ from ..limits import open_regular_file, reason
 if TYPE_CHECKING:
     import lmdb
 
-# A process may hold an LMDB open only once, and must not use what its parent opened.
+# By path: (process, inode) that it was opened in and from, and the open LMDB. A child knows by the
+# process that it must open its own, and a file that was replaced is known by its inode.
 _environments: dict[Path, tuple[tuple[int, int], lmdb.Environment]] = {}
 _lock = threading.Lock()
 
 
 def open_lmdb(path: Path) -> lmdb.Environment:
-    """Open an LMDB for reading, wherever it lies; do not close it, others may use it too.
+    """Open an LMDB for reading; do not close it, others may use it too.
 
-    Exactly the file is mapped into memory.
+    It is opened without a lock file, so it may lie where nothing can be written. The map has the
+    size of the file: a larger one would need addresses that a limit (`ulimit -v`) may deny.
+
+    Args:
+        path: its folder, or its file.
 
     Raises:
         InputError: it is no LMDB, or is shorter than it says.
@@ -57,9 +67,10 @@ def open_lmdb(path: Path) -> lmdb.Environment:
         return environment
 
 
-# A file begins with two pages of this, which are written in turn; the newer transaction counts.
-# Page header (16 bytes) | magic, version (4 each) | address, map size (8 each) | two databases of
-# 48 bytes, the first of which begins with the page size (4) | last page, transaction (8 each)
+# A file begins with two meta pages, which are written in turn; that of the newer transaction
+# counts, so a write that was cut off leaves the other one whole. Each holds, in bytes:
+#   page header 16 | magic 4, version 4 | address 8, map size 8 | two databases of 48 each, the
+#   first of which begins with the page size 4 | last page 8, transaction 8
 _META = struct.Struct("<16x II 16x I 92x QQ")
 _MAGIC = 0xBEEFC0DE
 

@@ -1,4 +1,8 @@
-"""Partitions that a run chose itself, for a dataset that names none: kept in the run, by id."""
+"""Partitions that a run chose itself, for a dataset that names none.
+
+They are stored in the run by recipe id, not in the dataset, which may not be writable and may serve
+several runs. By id and not by position they hold when the file is sorted or grows.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ FILE = "partitions.json"
 
 
 class DatasetView:
-    """A dataset whose recipes a subclass shows otherwise; names and photos are the dataset's own.
+    """Base of views that change a dataset's recipes and leave its name and photos as they are.
 
     Args:
         dataset: the dataset.
@@ -50,7 +54,7 @@ class DatasetView:
 
 
 class Partitioned(DatasetView):
-    """A dataset in which some recipes are of another partition; all else is the dataset's own.
+    """A view of a dataset in which some recipes are of another partition.
 
     Args:
         dataset: the dataset.
@@ -69,7 +73,13 @@ class Partitioned(DatasetView):
 
 
 def read_partitions(run: Path) -> dict[str, str]:
-    """Partition by recipe id, as a run chose it; empty where it chose none.
+    """Return the partition of each recipe that a run chose one for; empty where it chose none.
+
+    Args:
+        run: its directory.
+
+    Returns:
+        partition by recipe id.
 
     Raises:
         ArtifactError: it is no run, or the file is damaged.
@@ -87,15 +97,16 @@ def read_partitions(run: Path) -> dict[str, str]:
 def open_runs_dataset(
     run: Path, data: str | None = None, *, on_bad: Callable[[str], None] | None = None
 ) -> Dataset | None:
-    """Open what a run was trained on, or another dataset, in the run's partitions where they apply.
+    """Open the dataset of a run, or another one, in the run's partitions where they apply.
 
-    They apply to the run's own dataset; and, since a folder may have been moved, to one that names
-    no test pairs and has every recipe that the run kept out.
+    They apply to the run's own dataset. A folder may have been moved since, so they also apply to a
+    dataset of another name, if it names no test pairs and has every recipe that the run kept out:
+    otherwise pairs that the model was trained on would be taken for test pairs.
 
     Args:
         run: the run's directory.
         data: what `open_dataset` takes; None takes the run's own.
-        on_bad: told of each record left out.
+        on_bad: called with one line for each record left out.
 
     Returns:
         the dataset; None where none is given and the run knows of none: it was converted.

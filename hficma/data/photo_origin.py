@@ -1,4 +1,9 @@
-"""Which bytes a dataset's photos are made of: what a cache of them is keyed by."""
+"""Digests of a dataset's photos and recipes: the keys of caches that are computed from them.
+
+A cache keyed by a dataset's name would answer with features of photos that have been replaced
+since; one keyed by pixels would decode a million photos to find out. So the key is the content of
+the files that the photos lie in, whose digests are remembered from run to run.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,16 @@ class PhotoOrigin(Protocol):
 
 
 def photo_origin(dataset: Dataset, index: int) -> Path | str:
-    """Return where a photo's bytes are; of a dataset that cannot tell, its pixels."""
+    """Return where a photo's bytes are; for a dataset that cannot tell, a digest of the pixels.
+
+    Args:
+        dataset: holds the photo.
+        index: the recipe's position.
+
+    Returns:
+        A file, or text that changes with the photo. A photo that cannot be read has its error: it
+        stays the same until it can.
+    """
     if isinstance(dataset, PhotoOrigin):
         return dataset.photo_origin(index)
     try:
@@ -38,16 +52,26 @@ def photos_digest(dataset: Dataset, positions: Iterable[int], cache: Path) -> st
         dataset: holds the photos.
         positions: in order.
         cache: the workspace's cache folder, where digests of files are remembered.
+
+    Returns:
+        SHA-256 in hexadecimal.
     """
-    places = [int(position) for position in positions]
+    indices = [int(position) for position in positions]
     whole = hashlib.sha256()
-    for place, content in zip(places, photo_origins(dataset, places, cache), strict=True):
-        whole.update(f"{place} {content}\n".encode())
+    # With the position: many photos lie in one file (an LMDB), whose digest is the same for all.
+    for index, content in zip(indices, photo_origins(dataset, indices, cache), strict=True):
+        whole.update(f"{index} {content}\n".encode())
     return whole.hexdigest()
 
 
 def photo_origins(dataset: Dataset, positions: Iterable[int], cache: Path) -> list[str]:
-    """Return the digest of the file that holds each photo, or else what it is made from."""
+    """Return the digest of the file that holds each photo, or else what it is made from.
+
+    Args:
+        dataset: holds the photos.
+        positions: of the recipes.
+        cache: as for `photos_digest`.
+    """
     origins = [photo_origin(dataset, int(position)) for position in positions]
     files = [origin for origin in origins if isinstance(origin, Path)]
     digests = iter(file_digests(files, cache))
@@ -55,8 +79,17 @@ def photo_origins(dataset: Dataset, positions: Iterable[int], cache: Path) -> li
 
 
 def recipes_digest(dataset: Dataset, positions: Iterable[int]) -> str:
-    """Return a digest that changes where a recipe at one of the positions does, photos apart."""
+    """Return a digest that changes where a recipe at one of the positions does, photos apart.
+
+    Args:
+        dataset: holds the recipes.
+        positions: in order.
+
+    Returns:
+        SHA-256 in hexadecimal.
+    """
     whole = hashlib.sha256()
     for position in positions:
+        # A title may hold half of a surrogate pair (JSON's "\\ud83d"), which strict UTF-8 refuses.
         whole.update(repr(dataset.recipe(int(position))).encode(errors="surrogatepass"))
     return whole.hexdigest()

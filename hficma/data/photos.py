@@ -1,5 +1,7 @@
-"""A dataset's photos: as it keeps them (JPEG bytes, upright RGB, shorter side at most 256), and
-those of it that can be read.
+"""Photos of a dataset: shrinks them for storage, and reads those that can be read.
+
+A stored photo is a JPEG in upright RGB whose shorter side has at most 256 pixels: training crops
+224 of them, so more would only be decoded and thrown away.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 QUALITY = 92
+"""JPEG quality of stored photos."""
 log = logging.getLogger("hficma")
 
 
@@ -29,12 +32,12 @@ def readable_photos(
     """Yield positions with their photos, in order; one that cannot be read is logged, not raised.
 
     Args:
-        dataset: where the photos are.
-        positions: where to look.
-        most: photos wanted; None takes all.
+        dataset: holds the photos.
+        positions: of the recipes.
+        most: the number of photos after which to stop; None reads all.
 
     Raises:
-        InputError: there are positions, and none has a photo that can be read.
+        InputError: none of the positions has a photo that can be read.
     """
     first_complaint: InputError | None = None
 
@@ -56,7 +59,7 @@ def readable_photos(
 
 
 def shrink_photo(content: bytes, *, name: str) -> bytes:
-    """Make a photo file small enough to keep, or keep it as it is.
+    """Return a photo file small enough to store, or the same file where it is small already.
 
     A JPEG that is upright RGB and small already keeps its bytes: encoding it again would only
     lose. The photo is decoded either way, so a damaged one is found now and not in training.
@@ -64,6 +67,9 @@ def shrink_photo(content: bytes, *, name: str) -> bytes:
     Args:
         content: the file's bytes, of any kind of image.
         name: how to name the photo in an error.
+
+    Returns:
+        the bytes of a JPEG in upright RGB, its shorter side at most 256 pixels.
 
     Raises:
         InputError: it is no image that can be read.
@@ -79,6 +85,7 @@ def shrink_photo(content: bytes, *, name: str) -> bytes:
 
 
 def _fits(content: bytes, *, name: str) -> bool:
+    """Return whether a file is stored as it is: a small upright JPEG in colour."""
     if image_format(content) != "JPEG":
         return False
     header = read_jpeg_header(content, name=name)

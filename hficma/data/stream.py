@@ -1,4 +1,8 @@
-"""Recipes that are read once, in their order, however many follow."""
+"""Recipes that are read once, in their order, however many follow.
+
+Standard input has no length and cannot be read twice, so it is no `Dataset`; cut into parts it can
+be indexed nevertheless, in the memory of one part.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,12 @@ STDIN = "-"
 
 
 class RecipeStream:
-    """A stream of recipes, cut into parts that are read only when they are asked for.
+    """A stream of recipes, cut into parts that are each read when their turn comes.
 
     Args:
-        recipes: read once.
-        name: what messages call it.
-        folder: what photos are relative to.
+        recipes: iterated once.
+        name: its name in messages.
+        folder: the folder that photos are relative to.
     """
 
     def __init__(
@@ -36,12 +40,12 @@ class RecipeStream:
         strict: bool = False,
         on_bad: Callable[[str], None] | None = None,
     ) -> RecipeStream:
-        """JSONL from standard input; photos are relative to the working directory.
+        """Read JSONL from standard input; photos are relative to the working directory.
 
         Args:
             partitions: of `train`, `val`, `test`; None takes all. Recipes without one are `train`.
             strict: make a bad record an error instead of leaving it out.
-            on_bad: told of each record left out, in one line.
+            on_bad: called with one line for each record left out.
         """
         recipes = read_jsonl(Path(STDIN), strict=strict, on_bad=on_bad)
         if partitions:

@@ -1,4 +1,4 @@
-"""Part of a dataset, by partition."""
+"""A part of a dataset, by partition, that is read as a dataset itself."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Subset:
         return self._dataset.name
 
     def __len__(self) -> int:
-        """Return recipes in the partitions."""
+        """Count the recipes of the partitions."""
         return len(self._positions)
 
     def recipe(self, index: int) -> Recipe:
-        """Return the recipe at a position of the part."""
+        """Return the recipe at a position, which counts from 0 within the part."""
         return self._dataset.recipe(int(self._positions[index]))
 
     def photo(self, index: int) -> Image:

@@ -1,4 +1,4 @@
-"""What is in a dataset: counts, lengths, frequent ingredients and classes, a contact sheet."""
+"""Summarises a dataset: counts, lengths, frequent ingredients and classes, a contact sheet."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST_FREQUENT = 20
+"""Ingredients and classes that are listed."""
 SAMPLED = 20_000
 """Recipes that lengths and ingredients are counted on; more would only take longer."""
 PHOTOS = 24
+"""Photos on a contact sheet."""
 _COLUMNS = 6
+# Pixels of the sheet: a photo's side, the two lines of its title below it, and the space around.
 _TILE = 192
 _CAPTION = 34
 _MARGIN = 8
@@ -30,32 +33,34 @@ _MARGIN = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What `hficma data show` prints."""
+    """What is in a dataset; `hficma data show` prints it."""
 
     name: str
-    """The dataset."""
+    """The dataset's name."""
     recipes: int
-    """Recipes in it."""
+    """The number of recipes."""
     with_photo: int
-    """Of them, those with a photo."""
+    """The number of recipes with a photo."""
     partitions: dict[str, int]
     """Recipes by partition; those without one count as `train`."""
     lengths: dict[str, dict[str, float]]
-    """Ingredients, sentences and words a sentence: median, 90 % and most."""
+    """Spread of ingredients and sentences a recipe, and words a sentence: `median`, `90 %` (the
+    quantile) and `most`."""
     ingredients: list[tuple[str, int]]
-    """The most frequent names that the rules find."""
+    """The most frequent ingredient names, with the number of lines that have them."""
     classes: list[tuple[str, int]]
-    """The most frequent classes."""
+    """The most frequent classes, with the number of their recipes."""
     counted_on: int
-    """Recipes that the last three were counted on: a random draw of a large dataset."""
+    """The number of recipes that the last three were counted on: a random draw of a large
+    dataset."""
 
 
 def summarise(dataset: Dataset, *, seed: int = 0) -> Summary:
     """Count what is in a dataset.
 
     Args:
-        dataset: any.
-        seed: which recipes of a large dataset are looked at.
+        dataset: the dataset.
+        seed: of the draw of recipes from a large dataset.
     """
     total = len(dataset)
     with_photo = positions(dataset, with_photo=True)
@@ -97,8 +102,11 @@ def contact_sheet(dataset: Dataset, *, count: int = PHOTOS, seed: int = 0) -> Im
 
     Args:
         dataset: one with photos.
-        count: how many photos.
-        seed: which ones.
+        count: the number of photos, at most.
+        seed: of the draw of photos.
+
+    Returns:
+        RGB, six tiles wide.
 
     Raises:
         InputError: no recipe has a photo, or none that can be read.
@@ -108,6 +116,8 @@ def contact_sheet(dataset: Dataset, *, count: int = PHOTOS, seed: int = 0) -> Im
     with_photo = positions(dataset, with_photo=True)
     if not len(with_photo):
         raise InputError(f"{dataset.name}: no recipe has a photo, so there is no contact sheet")
+    # Ten times as many as are shown: a dataset with nine broken photos in ten still fills its
+    # sheet.
     order = np.random.default_rng(seed).permutation(with_photo)[: 10 * count].tolist()
     chosen = list(readable_photos(dataset, order, most=count))
     rows = -(-len(chosen) // _COLUMNS)
@@ -137,7 +147,9 @@ def _spread(values: Iterable[int]) -> dict[str, float]:
 
 
 def _wrapped(title: str, draw: object, font: object) -> list[str]:
-    """Return the title in two lines of a tile's width."""
+    """Return the title in at most two lines of a tile's width, the second cut off by an
+    ellipsis.
+    """
     lines = [""]
     for word in title.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,8 +1,11 @@
-"""Classes of dishes from their titles, as Recipe1M's are made: frequent pairs of title words.
+"""Classes of dishes from their titles, as Recipe1M's were made: frequent pairs of title words.
 
-Salvador et al. 2017: of the 2,000 most common bigrams of training titles those that enough
-training titles share and that occur in the other partitions too, up to 1,000; then Food-101's
-names for recipes that have no class yet.
+The classification losses of the published models need a class for each recipe, and recipes from
+the web have none. Recipe1M's own are bigrams (Marin et al. 2019, "Recipe1M+: A Dataset for Learning
+Cross-Modal Embeddings for Cooking Recipes and Food Images", on semantic regularization; first in
+Salvador et al. 2017): of the 2,000 most common bigrams of training titles, those that enough titles
+share and that occur in all partitions; then names of Food-101 for recipes without one; all others
+are the background.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from itertools import pairwise
 
 from ..text.words import words
 
+# A bigram with one of these ("soup with") says nothing of the dish.
 _STOP_WORDS = frozenset(
     "a an and at by for from i ii in my n no of on or s style the to with without your".split()
 )
@@ -21,14 +25,14 @@ _STOP_WORDS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class TitleClassOptions:
-    """How many classes, and how frequent; the defaults are the published ones."""
+    """Bounds on the classes; the defaults are the published ones."""
 
     candidates: int = 2000
-    """Most common bigrams that are looked at."""
+    """The number of most common bigrams that may become classes."""
     max_classes: int = 1000
-    """Classes made of bigrams."""
+    """The most classes that are made of bigrams."""
     min_titles: int = 20
-    """A class is shared by more training titles than this; small datasets need less."""
+    """A class has more training titles than this; small datasets need less."""
 
 
 def title_classes(
@@ -44,13 +48,17 @@ def title_classes(
 
     Args:
         titles: M titles.
-        partitions: where each belongs; None counts as `train`.
-        names: further class names, such as Food-101's, underscores or spaces.
-        options: how frequent a class must be.
+        partitions: of each of the M titles; None counts as `train`.
+        names: further class names, such as Food-101's, their words parted by underscores or spaces.
+        options: None takes the published bounds.
+
+    Returns:
+        M names of classes, or None.
     """
     options = options or TitleClassOptions()
     split = [words(title) for title in titles]
     parts = [part or "train" for part in partitions]
+    # Each bigram once a title: "chili chili chili" is one recipe, not two.
     bigrams = [list(dict.fromkeys(_bigrams(title))) for title in split]
     counts: Counter[tuple[str, str]] = Counter()
     pairs_of: dict[str, set[tuple[str, str]]] = {part: set() for part in set(parts)}
@@ -60,6 +68,7 @@ def title_classes(
             counts.update(pairs)
     # Ties are broken by the words, or the classes would depend on the recipes' order.
     common = sorted(counts, key=lambda pair: (-counts[pair], pair))[: options.candidates]
+    # A class that a partition lacks could be learnt and never tested, or tested and never learnt.
     chosen = [
         pair
         for pair in common
@@ -75,6 +84,7 @@ def title_classes(
 
 
 def _bigrams(title: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the neighbouring words of a title, without stop words and numbers."""
     return [
         (first, second)
         for first, second in pairwise(title)
@@ -86,10 +96,13 @@ def _bigrams(title: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _best(pairs: Iterable[tuple[str, str]], rank: dict[tuple[str, str], int]) -> str | None:
+    """Return the most common of a title's bigrams that are classes."""
     known = [(rank[pair], pair) for pair in pairs if pair in rank]
     return " ".join(min(known)[1]) if known else None
 
 
 def _class_of(title: Sequence[str], names: Iterable[tuple[str, ...]]) -> str | None:
+    """Return the first of the names whose words stand in the title, one after the other."""
+    # Spaces around both: "pie" is no word of "pieces".
     text = f" {' '.join(title)} "
     return next((joined for name in names if f" {(joined := ' '.join(name))} " in text), None)

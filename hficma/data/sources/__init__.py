@@ -1,4 +1,7 @@
-"""Where recipes can be imported from, recognised by what is in them."""
+"""Sources of recipes that can be imported, recognised by what is in them.
+
+Each kind is a `Source`; `store` reads nothing else of it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ __all__ = ["Source", "SourceRecipe", "open_source"]
 
 
 def open_source(spec: str) -> Source:
-    """Recognise what `hficma data import` was given.
+    """Return the source that a path or a sample's name stands for.
 
     Args:
         spec: a folder of Recipe1M's layers, of im2recipe-PyTorch's or AdaMine's LMDBs, or of web

@@ -1,4 +1,4 @@
-"""Files below a folder and inside the archives that lie there, by one kind of name.
+"""Reads the files below a folder and inside the archives that lie there, by one kind of name.
 
 A member of an archive is named after it, behind two slashes: `export.zip//pie/recipe.json`,
 `export.zip//7.zip//recipe.json`. Nothing is unpacked onto the disk, so a member's name, whatever it
@@ -30,13 +30,17 @@ from ...limits import (
 )
 
 IN_ARCHIVE = "//"
+"""Parts an archive's name from its member's: `normpath` leaves no such pair in a path on the
+disk."""
 ARCHIVES = (".zip", ".paprikarecipes", ".melarecipes")
+"""Suffixes of ZIP archives."""
+# Bounds on what stays in memory: an export may be a thousand archives in one.
 _OPEN_ARCHIVES = 8
 _LISTED_FOLDERS = 64
 
 
 class FileTree:
-    """Regular files by name relative to a root folder; archives among them are folders too.
+    """The regular files below a root folder, by name; archives among them are folders too.
 
     Safe to share between threads.
 
@@ -52,12 +56,12 @@ class FileTree:
         self._lock = threading.RLock()
 
     def walk(self, *, into_archives: bool = True) -> Iterator[str | InputError]:
-        """Yield the names of all files, in their order; an archive that cannot be read, as error.
+        """Yield the names of all files in their order, or an error for what cannot be read.
 
         Names that begin with a dot are passed over, and what macOS adds to archives.
 
         Args:
-            into_archives: give an archive's members instead of its own name.
+            into_archives: yield an archive's members instead of its own name.
         """
         members = self._with_members if into_archives else _itself
         if not self._path.is_dir():
@@ -74,7 +78,7 @@ class FileTree:
                     yield from members(whole)
 
     def display_name(self, name: str) -> str:
-        """Return how messages call a file."""
+        """Return a file's name in messages."""
         return (
             printable_path(self.root / name)
             if IN_ARCHIVE not in name
@@ -102,7 +106,9 @@ class FileTree:
         return self._archive(archive).read(member, limit=limit, what=what)
 
     def names(self, folder: str) -> dict[str, str]:
-        """Return the files of a folder by their names in lower case; none where there is none.
+        """Return the names of a folder's files by the same in lower case; empty for no folder.
+
+        Programs write `photo.JPG` and refer to `photo.jpg`, which is one file on their systems.
 
         Args:
             folder: "" is the root; `export.zip//` is an archive's.
@@ -115,6 +121,7 @@ class FileTree:
             return self._folders[folder]
 
     def _listed(self, folder: str) -> dict[str, str]:
+        """Return `names` of a folder, read now."""
         archive, mark, inside = folder.rpartition(IN_ARCHIVE)
         try:
             if mark:
@@ -126,6 +133,7 @@ class FileTree:
         return {name.lower(): name for name in sorted(names, reverse=True) if _is_text(name)}
 
     def _with_members(self, name: str, depth: int = 0) -> Iterator[str | InputError]:
+        """Yield a file's name, or those of its members where it is an archive."""
         if not name.lower().endswith(ARCHIVES):
             yield name
             return
@@ -141,6 +149,7 @@ class FileTree:
             yield from self._with_members(f"{name}{IN_ARCHIVE}{member}", depth + 1)
 
     def _archive(self, name: str) -> _Archive:
+        """Return an archive, open; those inside others are read into memory."""
         with self._lock:
             if name not in self._archives:
                 outer, _, member = name.rpartition(IN_ARCHIVE)
@@ -186,9 +195,11 @@ class _Archive:
             self._folders.setdefault(folder, {})[base.lower()] = base
 
     def names(self, folder: str) -> dict[str, str]:
+        """Return the names of a folder's files by the same in lower case."""
         return self._folders.get(folder.rstrip("/"), {})
 
     def read(self, member: str, *, limit: int, what: str) -> bytes:
+        """Return a member's bytes; see `FileTree.read`."""
         name = f"{self._display_name}{IN_ARCHIVE}{member}"
         info = self._infos.get(member)
         if info is None:
@@ -211,9 +222,11 @@ def _is_visible(name: str) -> bool:
 
 
 def _is_member(name: str) -> bool:
+    """Return whether an archive's entry is a file to read: not hidden, and not macOS's own."""
     parts = [part for part in name.split("/") if part != ".."]  # a name like any other here
     return all(map(_is_visible, parts)) and "" not in parts and "__MACOSX" not in parts
 
 
 def _is_text(name: str) -> bool:
+    # Python stands in bytes of a name that are no UTF-8 by halves of surrogate pairs (PEP 383).
     return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -1,4 +1,8 @@
-"""A folder, an archive or one file of recipes as people have them: pages, exports, tables, JSON."""
+"""Reads a folder, an archive or one file of recipes as people have them.
+
+Those are saved web pages, recipe managers' exports, tables and JSON. A format's reader (`formats/`)
+makes records of a file, `RecipeFile` makes recipes of records and finds their photos.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,11 @@ from .source import Source, SourceRecipe
 
 
 class FolderSource(Source):
-    """Recipe files below a folder, in the order of their names."""
+    """The recipe files below a folder, in the order of their names.
+
+    Args:
+        path: a folder, an archive, or one file.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -78,6 +86,7 @@ class FolderSource(Source):
     def _in_file(
         self, file: RecipeFile, name: str, worker: Callable[[], Worker]
     ) -> Iterator[SourceRecipe | InputError]:
+        """Yield the recipes of one file, and an error for each record that gives none."""
         suffix = recipe_suffix(name)
         if suffix in LINES and IN_ARCHIVE not in name:
             for recipe in read_jsonl_lines(self._tree.root / name):
@@ -107,7 +116,8 @@ class FolderSource(Source):
 def _numbered(item: SourceRecipe, counts: Counter[str]) -> SourceRecipe:
     """Return a recipe under an id of its own where another file holds the same one.
 
-    Its id is made of its content: two files that say the same are two recipes nevertheless.
+    A recipe without an id is named by a digest of its content. Two files that say the same are two
+    recipes nevertheless, so the second gets "-2" behind its id.
     """
     recipe = item.recipe
     if recipe.id != recipe.content_id:

@@ -1,4 +1,4 @@
-"""Sources in the project's own terms: a JSONL file, the built-in sample, another dataset."""
+"""Sources of the project's own: a JSONL file, the built-in sample, another dataset."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ..dataset import Dataset
 from .source import Source, SourceRecipe, read_bytes
 
 JPEG_QUALITY = 95
+"""Of photos that have no file, such as the sample's; they are encoded once more when they are
+shrunk."""
 
 
 class JsonlSource(Source):
@@ -30,7 +32,7 @@ class JsonlSource(Source):
 
 
 class DatasetSource(Source):
-    """Anything `open_dataset` opens; photos are encoded anew."""
+    """A dataset that `open_dataset` opens; its photos are encoded anew."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(Path(dataset.name))

@@ -1,4 +1,8 @@
-"""What an importer reads: recipes in one order, and the bytes of their photos."""
+"""The base of the sources of an import: recipes in one order, and the bytes of their photos.
+
+Photos are read apart from recipes, by name, since they are decoded by threads later, and by another
+process altogether where a killed import goes on.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +22,24 @@ Sentences = Floats
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRecipe:
-    """One recipe of a source with what belongs to it."""
+    """A recipe of a source with its photos, detected names and vectors."""
 
     recipe: Recipe
-    """Its text; `image` is left to the importer."""
+    """Its text; the importer sets `image`."""
     images: tuple[str, ...] = ()
-    """What `Source.photo` takes for each of its photos."""
+    """The argument of `Source.photo` for each of its photos."""
     names: tuple[str, ...] = ()
-    """Ingredient names that the source's own detector found."""
+    """Ingredient names by the source's own detector."""
     sentences: Sentences | None = None
     """(n, D) float32 vectors of its instructions, where the source has them."""
 
 
 class Source(ABC):
-    """Base of the sources. Reading one twice gives the same recipes in the same order."""
+    """Base of the sources. Reading one twice gives the same recipes in the same order.
+
+    Args:
+        path: of the file or folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,7 +52,7 @@ class Source(ABC):
 
         Args:
             strict: raise on the first bad record instead of leaving it out.
-            on_bad: told of each record left out, in one line.
+            on_bad: called with one line for each record left out.
             scratch: an empty folder for what is too much for memory.
 
         Raises:
@@ -52,7 +60,10 @@ class Source(ABC):
         """
 
     def photo(self, image: str) -> bytes:
-        """Return the bytes of a photo file; here of a path relative to `path`.
+        """Return the bytes of a photo file; called by several threads at once.
+
+        Args:
+            image: one of `SourceRecipe.images`; here a path relative to `path`.
 
         Raises:
             InputError: there is no such photo.
@@ -60,11 +71,11 @@ class Source(ABC):
         return read_bytes(self.path / image)
 
     def word_vectors(self) -> WordVectors | None:
-        """Word vectors that come with the source."""
+        """Return the word vectors that come with the source, or None."""
         return None
 
     def close(self) -> None:
-        """Let go of what reading photos holds open; the next reading opens it again."""
+        """Close what reading photos holds open; the next reading opens it again."""
         return
 
     def __len__(self) -> int:
@@ -72,7 +83,7 @@ class Source(ABC):
         return 0
 
     def signature(self) -> dict[str, Any]:
-        """Return what must be equal for a killed import to go on: kind, place and state."""
+        """Return what must be the same for a killed import to go on: kind, path and date."""
         return {
             "source": type(self).__name__,
             "path": str(self.path.resolve()),
@@ -82,6 +93,9 @@ class Source(ABC):
 
 def read_bytes(path: Path) -> bytes:
     """Return a photo file's bytes.
+
+    Args:
+        path: of the file.
 
     Raises:
         InputError: it cannot be read.

@@ -1,8 +1,10 @@
-"""From any source to one dataset directory, going on where a killed import was.
+"""Imports any source into a dataset directory, and goes on where a killed import stopped.
 
-The directory is built beside its place. Recipes are written in shards, photos in batches, and
-what was written is recorded with it: in a state file after each shard, and inside the
-transaction that holds a batch of photos.
+The directory is built beside its place, in `.NAME.importing`, and renamed into it at the end, so a
+reader never sees half of one. Recipes come first, in shards; then photos, in batches; then what is
+known only at the end (counts, classes, offsets). What has been written is recorded with it: in a
+state file after each shard, and inside the transaction that holds a batch of photos. An import of a
+million photos takes hours, and one that is killed loses a shard or a batch.
 """
 
 from __future__ import annotations
@@ -40,26 +42,27 @@ from .recipe_store import STATE, RecipeShards
 from .unfinished_import import SCRATCH, check_free, import_lock, open_state
 
 SHARD = 16_384
-"""Recipes a shard: what a killed import may have to read again."""
+"""Recipes of a shard: what a killed import may have to read again."""
 BATCH = 128
 """Recipes whose photos are stored together."""
 MAX_PHOTOS = 5
-"""Of one recipe; the published systems keep as many."""
+"""Photos of one recipe that are stored by default; the published systems use as many."""
 MOST_PHOTOS = 255
-"""Of one recipe, in any dataset: their number is kept in a byte."""
+"""Photos of one recipe, at most: their number is stored in a byte."""
 
 Progress = Callable[[str, int, int], None]
-"""Takes (stage, done, total); total is 0 where it is not known."""
+"""Called with (stage, done, total): the stage is `recipes` or `photos`, done and total count
+recipes, and total is 0 where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportCounts:
-    """What an import put into its directory."""
+    """The numbers of what an import wrote."""
 
     recipes: int
-    """Recipes that went in."""
+    """Recipes in the directory."""
     photos: int
-    """Photos that went in."""
+    """Photos in the directory."""
     left_out: int
     """Bad recipes and photos; the directory's `left_out.txt` names them."""
 
@@ -79,8 +82,9 @@ def import_dataset(
     """Write a dataset directory.
 
     Args:
-        source: where recipes and photos come from.
-        out: where to; must not exist. An unfinished import of the same source is continued.
+        source: of recipes and photos.
+        out: the directory to write; must not exist. An unfinished import of the same source is
+            continued.
         workers: threads that decode and shrink photos.
         max_photos: photos of one recipe past this number are left out.
         class_names: not None makes classes of the titles (see `title_classes`) for recipes
@@ -88,7 +92,10 @@ def import_dataset(
         strict: make a bad record or photo an error instead of leaving it out.
         restart: begin anew where an unfinished import lies, whatever it is of.
         on_bad: called with one line for each bad record or photo.
-        progress: called as the import goes on.
+        progress: called after each shard and batch.
+
+    Returns:
+        the numbers of what was written, by this run and by those that it goes on from.
 
     Raises:
         InputError: the source cannot be read, or holds nothing.
@@ -134,7 +141,7 @@ def import_dataset(
 
 
 class _Import:
-    """One import on its way: recipes first, then photos, then what is known only at the end."""
+    """An import in progress: recipes, then photos, then what is known only at the end."""
 
     def __init__(
         self,
@@ -165,7 +172,9 @@ class _Import:
             (self._building / NOTES).open("w", encoding="utf-8", errors="surrogatepass") as notes,
         ):
             recipes = self._good_recipes(notes, Path(scratch))
-            next(islice(recipes, shards.recipes, shards.recipes), None)  # what is there already
+            # A source gives the same recipes in the same order each time, so those of the finished
+            # shards are read and dropped; their notes are written anew.
+            next(islice(recipes, shards.recipes, shards.recipes), None)
             while shard := list(islice(recipes, SHARD)):
                 shards.write(shard, left_out=self._left_out)
                 self._progress("recipes", shards.recipes, len(self._source))
@@ -182,6 +191,8 @@ class _Import:
         """Decode, shrink and store photos, from the first recipe without them on."""
         total = self._shards.recipes
         with PhotoStore(self._building / PHOTOS) as store, ThreadPoolExecutor(workers) as pool:
+            # A batch is decoded by threads and stored by this one: LMDB has one writer. The order
+            # of the results is that of the photos, whichever thread is done first.
             waiting = self._images_from(store.done)
             while batch := list(islice(waiting, BATCH)):
                 jobs = [(index, image) for index, images in batch for image in images]
@@ -236,6 +247,7 @@ class _Import:
         return result
 
     def _publish(self, facts: dict[str, Any]) -> None:
+        """Write the manifest and rename the directory into its place."""
         unfinished = [self._building / name for name in (STATE, NOTES)]
         unfinished.append(self._building / PHOTOS / "lock.mdb")
         paths = [
@@ -243,6 +255,7 @@ class _Import:
             for path in sorted(self._building.rglob("*"))
             if path.is_file() and path not in unfinished
         ]
+        # On the disk before the rename: after a power cut a name must not lead to empty files.
         for path in paths:
             sync(path)
         files = {path.relative_to(self._building).as_posix(): sha256(path) for path in paths}
@@ -269,7 +282,7 @@ class _Import:
             identity, title = source_recipe.recipe.id, source_recipe.recipe.title
             if identity in ids:
                 text = f"{self._source.path}: recipe {identity} ({title!r}) is there twice"
-            elif not _is_text(source_recipe):
+            elif not _is_text(source_recipe):  # Parquet stores UTF-8
                 text = f"{self._source.path}: recipe {identity} ({title!r}) holds half a character"
             else:
                 ids.add(identity)
@@ -280,6 +293,7 @@ class _Import:
             leave_out(text)
 
     def _images_from(self, first: int) -> Iterator[tuple[int, list[str]]]:
+        """Yield positions with the names of their photos, from a position on."""
         start = 0
         for shard, size in enumerate(self._shards.state.shards):
             if start + size > first:
@@ -289,6 +303,7 @@ class _Import:
             start += size
 
     def _shrunk(self, image: str) -> bytes | InputError:
+        """Return the bytes to store for a photo, or why there are none."""
         try:
             return shrink_photo(self._source.photo(image), name=image)
         except InputError as error:
@@ -297,6 +312,7 @@ class _Import:
             return error
 
     def _write_classes(self, names: Sequence[str]) -> None:
+        """Write the class of each title: its number, from 1 by name, or 0."""
         columns = (self._shards.column(name) for name in ("title", "partition"))
         classes = title_classes(*columns, names=names)
         known = sorted({name for name in classes if name})
@@ -309,7 +325,11 @@ class _Import:
 
 
 def _is_text(source_recipe: SourceRecipe) -> bool:
-    """Return whether all texts of a recipe can be stored: half a surrogate pair cannot."""
+    r"""Return whether all texts of a recipe can be stored: half of a surrogate pair cannot.
+
+    JSON writes an emoji as two escapes ("\ud83d\ude00"). A title that was cut off between them
+    decodes to a character that no UTF-8 file can hold.
+    """
     recipe = source_recipe.recipe
     single = (recipe.id, recipe.title, recipe.partition, recipe.url, recipe.category)
     many = (recipe.ingredients, recipe.instructions, source_recipe.images, source_recipe.names)
@@ -321,11 +341,13 @@ def _is_text(source_recipe: SourceRecipe) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the lines of the notes."""
     text = path.read_text(encoding="utf-8", errors="surrogatepass")
     return text.split("\n")[:-1]
 
 
 def _write_words(vectors: WordVectors, directory: Path) -> None:
+    """Write word vectors and their vocabulary."""
     from safetensors.numpy import save
 
     vectors.vocabulary.save(directory / VOCABULARY_FILE)

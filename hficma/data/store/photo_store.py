@@ -1,4 +1,8 @@
-"""The photos of a dataset while it is written: an LMDB that also knows how far it is."""
+"""Stores the photos of a dataset that is being imported: an LMDB that also records its progress.
+
+One file of a million photos is copied and hashed faster than a million files, and a transaction
+keeps photos and progress in step. `layout.py` draws its keys.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +22,25 @@ from ..layout import DONE, NOTE, note_key, photo_key
 from ..lmdb_files import whole_size
 
 FIRST_MAP = 64 * MEGABYTE
-"""Address space at the start, doubled whenever the photos reach its end: where addresses are
-limited (`ulimit -v`, containers, 32 bits), asking for all that could ever be needed fails."""
+"""Bytes of address space at the start, doubled whenever the photos reach its end. LMDB wants to
+know the largest size its file may ever have; where addresses are limited (`ulimit -v`, containers,
+32 bits), asking for all that could be needed fails."""
 
 Results = list[tuple[int, bytes | InputError]]
-"""(recipe, its photo's bytes or why there are none), in the recipes' order."""
+"""(position of the recipe, its photo's bytes or why there are none), in the recipes' order."""
 
 
 class PhotoStore(Closing):
-    """Photos in batches, each in one transaction with the progress that it makes.
+    """Stores photos in batches, each in one transaction with the progress that it makes.
 
     A transaction is on the disk when it ends, and so are the photos that its progress counts.
+
+    Args:
+        path: the LMDB's folder, which is made where it is missing.
+
+    Raises:
+        InputError: what is there is no whole LMDB.
+        ArtifactError: there is too little address space.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,18 +61,27 @@ class PhotoStore(Closing):
 
     @property
     def done(self) -> int:
-        """Return recipes whose photos are stored."""
+        """Return the number of recipes whose photos are stored."""
         with self._store.begin() as transaction:
             return int.from_bytes(transaction.get(DONE, b"\0"), "big")
 
     def put(self, results: Results, *, done: int) -> None:
-        """Store a batch of photos of whole recipes, and that so many recipes are done."""
+        """Store a batch of photos of whole recipes.
+
+        Args:
+            results: all photos of these recipes.
+            done: the number of recipes whose photos are then stored, from the first one on.
+
+        Raises:
+            ArtifactError: there is too little address space.
+            OSError: the disk is full.
+        """
         import lmdb
 
         while True:
             try:
                 self._put(results, done)
-            except lmdb.MapFullError:  # nothing of the batch was stored
+            except lmdb.MapFullError:  # the transaction was rolled back, so the batch is put again
                 self._grow()
             except lmdb.Error as error:
                 # What the disk takes only in part is EIO to LMDB, whatever the disk says.
@@ -73,6 +94,7 @@ class PhotoStore(Closing):
                 return
 
     def _grow(self) -> None:
+        """Double the map; no transaction may be open."""
         import lmdb
 
         map_size = 2 * self._store.info()["map_size"]
@@ -82,6 +104,8 @@ class PhotoStore(Closing):
             raise _too_little(self._path, map_size) from error
 
     def _put(self, results: Results, done: int) -> None:
+        """Store a batch in one transaction."""
+        # Photos of a recipe are numbered by those that could be read, without gaps.
         numbers: dict[int, int] = {}
         with self._store.begin(write=True) as transaction:
             for position, (index, result) in enumerate(results):
@@ -95,7 +119,14 @@ class PhotoStore(Closing):
             transaction.put(DONE, done.to_bytes(8, "big"))
 
     def counts_and_notes(self, recipes: int) -> tuple[npt.NDArray[np.uint8], list[str]]:
-        """Return photos of each recipe, (recipes,), and why others are missing."""
+        """Return the number of photos of each recipe, and why others are missing.
+
+        Args:
+            recipes: the number of recipes, M.
+
+        Returns:
+            uint8 (M,), and a line for each photo that could not be read.
+        """
         counts = np.zeros(recipes, dtype=np.uint8)
         notes: list[str] = []
         with self._store.begin() as transaction:
@@ -103,7 +134,7 @@ class PhotoStore(Closing):
             for key in cursor.iternext(values=False):
                 if key.startswith(NOTE):
                     notes.append(transaction.get(key, b"").decode(errors="surrogatepass"))
-                elif key != DONE:
+                elif key != DONE:  # a photo's: bytes 1 to 8 are its recipe
                     counts[int.from_bytes(key[1:9], "big")] += 1
         return counts, notes
 

@@ -1,4 +1,9 @@
-"""The recipes of a dataset while it is written: Parquet shards, and the sentence vectors' file."""
+"""Stores the recipes of a dataset that is being imported: Parquet shards, and sentence vectors.
+
+Parquet holds text compressed and by columns, so a partition or a title is read of all recipes
+without their instructions. Sentence vectors are floats of no use to a column store: they are
+appended to one ragged file (see `layout.py`), which a reader maps.
+"""
 
 from __future__ import annotations
 
@@ -16,32 +21,40 @@ from ..layout import SENTENCE_OFFSETS, SENTENCES, shard_name
 from ..sources import SourceRecipe
 
 ROW_GROUP = 256
-"""Recipes that are decoded together when one is read."""
+"""Recipes that are decoded together when one is read: more compress better, fewer are read
+faster."""
 STATE = "state.json"
+"""The state of an unfinished import; removed at its end."""
 PART = ".part"
-"""Ends the name of what is being written."""
+"""Ends the name of a file that is being written."""
 
 
 @dataclass(kw_only=True)
 class ImportState:
-    """How far the recipes have come; the photos' progress stands in their own store."""
+    """The progress of an import's recipes; that of its photos is in their own store."""
 
     signature: dict[str, Any]
-    """What is imported: a killed import goes on only where this is the same."""
+    """Of the source and the options: a killed import goes on only where it is the same."""
     shards: list[int] = field(default_factory=list)
-    """Recipes in each finished shard."""
+    """The number of recipes in each finished shard."""
     sentence_rows: int = 0
-    """Sentence vectors that the finished shards have."""
+    """The number of sentence vectors of the finished shards."""
     sentence_dim: int = 0
-    """Their width; 0 before the first."""
+    """The width D_s of a sentence vector; 0 before the first."""
     left_out: int = 0
-    """Bad records."""
+    """The number of bad records so far."""
     complete: bool = False
     """Whether all recipes are written."""
 
 
 class RecipeShards:
-    """Writes shards one after the other; each counts once its state is on the disk."""
+    """Writes shards one after the other; each counts once its state is on the disk.
+
+    Args:
+        building: the unfinished directory.
+        state: of the import; written on.
+        max_photos: names of photos of one recipe that are recorded.
+    """
 
     def __init__(self, building: Path, state: ImportState, max_photos: int) -> None:
         self._building = building
@@ -50,11 +63,15 @@ class RecipeShards:
 
     @property
     def recipes(self) -> int:
-        """Return recipes in finished shards."""
+        """Return the number of recipes in finished shards."""
         return sum(self.state.shards)
 
     def write(self, shard: list[SourceRecipe], left_out: int) -> None:
-        """Add a shard.
+        """Write a shard.
+
+        Args:
+            shard: its recipes.
+            left_out: the number of bad records so far.
 
         Raises:
             InputError: its sentence vectors have another width than those before.
@@ -77,11 +94,16 @@ class RecipeShards:
         self.save_state()
 
     def save_state(self) -> None:
-        """Put the state on the disk."""
+        """Write the state to the disk."""
         write_atomically(self._building / STATE, json.dumps(asdict(self.state)).encode())
 
     def column(self, name: str, shard: int | None = None) -> list[Any]:
-        """Return a column of one shard, or of all."""
+        """Return a column of one shard, or of all.
+
+        Args:
+            name: as in `recipe_schema`.
+            shard: its number; None reads all.
+        """
         import pyarrow.parquet as pq
 
         shards = range(len(self.state.shards)) if shard is None else [shard]
@@ -89,12 +111,13 @@ class RecipeShards:
         return [value for table in tables for value in table.column(name).to_pylist()]
 
     def write_offsets(self) -> None:
-        """Say where each recipe's sentence vectors begin and end."""
+        """Write where each recipe's sentence vectors begin and end: int64 (M + 1,)."""
         counts = self.column("sentences")
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         np.save(self._building / SENTENCE_OFFSETS, offsets)
 
     def _append_sentences(self, shard: list[SourceRecipe]) -> None:
+        """Append the sentence vectors of a shard's recipes to the ragged file."""
         path = self._building / SENTENCES
         path.touch()
         state = self.state
@@ -119,7 +142,10 @@ class RecipeShards:
 
 
 def recipe_schema() -> Any:
-    """Return columns of a shard of recipes (a pyarrow schema)."""
+    """Return the columns of a shard of recipes, a pyarrow schema.
+
+    `sentences` is the number of a recipe's sentence vectors, `names` its detected ingredient names.
+    """
     import pyarrow as pa
 
     text, texts = pa.string(), pa.list_(pa.string())
@@ -133,6 +159,7 @@ def recipe_schema() -> Any:
 
 
 def _row(source_recipe: SourceRecipe, max_photos: int) -> dict[str, Any]:
+    """Return a recipe as a row of `recipe_schema`."""
     recipe = source_recipe.recipe
     return {
         "id": recipe.id,

@@ -1,4 +1,8 @@
-"""An import that was killed: whether the next one may go on with it, and who is writing now."""
+"""Takes up an import that was killed, where that is safe, and keeps other imports off meanwhile.
+
+Going on with shards of another source, or with other options, would give a dataset that no command
+could make again. So an unfinished import carries a signature, and one that differs is refused.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,14 @@ from ..layout import NOTES
 from .recipe_store import PART, STATE, ImportState
 
 SCRATCH = "scratch-"
-"""Begins the names of folders for what is too much for memory."""
+"""Begins the names of temporary folders for what is too much for memory."""
 
 
 def check_free(out: Path) -> None:
-    """Refuse a place where something lies.
+    """Refuse a path where something lies.
+
+    Args:
+        out: of the dataset directory to write; a broken link lies there too.
 
     Raises:
         ArtifactError: it is not free.
@@ -33,8 +40,12 @@ def check_free(out: Path) -> None:
 def import_lock(out: Path, building: Path) -> Iterator[None]:
     """Hold the lock of an import for the block.
 
+    Args:
+        out: the dataset directory, for the message.
+        building: the unfinished directory that the lock guards.
+
     Raises:
-        ArtifactError: another process has it, or what it guards is a link.
+        ArtifactError: another process has the lock, or `building` is a link.
     """
     from filelock import FileLock, Timeout
 
@@ -59,6 +70,13 @@ def import_lock(out: Path, building: Path) -> Iterator[None]:
 
 def open_state(building: Path, signature: dict[str, Any], out: Path) -> ImportState:
     """Return the state of an unfinished import of the same source, or a fresh one.
+
+    Files that a killed import left half-written are removed.
+
+    Args:
+        building: the unfinished directory, made where it is missing.
+        signature: of the source and the options.
+        out: the dataset directory, for the message.
 
     Raises:
         ArtifactError: the unfinished import is of another source or with other options.
@@ -104,7 +122,7 @@ _MEANINGS = {
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Say in what an unfinished import differs from the one asked for; empty where in nothing."""
+    """Return in words how an unfinished import differs from this one; empty where it does not."""
     others = sorted((before.keys() | now.keys()) - _MEANINGS.keys())
     for key in (*_MEANINGS, *others):
         old, new = before.get(key), now.get(key)

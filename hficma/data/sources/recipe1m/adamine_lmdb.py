@@ -1,4 +1,11 @@
-"""AdaMine's data: one LMDB per field and split, keys that are pickled integers."""
+"""Reads AdaMine's data: an LMDB for each field and split, whose keys are pickled integers.
+
+data_lmdb/train/ids.lmdb        recipe ids by position
+data_lmdb/train/ingrs.lmdb      ingredient ids; likewise ilens, classes, numims, impos
+data_lmdb/train/rbps.lmdb       where a recipe's sentences begin in stvecs (rlens: how many)
+data_lmdb/train/stvecs.lmdb     sentence vectors of all recipes
+data_lmdb/train/ims.lmdb        pickled images of all recipes, which impos points into
+"""
 
 from __future__ import annotations
 
@@ -17,7 +24,11 @@ from .published_files import Classes, find, published_vectors, published_words, 
 
 
 class AdaMineSource(Source):
-    """A folder with `data_lmdb/{train,val,test}/*.lmdb`, or those splits themselves."""
+    """A folder with `data_lmdb/{train,val,test}/*.lmdb`, or those splits themselves.
+
+    Args:
+        path: of the folder; the vocabulary and `layer1.json` may lie beside.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -51,11 +62,12 @@ class AdaMineSource(Source):
                 records = worker.stream(
                     foreign.adamine_records, folder, name=str(folder), seconds=foreign.SECONDS
                 )
-                next(records)
+                next(records)  # the number of recipes, once the fields agree on it
                 has_photos = (folder / "ims.lmdb").exists()
                 if not has_photos:
                     without.append(str(folder / "ims.lmdb"))
 
+                # Bound now: a closure would see the last split's.
                 def places(
                     images: list[Any], part: str = part, has_photos: bool = has_photos
                 ) -> tuple[str, ...]:
@@ -73,7 +85,7 @@ class AdaMineSource(Source):
             on_bad(f"{store}: is missing, so the photos that its recipes name are left out")
 
     def photo(self, image: str) -> bytes:
-        """See the base; the image store holds pixels, which are encoded anew."""
+        """See the base; the LMDB holds pixels, which are encoded as JPEG."""
         part, _, position = image.partition("/")
         store = self._stores / part / "ims.lmdb"
         with self._reading:  # a worker takes calls from one thread at a time
@@ -92,5 +104,5 @@ class AdaMineSource(Source):
                 self._photos = None
 
     def word_vectors(self) -> WordVectors | None:
-        """`text/vocab.pkl` or `vocab.bin`."""
+        """Return the vectors of `text/vocab.pkl` or `vocab.bin`, or None."""
         return published_vectors(self.path)

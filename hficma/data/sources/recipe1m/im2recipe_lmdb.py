@@ -1,4 +1,9 @@
-"""im2recipe-PyTorch's LMDBs, which HF-ICMA uses too: one per split, with its `*_keys.pkl`."""
+"""Reads im2recipe-PyTorch's LMDBs, which HF-ICMA uses too: one for each split, with its keys.
+
+train_lmdb/          by recipe id, a pickled dict: ingrs (ingredient ids), intrs (sentence
+vectors), imgs (names of photos), classes
+train_keys.pkl       a pickled list of the recipe ids
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,11 @@ from .published_files import (
 
 
 class Im2RecipeSource(Source):
-    """A folder with `train_lmdb`, `val_lmdb`, `test_lmdb` (any of them) and their keys."""
+    """A folder with `train_lmdb`, `val_lmdb`, `test_lmdb` (any of them) and their keys.
+
+    Args:
+        path: of the folder; vocabulary, image folders and `layer1.json` may lie beside.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -37,13 +46,14 @@ class Im2RecipeSource(Source):
 
     @staticmethod
     def _places(path: Path, part: str) -> tuple[Path | None, Path | None]:
+        """Return where the LMDB and the keys of a split are."""
         return find(path, f"{part}_lmdb"), find(path, f"{part}_keys.pkl")
 
     def recipes(
         self, *, strict: bool, on_bad: Callable[[str], None], scratch: Path
     ) -> Iterator[SourceRecipe]:
         """See the base."""
-        tell = _raising if strict else on_bad
+        report = _raising if strict else on_bad
         words = published_words(self.path)
         classes = Classes(find(self.path, "classes1M.pkl"))
         texts = text_table(find(self.path, "layer1.json"), scratch)
@@ -55,14 +65,16 @@ class Im2RecipeSource(Source):
                 if store is None or keys is None:
                     for there, lacks in ((store, f"{part}_keys.pkl"), (keys, f"{part}_lmdb")):
                         if there is not None:
-                            tell(f"{there}: is left out, {lacks}, which belongs to it, is missing")
+                            report(
+                                f"{there}: is left out, {lacks}, which belongs to it, is missing"
+                            )
                     continue
                 records = worker.stream(
                     foreign.im2recipe_records, store, keys, name=str(store), seconds=foreign.SECONDS
                 )
                 numbers = next(records)
                 if numbers["entries"] > numbers["keys"]:
-                    tell(
+                    report(
                         f"{store} holds {numbers['entries']} recipes, {keys} names "
                         f"{numbers['keys']}: those that it does not name are left out"
                     )
@@ -81,9 +93,10 @@ class Im2RecipeSource(Source):
         return read_bytes(self._photos.find(image))
 
     def word_vectors(self) -> WordVectors | None:
-        """`vocab.bin` or `vocab.pkl`, where one lies beside the LMDBs."""
+        """Return the vectors of `vocab.bin` or `vocab.pkl` beside the LMDBs, or None."""
         return published_vectors(self.path)
 
 
 def _raising(note: str) -> None:
+    """Make an error of a note."""
     raise InputError(note)

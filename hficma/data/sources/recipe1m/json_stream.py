@@ -1,4 +1,8 @@
-"""A JSON list of objects read one by one, so that a file of gigabytes needs no gigabytes."""
+"""Reads a JSON list object by object, so that a file of gigabytes needs no gigabytes of memory.
+
+`layer1.json` is one list of a million recipes, of which `json.load` would make objects of many
+times its size.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,20 @@ from typing import Any
 from ....errors import InputError
 
 CHUNK = 1 << 18
+"""Characters that are read at once."""
 MAX_OBJECT = 8_000_000
-"""Characters; a recipe is a few thousand."""
+"""Characters of one object; a recipe has a few thousand."""
 
 
 def read_json_list(
     path: Path, on_bad: Callable[[str], None] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Decode the objects of a file that is one JSON list.
+    """Yield the objects of a file that is one JSON list.
 
     Args:
         path: the file.
-        on_bad: told of each thing in the list that is no object, which is passed over; without, it
-            is an error.
+        on_bad: called with one line for each thing in the list that is no object, which is passed
+            over; without it, that is an error.
 
     Raises:
         InputError: the file cannot be read, is no list, or holds something else than objects.
@@ -34,6 +39,9 @@ def read_json_list(
             if not text.startswith("["):
                 raise InputError(f"{path}: is no JSON list")
             while True:
+                # text[start:] is what has been read and not decoded; more is read behind it until
+                # it begins with a whole value. Reading as much as is waiting doubles it each time,
+                # so a large object is not decoded again for every chunk.
                 start = _skip(text, start)
                 if start < len(text) and text[start] == "]":
                     return
@@ -61,6 +69,7 @@ def read_json_list(
 
 
 def _skip(text: str, start: int) -> int:
+    """Return the first place from `start` on that is no space or comma."""
     while start < len(text) and text[start] in " \t\r\n,":
         start += 1
     return start

@@ -1,4 +1,9 @@
-"""Recipe1M's layers: `layer1.json`, `layer2.json`, `det_ingrs.json` and the image folders."""
+"""Reads Recipe1M's layers: `layer1.json`, `layer2.json`, `det_ingrs.json` and the image folders.
+
+The first layer has the text, the second names the photos, `det_ingrs.json` the ingredients that a
+detector found in the lines. They are joined by id, and too large for memory: the others are put on
+the disk (`SideTable`) before the first is streamed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +34,11 @@ from .untrusted_reader import MAX_SENTENCES
 
 
 class Recipe1MSource(Source):
-    """A folder with `layer1.json`; whatever else is published may lie beside it."""
+    """A folder with `layer1.json`; whatever else is published may lie beside it.
+
+    Args:
+        path: of the folder.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -51,8 +60,9 @@ class Recipe1MSource(Source):
         names = name_table(find(self.path, "det_ingrs.json"), scratch)
         images = image_table(find(self.path, "layer2.json"), scratch)
         photos = UnusedPhotos(self.path, self._photos)
-        published_vectors(self.path)  # vocabularies that disagree are told now, not at the end
+        published_vectors(self.path)  # vocabularies that disagree: an error now, not at the end
         encoded = EncodedSentences.beside(self.path)
+        # Records that are no objects are numbered too, as a reader of the file would count them.
         skipped = 0
 
         def skip(line: str) -> None:
@@ -85,12 +95,22 @@ class Recipe1MSource(Source):
         return read_bytes(self._photos.find(image))
 
     def word_vectors(self) -> WordVectors | None:
-        """`vocab.bin` or `vocab.pkl`, where one lies beside the layers."""
+        """Return the vectors of `vocab.bin` or `vocab.pkl` beside the layers, or None."""
         return published_vectors(self.path)
 
 
 class EncodedSentences:
-    """Skip-instruction vectors of `encs_{train,val,test}_1024.t7`, read from the disk as needed."""
+    """Skip-instruction vectors of `encs_{train,val,test}_1024.t7`, read from the disk as needed.
+
+    A file is a table of ragged rows: `encs` (sum(S), 1024) holds the vectors of all recipes; recipe
+    i of `ids` has `rlens[i]` of them from row `rbps[i]` on, which counts from 1.
+
+    Args:
+        files: of the splits.
+
+    Raises:
+        InputError: a file is no such table.
+    """
 
     def __init__(self, files: list[Path]) -> None:
         self._rows: dict[str, tuple[Any, int, int]] = {}
@@ -114,12 +134,12 @@ class EncodedSentences:
 
     @classmethod
     def beside(cls, root: Path) -> EncodedSentences:
-        """Return the files in a folder; none is fine."""
+        """Return the vectors of the files in a folder; there may be none."""
         paths = (find(root, f"encs_{part}_1024.t7") for part in PARTITIONS)
         return cls([path for path in paths if path is not None])
 
     def of(self, identity: str) -> Sentences | None:
-        """Return a recipe's vectors (n, D), or None where it was not encoded."""
+        """Return a recipe's vectors (S, D_s), or None where it was not encoded."""
         if identity not in self._rows:
             return None
         vectors, start, count = self._rows[identity]
@@ -127,13 +147,14 @@ class EncodedSentences:
 
 
 def with_category(recipe: Any, category: str | None) -> Any:
-    """Return the recipe with its class."""
+    """Return the recipe with its class, or unchanged where it has none."""
     import dataclasses
 
     return dataclasses.replace(recipe, category=category) if category else recipe
 
 
 def _characters(row: Any) -> str:
+    """Return an id, which Torch stores as a row of character codes, padded with zeros."""
     if isinstance(row, str):
         return row
     return bytes(np.asarray(row).astype(np.uint8).tolist()).decode("ascii").rstrip("\0")

@@ -1,4 +1,8 @@
-"""What the two kinds of published LMDBs share: they hold ids and vectors, the layers hold text."""
+"""Makes recipes of the records of both kinds of published LMDBs.
+
+They hold ingredient ids and sentence vectors, no text. Where `layer1.json` lies beside, it gives
+the text; otherwise a recipe has its id and the names of its ingredients.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,12 @@ from .untrusted_reader import Record, Values
 
 
 class PublishedText:
-    """Makes recipes of what the LMDBs hold: numbers of ingredients, vectors and classes.
+    """Makes recipes of ingredient ids, sentence vectors and class numbers.
 
     Args:
-        words: name the ingredients.
-        texts: whole recipes by id, where the layers lie beside the LMDBs.
-        classes: name the classes.
+        words: the names of ingredient ids.
+        texts: entries of `layer1.json` by recipe id, where that lies beside the LMDBs.
+        classes: the names of class numbers.
     """
 
     def __init__(self, words: PublishedWords, texts: SideTable | None, classes: Classes) -> None:
@@ -39,15 +43,15 @@ class PublishedText:
         strict: bool,
         on_bad: Callable[[str], None],
     ) -> Iterator[SourceRecipe]:
-        """Make the recipes of one split; a bad record is told and left out.
+        """Yield the recipes of one split; a bad record is reported and left out.
 
         Args:
-            records: as `foreign` reads them.
+            records: of `untrusted_reader`.
             partition: the split's.
             where: how to name it in an error.
-            images: from a record's images to what `Source.photo` takes.
+            images: turns a record's images into arguments of `Source.photo`.
             strict: raise at a bad record instead.
-            on_bad: told of each in one line.
+            on_bad: called with one line for each.
 
         Raises:
             VocabularyError: an ingredient's id is past the vocabulary's end.
@@ -57,7 +61,7 @@ class PublishedText:
                 if not isinstance(record, tuple):
                     raise InputError(record["error"])
                 yield self._recipe(record, partition, where, images)
-            except VocabularyError:
+            except VocabularyError:  # of all records, not of this one
                 raise
             except InputError as error:
                 if strict:
@@ -84,7 +88,9 @@ class PublishedText:
         )
 
     def _text(self, identity: str, partition: str, names: tuple[str, ...], where: str) -> Recipe:
-        """Return the recipe's text from the layers where they lie beside, else what its ids say."""
+        """Return the recipe of `layer1.json` where that lies beside, else of the ingredient
+        names.
+        """
         entry = self._texts.get(identity) if self._texts else None
         if entry is not None:
             return layer1_recipe(entry, where)

@@ -1,4 +1,4 @@
-"""The files that Recipe1M's users share, in whatever folder they were unpacked."""
+"""Reads the files that Recipe1M's users share, in whatever folder they were unpacked."""
 
 from __future__ import annotations
 
@@ -21,22 +21,36 @@ from .json_stream import read_json_list
 from .untrusted_reader import in_worker, read_classes, read_word_table
 
 VOCABULARY_BYTES = 200 * MEGABYTE
-"""Of `vocab.txt`; Recipe1M's 30,167 words take 0.3 MB."""
+"""Bytes of `vocab.txt`, at most; Recipe1M's 30,167 words take 0.3 MB."""
 BACKGROUND = "background"
+"""The class of recipes that are of no class."""
 FOLDERS = ("", "text", "data", "recipe1M", "Recipe1M", "recipe1M/text")
+"""Where the published archives, and the READMEs of those who use them, put the files."""
 
 
 def find(root: Path, *names: str) -> Path | None:
-    """Find the first of these files where the published archives put them."""
+    """Return the first of these files that is there, or None.
+
+    Args:
+        root: the source's folder, searched with its `FOLDERS`.
+        *names: of files or folders, the most wanted first.
+    """
     places = (root / folder / name for name in names for folder in FOLDERS)
     return next((place for place in places if place.exists()), None)
 
 
 class SideTable:
-    """JSON values by recipe id on the disk: the layers are joined in no more memory than this."""
+    """JSON values by recipe id, on the disk, so that layers of gigabytes are joined in little
+    memory.
+
+    Args:
+        scratch: a folder that is removed after the import; a crash may leave the table damaged.
+        name: of the table's file.
+    """
 
     def __init__(self, scratch: Path, name: str) -> None:
         self._database = sqlite3.connect(scratch / f"{name}.sqlite", check_same_thread=False)
+        # No journal and no waiting for the disk: the table is made anew by every import.
         self._database.execute("PRAGMA journal_mode=OFF")
         self._database.execute("PRAGMA synchronous=OFF")
         self._database.execute("DROP TABLE IF EXISTS side")
@@ -64,12 +78,20 @@ class SideTable:
 
 
 def _stored(text: str) -> bytes:
-    # As bytes: SQLite takes no text that holds half a surrogate pair, as JSON may.
+    # As bytes: SQLite takes no text that holds half of a surrogate pair, as JSON may.
     return text.encode(errors="surrogatepass")
 
 
 def layer1_recipe(entry: Mapping[str, Any], where: str) -> Recipe:
-    """Return a recipe of `layer1.json`."""
+    """Return a recipe of `layer1.json`.
+
+    Args:
+        entry: one object of its list.
+        where: how to name it in an error.
+
+    Raises:
+        InputError: it is no recipe.
+    """
     record = {
         **{key: entry.get(key) for key in ("id", "title", "partition", "url")},
         "ingredients": texts(entry, "ingredients", where),
@@ -79,7 +101,16 @@ def layer1_recipe(entry: Mapping[str, Any], where: str) -> Recipe:
 
 
 def texts(entry: Mapping[str, Any], field: str, where: str) -> list[str]:
-    """Return the texts of a layer's list of `{"text": ...}`."""
+    """Return the texts of a layer's list of `{"text": ...}`.
+
+    Args:
+        entry: an object of the layer.
+        field: the list's key.
+        where: how to name the object in an error.
+
+    Raises:
+        InputError: it is no such list.
+    """
     parts = entry.get(field) or []
     if not isinstance(parts, list) or not all(
         isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts
@@ -89,7 +120,10 @@ def texts(entry: Mapping[str, Any], field: str, where: str) -> list[str]:
 
 
 def detected_names(entry: Mapping[str, Any], where: str) -> list[str]:
-    """Return names that Recipe1M's detector was sure of, from an entry of `det_ingrs.json`."""
+    """Return the names that Recipe1M's detector was sure of, from an entry of `det_ingrs.json`.
+
+    Its `valid` says so for each of its `ingredients`; without it, all count.
+    """
     names = texts(entry, "ingredients", where)
     valid = entry.get("valid")
     sure = valid if isinstance(valid, list) and len(valid) == len(names) else [True] * len(names)
@@ -97,7 +131,7 @@ def detected_names(entry: Mapping[str, Any], where: str) -> list[str]:
 
 
 def image_table(path: Path | None, scratch: Path) -> SideTable | None:
-    """Photo file names by recipe id, from `layer2.json`."""
+    """Return names of photo files by recipe id, from `layer2.json`."""
     if path is None:
         return None
     where = str(path)
@@ -109,7 +143,7 @@ def image_table(path: Path | None, scratch: Path) -> SideTable | None:
 
 
 def name_table(path: Path | None, scratch: Path) -> SideTable | None:
-    """Return detected ingredient names by recipe id, from `det_ingrs.json`."""
+    """Return detected ingredient names by recipe id, from `det_ingrs.json`, or None without it."""
     if path is None:
         return None
     return SideTable(scratch, "names").fill(
@@ -120,7 +154,7 @@ def name_table(path: Path | None, scratch: Path) -> SideTable | None:
 
 
 def text_table(path: Path | None, scratch: Path) -> SideTable | None:
-    """Whole recipes by id, from `layer1.json`, for sources that hold vectors only."""
+    """Return whole recipes by id, from `layer1.json`, for sources that hold vectors only."""
     if path is None:
         return None
     return SideTable(scratch, "texts").fill(
@@ -129,7 +163,10 @@ def text_table(path: Path | None, scratch: Path) -> SideTable | None:
 
 
 def removed_ids(path: Path | None) -> frozenset[str]:
-    """Return ids in `remove1M.txt`; the published reader keeps the first line's by mistake."""
+    """Return the ids in `remove1M.txt`: recipes that the authors took out.
+
+    The published reader keeps the recipe of the first line by mistake; this one does not.
+    """
     if path is None:
         return frozenset()
     try:
@@ -140,7 +177,11 @@ def removed_ids(path: Path | None) -> frozenset[str]:
 
 
 class Classes:
-    """Class names by recipe, from `classes1M.pkl`: two pickles, one after the other."""
+    """Class names by recipe, from `classes1M.pkl`: two pickles, one after the other.
+
+    Args:
+        path: of the file; None knows no class.
+    """
 
     def __init__(self, path: Path | None) -> None:
         numbers, names = in_worker(read_classes, path) if path is not None else ([], [])
@@ -152,18 +193,26 @@ class Classes:
         return self.name(self._of.get(identity, 0))
 
     def name(self, number: Any) -> str | None:
-        """Return the name of a class from 0, the background, on."""
+        """Return the name of a class, which are numbered from 0; None for 0, the background."""
         name = self._names.get(number)
         return name if isinstance(name, str) and name != BACKGROUND else None
 
 
 class ImageTree:
-    """Photos in folders `a/b/c/d/`, with the split's folder above (Recipe1M) or not (Recipe1M+)."""
+    """Photos in folders by the first four letters of their names.
+
+    `train/a/b/c/d/abcd123456.jpg` in Recipe1M, `a/b/c/d/abcd123456.jpg` in Recipe1M+: a folder of a
+    million files is slow on most disks.
+
+    Args:
+        root: the source's folder.
+    """
 
     def __init__(self, root: Path) -> None:
         folders = [root / "images", root / "recipe1M" / "images", root / "recipe1M_images", root]
         bases = [folder for folder in folders if folder.is_dir()]
         heads = set("0123456789abcdef")
+        # Names are hexadecimal, which tells a folder of photos from any other.
         self._places = [
             base / split
             for base in bases
@@ -177,7 +226,10 @@ class ImageTree:
         return bool(self._places)
 
     def find(self, name: str) -> Path:
-        """Return the file of a photo called `name`.
+        """Return the file of a photo.
+
+        Args:
+            name: as the layers give it; folders in it are ignored.
 
         Raises:
             InputError: there is none.
@@ -204,14 +256,14 @@ class UnusedPhotos:
         self._photo_count = 0
 
     def of(self, images: Sequence[str]) -> tuple[str, ...]:
-        """Return a recipe's images, as `Source.photo` takes them; none without folders."""
+        """Return the names of a recipe's photos for `Source.photo`; none without folders."""
         if self._photos:
             return tuple(images)
         self._photo_count += len(images)
         return ()
 
     def tell(self, on_bad: Callable[[str], None]) -> None:
-        """Say once what was left out; a line for each of a million photos says no more."""
+        """Report once what was left out; a line for each of a million photos says no more."""
         if self._photo_count:
             on_bad(
                 f"{self._root}: has no image folders, so the {self._photo_count} photos that its "
@@ -225,14 +277,23 @@ class VocabularyError(InputError):
 
 @dataclass(frozen=True)
 class PublishedWords:
-    """A published vocabulary: word i has id i + 2 in every published file."""
+    """A published vocabulary: word i has the id i + 2 in every published file.
+
+    0 pads a list of ingredients and 1 ends it. So `vocab.txt`, which lists words only, is off by
+    two from the ids in the LMDBs.
+    """
 
     path: Path
-    """Where it is from."""
+    """The file that it was read from."""
     words: tuple[str, ...]
+    """In the file's order."""
 
     def names(self, ids: Iterable[int], where: str) -> tuple[str, ...]:
-        """Return names of ingredient ids; 0 pads and 1 ends the list.
+        """Return the names of ingredient ids.
+
+        Args:
+            ids: as a published record has them, with padding and end.
+            where: how to name the record in an error.
 
         Raises:
             VocabularyError: an id has no word.
@@ -249,7 +310,10 @@ class PublishedWords:
 
 
 def published_vectors(root: Path) -> WordVectors | None:
-    """Word vectors in `vocab.bin` or AdaMine's `vocab.pkl`.
+    """Return the word vectors of `vocab.bin` or AdaMine's `vocab.pkl`, or None.
+
+    Args:
+        root: the source's folder.
 
     Raises:
         VocabularyError: vocabulary files of the folder disagree.
@@ -262,6 +326,9 @@ def published_vectors(root: Path) -> WordVectors | None:
 
 def published_words(root: Path) -> PublishedWords:
     """Return the vocabulary of `vocab.txt`, else of the word vectors.
+
+    Args:
+        root: the source's folder.
 
     Raises:
         VocabularyError: vocabulary files of the folder disagree.
@@ -278,6 +345,9 @@ def _agreeing(
     root: Path, of_vectors: Mapping[Path, tuple[str, ...]]
 ) -> dict[Path, tuple[str, ...]]:
     """Return the words of all vocabulary files of a folder, `vocab.txt` first.
+
+    Two files of different vocabularies happen where someone unpacks an archive over another. Going
+    on would call onions garlic, without an error anywhere.
 
     Raises:
         VocabularyError: they are not the same.
@@ -306,6 +376,7 @@ def _agreeing(
 
 
 def _listed_words(path: Path) -> tuple[str, ...]:
+    """Return the words of `vocab.txt`, one a line."""
     content = read_regular_file(path, limit=VOCABULARY_BYTES, what="a list of words")
     try:
         lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
@@ -315,6 +386,7 @@ def _listed_words(path: Path) -> tuple[str, ...]:
 
 
 def _vectors(root: Path) -> dict[Path, WordVectors]:
+    """Return the word vectors of a folder by their files."""
     vectors_of: dict[Path, WordVectors] = {}
     if (path := find(root, "vocab.bin")) is not None:
         vectors_of[path] = read_word2vec(path)
@@ -324,15 +396,18 @@ def _vectors(root: Path) -> dict[Path, WordVectors]:
 
 
 def _pickled_vectors(path: Path) -> WordVectors:
+    """Return the word vectors of AdaMine's `vocab.pkl`."""
     facts, content = in_worker(read_word_table, path)
     words, size = facts["words"], facts["rows"]
     rows = np.frombuffer(content, dtype="<f4").reshape(size, facts["dim"])
+    # A table that is indexed by ids has two more rows, of padding and end, before the first word.
     if size == len(words) + FIRST_WORD_ID:
         rows = rows[FIRST_WORD_ID:]
     elif size != len(words):
         raise VocabularyError(
             f"{path}: has {size} vectors for {len(words)} words; they are not of one vocabulary"
         )
+    # The file has no counts. Words are in the order of their frequency, so Zipf's law stands in.
     counts = tuple(max(1, 10 * len(words) // rank) for rank in range(1, len(words) + 1))
     try:
         return WordVectors.from_rows(tuple(words), counts, rows)
@@ -341,6 +416,7 @@ def _pickled_vectors(path: Path) -> WordVectors:
 
 
 def _ids(images: Any, where: str) -> list[str]:
+    """Return the names of photos in an entry of `layer2.json`."""
     if not isinstance(images, list):
         raise InputError(f"{where}: an entry has no list of images")
     return [image["id"] for image in images if isinstance(image, dict) and "id" in image]

@@ -1,7 +1,20 @@
-"""Torch7's binary files (`.t7`), without Lua: tables as dicts, tensors as memory-mapped arrays.
+"""Reads Torch7's binary files (`.t7`) without Lua: tables as dicts, tensors as mapped arrays.
 
-Skip-instruction vectors come in this form, up to 29 GB a file; a tensor's values stay on the
-disk until they are read.
+Skip-instruction vectors come in this form, up to 29 GB a file; a tensor's values stay on the disk
+until they are read. An object is, little-endian (int is 4 bytes, long 8, string an int and its
+bytes):
+
+    int 0                                              nil
+    int 1 | double                                     number
+    int 2 | string                                     string
+    int 3 | int reference | int count | key, value ... table
+    int 4 | int reference | "V 1" | "torch.FloatTensor"  | int dims | long sizes, strides | long
+                                                         offset from 1 | storage, an object
+    int 4 | int reference | "V 1" | "torch.FloatStorage" | long count | values
+    int 5 | int                                        boolean
+
+Other types are functions, which are never read: they are Lua bytecode. The format is that of
+`torch.save` in Torch7's `File.lua`.
 """
 
 from __future__ import annotations
@@ -22,10 +35,14 @@ _DTYPES = {
     "Char": "i1", "Byte": "u1",
 }  # fmt: skip
 _MAX_DEPTH = 50
+"""Tables inside each other, at most: each is a call of the reader."""
 
 
 def read_t7(path: Path) -> Any:
     """Read the object in a `.t7` file.
+
+    Args:
+        path: of the file.
 
     Returns:
         numbers, strings, booleans, None, dicts (Lua tables; those with keys 1..n as lists) and
@@ -48,13 +65,18 @@ def read_t7(path: Path) -> Any:
 
 
 class _Reader:
+    """Reads the objects of one file, from its beginning on."""
+
     def __init__(self, path: Path, view: mmap.mmap) -> None:
         self._path = path
         self._view = view
         self._at = 0
+        # By reference: an object that occurs again is written as its number alone, so a table may
+        # hold itself, and a tensor shares its storage with another.
         self._objects: dict[int, Any] = {}
 
     def read(self, depth: int) -> Any:
+        """Read the next object, which lies in so many tables."""
         if depth > _MAX_DEPTH:
             raise InputError(f"{self._path}: tables are nested too deeply")
         kind = self._int()
@@ -77,7 +99,7 @@ class _Reader:
         if index in self._objects:
             return self._objects[index]
         table: dict[Any, Any] = {}
-        self._objects[index] = table
+        self._objects[index] = table  # before its values, which may refer to it
         for _ in range(self._count(self._int(), 8)):
             key = self.read(depth + 1)
             if not isinstance(key, (str, float, bool)):
@@ -85,6 +107,7 @@ class _Reader:
             table[int(key) if isinstance(key, float) and key.is_integer() else key] = self.read(
                 depth + 1
             )
+        # Lua has no lists: a table with keys 1 to n is one.
         if table and set(table) == set(range(1, len(table) + 1)):
             self._objects[index] = [table[position] for position in range(1, len(table) + 1)]
         return self._objects[index]
@@ -94,7 +117,7 @@ class _Reader:
         if index in self._objects:
             return self._objects[index]
         name = self._string()
-        if name.startswith("V "):
+        if name.startswith("V "):  # the version; files of before versions begin with the name
             name = self._string()
         package, _, kind = name.partition(".")
         dtype = _DTYPES.get(kind.removesuffix("Tensor").removesuffix("Storage"))
@@ -117,6 +140,7 @@ class _Reader:
             return np.zeros(0, dtype=np.float32)
         if not isinstance(storage, np.ndarray) or storage.ndim != 1 or min((*size, *stride)) < 0:
             raise InputError(f"{self._path}: a tensor has no values or a negative size")
+        # Sizes are the file's word: a view past the storage's end would read other memory.
         count = math.prod(size)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if offset < 0 or count > len(storage) or (count and last >= len(storage)):
@@ -139,12 +163,13 @@ class _Reader:
         return self._view[at : at + size].decode("utf-8", errors="replace")
 
     def _count(self, count: int, least: int) -> int:
-        """Read a number of things of at least so many bytes each: they must fit into the file."""
+        """Return a count of things of at least so many bytes each, once they fit into the file."""
         if not 0 <= count <= (len(self._view) - self._at) // least:
             raise InputError(f"{self._path}: ends early (a length of {count} at {self._at})")
         return count
 
     def _skip(self, size: int) -> int:
+        """Go on by so many bytes; return where they begin."""
         at = self._at
         if at + size > len(self._view):
             raise InputError(f"{self._path}: ends early")

@@ -1,7 +1,8 @@
-"""What reads files that others made with pickle and LMDB, in a process of its own.
+"""Reads files that others made with pickle and LMDB, in a process of its own.
 
 The functions here run in a `Worker`: a damaged LMDB can crash the library that reads it, and a
-pickle that passes every check may still be slow. They give JSON values and bytes.
+pickle that passes every check may still be slow. They return JSON values and bytes, so nothing that
+a pickle made reaches the process that called.
 """
 
 from __future__ import annotations
@@ -20,23 +21,29 @@ from ....untrusted.worker import Worker
 from ...lmdb_files import open_lmdb
 
 SECONDS = 120.0
-"""A whole file of pickles may take; the classes of a million recipes take ten."""
+"""For reading a whole file of pickles; the classes of a million recipes take ten."""
 KEY_PROTOCOLS = (3, 4, 2, 5)
 """AdaMine's code pickles keys by Python's default: 3 until 3.7, 4 since 3.8."""
 JPEG_QUALITY = 95
+"""Of images that are stored as pixels."""
 MAX_NUMBER = 2**31
-"""Of an id, a class or a position."""
+"""Of an id, a class or a position, at most: a pickle may hold a number of a million digits."""
 MAX_SENTENCES = 10_000
 """Instructions of one recipe; the longest published one has a few hundred."""
 
 Values = dict[str, Any]
+"""`id`, `ingredients` (ids), `images`, `class` (from 0), and the sentence vectors' `rows` and
+`dim`; or `error`, why there is no recipe."""
 Record = tuple[Values, bytes]
-"""A recipe's values and the float32 values of its sentence vectors (rows, dim), or
-`{"error": line}`."""
+"""A recipe's values and its sentence vectors, float32 little-endian (rows, dim)."""
 
 
 def in_worker(function: Any, path: Path) -> Any:
     """Return `function(path)` of this module, run in a process that ends afterwards.
+
+    Args:
+        function: of this module; takes a path, returns JSON values and bytes.
+        path: of the file.
 
     Raises:
         InputError: the function raised one, or took too much time or memory, or crashed.
@@ -65,7 +72,11 @@ def read_classes(path: Path) -> list[Any]:
 
 
 def read_word_table(path: Path) -> Record:
-    """Read AdaMine's `vocab.pkl`: a table of vectors and its words."""
+    """Read AdaMine's `vocab.pkl`: a pair of a table of vectors and its words.
+
+    Returns:
+        `words`, `rows` and `dim`, and the vectors, float32 (rows, dim).
+    """
     value = load_all(path)[0]
     try:
         rows = _rows(value[0])
@@ -76,7 +87,11 @@ def read_word_table(path: Path) -> Record:
 
 
 def im2recipe_records(store: Path, keys: Path) -> Iterator[Values | Record]:
-    """Read the recipes of one split of im2recipe's LMDBs.
+    """Yield the recipes of one split of im2recipe's LMDBs.
+
+    Args:
+        store: the LMDB.
+        keys: the pickled list of its recipe ids.
 
     Yields:
         first {"keys": number of ids, "entries": number of recipes in the LMDB}, then recipes.
@@ -100,6 +115,7 @@ def im2recipe_records(store: Path, keys: Path) -> Iterator[Values | Record]:
 
 
 def _im2recipe_record(identity: str, record: Any, where: str) -> Record:
+    """Return a record of im2recipe's in the common form."""
     try:
         # `intrs` is the field's published spelling.
         vectors = _rows(record["intrs"])
@@ -107,7 +123,7 @@ def _im2recipe_record(identity: str, record: Any, where: str) -> Record:
             "id": identity,
             "ingredients": [_number(number) for number in record["ingrs"]],
             "images": [_text(image["id"]) for image in record["imgs"]],
-            "class": _number(record["classes"]) - 1,
+            "class": _number(record["classes"]) - 1,  # Lua counts from 1
         }
     except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{where}: is no im2recipe record ({error!r})") from error
@@ -115,11 +131,16 @@ def _im2recipe_record(identity: str, record: Any, where: str) -> Record:
 
 
 class Field:
-    """One field of AdaMine's: an LMDB of values by position from 0, its keys pickled integers."""
+    """One field of AdaMine's: an LMDB of values by position from 0, its keys pickled integers.
+
+    Args:
+        path: of the LMDB.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._environment = open_lmdb(path)
+        # A key is found by its bytes, so by the pickle protocol of the Python that wrote it.
         known = (p for p in KEY_PROTOCOLS if self._stored(pickle.dumps(0, p)) is not None)
         self._protocol = next(known, KEY_PROTOCOLS[0])
 
@@ -143,11 +164,16 @@ class Field:
             return _get(transaction, key, str(self.path))
 
 
+# Fields with a value for each recipe: photos, where they are in `ims`, ingredients and their
+# number, class, where the sentences begin in `stvecs`, and their number.
 _BY_RECIPE = ("numims", "impos", "ingrs", "ilens", "classes", "rbps", "rlens")
 
 
 def adamine_records(folder: Path) -> Iterator[Values | Record]:
-    """Read the recipes of one split of AdaMine's LMDBs.
+    """Yield the recipes of one split of AdaMine's LMDBs.
+
+    Args:
+        folder: of the split.
 
     Yields:
         first {"recipes": number}, then recipes; their images are positions from 0 in `ims.lmdb`.
@@ -174,6 +200,7 @@ def adamine_records(folder: Path) -> Iterator[Values | Record]:
 
 
 def _adamine_record(folder: Path, fields: dict[str, Field], position: int) -> Record:
+    """Return a recipe of AdaMine's in the common form."""
     where = f"{folder} recipe {position}"
 
     def value(name: str, default: Any) -> Any:
@@ -199,7 +226,7 @@ def _adamine_record(folder: Path, fields: dict[str, Field], position: int) -> Re
 
 
 def _sentence_rows(fields: dict[str, Field], position: int) -> Any:
-    """Return a recipe's sentence vectors (n, D) float32; (0, 0) where it has none."""
+    """Return a recipe's sentence vectors, float32 (S, D_s); (0, 0) where it has none."""
     if not {"rbps", "rlens", "stvecs"} <= set(fields):
         return np.zeros((0, 0), dtype="<f4")
     start = _number(fields["rbps"][position]) - 1
@@ -213,7 +240,15 @@ def _sentence_rows(fields: dict[str, Field], position: int) -> Any:
 
 
 def adamine_photo(store: Path, position: int) -> bytes:
-    """Encode an image of AdaMine's `ims.lmdb`, which holds pixels, as JPEG."""
+    """Return an image of AdaMine's `ims.lmdb`, which holds pixels, as a JPEG file.
+
+    Args:
+        store: the LMDB.
+        position: of the image, from 0.
+
+    Raises:
+        InputError: there is no such image.
+    """
     value = Field(store)[position]
     if not hasattr(value, "save"):
         raise InputError(f"{store}: image {position} is no image")
@@ -236,7 +271,7 @@ def _get(transaction: Any, key: bytes, where: str) -> bytes | None:
 
 
 def _rows(value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return vectors (n, D) as float32.
+    """Return vectors as float32 (S, D_s), little-endian.
 
     Raises:
         ValueError: they have another shape, or are no finite numbers.
@@ -244,6 +279,7 @@ def _rows(value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     vectors = np.asarray(value)
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise ValueError(f"vectors of shape {vectors.shape} and type {vectors.dtype}")
+    # Doubles too large for single precision become infinite, which the next line refuses.
     with np.errstate(over="ignore"):
         rows = np.ascontiguousarray(vectors, dtype="<f4")
     if not np.isfinite(rows).all():
@@ -259,6 +295,11 @@ def _identity(value: Any, where: str) -> str:
 
 
 def _number(value: Any) -> int:
+    """Return a whole number of any of Python's or NumPy's types.
+
+    Raises:
+        ValueError: it is none, or too large.
+    """
     if np.iscomplexobj(value) or (number := int(value)) != value:
         raise ValueError(f"a {type(value).__name__} stands where a whole number should")
     if abs(number) > MAX_NUMBER:
@@ -267,6 +308,11 @@ def _number(value: Any) -> int:
 
 
 def _text(value: Any) -> str:
+    """Return a text, which Python 2 pickled as bytes, or a number that stands for one.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if isinstance(value, bytes):
         return value.decode("latin1")
     if not isinstance(value, (str, int)):
