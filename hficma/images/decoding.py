@@ -1,7 +1,7 @@
-"""From an image file's bytes to an image in memory, whatever the file holds.
+"""Decodes an image file's bytes, whatever the file holds, within bounds of memory and time.
 
-Decoders are others' code, and what they raise on a damaged file is not told by their
-documentation. So here, and only here, any exception of theirs is taken as "damaged". What they may
+Decoders are others' code, whose documentation does not say what they raise on a damaged file. So
+here, and only here, any exception of theirs is taken as "damaged". What they may
 spend is bounded by the header, before a pixel is decoded: pixels, a JPEG's scans, the calls that a
 parser written in Python makes. Formats whose headers do not bound it are decoded by a child process
 with limits of memory and seconds.
@@ -46,26 +46,28 @@ if TYPE_CHECKING:
 log = logging.getLogger("hficma")
 
 ENOUGH = 512
-"""Pixels of the shorter side that a JPEG keeps when it is decoded at a reduced size: twice what
-`hficma.images.preprocessing.preprocess` scales to."""
+"""Pixels of the shorter side of a photo that is decoded at a reduced size: twice what `preprocess`
+scales to, so that the scaling, and not the decoder's, decides how the photo looks."""
 LARGE_PIXELS = 24_000_000
-"""From here on one photo is decoded at a time, so that threads do not add up their memory."""
+"""Pixels from which on one photo is decoded at a time: threads would add up their memory."""
 APART = ("HEIC", "TIFF", "JPEG2000", "PNM")
 """Formats that a child process decodes. A damaged HEIC can crash its decoder, a TIFF's tags may
 ask for strips and tables of any size, a JPEG 2000's for any number of passes, and numbers written
 as text are read in Python."""
 APART_SECONDS = 30.0
-"""A TIFF of the most pixels takes two, a HEIC of the most about ten."""
+"""Seconds for one photo; a TIFF of the most pixels takes two, a HEIC of the most about ten."""
 APART_MEMORY = 3_000 * MEGABYTE
-"""And about 1.5 GB: Pillow stores a pixel in four bytes, before and after its conversion."""
+"""Bytes of memory of a child; the largest photo takes about 1.5 GB, since Pillow stores a pixel in
+four bytes, before and after its conversion."""
 CHILDREN = 2
-"""At most; a HEIC's decoder has threads of its own."""
+"""Child processes, at most; a HEIC's decoder has threads of its own."""
 
+# TIFF tags of a camera's RAW file: that of Adobe's format, and that of a reduced image (a preview).
 _DNG_VERSION = 0xC612
 _SUBFILE = 0x00FE
 
 _JPEG_END = b"\xff\xd9"
-"""What a JPEG lacks that was written to its last pixel and no further."""
+"""The mark that ends a JPEG; some programs stop writing after the last pixel."""
 _PLUGINS = {
     # Called directly: `Image.open` tries every format that any package has registered, and
     # reports large ones by a warning of the whole process.
@@ -84,14 +86,26 @@ _large = threading.Lock()
 
 
 class _Children:
-    """The processes that decode for this one; each is started when it is first needed."""
+    """The child processes that decode for this one, each started when it is first needed."""
 
     def __init__(self) -> None:
         self._turns = threading.BoundedSemaphore(CHILDREN)
         self._idle: list[Worker] = []
 
     def decode(self, kind: str, content: bytes, name: str) -> Image.Image:
-        """Decode a photo of one of the formats in `APART`, as upright RGB."""
+        """Decode a photo of one of the formats in `APART`.
+
+        Args:
+            kind: the format.
+            content: the file's bytes.
+            name: how to name it in an error.
+
+        Returns:
+            the photo as upright RGB.
+
+        Raises:
+            InputError: damaged, past the limits, or too slow.
+        """
         from ..untrusted.worker import Worker
 
         with self._turns:
@@ -109,7 +123,7 @@ class _Children:
         return Image.frombytes("RGB", (width, height), pixels)
 
     def close(self) -> None:
-        """End them."""
+        """End the children."""
         while self._idle:
             self._idle.pop().close()
 
@@ -144,7 +158,7 @@ def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
         name: how to name it in an error.
 
     Returns:
-        The image, in any of Pillow's modes, and how it must be turned (`turned`).
+        the image, in any of Pillow's modes, and the EXIF orientation by which it must be turned.
 
     Raises:
         InputError: no image, damaged, or past the limits.
@@ -167,6 +181,7 @@ def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
 
 
 def _decode_by_pillow(kind: str, content: bytes, name: str) -> tuple[Image.Image, int]:
+    """Decode any format but JPEG and HEIC."""
     image = _read_header(kind, content, name)
     with _one_large_at_a_time(image.width * image.height), decoder_errors(name):
         image.load()
@@ -174,7 +189,13 @@ def _decode_by_pillow(kind: str, content: bytes, name: str) -> tuple[Image.Image
 
 
 def _decode_jpeg(content: bytes, header: JpegHeader, name: str) -> tuple[Image.Image, int]:
-    """Decode at a reduced size where that is enough: DCT scaling halves the work and more."""
+    """Decode a JPEG, at a reduced size where that is enough.
+
+    libjpeg computes 1/2, 1/4 or 1/8 of the size from the low frequencies of each block of 8 x 8
+    alone, which is at least twice as fast. The limits are of what a decoder must do whatever the
+    size of its result: pass over all pixels once a scan, and hold all coefficients where there are
+    several scans.
+    """
     pixels = header.width * header.height
     memory_pixels = pixels if header.scans > 1 else 0  # one scan is decoded row by row
     if pixels * header.scans > JPEG_SCANNED_PIXELS or memory_pixels > JPEG_KEPT_PIXELS:
@@ -201,7 +222,7 @@ def _decode_jpeg(content: bytes, header: JpegHeader, name: str) -> tuple[Image.I
 
 
 def _decode_by_libjpeg(content: bytes) -> Image.Image | None:
-    """Decode with simplejpeg, twice as fast as Pillow; None of what libjpeg even warns of.
+    """Decode with simplejpeg, twice as fast as Pillow; return None where libjpeg so much as warns.
 
     It warns of stray bytes and wrong lengths, where the photo is whole, and of data that end too
     early, where it is not.
@@ -224,7 +245,7 @@ def _decode_by_libjpeg(content: bytes) -> Image.Image | None:
 
 
 def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, bytes]:
-    """Run in the child: a photo's width, height and upright RGB."""
+    """Return a photo's width, height and upright RGB bytes; runs in the child."""
     if kind == "HEIC":
         image = _decode_heic(content, name)
     else:
@@ -240,10 +261,11 @@ def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, byt
 
 
 def _decode_heic(content: bytes, name: str) -> Image.Image:
-    """Decode at a reduced size where that is enough, like a JPEG.
+    """Decode a HEIC, and reduce it where that is enough.
 
-    The image is upright: libheif turns it. Its EXIF often says so once more, and must not be
-    followed.
+    HEVC has no reduced size as JPEG has: the image is decoded whole, 1.5 bytes a pixel and more, so
+    its limit is of the header's size. The image is upright, since libheif turns it; EXIF often says
+    so once more, and must not be followed.
     """
     import pi_heif
 
@@ -265,7 +287,7 @@ def _decode_heic(content: bytes, name: str) -> Image.Image:
 
 
 def _reduced(data: memoryview, mode: str, size: tuple[int, int], stride: int) -> Image.Image:
-    """Make a smaller image, a part at a time: Pillow would hold all in four bytes a pixel.
+    """Return a smaller image, made a part at a time: Pillow would hold all in four bytes a pixel.
 
     Args:
         data: rows of `stride` bytes.
@@ -274,7 +296,7 @@ def _reduced(data: memoryview, mode: str, size: tuple[int, int], stride: int) ->
         stride: bytes from one row to the next.
 
     Returns:
-        Means of squares of pixels, so that the shorter side has `ENOUGH`, or a little more.
+        means of squares of pixels; the shorter side has `ENOUGH`, or a little more.
     """
     width, height = size
     factor = max(1, min(size) // ENOUGH)
@@ -289,7 +311,17 @@ def _reduced(data: memoryview, mode: str, size: tuple[int, int], stride: int) ->
 
 
 def _read_header(kind: str, content: bytes, name: str, *, any_size: bool = False) -> Image.Image:
-    """Read an image's header with Pillow."""
+    """Return an image whose header Pillow has read, and no pixel.
+
+    Args:
+        kind: the format, of `_PLUGINS`.
+        content: the file's bytes.
+        name: how to name it in an error.
+        any_size: leave the limit of pixels to the caller, who reduces the size first.
+
+    Raises:
+        InputError: damaged, or past the limits.
+    """
     module, plugin = _PLUGINS[kind]
     opener: Callable[[io.BytesIO], Image.Image] = getattr(importlib.import_module(module), plugin)
     with decoder_errors(name):
@@ -306,7 +338,11 @@ def _read_header(kind: str, content: bytes, name: str, *, any_size: bool = False
 
 
 class _CountedReads(io.BytesIO):
-    """A file in memory from which so many reads are allowed: Pillow's parsers loop in Python."""
+    """A file in memory that allows a number of reads: Pillow's parsers loop in Python.
+
+    A file of 300 MB could otherwise be a hundred million chunks of nothing, each a turn of the
+    loop.
+    """
 
     _remaining = PHOTO_READS
 
@@ -318,4 +354,5 @@ class _CountedReads(io.BytesIO):
 
 
 def _one_large_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:
+    """Return a lock for a large image, and nothing for a small one."""
     return _large if pixels > LARGE_PIXELS else contextlib.nullcontext()

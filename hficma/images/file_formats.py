@@ -1,4 +1,4 @@
-"""What an image file is, told from its bytes: its format, or in words why it is not read.
+"""Tells an image file's format from its bytes, or says in words why it is not read.
 
 Nothing is decoded here. Names are not looked at: cameras write `.JPG`, browsers save WebP as
 `.jpg`, and a mail program names a HEIC as it likes.
@@ -17,12 +17,13 @@ from ..errors import InputError
 log = logging.getLogger("hficma")
 
 ORIENTATION = 0x0112
-"""EXIF's tag."""
+"""The EXIF tag of the orientation."""
 
 SEGMENTS = 100_000
-"""Segments of a JPEG, chunks of a PNG; a photo has about 20, a long one in small pieces some
-thousand."""
+"""Segments of a JPEG or chunks of a PNG, at most; a photo has about 20, a large one in small pieces
+some thousand."""
 
+# ISO media files, which HEIC, AVIF and movies are alike, tell their kind by four-letter brands.
 _HEIC_BRANDS = {
     b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
 }  # fmt: skip
@@ -32,11 +33,12 @@ _MOVIE_BRANDS = {
     b"M4A ", b"MSNV", b"f4v ", b"qt  ", b"3gp4", b"3gp5", b"3gp6", b"3g2a",
 }  # fmt: skip
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
-"""Lengths of a bitmap's header: "BM" alone also begins texts."""
+"""Bytes of the versions of a bitmap's header: "BM" alone also begins texts."""
 
 _SAVE = "save it as JPEG or PNG"
 _PHOTO = "give the photo itself"
 _RAW = "is a camera's RAW file; export it as JPEG"
+# How other files begin that people take for photos, and what to do with them.
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", f"is a PDF; {_SAVE}"),
     (b"%!PS", f"is PostScript; {_SAVE}"),
@@ -84,6 +86,7 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
 
 Of a run of fill bytes 0xFF it matches the last, so that a long run costs one pass.
 """
+# Chunks of a PNG that its pixels need: size, palette, transparency, pixels, orientation.
 _PNG_ESSENTIAL = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf"}
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
@@ -91,10 +94,14 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 def image_format(content: bytes) -> str | None:
-    """Return which of the formats that are decoded a file's bytes are; None of any other.
+    """Return the format of a file's bytes, or None where it is not decoded.
 
-    JPEG, PNG, WEBP, HEIC, AVIF, GIF, BMP, TIFF, JPEG2000 or PNM: pixels only, no drawings, and
-    nothing that a program of its own would have to run.
+    Args:
+        content: the file's bytes, or its first kilobytes.
+
+    Returns:
+        JPEG, PNG, WEBP, HEIC, AVIF, GIF, BMP, TIFF, JPEG2000 or PNM: pixels only, no drawings, and
+        nothing that a program of its own would have to run.
     """
     head = content[:32]
     if head.startswith(b"\xff\xd8"):
@@ -120,7 +127,11 @@ def image_format(content: bytes) -> str | None:
 
 
 def describe(content: bytes) -> str:
-    """Return in words what a file is that `image_format` does not know, and what to do."""
+    """Return in words what a file is that `image_format` does not know, and what to do.
+
+    Args:
+        content: the file's bytes.
+    """
     head = content[:512]
     for start, text in _OTHERS:
         if head.startswith(start):
@@ -144,7 +155,7 @@ def describe(content: bytes) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class JpegHeader:
-    """What a JPEG says of itself before its pixels are decoded."""
+    """The header of a JPEG, and the number of its scans."""
 
     width: int
     """Pixels."""
@@ -160,7 +171,13 @@ class JpegHeader:
 
 
 def read_jpeg_header(content: bytes, *, name: str) -> JpegHeader:
-    """Walk a JPEG's segments as libjpeg does, past stray bytes between them.
+    """Return a JPEG's header, walking its segments as libjpeg does, past stray bytes between them.
+
+    A segment is 0xFF, its kind, its length in two bytes (big-endian, these two included) and its
+    body:
+
+        FF D8 | FF E1 length "Exif" ... | FF C2 length precision height width components ... |
+        FF DA length ... pixels of a scan ... | FF DA ... | FF D9
 
     A file of one scan is not walked past that scan's start. Where there are more, they are counted
     to the end of the image: each costs its decoder a pass over all pixels, however few bytes it
@@ -189,6 +206,8 @@ def read_jpeg_header(content: bytes, *, name: str) -> JpegHeader:
             exif = content[body : position + length]
         elif kind == 0xE1 and not xmp and content.startswith(_XMP, body):
             xmp = content[body + len(_XMP) : position + length]
+        # A frame header is one of 0xC0 to 0xCF, except for Huffman tables, a reserved one and
+        # arithmetic coding's conditions.
         elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and frame is None:
             height = int.from_bytes(content[body + 1 : body + 3], "big")
             width = int.from_bytes(content[body + 3 : body + 5], "big")
@@ -201,6 +220,7 @@ def read_jpeg_header(content: bytes, *, name: str) -> JpegHeader:
             )
         elif kind == 0xDA and frame is not None:
             scans += 1
+            # A sequential file whose scan has all components has no other.
             if not frame[3] and content[body : body + 1] == bytes([frame[2]]):
                 break
         position += max(2, length)
@@ -219,6 +239,7 @@ def read_jpeg_header(content: bytes, *, name: str) -> JpegHeader:
 
 
 def _orientation(exif: bytes, xmp: bytes) -> int:
+    """Return the orientation of EXIF, else of XMP, else 1."""
     value: object = None
     if exif:
         tags = Image.Exif()
@@ -233,9 +254,14 @@ def _orientation(exif: bytes, xmp: bytes) -> int:
 
 
 def essential_png(content: bytes) -> bytes:
-    """Return a PNG of what its pixels and their turning need: no texts, profiles or frames.
+    """Return a PNG without the chunks that its pixels and orientation do not need.
 
-    What comes after its last whole chunk is left out, and its end mark is there.
+    Texts, profiles and frames are left out, and what comes after the last whole chunk; the end mark
+    is added. A chunk is its length in four bytes, its kind in four, its body, and a checksum of
+    four.
+
+    Args:
+        content: the file's bytes.
     """
     parts, position = [content[:8]], 8
     for _ in range(SEGMENTS):

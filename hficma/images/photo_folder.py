@@ -1,4 +1,4 @@
-"""The photos of a folder: every file in it, so that none is passed over without a word."""
+"""Lists the photos of a folder: every file in it, so that none is passed over without a word."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from ..limits import printable_path
 
 
 class PhotoFolder(NamedTuple):
-    """What a folder holds that may be photos."""
+    """The files of a folder that may be photos."""
 
     files: tuple[Path, ...]
     """Every file of the folder and its subfolders, in the order of their paths; subfolders that
     cannot be entered too. Names tell nothing: what is no photo is named when it is read."""
     hidden: int
-    """Files and folders whose names begin with a dot (`.DS_Store`, `._IMG_1.JPG`): not among
-    them."""
+    """The number of files and folders whose names begin with a dot (`.DS_Store`, `._IMG_1.JPG`);
+    they are not among `files`."""
 
 
 def photo_folder(folder: Path) -> PhotoFolder:
     """List a folder's files and those of its subfolders; links to folders are not entered.
+
+    Args:
+        folder: its path.
 
     Raises:
         InputError: no such folder, or no file in it.

@@ -1,4 +1,6 @@
-"""Read a photo from wherever it comes and preprocess it: one way, for training and serving.
+"""Reads a photo from wherever it comes and preprocesses it: one way, for training and serving.
+
+A difference between the two ways (another scaling, EXIF ignored) costs recall and shows nowhere.
 
 Whatever takes a photo takes it from here: files (`read_photo`), bytes (`decode_photo`), and
 anything that a program holds (`load_photo`). All give the same upright RGB for the same photo, or
@@ -20,16 +22,21 @@ from .decoding import decode_image
 from .upright import centre_cut, to_rgb, upright
 
 SHORT_SIDE = 256
+"""Pixels of the shorter side that a photo is scaled to."""
 CROP = 224
+"""Pixels of the sides of the square in its centre, which the image encoder sees."""
 
 PhotoSource: TypeAlias = (
     Image.Image | Array | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 )
-"""What `load_photo` takes."""
+"""The sources of a photo that `load_photo` takes."""
 
 
 def read_photo(path: str | os.PathLike[str]) -> Image.Image:
     """Read a photo file as upright RGB.
+
+    Args:
+        path: of the file.
 
     Raises:
         InputError: missing, no regular file, empty, truncated, too large, or no image.
@@ -39,6 +46,9 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
 
 def read_photo_file(path: str | os.PathLike[str]) -> bytes:
     """Read the bytes of a photo file.
+
+    Args:
+        path: of the file.
 
     Raises:
         InputError: missing, no regular file (a directory, a pipe, a device), or too long.
@@ -97,10 +107,10 @@ def load_photo(source: PhotoSource, *, name: str = "photo") -> Image.Image:
 
 
 def preprocess(photo: Image.Image) -> Pixels:
-    """Shorter side to 256, centre crop of 224.
+    """Return a photo as the network reads it: shorter side scaled to 256, centre crop of 224.
 
     Args:
-        photo: of `read_photo` and the others above, or any other image of Pillow's.
+        photo: any image of Pillow's; turned as its EXIF says.
 
     Returns:
         uint8 (224, 224, 3); normalisation is the network's first layer.
@@ -115,6 +125,10 @@ def resize_short_side(photo: Image.Image, side: int) -> Image.Image:
     """Scale so that the shorter side is `side` pixels (bilinear, antialiased).
 
     The longer one gets at most 16 times as many, whatever the photo's shape: see `PHOTO_ASPECT`.
+
+    Args:
+        photo: in RGB.
+        side: pixels.
     """
     photo = centre_cut(photo)
     scale = side / min(photo.size)
@@ -125,6 +139,7 @@ def resize_short_side(photo: Image.Image, side: int) -> Image.Image:
 
 
 def _from_file(file: IO[bytes], *, name: str) -> Image.Image:
+    """Return the photo in an open file; see `load_photo`."""
     file_name = getattr(file, "name", None)
     name = printable_path(os.fsdecode(file_name)) if isinstance(file_name, (str, bytes)) else name
     try:
@@ -141,6 +156,7 @@ def _from_file(file: IO[bytes], *, name: str) -> Image.Image:
 
 
 def _from_array(array: Array, *, name: str) -> Image.Image:
+    """Return an array as a photo; see `load_photo`."""
     shape = " x ".join(map(str, array.shape)) or "no dimension"
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Any image of Pillow's as upright RGB: modes, transparency and EXIF orientation."""
+"""Turns any image of Pillow's into upright RGB: modes, transparency and EXIF orientation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from .file_formats import ORIENTATION
 log = logging.getLogger("hficma")
 
 _BAND_PIXELS = 4_000_000
-"""Pixels converted together: conversions of a large photo take several copies of it."""
+"""Pixels that are converted together: conversions of a large photo take several copies of it."""
 
+# EXIF orientations 2 to 8: how to turn an image so that its first row is the top of the scene.
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,7 +64,16 @@ def upright(photo: Image.Image, *, name: str = "photo") -> Image.Image:
 
 
 def to_rgb(image: Image.Image, orientation: int, *, name: str) -> Image.Image:
-    """Return an image in RGB, its long side cut to the largest aspect, turned by an EXIF code."""
+    """Return an image in RGB, its long side cut to the largest aspect, turned by an EXIF code.
+
+    Args:
+        image: in any mode.
+        orientation: 1 to 8.
+        name: how to name it in an error.
+
+    Raises:
+        InputError: it cannot be converted.
+    """
     with decoder_errors(name):
         part = centre_cut(image)
         photo = turned(_by_bands(part, _converter(part)), orientation)
@@ -72,7 +82,7 @@ def to_rgb(image: Image.Image, orientation: int, *, name: str) -> Image.Image:
 
 
 def centre_cut(image: Image.Image) -> Image.Image:
-    """Cut the long side to at most `PHOTO_ASPECT` times the short one."""
+    """Return an image with its long side cut to at most `PHOTO_ASPECT` times the short one."""
     most = PHOTO_ASPECT * min(image.size)
     # An even number is cut away, half of it on either side: the centre stays where it is.
     width, height = (side if side <= most else most + (side - most) % 2 for side in image.size)
@@ -83,7 +93,7 @@ def centre_cut(image: Image.Image) -> Image.Image:
 
 
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return what makes RGB of an image, or of any part of it."""
+    """Return a function that makes RGB of an image, or of any part of it."""
     if image.mode.startswith(("I", "F")):
         # 16-bit scans use the whole range; Pillow's own conversion would clip them to white.
         bright = max(float(_values(band).max()) for band in _bands(image))
@@ -95,6 +105,7 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
 
 
 def _over_white(band: Image.Image) -> Image.Image:
+    """Return an image with opacity as it looks on white paper."""
     # Pillow converts grey that is multiplied by its opacity (La) to nothing but LA.
     rgba = (band.convert("LA") if band.mode == "La" else band).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -123,7 +134,11 @@ def _bands(image: Image.Image) -> Iterator[Image.Image]:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of an image as Pillow opened it, 1 where it has no usable one."""
+    """Return the EXIF orientation of an image that Pillow opened, 1 where it has no usable one.
+
+    Args:
+        image: of a file, or made in memory.
+    """
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow's reader of a damaged EXIF; the pixels are as good as ever
@@ -133,13 +148,23 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the image upright, given the orientation that its EXIF tells (1 to 8)."""
+    """Return an image upright.
+
+    Args:
+        image: as its file stores it.
+        orientation: of its EXIF, 1 (upright) to 8.
+    """
     method = _TRANSPOSE.get(orientation)
     return image if method is None else image.transpose(method)
 
 
 def check_size(width: int, height: int, *, name: str) -> None:
-    """Refuse more pixels than are decoded, or none.
+    """Refuse an image of more pixels than are decoded, or of none.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        name: how to name it in an error.
 
     Raises:
         InputError: more than `PHOTO_PIXELS`, or 0.
@@ -156,6 +181,10 @@ def check_size(width: int, height: int, *, name: str) -> None:
 def loaded(image: Image.Image, *, name: str) -> Image.Image:
     """Load the pixels of an image that a caller opened with Pillow, within the same limits.
 
+    Args:
+        image: opened or made.
+        name: how to name it in an error.
+
     Raises:
         InputError: damaged, past the limits, or its file is closed.
     """
@@ -168,11 +197,15 @@ def loaded(image: Image.Image, *, name: str) -> Image.Image:
 
 @contextlib.contextmanager
 def decoder_errors(name: str, what: str = "image") -> Iterator[None]:
-    """Turn whatever a decoder raises into an `InputError` that names the file.
+    """Turn whatever a decoder raises in the block into an `InputError` that names the file.
 
     The one place that catches everything: struct.error, RuntimeError, KeyError, OverflowError,
     MemoryError, NotImplementedError and others have all been seen of files that are merely
     damaged. Only calls of decoders, and of Pillow's conversions, stand inside.
+
+    Args:
+        name: how to name the file.
+        what: it should be.
     """
     try:
         yield

@@ -1,6 +1,9 @@
-"""Cooklang: a recipe as text whose steps mark their ingredients, https://cooklang.org.
+"""Reads Cooklang: a recipe as text whose steps mark their ingredients, https://cooklang.org.
 
-Mash @potato{2%kg} with a #masher{} until smooth, for ~{5%minutes}.
+    Mash @potato{2%kg} with a #masher{} until smooth, for ~{5%minutes}.
+
+`@` marks an ingredient, `#` a tool and `~` a time; braces hold an amount, `%` before its unit.
+Paragraphs are steps, `>> key: value` and YAML at the beginning are metadata, `=` begins a section.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from .recipe_file import RawRecord
 from .text_file import decode_text
 
 MAX_FRONT_MATTER = 100_000
-"""Characters of YAML before the recipe; a page of it is long."""
+"""Characters of YAML before the recipe, at most; a page of it is long already."""
 
+# Two dashes begin a comment only where they begin a word: "20--30 minutes" is an amount.
 _LINE_COMMENT = re.compile(r"(?:^|(?<=\s))--.*")
 _METADATA = re.compile(r">>\s*([^:]+):\s*(.*)")
 _SECTION = re.compile(r"=+\s*(.*?)\s*=*\s*$")
@@ -32,7 +36,11 @@ _MARK = re.compile(
 
 
 def read_cooklang(content: bytes, name: str) -> Iterable[RawRecord]:
-    """Read the recipe of a Cooklang file.
+    """Return the recipe of a Cooklang file.
+
+    Args:
+        content: the file's bytes.
+        name: of the file: the title where the metadata have none.
 
     Raises:
         InputError: its front matter is no YAML.
@@ -85,7 +93,7 @@ def _without_block_comments(text: str) -> str:
 
 
 def _plain_line(line: str, ingredients: dict[str, None]) -> str:
-    """Return a line without its marks, having added its ingredients."""
+    """Return a line without its marks, and add its ingredients to `ingredients`."""
 
     def plain(mark: re.Match[str]) -> str:
         kind, several, amount, single, note = mark.groups()

@@ -1,4 +1,4 @@
-"""CSV and TSV with named columns: a spreadsheet's, a recipe manager's or a data set's."""
+"""Reads CSV and TSV with named columns: of a spreadsheet, a recipe manager or a data set."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .recipe_file import RawRecord
 from .text_file import decode_text
 
 DELIMITERS = ",;\t|"
+"""The usual ones first: of two that are as frequent, the first is taken."""
 _LINE_TAG = re.compile(r"<(?:br|li|p|div)\b", re.IGNORECASE)
 _NUMBERED = re.compile(r"(ingredient|step|instruction|direction)s?(\d+)$")
 
@@ -28,11 +29,15 @@ def read_table(content: bytes, name: str) -> Iterator[RawRecord]:
     steps stand in one cell (a line each, parted by "|" or ";", or a list in the notation of JSON,
     Python or R) or in numbered columns.
 
+    Args:
+        content: the file's bytes.
+        name: of the file, for errors.
+
     Raises:
         InputError: no column names ingredients.
     """
     text = decode_text(content)
-    # Excel's own hint of the delimiter
+    # Excel reads and writes a first line "sep=;" that names the delimiter.
     hint = re.match(r"sep=(.)\r?\n", text)
     text = text[hint.end() :] if hint else text
     # The csv module's own limit is for the whole process, and low for a cell of steps.
@@ -76,6 +81,7 @@ def _listed(column: str) -> str:
 
 
 def _record(columns: list[str], row: list[str]) -> dict[str, Any]:
+    """Return a row's cells by their columns, those of several lines as lists."""
     record: dict[str, Any] = {}
     for column, cell in zip(columns, row, strict=False):
         cell, listed = cell.strip(), _listed(column)

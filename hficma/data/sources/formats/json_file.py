@@ -1,6 +1,6 @@
-"""JSON as sites and recipe managers write it: whose it is, is told by its keys.
+"""Reads JSON of sites and recipe managers; the keys tell which program wrote it.
 
-All of them are called `recipe.json` or after their recipe, so a name tells nothing.
+Most call their files `recipe.json` or after the recipe, so the name tells nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from .recipe_file import RawRecord
 from .schema_org import image_addresses, is_json_ld, recipe_nodes, to_record
 
 GZIP = b"\x1f\x8b"
+"""Begins a gzip file, as which Paprika stores its JSON."""
 LISTS = ("recipes", "data", "items")
 """Keys under which a file keeps its list of recipes."""
 WRAPPERS = ("recipe", *LISTS, "result", "results", "response")
-"""Keys that programs put around all of what a file holds."""
+"""Keys that programs wrap around the whole content of a file."""
 LEAST_PHOTO = 1000
-"""Characters of base64: what is shorter is a name."""
+"""Characters of base64 that a photo has at least; a shorter text is a name."""
 
 
 def read_json(content: bytes, name: str) -> Iterable[RawRecord]:
-    """Read the recipes of a JSON file, gzip or not, whichever program wrote it.
+    """Return the recipes of a JSON file, gzip or not, whichever program wrote it.
+
+    Args:
+        content: the file's bytes.
+        name: of the file, for errors.
 
     Raises:
         InputError: it is no JSON, or holds no recipe.
@@ -47,7 +52,9 @@ def read_json(content: bytes, name: str) -> Iterable[RawRecord]:
         if not records:
             raise InputError(f"{name}: its JSON-LD holds no Recipe")
         return records
-    place: tuple[str, ...] = ()  # of a record in the file, for the photos in it
+    # What remains is one record, a list of them or an object of them by id, perhaps wrapped in keys
+    # that say nothing. `place` leads from the file's root to a record, to find the photos in it.
+    place: tuple[str, ...] = ()
     while (
         isinstance(value, Mapping)
         and len(value) == 1
@@ -74,6 +81,7 @@ def read_json(content: bytes, name: str) -> Iterable[RawRecord]:
 
 
 def _record(value: Any, place: Sequence[str]) -> RawRecord:
+    """Return one value of a file as a record, by the program that its keys betray."""
     if not isinstance(value, Mapping):
         return RawRecord(fields=value)
     if "recipe" in str(value.get("@type", "")).lower():
@@ -110,9 +118,9 @@ def _json_ld_record(node: Mapping[str, Any]) -> RawRecord:
 
 
 def _inline(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield where a record holds photos as base64.
+    """Yield the paths inside a record to its photos in base64.
 
-    Paprika's `photo_data` and `photos: [{"data"}]`, Mela's `images`.
+    Those are Paprika's `photo_data` and `photos: [{"data"}]`, and Mela's `images`.
     """
     if isinstance(data := record.get("photo_data"), str) and data:
         yield "photo_data"

@@ -1,4 +1,4 @@
-"""Mealie's exports: a JSON file a recipe with `images/original.webp`, and its backup.
+"""Reads Mealie's exports: a JSON file for each recipe beside `images/original.webp`; or a backup.
 
 A recipe is {"name", "slug", "recipeIngredient": [{"title", "note", "display", "originalText",
 "quantity", "disableAmount", "unit": {"name"}, "food": {"name"}}], "recipeInstructions": [{"title",
@@ -24,13 +24,21 @@ from .recipe_file import RawRecord
 
 
 def is_recipe(keys: Mapping[str, Any]) -> bool:
-    """Return whether an object, by its keys from `plain_fields`, is a recipe of Mealie's."""
+    """Return whether an object is a recipe of Mealie's.
+
+    Args:
+        keys: of the object, from `plain_fields` (lower case, no underscores).
+    """
     return isinstance(keys.get("recipeingredient"), list) and "slug" in keys
 
 
 def record(keys: Mapping[str, Any]) -> RawRecord:
-    """Return a recipe of Mealie's, by its keys from `plain_fields`, as a record."""
-    identity = keys.get("id")  # early versions count recipes, which is no name outside
+    """Return a recipe of Mealie's as a record.
+
+    Args:
+        keys: of the recipe, from `plain_fields`.
+    """
+    identity = keys.get("id")  # a number in early versions, of the recipe in one database
     fields = {
         "id": identity if isinstance(identity, str) and identity else None,
         "title": text_of(keys.get("name")),
@@ -48,7 +56,11 @@ def is_backup(tables: Mapping[str, Any]) -> bool:
 
 
 def backup_records(tables: Mapping[str, Any], name: str) -> Iterator[RawRecord]:
-    """Yield the recipes of a backup.
+    """Yield the recipes of a backup, joining the tables of its database.
+
+    Args:
+        tables: rows by table.
+        name: of the file, for errors.
 
     Raises:
         InputError: there are none.
@@ -88,6 +100,7 @@ def backup_records(tables: Mapping[str, Any], name: str) -> Iterator[RawRecord]:
 
 
 def _lines(items: Iterable[Any]) -> Iterator[str]:
+    """Yield the ingredient lines of a recipe."""
     for item in items:
         if not isinstance(item, Mapping):
             yield from ingredient_lines([item])
@@ -102,11 +115,13 @@ def _lines(items: Iterable[Any]) -> Iterator[str]:
 
 
 def _rows(tables: Mapping[str, Any], table: str) -> list[Mapping[str, Any]]:
+    """Return the rows of a table; a missing one has none."""
     rows = tables.get(table)
     return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
 
 
 def _by_recipe(tables: Mapping[str, Any], table: str) -> dict[Any, list[Mapping[str, Any]]]:
+    """Return the rows of a table by their recipe's id, in their order."""
     groups: defaultdict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for row in _rows(tables, table):
         if isinstance(row.get("recipe_id"), (str, int)):
@@ -117,6 +132,6 @@ def _by_recipe(tables: Mapping[str, Any], table: str) -> dict[Any, list[Mapping[
 
 
 def _dashed(identity: object) -> str:
-    """Return a UUID as folders are called after it; the tables write it without dashes."""
+    """Return a UUID with dashes, as the folders are named; the tables write it without."""
     text = str(identity).replace("-", "")
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

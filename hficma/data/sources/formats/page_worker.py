@@ -1,4 +1,7 @@
-"""Web pages through a worker process: what it reads of one, within seconds and memory."""
+"""Reads saved web pages in a worker process, within bounds of time and memory.
+
+Pages come from anywhere, and the libraries that read them have loops that a page can make endless.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,18 @@ from .web_page import read_page, read_site_page
 log = logging.getLogger("hficma")
 
 PACKAGES = ("lxml.html", "w3lib.encoding", "extruct", "recipe_scrapers")
-"""What pages are read with; the extra `data` installs them."""
+"""The packages that read pages; the extra `data` installs them."""
 
 _MHTML = (b"from:", b"mime-version:", b"content-type: multipart", b"subject:", b"date:")
 
 
 def page_worker() -> Worker:
-    """Start a worker for `read_page_file`; its imports count to no page's seconds.
+    """Start a worker for `read_page_file`, with the packages imported.
+
+    Importing takes a second, which no page's time should pay.
 
     Raises:
-        MissingDependencyError: what pages are read with is not installed.
+        MissingDependencyError: a package that reads pages is not installed.
     """
     if any(importlib.util.find_spec(package.partition(".")[0]) is None for package in PACKAGES):
         raise MissingDependencyError("recipe-scrapers", "data", "reading web pages")
@@ -43,14 +48,14 @@ def read_page_file(
 
     What the page says of itself (schema.org) is read first. Where its site is one whose layout
     recipe-scrapers knows and the page holds no more than one recipe, that library's reading goes
-    before: sites show amounts and steps that they leave out of what they tell search engines.
+    before: sites show amounts and steps that they leave out of what they write for search engines.
 
     Args:
-        worker: reads the page.
+        worker: of `page_worker`.
         content: of the file, HTML or MHTML.
         name: of the file, for errors.
-        seconds: each of the two readings may take.
-        sites: use what is known of the sites' layouts.
+        seconds: that each of the two readings may take.
+        sites: use recipe-scrapers' knowledge of sites' layouts.
 
     Raises:
         InputError: the page took too long or too much memory, or is no page.
@@ -85,6 +90,7 @@ def read_page_file(
 
 
 def _merged(known: Mapping[str, Any], site_recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the site's fields over the page's own, except for photos and category."""
     merged = {
         **known,
         **{key: value for key, value in site_recipe.items() if value and key != "image"},

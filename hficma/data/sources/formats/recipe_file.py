@@ -1,4 +1,8 @@
-"""One file of recipes and the photos that belong to them: named in it, in it, or beside it."""
+"""Makes recipes of a file's records, and finds their photos: named in it, inside it, or beside it.
+
+Every program stores photos its own way, and saved pages name addresses on the web. Nothing is ever
+fetched: an address gives a photo where a copy of it lies in the folder.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,8 @@ PHOTO_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".avif", ".gif", ".bmp",
     ".tif", ".tiff",
 )  # fmt: skip
-"""Of files that may be a recipe's photo, in the order in which they are looked for; what a file is
-is told by its content when it is read."""
+"""Suffixes of files that may be a recipe's photo, in the order in which they are tried. They only
+find a file; its content tells its format when it is read."""
 # What browsers call the folder of a saved page's pictures, by the browser's language.
 SAVED_FOLDERS = ("_files", " files", ".files", "-Dateien", "_fichiers", "_archivos", "_file")
 # What recipe managers call the photo of a folder that holds one recipe: Nextcloud Cookbook `full`,
@@ -33,16 +37,16 @@ PHOTO_NAMES = ("full", "image", "original", "images/original", "photo", "thumb")
 
 @dataclass(frozen=True, kw_only=True)
 class RawRecord:
-    """A recipe as a format's reader gives it."""
+    """A recipe as a format's reader returns it, or why there is none."""
 
     fields: Mapping[str, Any]
-    """For `Recipe.parse`."""
+    """The fields for `Recipe.parse`."""
     photos: tuple[str, ...] = ()
     """Addresses of its photos: paths or URLs."""
     inline: tuple[str, ...] = ()
-    """Where in the file itself photos stand as base64: keys and positions, `3/photo_data`."""
+    """Paths inside the file to photos in base64, of keys and positions: `3/photo_data`."""
     folders: tuple[str, ...] = field(default=())
-    """Folders, from the file's own, where its only photos lie under one of `PHOTO_NAMES`."""
+    """Folders, relative to the file's, where its photo lies under one of `PHOTO_NAMES`."""
     error: str = ""
     """What is wrong, where it is no recipe."""
 
@@ -51,9 +55,9 @@ class RecipeFile:
     """A file of a tree, whose records become recipes with photos.
 
     Args:
-        tree: where it lies.
-        name: in the tree.
-        alone: whether no other file of recipes lies in its folder.
+        tree: the folder or archive.
+        name: of the file in the tree.
+        alone: whether it is the only file of recipes in its folder.
     """
 
     def __init__(self, tree: FileTree, name: str, *, alone: bool) -> None:
@@ -89,6 +93,9 @@ class RecipeFile:
             yield SourceRecipe(recipe=recipe, images=tuple(dict.fromkeys(photos)))
 
     def _photos(self, record: RawRecord, addresses: Iterable[str], *, only: bool) -> list[str]:
+        """Return the names of a record's photos: inside the file, else by address, else beside
+        it.
+        """
         photos = [f"{self._name}{IN_ARCHIVE}{place}" for place in record.inline]
         photos += filter(None, map(self._local, addresses))
         for folder in record.folders:
@@ -100,14 +107,12 @@ class RecipeFile:
         return photos
 
     def _stem(self) -> str:
+        """Return the file's name without its suffixes."""
         base = self._base[: -len(".gz")] if self._base.lower().endswith(".gz") else self._base
         return base.rpartition(".")[0] or base
 
     def _local(self, address: str) -> str | None:
-        """Return the photo of an address here: at its path, or the copy that a browser saved.
-
-        Nothing is ever fetched; an address that has no copy here gives no photo.
-        """
+        """Return the name of the photo at an address, or of the copy that a browser saved of it."""
         try:
             parts = urlsplit(address)
         except ValueError:
@@ -128,6 +133,7 @@ class RecipeFile:
         return None
 
     def _root(self) -> str:
+        """Return the root folder of the file's archive, or of the tree."""
         archive, mark, _ = self._folder.rpartition(IN_ARCHIVE)
         return archive + mark
 
@@ -147,6 +153,7 @@ class RecipeFile:
         return None
 
     def _first(self, folder: str, stems: Iterable[str]) -> list[str]:
+        """Return the first photo of one of these names in a folder, or nothing."""
         for stem in stems:
             inside, base = posixpath.split(stem)
             names = self._tree.names(_joined(folder, inside))
@@ -157,7 +164,11 @@ class RecipeFile:
 
 
 def read_photo_bytes(tree: FileTree, name: str) -> bytes:
-    """Return the bytes of a photo: of a file, or of base64 inside a file of recipes.
+    """Return the bytes of a photo: a file, or base64 inside a file of recipes.
+
+    Args:
+        tree: the folder or archive.
+        name: of the photo: a file of the tree, or `recipes.json//3/photo_data`.
 
     Raises:
         InputError: there is no such photo.
@@ -179,7 +190,15 @@ def read_photo_bytes(tree: FileTree, name: str) -> bytes:
 
 
 def json_with_photos(tree: FileTree, name: str) -> Any:
-    """Return the decoded JSON of a file, which may be gzip and may hold photos as base64."""
+    """Return the decoded JSON of a file, which may be gzip and may hold photos in base64.
+
+    Args:
+        tree: the folder or archive.
+        name: of the file in the tree.
+
+    Raises:
+        InputError: it cannot be read, or is no JSON.
+    """
     content = tree.read(name, limit=RECIPES_BYTES, what="a file of recipes")
     label = tree.display_name(name)
     if content.startswith(b"\x1f\x8b"):

@@ -1,4 +1,4 @@
-"""What a file of recipes holds, by its suffix: the reader of each format."""
+"""The reader of each format of recipe files, by the suffix."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .json_file import read_json
 from .recipe_file import RawRecord
 
 PAGES = (".html", ".htm", ".xhtml", ".xht", ".shtml", ".mhtml", ".mht")
-"""Read in a worker process."""
+"""Web pages, which a worker process reads."""
 LINES = (".jsonl", ".ndjson")
-"""Read line by line."""
+"""JSON lines, which are streamed."""
 
 Reader = Callable[[bytes, str], Iterable[RawRecord]]
 """Takes a file's bytes and its name for errors; raises InputError where it can't be read."""
@@ -29,7 +29,14 @@ READERS: dict[str, Reader] = {
 
 
 def recipe_suffix(name: str) -> str | None:
-    """Return the suffix of a file of recipes in lower case, `.gz` apart; None for another file."""
+    """Return the suffix of a file of recipes; None for another file.
+
+    Args:
+        name: of the file.
+
+    Returns:
+        in lower case, with its dot; that before `.gz`.
+    """
     lower = name.lower().removesuffix(".gz")
     dot = lower.rfind(".")
     suffix = lower[dot:] if dot >= 0 else ""

@@ -1,4 +1,4 @@
-"""schema.org Recipes as sites publish them, from JSON-LD, microdata or RDFa alike.
+"""Reads schema.org Recipes as sites publish them, from JSON-LD, microdata or RDFa alike.
 
 https://schema.org/Recipe. The three notations arrive here as JSON-LD's objects; this module finds
 the Recipes among them and makes records of them. It is lenient where sites are careless: types
@@ -27,14 +27,22 @@ from ....recipe.field_shapes import (
     text_of,
 )
 
+# Where a value may begin, and what else surrounds it in a script.
 _OPENING = re.compile(r"[{\[]")
 _CDATA = re.compile(r"<!\[CDATA\[|\]\]>")
+# A string, matched so that commas inside it are passed over; or a comma before a closing bracket,
+# or before the end of what was cut off.
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])|,(?=\s*$)', re.S)
+# An escape of JSON's in group 1, or another character behind a backslash in group 2.
 _BAD_ESCAPE = re.compile(r'\\(?:(["\\/bfnrt]|u[0-9a-fA-F]{4})|(.))', re.S)
 
 
 def is_json_ld(value: object) -> bool:
-    """Return whether a decoded JSON value is JSON-LD rather than plain records."""
+    """Return whether a decoded JSON value is JSON-LD rather than plain records.
+
+    Args:
+        value: an object, or a list whose first one tells.
+    """
     first = value[0] if isinstance(value, list) and value else value
     return isinstance(first, Mapping) and any(
         key in first for key in ("@context", "@type", "@graph")
@@ -42,10 +50,14 @@ def is_json_ld(value: object) -> bool:
 
 
 def decode_block(block: str, where: str) -> object:
-    """Decode a JSON-LD script, and what browsers and search engines let pass in one.
+    """Decode a JSON-LD script, with the faults that browsers and search engines overlook.
 
     Those are CDATA and comment marks, and other text before and behind the value, entities, raw
     control characters in strings, commas before a closing bracket, and escapes that JSON lacks.
+
+    Args:
+        block: the script's text.
+        where: how to name the page in an error.
 
     Raises:
         InputError: it is not JSON.
@@ -53,6 +65,7 @@ def decode_block(block: str, where: str) -> object:
     text = _CDATA.sub("", block)
     start = _OPENING.search(text)
     text = text[start.start() :] if start else text
+    # From the least to the most that is changed: unescaping entities can break what was right.
     first: ValueError | None = None
     for mend in (_as_it_is, _mended, _unescaped):
         try:
@@ -68,10 +81,22 @@ def decode_block(block: str, where: str) -> object:
 def recipe_nodes(value: object) -> list[Mapping[str, Any]]:
     """Return the Recipe objects in decoded JSON-LD, in order, wherever a page nests them.
 
-    An object that only points to another one of the same block (`{"@id": ...}`) is replaced by it.
+    JSON-LD is a graph: `@graph` lists nodes, and a property may hold a node or point to it by its
+    `@id`, as in
+
+        {"@graph": [{"@type": "Recipe", "image": {"@id": "#photo"}},
+                    {"@type": "ImageObject", "@id": "#photo", "url": "pie.jpg"}]}
+
+    A pointer to a node of the same block is replaced by the node, one step deep: graphs have
+    cycles.
+
+    Args:
+        value: an object, or a list of them.
     """
     nodes: list[Mapping[str, Any]] = []
     by_id: dict[str, Mapping[str, Any]] = {}
+    # A stack instead of recursion, whose depth a page could exhaust; pushed in reverse, so nodes
+    # come off it in the order of the page.
     waiting: list[tuple[object, int]] = [(value, 0)]
     while waiting:
         item, depth = waiting.pop()
@@ -80,6 +105,7 @@ def recipe_nodes(value: object) -> list[Mapping[str, Any]]:
         if isinstance(item, list):
             waiting.extend((inner, depth + 1) for inner in reversed(item))
         elif isinstance(item, Mapping):
+            # An object of nothing but an @id is a pointer, not a node.
             if isinstance(identity := item.get("@id"), str) and len(item) > 1:
                 by_id.setdefault(identity, item)
             if "recipe" in _types(item):
@@ -93,7 +119,11 @@ def recipe_nodes(value: object) -> list[Mapping[str, Any]]:
 
 
 def to_record(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a Recipe object as a record for `Recipe.parse`; fields may be missing or empty."""
+    """Return a Recipe object as a record for `Recipe.parse`; fields may be empty.
+
+    Args:
+        node: of `recipe_nodes`.
+    """
     fields = plain_fields(node)
     images = image_addresses(node)
     return {
@@ -108,6 +138,10 @@ def to_record(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_recipe(node: Mapping[str, Any], *, where: str) -> Recipe:
     """Return a Recipe object as the project's recipe; `image` is the first photo's address.
+
+    Args:
+        node: of `recipe_nodes`.
+        where: how to name it in an error.
 
     Raises:
         InputError: it holds no ingredients, or fields of the wrong kind.
@@ -132,6 +166,7 @@ def _as_it_is(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
+    # Some sites escape the script as if it were text: &quot;name&quot;.
     return _mended(html.unescape(text))
 
 
@@ -148,6 +183,7 @@ def _mended(text: str) -> str:
 
 
 def _types(node: Mapping[str, Any]) -> set[str]:
+    """Return an object's types in lower case, without prefixes such as `schema:`."""
     kinds = node.get("@type", node.get("type"))
     return {
         last_part(word).lower()
@@ -158,6 +194,8 @@ def _types(node: Mapping[str, Any]) -> set[str]:
 
 
 def _resolved(node: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return an object with the nodes that its properties point to in their places."""
+
     def target(value: Any) -> Any:
         if isinstance(value, list):
             return [target(item) for item in value]

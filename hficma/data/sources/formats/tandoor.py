@@ -1,4 +1,4 @@
-"""Tandoor's export: a ZIP of a ZIP a recipe, with `recipe.json` and `image.jpg` in it.
+"""Reads Tandoor's export: a ZIP of ZIPs, one for each recipe, of `recipe.json` and `image.jpg`.
 
 A recipe is {"name", "steps": [{"name", "instruction", "ingredients": [{"food": {"name"}, "unit":
 {"name"}, "amount", "note", "is_header", "no_amount", "original_text"}]}], "source_url"}: its
@@ -15,7 +15,7 @@ from .recipe_file import RawRecord
 
 
 def is_recipe(value: Mapping[str, Any]) -> bool:
-    """Return whether a JSON object is a recipe of Tandoor's."""
+    """Return whether a JSON object is a recipe of Tandoor's: its ingredients lie in its steps."""
     return any("ingredients" in step for step in _steps(value))
 
 
@@ -41,6 +41,7 @@ def _steps(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _ingredients(value: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the ingredient lines of all steps."""
     for step in _steps(value):
         items = step.get("ingredients")
         for item in items if isinstance(items, list) else ():

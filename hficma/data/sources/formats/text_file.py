@@ -1,4 +1,4 @@
-"""Text files of unknown origin, decoded."""
+"""Decodes text files of unknown origin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ _MARKS = (
 
 
 def decode_text(content: bytes) -> str:
-    """Decode a text file: by its byte order mark, else UTF-8, else Windows' Western code page."""
+    """Decode a text file: by its byte order mark, else as UTF-8, else as Windows-1252.
+
+    A text in another encoding is hardly ever valid UTF-8, so trying that first is safe;
+    Windows-1252 is what Excel writes as CSV in Western countries. Bytes that stand for nothing
+    become U+FFFD.
+    """
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content.decode(encoding, errors="replace")

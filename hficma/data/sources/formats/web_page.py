@@ -1,7 +1,6 @@
-"""A saved web page: its recipes by schema.org (JSON-LD, microdata, RDFa), or by its site's layout.
+"""Reads the recipes of a saved web page: by schema.org (JSON-LD, microdata, RDFa) or site layout.
 
-Runs in a worker process (`hficma.untrusted.worker`), since a page may be made to take minutes or
-all memory.
+Runs in a worker process (`page_worker`), since a page may be made to take minutes or all memory.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from .schema_org import decode_block, image_addresses, recipe_nodes, to_record
 
 log = logging.getLogger("hficma")
 
+# The comment of Internet Explorer and Chrome, and that of SingleFile.
 _SAVED_FROM = re.compile(r"<!--\s*(?:saved from url=\(\d+\)|Page saved[^>]*?url:\s*)(https?://\S+)")
 _END_OF_PAGE = re.compile(r"</(?:body|html)\s*>", re.IGNORECASE)
 _LETTERS = re.compile(r"[\W_]+")
 
 
 def read_page(content: bytes) -> dict[str, Any]:
-    """Read a page's recipes by what it says of itself in schema.org's terms.
+    """Return a page's recipes by what it says of itself in schema.org's terms.
 
     Args:
         content: the file's bytes; the charset is the one that the page declares.
@@ -70,7 +70,13 @@ def _read_page(text: str) -> dict[str, Any]:
 def _readable(
     name: str, nodes: Iterator[Mapping[str, Any]], notes: list[str]
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield what a reader finds up to where the page breaks it, which is noted."""
+    """Yield the nodes that a reader gives until the page breaks it; that is noted.
+
+    Args:
+        name: of the notation.
+        nodes: of the reader.
+        notes: appended to.
+    """
     try:
         yield from nodes
     except (InputError, RecursionError):
@@ -80,14 +86,14 @@ def _readable(
 
 
 def read_site_page(content: bytes, url: str) -> dict[str, Any] | None:
-    """Read a page's one recipe by what recipe-scrapers knows of its site's layout.
+    """Return a page's one recipe by what recipe-scrapers knows of its site's layout.
 
     Args:
         content: the file's bytes.
         url: the page's own address.
 
     Returns:
-        A record for `Recipe.parse` of those fields that were found; None for an unknown site.
+        a record for `Recipe.parse` of the fields that the page has; None for an unknown site.
     """
     from recipe_scrapers import scrape_html, scraper_exists_for
 
@@ -121,7 +127,7 @@ _SITE_FIELDS = {
 
 
 def site_is_known(url: str | None) -> bool:
-    """Return whether recipe-scrapers knows the site of an address."""
+    """Return whether recipe-scrapers knows the site of an address; None has none."""
     from recipe_scrapers import scraper_exists_for
 
     try:
@@ -135,6 +141,9 @@ def decode_page(content: bytes) -> str:
 
     A page that says UTF-8 and has other bytes here and there (pasted by an editor of another
     charset) is read as UTF-8, and those bytes as cp1252.
+
+    Args:
+        content: the file's bytes.
     """
     from w3lib.encoding import html_body_declared_encoding, html_to_unicode, read_bom
 
@@ -147,7 +156,7 @@ def decode_page(content: bytes) -> str:
                 return content.decode("utf-8")
             except UnicodeDecodeError:
                 return content.decode("cp1252", errors="replace")
-        # Who can read a declaration of UTF-16 byte by byte has no UTF-16 before him.
+        # A declaration of UTF-16 that was read byte by byte is wrong: in UTF-16 it could not be.
         if declared.startswith(("utf-8", "utf-16", "utf-32")):
             return content.decode("utf-8", errors=_STRAY_BYTES)
     try:
@@ -157,6 +166,7 @@ def decode_page(content: bytes) -> str:
 
 
 _STRAY_BYTES = "hficma_stray_bytes"
+"""Name of an error handler for `bytes.decode`."""
 
 
 def _stray_bytes(error: UnicodeError) -> tuple[str, int]:
@@ -170,6 +180,7 @@ codecs.register_error(_STRAY_BYTES, _stray_bytes)
 
 
 def _parsed(text: str) -> Any:
+    """Return a page's tree of elements, or None where it has none."""
     import lxml.html
 
     parser = lxml.html.HTMLParser(encoding="utf-8")
@@ -184,6 +195,7 @@ def _parsed(text: str) -> Any:
 
 
 def _json_ld(tree: Any, notes: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield the Recipes of all JSON-LD scripts; one that is broken is noted."""
     for script in tree.iter("script"):
         kind = (script.get("type") or "").partition(";")[0].strip().lower()
         block = script.text or ""
@@ -196,9 +208,11 @@ def _json_ld(tree: Any, notes: list[str]) -> Iterator[Mapping[str, Any]]:
 
 
 def _microdata(tree: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the Recipes in microdata."""
     from extruct.w3cmicrodata import MicrodataExtractor
 
-    # The property's old name; beside the new one in a page, the order of both is the lines'.
+    # `ingredients` is the old name of the property. Renamed before it is read, since pages that
+    # have both would give the lines of one after those of the other.
     for element in tree.iterfind(".//*[@itemprop]"):
         if last_part(element.get("itemprop").strip()) == "ingredients":
             element.set("itemprop", "recipeIngredient")
@@ -226,9 +240,10 @@ def _as_json_ld(item: Any, depth: int = 0) -> Any:
 
 
 def _rdfa(tree: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield Recipes in RDFa Lite, which is microdata by other names: they are exchanged.
+    """Yield the Recipes in RDFa Lite, by renaming its attributes to those of microdata.
 
-    A reader of RDFa proper gives triples, which have no order, and steps need theirs.
+    The two differ in names only. A reader of RDFa proper gives triples, which have no order, and
+    steps need theirs.
     """
     if next(tree.iterfind(".//*[@typeof]"), None) is None:
         return
@@ -256,6 +271,7 @@ def _add(recipes: list[dict[str, Any]], record: dict[str, Any]) -> None:
 
 
 def _key(*texts: str) -> str:
+    """Return texts without case, spaces and punctuation, to compare them."""
     return _LETTERS.sub("", " ".join(texts)).casefold()
 
 

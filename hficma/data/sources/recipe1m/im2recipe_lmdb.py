@@ -86,7 +86,7 @@ class Im2RecipeSource(Source):
                     strict=strict,
                     on_bad=on_bad,
                 )
-        photos.tell(on_bad)
+        photos.report(on_bad)
 
     def photo(self, image: str) -> bytes:
         """See the base."""

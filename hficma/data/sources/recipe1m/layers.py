@@ -88,7 +88,7 @@ class Recipe1MSource(Source):
                 names=tuple((names.get(recipe.id) or ()) if names else ()),
                 sentences=encoded.of(recipe.id),
             )
-        photos.tell(on_bad)
+        photos.report(on_bad)
 
     def photo(self, image: str) -> bytes:
         """See the base."""

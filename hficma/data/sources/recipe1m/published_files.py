@@ -262,7 +262,7 @@ class UnusedPhotos:
         self._photo_count += len(images)
         return ()
 
-    def tell(self, on_bad: Callable[[str], None]) -> None:
+    def report(self, on_bad: Callable[[str], None]) -> None:
         """Report once what was left out; a line for each of a million photos says no more."""
         if self._photo_count:
             on_bad(
