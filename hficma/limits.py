@@ -1,9 +1,8 @@
-"""Every limit on what comes from outside: bytes, pixels, depth and time, in one place.
+"""Limits on what comes from outside (bytes, pixels, depth, time), and readers that keep to them.
 
-A file, a page or a photo that was not made here is read through one of the functions below, or
-measured against one of these numbers before anything of its size is allocated. Each number is far
-above what real inputs reach and far below what hurts; what goes past it is an `InputError` of one
-line.
+A file, a page or a photo of someone else is read through one of the functions below, or measured
+against one of these numbers before anything of its size is allocated. Each number is far above what
+real inputs reach and far below what hurts; what goes past it is an `InputError` of one line.
 """
 
 from __future__ import annotations
@@ -22,44 +21,49 @@ from .errors import InputError
 from .printable import printable
 
 MEGABYTE = 1_000_000
+"""Bytes."""
 
 PHOTO_BYTES = 300 * MEGABYTE
-"""A photo's file; a 200-megapixel HEIC or JPEG takes 10 to 60 MB, a 16-bit TIFF 300 MB."""
+"""Bytes of a photo's file; a 200-megapixel HEIC or JPEG takes 10 to 60 MB, a 16-bit TIFF 300 MB."""
 PHOTO_PIXELS = 100_000_000
-"""Pixels that are decoded; JPEGs are decoded at a reduced size where that is enough."""
+"""Pixels of an image that is decoded, which Pillow holds in 400 MB. JPEGs may have more: they are
+decoded at a reduced size."""
 JPEG_SCANNED_PIXELS = 2_500_000_000
-"""A JPEG's pixels times its scans: each scan passes over all pixels, however few bytes it has. A
-photo of 200 megapixels in the ten scans of a progressive file has 2,000,000,000."""
+"""A JPEG's pixels times its scans: a decoder passes over all pixels once a scan, however few bytes
+the scan has. A photo of 200 megapixels in the ten scans of a progressive file has 2,000,000,000."""
 JPEG_KEPT_PIXELS = 256_000_000
-"""Pixels of a JPEG of several scans, whose coefficients are held in memory until the last one."""
+"""Pixels of a JPEG of several scans: their coefficients are held in memory until the last one."""
 HEIC_PIXELS = 256_000_000
-"""A HEIC is decoded whole before it is reduced; phones take 200 megapixels: 9 s and 0.9 GB."""
+"""Pixels of a HEIC, which is decoded whole before it is reduced. Phones take 200 megapixels: 9 s
+and 0.9 GB."""
 RUN_LENGTH_PIXELS = 16_000_000
 """Pixels of a bitmap in run lengths, which Pillow unpacks at about ten million a second."""
 PHOTO_READS = 500_000
 """Pieces that a photo's file is read in: chunks of a PNG, blocks of a GIF, runs of a bitmap."""
 PHOTO_ASPECT = 16
-"""Long side by short side: of a longer photo only the centre is read. Scaled to a short side of 256
-pixels, 1 x 100,000 would have 25,600,000 rows, of which the model sees 224."""
+"""Long side divided by short side: of a longer photo only the centre is read. Scaled to a short
+side of 256 pixels, one of 1 x 100,000 would have 25,600,000 rows, of which the model sees 224."""
 TEXT_BYTES = 20 * MEGABYTE
-"""A page, a recipe or any other text that is read whole; the longest saved pages take 5 MB."""
+"""Bytes of a page, a recipe or any other text that is read whole; the longest saved pages take 5
+MB."""
 RECIPES_BYTES = 50 * MEGABYTE
-"""A file of many recipes or of photos in base64 (JSON, CSV); more fits JSONL, which is streamed."""
+"""Bytes of a file of many recipes or of photos in base64 (JSON, CSV); JSONL is streamed and may be
+longer."""
 LINE_BYTES = 4 * MEGABYTE
-"""A line of a JSONL file."""
+"""Bytes of a line of a JSONL file."""
 JSON_DEPTH = 100
-"""Lists and objects inside each other; JSON-LD graphs reach about 15."""
+"""Levels of lists and objects inside each other; JSON-LD graphs reach about 15."""
 GZIP_RATIO = 200
-"""Bytes out for a byte in: text reaches 5 to 20, DEFLATE's utmost is 1,032 ..."""
+"""Bytes that one byte unpacks to: text reaches 5 to 20, and DEFLATE at most 1,032."""
 GZIP_FREE_BYTES = 64 * MEGABYTE
-"""... and below so many bytes nobody minds."""
+"""Unpacked bytes up to which the ratio does not matter."""
 
 ARCHIVE_MEMBERS = 500_000
 """Files in a ZIP archive; an export has two to five for a recipe."""
 ARCHIVE_DEPTH = 3
-"""Archives inside each other; an export of Tandoor is 2 deep."""
+"""Levels of archives inside each other; an export of Tandoor has 2."""
 PAGE_SECONDS = 10.0
-"""For reading one web page; the longest saved ones take half a second."""
+"""Seconds for reading one web page; the longest saved ones take half a second."""
 
 _OTHER_KINDS = (
     (stat.S_ISDIR, "is a directory"),
@@ -71,11 +75,11 @@ _OTHER_KINDS = (
 
 
 def open_regular_file(path: str | os.PathLike[str], *, what: str = "a file") -> IO[bytes]:
-    """Open a file for reading, if it is one.
+    """Open a regular file for reading, and nothing else.
 
     Args:
         path: of the file; a link to a file is followed.
-        what: what it should be ("an image file"), for the message.
+        what: it should be ("an image file"), for the message.
 
     Raises:
         InputError: missing, not permitted, a directory, pipe, device or socket.
@@ -103,12 +107,12 @@ def open_regular_file(path: str | os.PathLike[str], *, what: str = "a file") -> 
 def read_regular_file(
     path: str | os.PathLike[str], *, limit: int = TEXT_BYTES, what: str = "a file"
 ) -> bytes:
-    """Read a file whole, if it is one and not too long.
+    """Read a regular file whole, if it is not too long.
 
     Args:
         path: of the file.
-        limit: bytes it may have.
-        what: what it should be, for the message.
+        limit: bytes, at most.
+        what: it should be, for the message.
 
     Raises:
         InputError: as `open_regular_file`, longer than `limit`, or the disk cannot read it.
@@ -137,7 +141,7 @@ def parse_json(content: str | bytes, *, name: str, limit: int = TEXT_BYTES) -> A
     Args:
         content: text, or UTF-8, UTF-16 or UTF-32 with or without a byte order mark.
         name: how to name it in an error.
-        limit: bytes or characters it may have.
+        limit: bytes or characters, at most.
 
     Raises:
         InputError: too long, too deep, or no JSON.
@@ -161,10 +165,15 @@ def parse_json(content: str | bytes, *, name: str, limit: int = TEXT_BYTES) -> A
 
 
 def gunzip(content: bytes, *, name: str, limit: int = TEXT_BYTES) -> bytes:
-    """Decompress gzip, at most `limit` bytes of it.
+    """Decompress gzip that is not too long.
+
+    Args:
+        content: of the gzip file.
+        name: how to name it in an error.
+        limit: unpacked bytes, at most.
 
     Raises:
-        InputError: longer, or no gzip.
+        InputError: longer, damaged, or no gzip.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
@@ -177,7 +186,11 @@ def gunzip(content: bytes, *, name: str, limit: int = TEXT_BYTES) -> bytes:
 
 
 def open_gzip(path: str | os.PathLike[str], *, what: str = "a file") -> IO[bytes]:
-    """Open a gzip file for reading as a stream of any length, but no bomb.
+    """Open a gzip file for reading as a stream of any length, unless it is a bomb.
+
+    Args:
+        path: of the file.
+        what: it should be, for the message.
 
     Raises:
         InputError: as `open_regular_file`; while reading, where more than `GZIP_RATIO` bytes come
@@ -187,7 +200,7 @@ def open_gzip(path: str | os.PathLike[str], *, what: str = "a file") -> IO[bytes
 
 
 class _BoundedGzip(io.RawIOBase):
-    """A gzip stream that stops where what comes out is out of proportion to what went in."""
+    """A gzip stream that ends with an error where its output is out of proportion to its input."""
 
     def __init__(self, compressed: IO[bytes], name: str) -> None:
         self._compressed = compressed
@@ -196,9 +209,11 @@ class _BoundedGzip(io.RawIOBase):
         self._out = 0
 
     def readable(self) -> bool:
+        """See `io.RawIOBase`."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; see `io.RawIOBase`."""
         try:
             content = self._file.read(len(buffer))
         except zlib.error as error:
@@ -214,6 +229,7 @@ class _BoundedGzip(io.RawIOBase):
         return len(content)
 
     def close(self) -> None:
+        """Close both streams."""
         if not self.closed:
             self._file.close()
             self._compressed.close()
@@ -221,7 +237,7 @@ class _BoundedGzip(io.RawIOBase):
 
 
 def reason(error: Exception) -> str:
-    """Return in one line what an error says, without an OSError's number and path around it."""
+    """Return the message of an error in one line, without an OSError's number and path."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())
 
@@ -233,12 +249,12 @@ def printable_path(path: str | os.PathLike[str]) -> str:
     """
     try:
         return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))
-    except UnicodeEncodeError:  # half an emoji, which no name on a disk holds
+    except UnicodeEncodeError:  # half of a surrogate pair that stands for no byte: not from a disk
         return printable(os.fspath(path))
 
 
 def is_regular_file(path: Path) -> bool:
-    """Return whether the path is a file, or a link to one; never an error."""
+    """Return whether a path is a file or a link to one; no path is an error."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # a name too long for the system, or with a zero byte

@@ -11,9 +11,9 @@ import json
 import re
 from typing import Any
 
-# C0 and C1 controls and DEL; line and paragraph separators; marks that embed, override or isolate
-# a direction (a title could otherwise show "gpj.exe" as "exe.jpg"); surrogates, which no stream
-# can write.
+# These characters act on a terminal or cannot be written to it: C0 and C1 controls and DEL; line
+# and paragraph separators; marks that embed, override or isolate a direction (a title could
+# otherwise show "gpj.exe" as "exe.jpg"); surrogates, which no stream can write.
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -21,22 +21,27 @@ _LINE_END = re.compile("(\n)")
 
 
 def printable(text: str) -> str:
-    r"""Return the text with every character that is no print written as an escape (`\x1b`)."""
+    r"""Return a text with every character that is not printable written as an escape (`\x1b`)."""
     return _UNPRINTABLE.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """Return text of several lines with all but its line ends as `printable` gives it."""
+    """Return a text with its line ends as they are, and the rest as `printable` returns it."""
     return "".join(part if part == "\n" else printable(part) for part in _LINE_END.split(text))
 
 
 def one_line(text: str) -> str:
-    """Return a message as one printable line; others' errors come with several."""
+    """Return a message as one printable line; errors of libraries may have several."""
     return printable(" ".join(text.split("\n")))
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    r"""Return a value as JSON that a terminal takes too: what is no print is `\u....` in it."""
+    r"""Return a value as JSON that may be printed: what is not printable is written as `\u....`.
+
+    Args:
+        value: of JSON's types; any other is written as its `str`.
+        indent: spaces a level; None writes one line.
+    """
     text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
     # json itself escapes what lies below space inside strings: only its own line ends are left.
     return "".join(

@@ -1,4 +1,8 @@
-"""A terminal that shows every string as the text that it is: no markup, no control characters."""
+"""A console that shows any string as it is, without markup or control characters.
+
+Rich takes brackets in a string for markup, so a title such as "[final] soup" would lose a word, and
+one such as "[/b]" would end the program.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class TextConsole(Console):
-    """A console that shows every string as the text that it is.
+    """A Rich console whose strings are plain text.
 
     Args:
         stderr: write to standard error instead of standard output.
-        file: write there instead, in a notebook too.
+        file: write to it instead, also in a notebook.
         width: columns; None takes the terminal's.
     """
 
@@ -38,15 +42,15 @@ class TextConsole(Console):
         self.print(one_line(text), style=style, soft_wrap=True)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make a string renderable, its controls escaped: cells of tables come this way."""
+        """Return a string as text to render, its controls escaped; also for cells of tables."""
         return super().render_str(printable_lines(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render anything; what came past `render_str` as a `Text` of its own is escaped here."""
+        """Render anything; a `Text`, which does not pass through `render_str`, is escaped here."""
         for segment in super().render(renderable, options):
-            # Control segments are the console's own: the bars' cursor movements.
+            # Control segments are Rich's own, such as the cursor movements of progress bars.
             yield (
                 segment
                 if segment.control

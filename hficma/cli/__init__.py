@@ -1,4 +1,8 @@
-"""The command line: parses, calls and prints. Heavy packages are imported inside commands."""
+"""The command line: parses arguments, calls the library and prints.
+
+A command's module is imported when the command is called, and heavy packages inside its function: a
+search starts in about a second, and works without torch.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,17 @@ from .help_text import command_group
 from .lazy_group import LazyGroup
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
-"""Typer's base of what is wrong with the words of a command line; it exports only leaves of it."""
+"""The base of all errors about a command line's words: Typer exports only some of its
+subclasses."""
 
+# Exit codes; docs/reference/cli.md lists all of them.
 _BAD_INPUT = 2
-_INTERRUPTED = 130
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class _Commands(LazyGroup):
+    """The commands of `hficma` and where they live."""
+
     homes: ClassVar[Mapping[str, tuple[str, str]]] = {
         "train": ("hficma.cli.commands.models", "train"),
         "eval": ("hficma.cli.commands.models", "evaluate"),
@@ -70,7 +78,7 @@ def _options(
         typer.Option(
             "--version",
             help="Print the version and exit.",
-            is_eager=True,  # before a missing command is complained of
+            is_eager=True,  # before a missing command is an error
             callback=_print_version,
         ),
     ] = False,
@@ -87,7 +95,7 @@ def main() -> NoReturn:
 
 @contextlib.contextmanager
 def _process_settings() -> Iterator[None]:
-    """Set what a command may set for its whole process, and the package itself never does."""
+    """Set up streams, log and warnings of the process for a command, as a library must not."""
     for stream in (sys.stdout, sys.stderr):
         # A title that the terminal's encoding lacks is shown as escapes, not as a traceback.
         if isinstance(stream, io.TextIOWrapper):
@@ -96,7 +104,7 @@ def _process_settings() -> Iterator[None]:
     log.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            # What Pillow warns of while it reads a damaged photo, the photo's own line says.
+            # Pillow warns of damaged photos in its own words; each has a line of ours already.
             warnings.filterwarnings("ignore", module="PIL")
             yield
     finally:
@@ -104,6 +112,7 @@ def _process_settings() -> Iterator[None]:
 
 
 def _run() -> NoReturn:
+    """Run a command and end the process with its exit code; an error of the user's is one line."""
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
@@ -141,6 +150,7 @@ def _run() -> NoReturn:
         )
 
 
+# The extra of `pip install hficma[EXTRA]` that installs a package.
 _EXTRAS = {
     "torch": "train",
     "torchvision": "train",
@@ -159,12 +169,13 @@ _EXTRAS = {
 
 
 class _LogLines(logging.Handler):
-    """What the package logs as a warning (a fallback, a cache that cannot be written): a line."""
+    """Prints what the package logs as a warning, such as a fallback, as one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"hficma: {one_line(record.getMessage())}", file=sys.stderr)
 
 
 def _stop(message: str, code: int) -> NoReturn:
+    """Print a message as one line and end the process."""
     print(f"hficma: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`python -m hficma.cli`."""
+"""Runs the command line by `python -m hficma.cli`."""
 
 from . import main
 

@@ -1,4 +1,4 @@
-"""What commands print: bars on stderr, answers and tables on stdout."""
+"""Prints for the commands: progress and notes on stderr, answers and tables on stdout."""
 
 from __future__ import annotations
 
@@ -46,20 +46,23 @@ def print_json(value: object) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line that a user should know, on stderr."""
+    """Print a line that a user should know of, on stderr."""
     stderr.print_line(text, style="dim")
 
 
 def hint(label: str, command: str) -> None:
-    """Print a command that may come next, as it can be typed here.
+    """Print a command that may come next, so that it can be copied and run.
 
-    Where `hficma` is not on the path, as after `make demo`, it is told by where it lies.
+    Args:
+        label: before it, such as "next:". command: without the program's name. Where `hficma` is
+            not on the path, as after `make demo`, it is
+            written by its path.
     """
     stdout.print_line(f"{label} {typed_program()} {command}")
 
 
 def typed_program() -> str:
-    """Return what to type for `hficma` in this folder: its name, or the path of the one running."""
+    """Return how to call this program from this folder: `hficma`, or its path."""
     program = Path(sys.argv[0])
     if program.name != "hficma" or shutil.which("hficma") == str(program.absolute()):
         return "hficma"
@@ -69,7 +72,13 @@ def typed_program() -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table whose first column is text and whose others are figures."""
+    """Return a table whose first column is text and whose others are numbers.
+
+    Args:
+        title: above the table.
+        columns: their heads.
+        rows: a cell for each column.
+    """
     grid = Table(title=printable(title), title_justify="left")
     for position, column in enumerate(columns):
         grid.add_column(column, justify="left" if position == 0 else "right")
@@ -219,7 +228,12 @@ class _CountColumn(MofNCompleteColumn):
 
 
 def print_answer(answer: Answer, *, title: str) -> None:
-    """Print a table of hits, and in one line how the search went."""
+    """Print a table of hits, a summary of the search in one line, and its notes.
+
+    Args:
+        answer: with at least one hit.
+        title: above the table: the query.
+    """
     from hficma.engine.results import add_hits
 
     stdout.print_line(title)

@@ -1,7 +1,7 @@
-"""Help in plain text: one style for every command, nothing cut off, options under headings.
+"""Formats help in plain text: one style for every command, nothing cut off, options under headings.
 
 Typer's own help draws boxes with Rich, which cut descriptions at 80 columns, and click's list of
-commands ends each at 45 characters. Every command and group of `hficma` is made here instead.
+commands ends each at 45 characters. So every command and group of `hficma` is of a class below.
 """
 
 from __future__ import annotations
@@ -43,7 +43,13 @@ class PlainGroup(TyperGroup):
 
 
 def write_options(command: Any, ctx: Any, formatter: Any) -> None:
-    """Write a command's arguments and options, one section a heading."""
+    """Write a command's arguments and options, one section a heading.
+
+    Args:
+        command: click's command.
+        ctx: its context.
+        formatter: click's formatter, which is written to.
+    """
     sections: dict[str, list[tuple[str, str]]] = {}
     for param in command.get_params(ctx):
         record = param.get_help_record(ctx)
@@ -57,7 +63,7 @@ def write_options(command: Any, ctx: Any, formatter: Any) -> None:
 
 
 def first_sentence(help_text: str | None) -> str:
-    """Return the first sentence of a help text in one line, without its full stop."""
+    """Return the first paragraph of a help text in one line, without its full stop and example."""
     paragraph = " ".join((help_text or "").split("\n\n")[0].split())
     return paragraph.partition(" Example:")[0].removesuffix(".")
 
@@ -68,9 +74,9 @@ def command_group(
     """Return a Typer app of commands in the one style.
 
     Args:
-        help_text: what the group's help begins with.
+        help_text: of the group.
         cls: its class, such as one that imports commands when they are called.
-        options: further ones of `typer.Typer`.
+        **options: of `typer.Typer`.
     """
     return _PlainTyper(
         cls=cls,

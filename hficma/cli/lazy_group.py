@@ -1,4 +1,7 @@
-"""Groups of commands whose modules are imported only when called: a search must start at once."""
+"""Groups of commands whose modules are imported only when they are called.
+
+Importing all of them takes seconds, and a search must start at once.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from .help_text import PlainGroup, command_group
 
 
 class LazyGroup(PlainGroup):
-    """Find the commands of a group by name in other modules."""
+    """A group that finds its commands by name in other modules."""
 
     homes: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """Command to module and name in it: a function, or a Typer app of more commands."""
@@ -22,7 +25,10 @@ class LazyGroup(PlainGroup):
         return list(self.homes)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import and make the command, or None where there is no such name."""
+        """Import a command and return it, or None where there is no such name.
+
+        A command whose packages are not installed says so when it is called; the list stays whole.
+        """
         if cmd_name not in self.homes:
             return None
         module, name = self.homes[cmd_name]
@@ -38,6 +44,7 @@ class LazyGroup(PlainGroup):
 
 
 def _alone(name: str, function: Callable[..., object]) -> typer.Typer:
+    """Return an app of one command."""
     app: typer.Typer = command_group("")
     app.command(name)(function)
     return app

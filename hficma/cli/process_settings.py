@@ -1,4 +1,4 @@
-"""What commands switch for the whole process while they run, since libraries must not."""
+"""Settings of the whole process that a command makes while it runs, since libraries must not."""
 
 from __future__ import annotations
 

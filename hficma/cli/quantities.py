@@ -1,4 +1,4 @@
-"""Numbers as people read them: "1 shard", "53.6 MB", "26 November 2026, 14:01"."""
+"""Formats numbers as people read them: "1 shard", "53.6 MB", "26 November 2026, 14:01"."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ _BYTE_UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun: "1 shard", "1,000 recipes"."""
+    """Return a number with its noun: "1 shard", "1,000 recipes".
+
+    Args:
+        count: the number.
+        noun: in the singular.
+        plural: None adds an s.
+    """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def readable_bytes(size: int) -> str:
-    """Return a size with three digits: "53.6 MB"."""
+    """Return a size in bytes with at most three digits: "53.6 MB" (1 MB is 1,000,000 bytes)."""
     amount, unit = float(size), 0
     while amount >= 999.5 and unit < len(_BYTE_UNITS) - 1:
         amount, unit = amount / 1000, unit + 1

@@ -147,9 +147,7 @@ def _spread(values: Iterable[int]) -> dict[str, float]:
 
 
 def _wrapped(title: str, draw: object, font: object) -> list[str]:
-    """Return the title in at most two lines of a tile's width, the second cut off by an
-    ellipsis.
-    """
+    """Return a title in at most two lines of a tile's width, the rest as an ellipsis."""
     lines = [""]
     for word in title.split():
         longer = f"{lines[-1]} {word}".strip()

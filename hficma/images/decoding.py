@@ -347,6 +347,7 @@ class _CountedReads(io.BytesIO):
     _remaining = PHOTO_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Read, once more, if that is still allowed."""
         self._remaining -= 1
         if self._remaining < 0:
             raise InputError(f"more than {PHOTO_READS:,} pieces")

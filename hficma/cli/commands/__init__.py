@@ -1,1 +1,1 @@
-"""The commands, related ones in one file. Each parses, calls and prints."""
+"""The commands, related ones in one file. Each parses arguments, calls the library and prints."""

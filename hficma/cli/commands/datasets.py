@@ -1,4 +1,4 @@
-"""`hficma data`: bring recipes in, and look at them."""
+"""`hficma data`: imports recipes and photos, and shows what is in a dataset."""
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ def show_command(
 
 
 def _class_names(path: Path | None) -> list[str]:
+    """Return the lines of a file of class names."""
     from ...errors import InputError
 
     if path is None:
@@ -113,6 +114,7 @@ def _class_names(path: Path | None) -> list[str]:
 
 
 def _text(summary: Summary) -> str:
+    """Return a summary as a person reads it."""
     parts = ", ".join(f"{part} {count}" for part, count in summary.partitions.items())
     lines = [
         printable(summary.name),

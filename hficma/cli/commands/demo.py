@@ -1,4 +1,4 @@
-"""`hficma demo`: train, export, index and search on the synthetic sample, in a few minutes."""
+"""`hficma demo`: trains, exports, indexes and searches on the synthetic sample."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..process_settings import quiet_exporter
 
 PRESET = "demo"
 TRAINING = "sample:3000"
-SHELF = "sample:1000:1"
-"""What is searched: another seed, so no recipe of it was seen in training."""
+SEARCHED = "sample:1000:1"
+"""The recipes of the index: of another seed, so none of them was seen in training."""
 PHOTO = 7
-"""Position in `SHELF` of the dish that is asked for."""
+"""Position in `SEARCHED` of the dish whose photo is the query."""
 
 
 def demo(
@@ -41,16 +41,16 @@ def demo(
                     progress=bars)  # fmt: skip
         bars.stage("compiling the branches and proving them equal")
         bundle = export_run(run, space.new("bundle", PRESET), runtimes=("onnxruntime",), queries=0)
-        shelf = open_dataset(SHELF)
+        dataset = open_dataset(SEARCHED)
         index = build_index(
-            bundle, shelf, space.new("index", PRESET), progress=bars.counting("indexing recipes")
+            bundle, dataset, space.new("index", PRESET), progress=bars.counting("indexing recipes")
         )
     photo = space.home / "demo-photo.png"
-    shelf.photo(PHOTO).save(photo)
-    recipe = shelf.recipe(PHOTO)
+    dataset.photo(PHOTO).save(photo)
+    recipe = dataset.recipe(PHOTO)
     with Engine.open(index) as engine:
         answer = engine.search(image=photo, k=10)
-    print_answer(answer, title=f"{photo} among {len(shelf)} recipes it never saw in training")
+    print_answer(answer, title=f"{photo} among {len(dataset)} recipes it never saw in training")
     rank = next((hit.rank for hit in answer.hits if hit.id == recipe.id), None)
     standing = f"rank {rank}" if rank is not None else "not among the first 10"
     stdout.print_line(f'the dish in the photo is "{recipe.title}": {standing}')

@@ -1,4 +1,4 @@
-"""`hficma doctor`: what is installed, what works, and what each step still lacks."""
+"""`hficma doctor`: shows what is installed, what works, and what each step still lacks."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "export --trt": {"trt-rtx": ("tensorrt_rtx",)},
     "runtime openvino": {"openvino": ("openvino",)},
 }
+# Packages that are installed under other names, or under one of several.
 _DISTRIBUTIONS = {
     "faiss": ("faiss-cpu", "faiss-gpu"),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
@@ -63,7 +64,7 @@ def doctor(
 
 
 def _runtimes() -> dict[str, str]:
-    """Return what really runs, by asking a session rather than a list of what might."""
+    """Return what the installed runtimes say of their devices."""
     states = {"python": f"{platform.python_version()} on {platform.system()}"}
     if _version("onnxruntime"):
         ort = importlib.import_module("onnxruntime")

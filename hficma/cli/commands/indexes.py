@@ -1,4 +1,4 @@
-"""`hficma index`: make an index, change it, look at it."""
+"""`hficma index`: makes an index, changes it, shows and checks it."""
 
 from __future__ import annotations
 
@@ -244,17 +244,23 @@ def _open_data(
 
 
 def _path(index: Path | None) -> Path:
+    """Return the index that the user named, or the newest."""
     return index or Workspace.default().newest("index")
 
 
 def _info(path: Path) -> dict[str, Any]:
+    """Return `index_info` of an index."""
     from hficma.engine import index_info
 
     return index_info(path)
 
 
 def _bundle(path: Path, bundle: Path | None) -> str:
-    """Return where an index's bundle is now, or that it is not there."""
+    """Return the path of an index's bundle, or that it is not there.
+
+    Raises:
+        ArtifactError: the bundle that the user named is of another model.
+    """
     from hficma.engine import Bundle
     from hficma.engine.index.index_facts import IndexFacts, model_mismatch
 

@@ -1,4 +1,4 @@
-"""Commands that make runs and bundles: train, eval, compare, extract, convert, export."""
+"""Commands of runs and bundles: train, eval, compare, extract, convert, export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hficma search`: photos or recipes in, answers out."""
+"""`hficma search`: answers photos with recipes, and recipes with photos."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def search(
 
 
 def _note_options(answer: Answer, *, explained: bool, over_recipes: bool) -> None:
-    """Say which options tell more of this answer: those that were not given and would do so."""
+    """Print the options that would tell more of this answer and were not used."""
     options = ["--json gives instructions and links"]
     if answer.certified < len(answer.hits):
         options.append("--exact proves every rank")
@@ -186,11 +186,13 @@ def _search_many(
     filter_: Filter,
     batch: int,
 ) -> None:
-    """Print answers as JSONL in the order of the queries; a bad query is a line among them."""
+    """Print answers as JSONL in the order of the queries; a bad query is a line with its error."""
     from hficma.engine import Answer, Failure
 
     folder = None if images is None else photo_folder(images)
-    # The queries in their order, with the bad lines that stand between them.
+    # The engine pulls queries a batch ahead of the answers it returns, and never sees a bad line.
+    # So every query leaves its name here, and every bad line itself, from which the output is put
+    # together in order again.
     names: list[str | BadRecord] = []
     failed = 0
 
@@ -206,7 +208,7 @@ def _search_many(
         print(json_text({"query": name, **answer.to_json()}))
 
     def bad_lines(place: int) -> int:
-        """Name the bad lines that stand before the next query; return how many."""
+        """Print the bad lines before the next query, and return their number."""
         nonlocal failed
         start = place
         while place < len(names) and isinstance(bad := names[place], BadRecord):
@@ -235,17 +237,18 @@ def _search_many(
 
 
 def _names(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the names in what was typed: "egg, milk" and "egg; milk" are two."""
+    """Return the names in texts of the command line: "egg, milk" and "egg; milk" are two."""
     parts = (part.strip() for text in texts for part in parted(text, ",;\n"))
     return tuple(part for part in parts if part)
 
 
 def _filter_names(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the names of a filter; what holds none stays, for the filter to refuse."""
+    """Return the names of a filter; a text without any stays as it is, for the filter to refuse."""
     return tuple(name for text in texts or () for name in _names([text]) or (text,))
 
 
 def _from_ingredients(text: str) -> Recipe:
+    """Return a recipe of nothing but ingredients."""
     lines = _names([text])
     if not lines:
         raise InputError('--ingredients is empty; write names such as "tomato, basil"')

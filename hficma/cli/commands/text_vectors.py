@@ -142,7 +142,7 @@ def _training_recipes(dataset: Dataset, bars: Bars, on_end: Callable[[], None]) 
 
 
 def _check_free(out: Path) -> None:
-    """Refuse a directory that is there already: before the work, not after it."""
+    """Refuse a directory that is there already: before hours of work, not after them."""
     from ...errors import ArtifactError
 
     if out.exists():
@@ -150,7 +150,7 @@ def _check_free(out: Path) -> None:
 
 
 def _print_facts(out: Path, as_json: bool, **facts: int) -> None:
-    """Print what was written, as JSON or in a line."""
+    """Print the numbers of what was written, as JSON or in a line."""
     if as_json:
         typer.echo(json_text({"out": str(out), **facts}))
     else:

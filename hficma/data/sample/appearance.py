@@ -1,4 +1,8 @@
-"""Which ingredient and which dish looks how: the table that a model of the sample must learn."""
+"""How each ingredient and each kind of dish looks: the table that a model of the sample must learn.
+
+A second, shuffled table tests what a model has learnt: on its photos a model that knows ingredients
+by their looks is at chance, and one that answers by anything else is not.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,19 @@ from .pantry import PANTRY, Look
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
-    """How a kind of dish is served."""
+    """How a kind of dish is served and what cooking does to its pieces."""
 
     vessels: tuple[str, ...]
-    """What it may lie on: keys of `vessels.VESSELS`."""
+    """The vessels that it is served in: keys of `vessels.VESSELS`."""
     bed: str | None = None
-    """What the pieces lie in: a key of `vessels.BEDS`; None for the bare vessel."""
+    """The ground that the pieces lie in, such as a liquid: a key of `vessels.BEDS`; None for
+    none."""
     layout: str = "scatter"
-    """How pieces are arranged: a key of `layout.LAYOUTS`."""
+    """The arrangement of the pieces: a key of `layout.LAYOUTS`."""
     coat: float = 0.0
     """The share of the sauce's colour that every piece takes on."""
     browned: float = 0.0
-    """How far the heat browns the pieces, 0 to 1."""
+    """The share of brown that heat gives the pieces, 0 to 1."""
     sunk: float = 0.0
     """The share of pieces that lie too deep to be seen."""
 
@@ -47,7 +52,7 @@ STAGINGS: dict[str, Staging] = {
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """What photos show for each ingredient and each kind of dish."""
+    """The looks of all ingredients and the stagings of all kinds of dish."""
 
     looks: Mapping[str, Look]
     """By the name of every ingredient that can be seen."""
@@ -56,12 +61,15 @@ class Appearance:
 
 
 def appearance(shuffle_seed: int | None = None) -> Appearance:
-    """Return the true table, or one in which nothing keeps its place.
+    """Return the true table, or a shuffled one.
 
     Args:
         shuffle_seed: None for the true table. A number deals the looks out anew among all visible
             ingredients, and the stagings among all dishes, so that no one keeps its own: what was
             learned from the true table is then wrong about everything.
+
+    Returns:
+        the table.
     """
     looks = {item.name: item.look for item in PANTRY.values() if item.look}
     if shuffle_seed is None:
@@ -74,6 +82,9 @@ _T = TypeVar("_T")
 
 
 def _dealt_anew(table: Mapping[str, _T], rng: Random) -> dict[str, _T]:
-    """Return a random cyclic permutation of the values: no key keeps its own."""
+    """Return the table with its values moved along one random cycle of all keys.
+
+    A shuffle would leave one key its own value, on average; a cycle of all leaves none.
+    """
     order = rng.sample(sorted(table), len(table))
     return {name: table[after] for name, after in zip(order, order[1:] + order[:1], strict=True)}

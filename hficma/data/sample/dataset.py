@@ -1,4 +1,4 @@
-"""The synthetic sample as a dataset: any size, item by item, the same on every machine."""
+"""The synthetic sample as a dataset of any size, made item by item, the same on every machine."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from .grammar import Draft, draft
 from .render import render
 
 MIN_SIZE, MAX_SIZE = 100, 1_000_000
+"""Items of a sample; with fewer, some partition or kind of dish might be empty."""
 
 
 class SampleDataset:
     """Synthetic recipes, and a synthetic photo rendered for each when it is read.
 
     An item depends on the seed and its index alone, so a larger sample begins with a smaller one.
-    Each of its parts (recipe, photo, partition) draws from a stream of its own, keyed by a hash.
+    Recipe, photo and partition of an item draw from random streams of their own, each seeded by a
+    hash of the seed, the index and the part's name: so a change of how photos are drawn changes no
+    recipe.
 
     Args:
         size: the number of items, 100 to 1,000,000.
@@ -69,6 +72,7 @@ class SampleDataset:
         return f"sample:{self.size}" + (f":{self.seed}" if self.seed else "")
 
     def __len__(self) -> int:
+        """Count the items."""
         return self.size
 
     def recipe(self, index: int) -> Recipe:
@@ -85,30 +89,36 @@ class SampleDataset:
         )
 
     def photo(self, index: int) -> Image.Image:
-        """Return the photo at `index`, RGB, 256 x 256, rendered now."""
+        """Return the photo at `index`, RGB, 256 x 256; it is rendered anew each time."""
         return render(self._draft(index), self._appearance, self._stream(index, "photo"))
 
     def photo_origin(self, index: int) -> str:
-        """Return what a photo is drawn from: the sample, its looks and the code that draws."""
+        """Return a text that changes with the photo: item, looks and the code that draws."""
         return f"sample/{self.seed}/{index} {self._looks} {_drawing()}"
 
     def partition(self, index: int) -> str:
-        """`train` (80 %), `val` (10 %) or `test` (10 %)."""
+        """Return `train` (80 %), `val` (10 %) or `test` (10 %).
+
+        The partition is of a hash of the item, not of a share of the size: an item stays in it when
+        the sample grows, so no test pair of a small sample is a training pair of a large one.
+        """
         tenth = int.from_bytes(self._key(index, "partition")[:8], "big") % 10
         return {0: "test", 1: "val"}.get(tenth, "train")
 
     def ingredients(self, index: int) -> tuple[str, ...]:
-        """Return the names of all that is in the dish, in the order of the recipe's lines."""
+        """Return the names of all ingredients, in the order of the recipe's lines."""
         return tuple(item.name for item in self._draft(index).contents)
 
     def visible_ingredients(self, index: int) -> tuple[str, ...]:
-        """Return the names of what the photo shows as pieces."""
+        """Return the names of the ingredients that the photo shows as pieces."""
         return tuple(item.name for item in self._draft(index).visible)
 
     def _draft(self, index: int) -> Draft:
+        """Return the recipe before it has an id."""
         return draft(self._stream(index, "recipe"))
 
     def _stream(self, index: int, part: str) -> Random:
+        """Return the random stream of a part of an item."""
         return Random(int.from_bytes(self._key(index, part), "big"))
 
     def _key(self, index: int, part: str) -> bytes:
@@ -119,4 +129,5 @@ class SampleDataset:
 
 @cache
 def _drawing() -> str:
+    """Return a digest of the code that draws, for caches of what is computed from photos."""
     return code_digest("hficma.data.sample", packages=("pillow", "numpy"))

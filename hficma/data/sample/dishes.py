@@ -1,4 +1,4 @@
-"""The twelve kinds of dish: what goes in, what is done with it, what that hides."""
+"""The twelve kinds of dish: their ingredients, their steps, and what cooking hides of them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dish:
-    """A kind of dish as a cookbook knows it."""
+    """A kind of dish: a template of recipes."""
 
     kind: str
     """Its name, and the category of its recipes."""
     titles: tuple[str, ...]
-    """Title templates over what stands out: `{first}`, `{second}` and `{third}` ("figs"),
-    or `{a}`, `{b}` and `{c}` where a noun follows ("fig")."""
+    """Templates of titles over three of its main ingredients: `{first}`, `{second}` and `{third}`
+    ("figs"), or `{a}`, `{b}` and `{c}` where a noun follows ("fig")."""
     always: tuple[str, ...]
     """Ingredients that every recipe of this kind has."""
     picks: tuple[tuple[str, int, int], ...]
-    """(role, fewest, most): how many to draw of each role, in the order they are listed."""
+    """(role, fewest, most): the number of ingredients to draw of each role, in the order of the
+    lines."""
     steps: tuple[tuple[str, tuple[str, ...]], ...]
-    """(roles, templates): `{items}` lists what the recipe has of those roles ("the a and the b"),
-    `{bare}` the same without articles. A step whose roles draw a blank is left out; one without
-    roles always stands. A role may be an ingredient's name."""
+    """(roles, templates): `{items}` lists the recipe's ingredients of those roles ("the a and the
+    b"), `{bare}` the same without articles. A step is left out where the recipe has none of its
+    roles; one without roles is always there. A role may be an ingredient's name."""
     simmers: bool = False
     """Soft ingredients fall apart in it: they colour the liquid and are not seen."""
 

@@ -1,11 +1,12 @@
-"""Draws a recipe: a kind of dish, what goes in, and the words for it.
+"""Draws a recipe: a kind of dish, its ingredients, and the words for them.
 
-How much a photo can tell: what a dish shows is drawn with an entropy of 18 bits (a tart: three or
-four of 22 fruits, perhaps nuts, a topping, mint) to 29 bits (a salad: a leaf of 5, three or four
-of 35 vegetables, perhaps an onion, a protein, a cheese, nuts, a herb). Among 1,000 recipes about 83
-are of the same kind, so once the kind is seen, 6.4 bits tell a recipe from the others: whoever
-names half of the pieces finds it. Colour alone names none: a hundred looks share fourteen colours,
-and ripeness, light, sauce and browning move them further than some of these lie apart.
+How much a photo can tell: the visible ingredients are drawn with an entropy of 18 bits (a tart:
+three or four of 22 fruits, perhaps nuts, a topping, mint) to 29 bits (a salad: a leaf of 5, three
+or four of 35 vegetables, perhaps an onion, a protein, a cheese, nuts, a herb). Among 1,000 recipes
+about 83 are of the same kind, so once the kind is seen, log2 83 = 6.4 bits tell a recipe from the
+others: whoever names half of the pieces finds it. Colour alone names none: a hundred looks share
+fourteen colours, and ripeness, light, sauce and browning move them further than some of these lie
+apart.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from random import Random
 from .dishes import DISHES, Dish
 from .pantry import PANTRY, Ingredient
 
+# Preparations as an instruction says them: "chopped" in a line, "Chop the ..." in a step.
 _VERBS = {
     "beaten": "beat", "chilled": "chill", "chopped": "chop", "cleaned": "clean", "cored": "core",
     "crumbled": "crumble", "crushed": "crush", "cubed": "cube", "deseeded": "deseed",
@@ -43,7 +45,9 @@ MEASURES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """How people write amounts, by `Ingredient.measure`."""
 
+# Roles of ingredients that a title may name.
 _PRINCIPAL = ("vegetable", "aromatic", "green", "protein", "cheese", "fruit")
+# Endings of plurals and of their singulars; the first that fits is taken.
 _SINGULARS = (
     ("chilies", "chili"), ("ies", "y"), ("oes", "o"), ("shes", "sh"), ("ches", "ch"),
     ("us", "us"), ("ss", "ss"), ("s", ""),
@@ -54,14 +58,18 @@ _CUPS = ("1/2 cup", "1 cup", "1 1/2 cups", "2 cups", "3 cups")
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A recipe before it has an id: its words, and what is really in it."""
+    """A recipe before it has an id: its words, and the ingredients behind them."""
 
     dish: Dish
+    """Its kind."""
     contents: tuple[Ingredient, ...]
-    """In the order of the lines."""
+    """Its ingredients, in the order of the lines."""
     title: str
+    """Its title, which names up to three of the main ingredients."""
     lines: tuple[str, ...]
+    """The ingredient lines, with amounts and preparations."""
     instructions: tuple[str, ...]
+    """The steps, a sentence or two each."""
 
     @property
     def visible(self) -> tuple[Ingredient, ...]:
@@ -72,7 +80,11 @@ class Draft:
 
 
 def draft(rng: Random) -> Draft:
-    """Draw one recipe; the same state of `rng` gives the same recipe."""
+    """Draw one recipe.
+
+    Args:
+        rng: the same state gives the same recipe.
+    """
     dish = rng.choice(DISHES)
     contents = _contents(dish, rng)
     preparations = {
@@ -88,6 +100,7 @@ def draft(rng: Random) -> Draft:
 
 
 def _contents(dish: Dish, rng: Random) -> tuple[Ingredient, ...]:
+    """Draw the ingredients: some of each role, then those that every such dish has."""
     chosen: dict[str, Ingredient] = {}
     for role, fewest, most in dish.picks:
         pool = [item for item in _pool(role) if item.name not in dish.always]
@@ -97,15 +110,18 @@ def _contents(dish: Dish, rng: Random) -> tuple[Ingredient, ...]:
 
 @cache
 def _pool(role: str) -> list[Ingredient]:
+    """Return all ingredients of a role."""
     return _of(role, PANTRY.values())
 
 
 def _of(roles: str, items: Iterable[Ingredient]) -> list[Ingredient]:
+    """Return those of some ingredients that have one of the roles, or are named among them."""
     choices = roles.split(", ")
     return [item for item in items if item.role in choices or item.name in choices]
 
 
 def _title(dish: Dish, contents: Sequence[Ingredient], rng: Random) -> str:
+    """Draw a title over three of the visible main ingredients."""
     principal = [item.name for item in contents if item.look and item.role in _PRINCIPAL]
     first, second, third = rng.sample(principal, 3)
     title = rng.choice(dish.titles).format(
@@ -124,10 +140,16 @@ def _singular(name: str) -> str:
 
 
 def _sentence(text: str) -> str:
+    """Return a text with a capital at its beginning."""
     return text[:1].upper() + text[1:]
 
 
 def _line(item: Ingredient, preparation: str | None, rng: Random) -> str:
+    """Draw an ingredient line.
+
+    All amounts are drawn, whether or not the template has a place for them: the stream is then the
+    same after every line.
+    """
     return rng.choice(MEASURES[item.measure]).format(
         name=item.name,
         before=f"{preparation} " if preparation else "",
@@ -154,7 +176,7 @@ def _instructions(
 
 
 def _preparation(preparations: dict[str, str], rng: Random) -> list[str]:
-    """Return what is cut how, in one step or up to four; cooks do not write down all of it."""
+    """Draw the steps that cut and peel, one to four; cooks do not write down all of it."""
     stated = {name: done for name, done in preparations.items() if rng.random() < 0.7}
     clauses = [
         f"{_VERBS[done]} {_listed([name for name, how in stated.items() if how == done], 'the ')}"
@@ -166,5 +188,6 @@ def _preparation(preparations: dict[str, str], rng: Random) -> list[str]:
 
 
 def _listed(names: Sequence[str], article: str = "") -> str:
+    """Return names as a sentence lists them: "the a, the b and the c"."""
     phrases = [article + name for name in names]
     return " and ".join(filter(None, [", ".join(phrases[:-1]), *phrases[-1:]]))

@@ -1,4 +1,8 @@
-"""Where pieces lie: positions on the dish in units of its radius, in drawing order."""
+"""Lays pieces on a dish: positions in units of the food's radius, in the order of drawing.
+
+Each layout takes the number of pieces of each ingredient, whether the dish is square, and a random
+stream. A later piece covers an earlier one.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,11 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 Place = tuple[int, float, float]
-"""(which ingredient, x, y)."""
+"""(index of the ingredient, x, y); x and y are -1 to 1, 0 in the centre."""
 
 
 def scatter(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Place pieces mixed, as tossed."""
+    """Lay all pieces mixed, as tossed."""
     owners = [owner for owner, count in enumerate(counts) for _ in range(count)]
     rng.shuffle(owners)
     return [
@@ -21,23 +25,25 @@ def scatter(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
 
 
 def heaps(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Place every ingredient in a sector of its own."""
+    """Lay each ingredient in a sector of its own."""
     turn, share = rng.uniform(0, 2 * math.pi), 2 * math.pi / max(1, len(counts))
     return [
         (owner, radius * math.cos(angle), radius * math.sin(angle))
         for owner, count in enumerate(counts)
         for i in range(count)
+        # The square root spreads pieces evenly over the area: half of it lies beyond 0.7 radii.
         for radius in [math.sqrt((i + 0.6) / count) * rng.uniform(0.85, 1)]
         for angle in [turn + share * (owner + rng.uniform(0.12, 0.88))]
     ]
 
 
 def rings(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Concentric circles, from the outside in, one ingredient after the other."""
+    """Lay pieces on circles from the outside in, one ingredient after the other."""
     owners = [owner for owner, count in enumerate(counts) for _ in range(count)]
     places: list[Place] = []
     radius = 0.97
     while owners:
+        # As many as fit around: a piece takes 0.36 radii.
         room = max(1, round(2 * math.pi * radius / 0.36))
         circle, owners = owners[:room], owners[room:]
         turn = rng.uniform(0, 2 * math.pi)
@@ -49,7 +55,7 @@ def rings(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
 
 
 def rows(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Parallel skewers on which the ingredients take turns."""
+    """Lay pieces on four parallel skewers, on which the ingredients take turns."""
     most = max(counts, default=0)
     turns = [owner for i in range(most) for owner, count in enumerate(counts) if i < count]
     lines = 4
@@ -72,6 +78,7 @@ def _spread(count: int, square: bool, rng: Random) -> list[tuple[float, float]]:
                 for i in range(side * side)]  # fmt: skip
         points = rng.sample(grid, count)
     else:
+        # A sunflower's spiral: turns by the golden angle, 2.39996 radians, never line up.
         spots = [(math.sqrt((i + 0.5) / count), 2.39996 * i) for i in range(count)]
         points = [(r * math.cos(a), r * math.sin(a)) for r, a in spots]
         rng.shuffle(points)
@@ -82,4 +89,4 @@ def _spread(count: int, square: bool, rng: Random) -> list[tuple[float, float]]:
 LAYOUTS: dict[str, Callable[[Sequence[int], bool, Random], list[Place]]] = {
     "scatter": scatter, "heaps": heaps, "rings": rings, "rows": rows,
 }  # fmt: skip
-"""By the name that `appearance.Staging` uses."""
+"""The layouts by the name that `appearance.Staging` uses."""

@@ -1,4 +1,8 @@
-"""The ingredients of the synthetic sample: how each is measured, prepared and seen."""
+"""The ingredients of the synthetic sample: how each is measured, prepared and seen.
+
+Looks are built from few parts (25 shapes, 12 textures, 14 colours), so that a model must combine
+them, and no two visible ingredients look the same.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,13 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (92, 52, 104),
     "black": (44, 38, 44),
 }
-"""Fourteen colours for about a hundred looks: a colour alone names no ingredient."""
+"""Red, green and blue, 0 to 255. Fourteen for about a hundred looks: a colour alone names no
+ingredient."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a piece of an ingredient looks from above."""
+    """The look of an ingredient's piece from above."""
 
     shape: str
     """A shape of `pieces.SHAPES`."""
@@ -39,22 +44,22 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Ingredient:
-    """One thing a recipe may hold."""
+    """An ingredient that a recipe may have."""
 
     name: str
-    """As it stands in ingredient lines and instructions."""
+    """Its name in ingredient lines and instructions."""
     role: str
-    """What it does in a dish; dishes pick by role."""
+    """Its role in a dish; dishes pick by role."""
     measure: str
-    """How people measure it: a key of `grammar.MEASURES`."""
+    """The way people measure it: a key of `grammar.MEASURES`."""
     preparations: tuple[str, ...]
     """Participles that fit it ("sliced"); may be empty."""
     look: Look | None
-    """None where a photo never shows it as pieces (salt, stock)."""
+    """The look of its pieces; None where a photo never shows any (salt, stock)."""
     tint: str | None
     """The colour it gives a liquid it dissolves in, or None."""
     soft: bool
-    """Falls apart when simmered: a soup hides it, a salad shows it."""
+    """Whether it falls apart when simmered: a soup hides it, a salad shows it."""
 
 
 # name | role | measure | preparations | shape texture colour accent, "~" (falls apart), or "tint X"
@@ -222,6 +227,7 @@ flour               | flour     | spoon | sifted                  | tint -
 
 
 def _parse(row: str) -> Ingredient:
+    """Return the ingredient of a row of the table."""
     name, role, measure, preparations, look_text = (cell.strip() for cell in row.split("|"))
     words = look_text.split()
     look = tint = None

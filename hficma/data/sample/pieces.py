@@ -1,4 +1,8 @@
-"""Draws one piece of an ingredient: a shape, a texture, two colours."""
+"""Draws one piece of an ingredient, a sprite: a shape, a texture, two colours and a shadow.
+
+A sprite is drawn once for each look, at four times its size, and scaled down: Pillow draws without
+antialiasing. `render` then colours and turns copies of it.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,18 @@ from ...types import Floats
 from .pantry import COLOURS, Look
 
 SPRITE = 48
-"""Side of a finished piece in pixels, its shadow included."""
+"""Side of a sprite in pixels, its shadow included."""
 _SIDE = 4 * SPRITE
+"""Side of a sprite while it is drawn."""
 _Point = tuple[float, float]
 _Ink = int | tuple[int, int, int]
 
 
 class _Canvas:
-    """Draws in coordinates from -1 to 1, on an image of one channel or three."""
+    """Draws in coordinates from -1 to 1, y downwards, on an image of one channel or three.
+
+    -1 to 1 is 0.9 of the image: the rest is room for the shadow.
+    """
 
     def __init__(self, image: Image.Image) -> None:
         self.pen = ImageDraw.Draw(image)
@@ -30,13 +38,16 @@ class _Canvas:
         return (x * 0.45 + 0.5) * _SIDE, (y * 0.45 + 0.5) * _SIDE
 
     def disc(self, x: float, y: float, r: float, fill: _Ink, ry: float | None = None) -> None:
+        """Draw a disc around a point, or an ellipse where `ry` is its other radius."""
         ry = r if ry is None else ry
         self.pen.ellipse([self._pixel(x - r, y - ry), self._pixel(x + r, y + ry)], fill=fill)
 
     def area(self, points: Sequence[_Point], fill: _Ink) -> None:
+        """Draw a polygon."""
         self.pen.polygon([self._pixel(*point) for point in points], fill=fill)
 
     def line(self, points: Sequence[_Point], width: float, fill: _Ink) -> None:
+        """Draw a line through some points, with round ends."""
         pixels = [self._pixel(*point) for point in points]
         stroke = max(1, round(width * 0.45 * _SIDE))
         self.pen.line(pixels, fill=fill, width=stroke, joint="curve")
@@ -52,7 +63,7 @@ def _arc(radius: float, start: float, stop: float, x: float = 0, y: float = 0) -
 
 
 def _scatter(count: int, radius: float) -> list[_Point]:
-    """Evenly spread points in a disc (a sunflower's), the same every time."""
+    """Return points spread evenly over a disc, on a sunflower's spiral; the same every time."""
     return [
         (r * math.cos(2.4 * i), r * math.sin(2.4 * i))
         for i in range(count)
@@ -161,7 +172,7 @@ SHAPES: dict[str, Callable[[_Canvas], None]] = {
     "tube": _area((-0.6, -0.38), (0.6, -0.38), (0.6, 0.38), (-0.6, 0.38)),
     "wedge": _area((0, -0.95), (0.9, 0.6), (0.45, 0.8), (-0.45, 0.8), (-0.9, 0.6)),
 }  # fmt: skip
-"""What a piece's outline can be."""
+"""Outlines of pieces: each draws one in white (255) on black."""
 
 
 def _half(canvas: _Canvas, ink: _Ink) -> None:
@@ -224,7 +235,7 @@ TEXTURES: dict[str, Callable[[_Canvas, _Ink], None]] = {
     "stripes": _stripes,
     "vein": _vein,
 }
-"""What is drawn upon a piece."""
+"""Patterns on pieces: each draws one in the accent colour."""
 
 
 @cache
@@ -232,18 +243,21 @@ def sprite(look: Look) -> Floats:
     """Draw a piece of a look, with a soft shadow around it.
 
     Returns:
-        (SPRITE, SPRITE, 4), red, green and blue multiplied by opacity, and opacity; 0 to 255.
+        float32 (SPRITE, SPRITE, 4): red, green and blue multiplied by opacity, and opacity; 0 to
+        255. So multiplied, colours can be mixed and scaled without dark fringes at the edge.
     """
     mask = Image.new("L", (_SIDE, _SIDE), 0)
     SHAPES[look.shape](_Canvas(mask))
     colour, accent = COLOURS[look.colour], COLOURS[look.accent]
     piece = Image.new("RGB", mask.size, colour)
     TEXTURES[look.texture](_Canvas(piece), accent)
+    # The blurred outline is how far inside a point is: 255 in the middle, about 128 at the edge.
     depth = mask.filter(ImageFilter.GaussianBlur(_SIDE / 30))
     if look.texture == "rim":
         piece.paste(accent, mask=depth.point(lambda level: 255 if level < 205 else 0))
     # A rounded piece darkens towards its edge.
     piece.paste((20, 14, 10), mask=depth.point(lambda level: max(0, 255 - level) // 2))
+    # Its shadow reaches beyond the outline, and lets 3/5 of the light through.
     shadow = mask.filter(ImageFilter.GaussianBlur(_SIDE / 24)).point(lambda level: level * 2 // 5)
     whole = Image.new("RGB", mask.size, (16, 10, 8))
     whole.paste(piece, mask=mask)

@@ -1,4 +1,8 @@
-"""Tables, vessels and what pieces lie in: everything in a photo but the pieces and the light."""
+"""Draws tables, vessels and the ground of the food: all of a photo but the pieces and the light.
+
+A vessel is round or square, so its colour is a function of the distance from its centre alone: a
+palette of 256 steps, looked up for every pixel at once.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from PIL import Image
 from ...types import Floats, Floats64
 
 Colour = tuple[float, float, float]
-_STEPS = 256
+_STEPS = 256  # of a palette
 _REACH = 1.4  # where a profile ends, in units of the vessel's radius
 _RADII = np.arange(_STEPS) * (_REACH / _STEPS)
 
@@ -21,9 +25,9 @@ class Vessel:
     """A plate, a pan, a tray: seen from above, a profile along its radius."""
 
     stops: tuple[tuple[float, float], ...]
-    """(radius, brightness relative to its colour)."""
+    """(radius, brightness relative to its colour), interpolated in between; 1 is the rim."""
     colours: tuple[Colour, ...]
-    """The colours it comes in."""
+    """The colours it may have."""
     holds: float
     """Radius of the food, in units of the vessel's."""
     square: bool = False
@@ -67,12 +71,13 @@ BEDS: dict[str, tuple[tuple[float, float, Colour | None], ...]] = {
                (0.92, 1.0, (216, 166, 100)), (1, 0.9, (170, 116, 62))),
     "cream": ((0, 1.0, (240, 234, 222)), (0.9, 0.98, (236, 228, 212)), (1, 0.95, (220, 210, 190))),
 }  # fmt: skip
-"""(radius, brightness, colour) along the radius of the food; None takes the sauce's colour."""
+"""Grounds that pieces lie in: (radius, brightness, colour) along the radius of the food; a colour
+of None is the sauce's."""
 
 
 @cache
 def noise(name: str) -> Floats:
-    """Return a tile of noise, (512, 512), about -1 to 1: the same on every machine.
+    """Return a tile of noise, float32 (512, 512), about -1 to 1: the same on every machine.
 
     Args:
         name: "grain" (pixel by pixel), "mottle" (patches of some 12 pixels), "wood", "cloth" or
@@ -94,6 +99,7 @@ def noise(name: str) -> Floats:
 
 
 def _uniform(shape: tuple[int, int], key: int) -> Floats:
+    """Return random numbers from -1 to 1."""
     # Only the raw stream of a bit generator is promised to stay as it is across NumPy versions.
     raw = np.random.Philox(key=key).random_raw(shape[0] * shape[1])
     uniform: Floats = (raw >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - np.float32(1)
@@ -101,7 +107,7 @@ def _uniform(shape: tuple[int, int], key: int) -> Floats:
 
 
 def _smooth(tile: Floats, width: int) -> Floats:
-    """Twice a box filter, wrapping around."""
+    """Return a tile after two passes of a box filter each way, wrapping around at the edges."""
     for _ in range(2):
         for axis in (0, 1):
             tile = np.mean([np.roll(tile, i, axis) for i in range(width)], axis=0, dtype=np.float32)
@@ -109,12 +115,12 @@ def _smooth(tile: Floats, width: int) -> Floats:
 
 
 def table(crop: Floats, colour: Colour, contrast: float) -> Image.Image:
-    """Draw a table of one colour.
+    """Return a table of one colour.
 
     Args:
         crop: what a tile of noise shows in the frame, (side, side).
         colour: its mean colour.
-        contrast: how strong the grain of wood or cloth is, 0 to 1.
+        contrast: of the grain of wood or cloth, 0 to 1.
     """
     levels = np.linspace(-1, 1, _STEPS)
     palette = (1 + contrast * levels)[:, None] * np.array(colour)
@@ -122,11 +128,11 @@ def table(crop: Floats, colour: Colour, contrast: float) -> Image.Image:
 
 
 def lay_vessel(image: Image.Image, u: Floats, v: Floats, vessel: Vessel, colour: Colour) -> None:
-    """Put a vessel and its shadow on the table.
+    """Draw a vessel and its shadow on the table.
 
     Args:
         image: the table, painted upon.
-        u, v: every pixel's place on the vessel, in units of its radius, (side, side) each.
+        u, v: the point of every pixel on the vessel, in units of its radius, (side, side) each.
         vessel: its profile.
         colour: its colour.
     """
@@ -141,11 +147,11 @@ def lay_vessel(image: Image.Image, u: Floats, v: Floats, vessel: Vessel, colour:
 def lay_bed(
     image: Image.Image, u: Floats, v: Floats, name: str, holds: float, sauce: Colour
 ) -> None:
-    """Put what the pieces lie in on the vessel; arguments as in `lay_vessel`.
+    """Draw the ground that the pieces lie in on the vessel.
 
     Args:
         image: the vessel, painted upon.
-        u, v: every pixel's place, (side, side) each; unevenness in them makes an uneven edge.
+        u, v: the point of every pixel, (side, side) each; unevenness in them makes an uneven edge.
         name: a key of `BEDS`.
         holds: radius of the food, in units of the vessel's.
         sauce: the colour of a liquid.
@@ -162,14 +168,21 @@ def _cover(
     palette: Floats64,
     opacity: Floats64,
 ) -> None:
-    """Paint by radius: colours and opacity at each of `_RADII`."""
+    """Paint by radius.
+
+    Args:
+        image: painted upon.
+        radius: of every pixel, (side, side).
+        palette: the colour at each of `_RADII`, (256, 3).
+        opacity: at each of `_RADII`, 0 to 1, (256,).
+    """
     rings = radius * (_STEPS / _REACH)
     mask = Image.fromarray(np.minimum(rings, _STEPS - 1).astype(np.uint8))
     image.paste(_painted(rings, palette), mask=mask.point([round(255 * x) for x in opacity]))
 
 
 def _painted(steps: Floats, palette: Floats64) -> Image.Image:
-    """RGB from a palette of `_STEPS` colours: far cheaper than floats of three channels."""
+    """Return RGB from steps 0 to 255 of a palette: far cheaper than floats of three channels."""
     painted = Image.fromarray(np.clip(steps, 0, _STEPS - 1).astype(np.uint8), "P")
     painted.putpalette(np.clip(palette, 0, 255).astype(np.uint8).tobytes())
     return painted.convert("RGB")

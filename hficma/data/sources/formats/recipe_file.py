@@ -93,9 +93,7 @@ class RecipeFile:
             yield SourceRecipe(recipe=recipe, images=tuple(dict.fromkeys(photos)))
 
     def _photos(self, record: RawRecord, addresses: Iterable[str], *, only: bool) -> list[str]:
-        """Return the names of a record's photos: inside the file, else by address, else beside
-        it.
-        """
+        """Return the names of a record's photos, inside the file, by address or beside it."""
         photos = [f"{self._name}{IN_ARCHIVE}{place}" for place in record.inline]
         photos += filter(None, map(self._local, addresses))
         for folder in record.folders:

@@ -88,9 +88,7 @@ class PublishedText:
         )
 
     def _text(self, identity: str, partition: str, names: tuple[str, ...], where: str) -> Recipe:
-        """Return the recipe of `layer1.json` where that lies beside, else of the ingredient
-        names.
-        """
+        """Return the recipe of `layer1.json` where there is one, else of the ingredient names."""
         entry = self._texts.get(identity) if self._texts else None
         if entry is not None:
             return layer1_recipe(entry, where)

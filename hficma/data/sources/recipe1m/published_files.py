@@ -40,8 +40,7 @@ def find(root: Path, *names: str) -> Path | None:
 
 
 class SideTable:
-    """JSON values by recipe id, on the disk, so that layers of gigabytes are joined in little
-    memory.
+    """JSON values by recipe id, on the disk: joins layers of gigabytes in little memory.
 
     Args:
         scratch: a folder that is removed after the import; a crash may leave the table damaged.
