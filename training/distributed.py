@@ -55,9 +55,12 @@ def gather(values: Tensor) -> Tensor:
 
 
 def gather_rows(values: Tensor) -> Tensor:
-    """Do as `gather`, for values from which every process computes the same loss.
+    """Return everyone's values as `gather` does, for a loss that every process computes alike.
 
     Each process then has the whole gradient already and keeps the slice of its own rows.
+
+    Args:
+        values: (n, ...), the same n everywhere.
     """
     if world_size() == 1:
         return values
@@ -82,6 +85,8 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     for parameter in parameters:
         if parameter.requires_grad:
+            # A process whose share of the batch did not touch it must join the sum all the same, or
+            # the others wait for it without end.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
@@ -97,7 +102,11 @@ def everywhere(fact: bool, device: torch.device) -> bool:
 
 
 def share(positions: Any) -> Any:
-    """Return this process's part of a batch; a rest that does not divide is left out."""
+    """Return this process's part of a batch; a rest that does not divide is left out.
+
+    Args:
+        positions: (B,) of the whole batch, the same in every process.
+    """
     if world_size() == 1:
         return positions
     size = len(positions) // world_size()
@@ -109,6 +118,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, values: Tensor, summed: bool) -> Tensor:
+        # All processes bring as many rows (`share`), so that rank r's begin at r · count.
         context.summed, context.count = summed, len(values)
         parts = [torch.empty_like(values) for _ in range(world_size())]
         dist.all_gather(parts, values.contiguous())

@@ -172,6 +172,7 @@ class ShardFacts:
         expected = {*self.arrays, records.FILE}
         if self.prefilter.factory != "Flat":
             expected.add(prefilter.FILE)
+        # Older versions wrote neither sizes nor `blocks`; a newer shard has both.
         if self.sizes is not None:
             if set(self.sizes) != expected:
                 raise ValueError("its sizes are of other files than it has")
@@ -184,6 +185,7 @@ class ShardFacts:
     def _encoding_layouts(self, level: Level, precision: Precision) -> dict[str, Layout]:
         """Return the layouts that arrays of a level must have; raises ValueError where none can."""
         width = self._last(LEVELS[level][0])
+        # H is written nowhere: a table has H rows a token, which must come out whole.
         heads = 1
         if level == "tables":
             heads, rest = divmod(self.arrays["table"].shape[0], self.tokens)

@@ -53,9 +53,8 @@ class CandidateCache:
         array_of, positions = self._index.locate(items)
         if len(self._cached):
             places = np.searchsorted(self._cached, items)
-            places[places == len(self._cached)] = (
-                0  # behind the last: compared with any, it differs
-            )
+            # An item behind the last has no place: any will do, as it differs from what is there.
+            places[places == len(self._cached)] = 0
             hits = self._cached[places] == items
             array_of = np.where(hits, len(self._arrays) - 1, array_of)
             positions = np.where(hits, self._positions[places], positions)

@@ -207,6 +207,7 @@ def cut_tiles(lengths: Lengths, items: LocatedItems, step: int) -> Sequence[Tile
     tiles = []
     for run in np.split(order, np.flatnonzero(np.diff(padded[order])) + 1):
         length = int(padded[run[0]])
+        # Of long items fewer, so that all tiles take about as long and fit a core's cache.
         count = max(1, TILE_TOKENS // length)
         tiles += [Tile(run[start : start + count], length) for start in range(0, len(run), count)]
     # Long tiles first: the last one to finish is then a short one, and no thread waits long.

@@ -79,6 +79,8 @@ def build_index(
     options = ExecutionOptions(**execution).with_thread_count()
     open_bundle = Bundle.open(bundle, options)
     source = ItemSource(dataset, max(1, shard_items))
+    # Every option is checked and every choice made before anything is encoded: what is wrong is
+    # said in the first second, and a build that goes on compares its inputs with the recorded ones.
     facts = _planned_facts(
         open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
         prefilter=prefilter, shard_items=shard_items,
@@ -90,7 +92,7 @@ def build_index(
             build.folder, facts, source, open_bundle, unique, threads=options.thread_count,
             strict=strict, on_bad=on_bad, progress=progress, finished=build,
         )  # fmt: skip
-        if not facts.shards:
+        if not facts.shards:  # an index that can answer nothing would only hide a wrong dataset
             build.discard()
             item = "recipe" if of == "recipes" else "photo"
             raise InputError(f"{facts.dataset or STDIN}: holds no usable {item} to index")
@@ -144,6 +146,7 @@ def _planned_facts(
 
 def _default_level(bundle: Bundle, source: ItemSource, facts: IndexFacts, folder: Path) -> Level:
     """Return the highest level that fits; the lowest where nobody knows how much is to come."""
+    # What is not stored a search computes; a level too high for the disk would end a build late.
     if source.count is None or source.sample is None:
         return "tokens"
     return default_level(

@@ -144,6 +144,8 @@ class IndexWriter(Closing):
         distinct = list(dict.fromkeys(ids))
         removed = set(self._facts.removed)
         numbers: dict[str, int] = {}
+        # An id that was removed and added again stands in two shards: only the item that is left
+        # counts.
         for shard in self._each_shard():
             for id_, position in shard.records.with_ids(distinct).items():
                 number = int(shard.numbers[position])
@@ -200,6 +202,7 @@ class IndexWriter(Closing):
 
     def _with_merged_tail(self, facts: IndexFacts) -> IndexFacts:
         """Merge the last shards of `facts`, written but not yet committed, if they are small."""
+        # Read lazily: of an index of many shards only the small last ones are opened.
         sizes = (
             int(self._remaining(shard).sum()) for shard in self._each_shard(reversed(facts.shards))
         )

@@ -155,6 +155,7 @@ class ShardWriter:
         Returns:
             what `shard.json` says.
         """
+        # The prefilter is built from the file of vectors, mapped: memory need not hold a shard's.
         for file in self._files.values():
             file.close()
         self._records.close()
@@ -170,6 +171,7 @@ class ShardWriter:
         for name in (records.FILE, prefilter.FILE):
             if (self._folder / name).exists():
                 digests[name] = digest_file(self._folder / name)
+        # In the order of names, by which `ShardFacts.block_slices` gives each file its part.
         sums = [digests[name].sums for name in sorted(digests)]
         (self._folder / BLOCKS).write_bytes(np.concatenate(sums).tobytes())
         files = {name: digest.sha256 for name, digest in digests.items()}
@@ -182,6 +184,7 @@ class ShardWriter:
             files={**files, BLOCKS: sha256(self._folder / BLOCKS)},
             sizes={name: digest.size for name, digest in digests.items()},
         )
+        # Last, since it holds the hashes of all others; the manifest will hold its own.
         (self._folder / FACTS).write_text(json.dumps(shard.to_json()), encoding="utf-8")
         for path in (*self._folder.iterdir(), self._folder):
             sync(path)

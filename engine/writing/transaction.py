@@ -74,7 +74,7 @@ def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWrite
         facts: say at what level, in what precision and with which prefilter.
     """
     part = inside(folder, SHARDS) / f".{name}.part"
-    remove_tree(part)
+    remove_tree(part)  # of a writer that was killed at this shard
     part.mkdir(parents=True)
     try:
         writer = ShardWriter(part, level=facts.level, precision=facts.encoding_precision)
@@ -84,6 +84,8 @@ def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWrite
     try:
         yield writer
         writer.finish(facts.prefilter)
+        # Every file is synced by now, so that after a power cut a shard with its final name is
+        # whole; the folder is synced for the name itself to last.
         part.rename(folder / SHARDS / name)
         sync(folder / SHARDS)
     finally:

@@ -134,6 +134,7 @@ def _spot_checked(
 ) -> tuple[int, float, list[str]]:
     """Encode some items again; return how many, the largest difference, and what differs."""
     checked, largest, problems = 0, 0.0, []
+    # Spread evenly, so that every shard of some size has its share.
     count = min(spot_checks, index.count)
     spread = np.unique(np.linspace(0, index.count - 1, count).astype(int))
     photos = _photo_positions(dataset) if dataset and index.facts.of == "images" else {}
@@ -195,5 +196,8 @@ def _difference(
 
 
 def _stored_error(shard: Shard) -> float:
-    """Return what storing may have taken, with room for items worse than the average."""
+    """Return what storing in fewer bits may have moved an item's rows by, over their norm.
+
+    Recorded is the root mean square over the shard; ten times that leaves room for its worst item.
+    """
     return 10 * max((error.relative for error in shard.facts.errors.values()), default=0.0)

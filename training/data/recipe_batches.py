@@ -153,6 +153,7 @@ def _thinned(
         part[:0] if gone else part
         for part, gone in zip((title, ingredients, steps), dropped, strict=True)
     ]
+    # Nothing is left to learn from: the recipe is shown whole instead.
     if not any(len(part) for part in shown):
         shown = [title, ingredients, steps]
     return (shown[1] if len(shown[1]) else _NO_WORDS), np.concatenate([shown[0], shown[2]])

@@ -62,6 +62,8 @@ class ImageEncoderSchedule:
     def apply(self, model: Model, parameters: Parameters) -> None:
         """Put the model into training mode, except for what is not trained."""
         model.train()
+        # Not by gradients alone: in training mode BatchNorm would move its running statistics, and
+        # regions that were cached before would no longer be the encoder's.
         model.trunk.train(self.image_encoder)
         for parameter in parameters.image_encoder:
             parameter.requires_grad_(self.image_encoder)
@@ -107,5 +109,6 @@ def learning_rate(options: OptimizerOptions, progress: float, epochs: int) -> fl
         return progress / options.warmup
     if options.decay == "none":
         return 1.0
+    # Guarded: warm-up may take the whole of a short run.
     share = (progress - options.warmup) / max(epochs - options.warmup, 1e-9)
     return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
