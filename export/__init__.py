@@ -2,6 +2,13 @@
 
 from .exporter import export_model, export_run
 from .parity import ParityError, check_bundle
-from .tensorrt_build import build_plans
+from .tensorrt_build import build_plans, check_tensorrt
 
-__all__ = ["ParityError", "build_plans", "check_bundle", "export_model", "export_run"]
+__all__ = [
+    "ParityError",
+    "build_plans",
+    "check_bundle",
+    "check_tensorrt",
+    "export_model",
+    "export_run",
+]

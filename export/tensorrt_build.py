@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from hficma.engine.runtimes import Graph
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.tensorrt_backend import TensorRTRuntime
 from hficma.engine.runtimes.tensorrt_plans import (
+    gpu,
     library,
     plan_file,
     plan_key,
@@ -33,6 +34,30 @@ class Plan:
     """Its path."""
     built: str | None
     """Why it was built now, or None where the one in the cache served."""
+
+
+def check_tensorrt(precisions: Sequence[str]) -> None:
+    """Check that this machine can build plans, before the minutes that an export takes.
+
+    Args:
+        precisions: of the plans.
+
+    Raises:
+        MissingDependencyError: TensorRT is not installed.
+        InputError: it needs a GPU and there is none, or it does not read one of the precisions.
+    """
+    module = library()
+    for precision in precisions:
+        if precision not in TensorRTRuntime.precisions:
+            raise InputError(
+                f"precision {precision}: TensorRT does not read these graphs (their activations "
+                "are unsigned); take fp16"
+            )
+    if module.__name__ == "tensorrt" and gpu()[0] == "none":
+        raise InputError(
+            "TensorRT builds for the GPU of the machine, and there is none here; "
+            "build on the machine that will search, or install 'hficma[trt-rtx]'"
+        )
 
 
 def build_plans(
@@ -57,12 +82,7 @@ def build_plans(
         InputError: it needs a GPU and there is none, or the precision is not one it reads.
         ArtifactError: a graph does not parse or build.
     """
-    trt = library()
-    if precision not in TensorRTRuntime.precisions:
-        raise InputError(
-            f"precision {precision}: TensorRT does not read these graphs (their activations are "
-            "unsigned); take fp16"
-        )
+    check_tensorrt((precision,))
     bundle = Bundle.open(bundle_path, ExecutionOptions(precision=precision))
     timing = (Workspace.default().cache if cache is None else cache) / "tensorrt" / "timing.cache"
     plans = []
@@ -70,11 +90,6 @@ def build_plans(
         graph = bundle.graph(name)
         profiles = profiles_of(name, graph.longest)
         key = plan_key(graph, profiles)
-        if key.gpu == "none" and trt.__name__ == "tensorrt":
-            raise InputError(
-                "TensorRT builds for the GPU of the machine, and there is none here; "
-                "build on the machine that will search, or install 'hficma[trt-rtx]'"
-            )
         file = plan_file(graph, cache)
         reason = why_stale(file, key)
         if reason is not None:

@@ -123,20 +123,23 @@ def plan_key(graph: Graph, profiles: list[dict[str, Range]]) -> PlanKey:
         profiles: the sizes that it takes.
     """
     trt = library()
-    gpu, capability = _gpu()
+    name, capability = gpu()
     return PlanKey(
         onnx=graph.sha256,
         library=trt.__name__,
         version=str(trt.__version__),
-        gpu=gpu,
+        gpu=name,
         compute_capability=capability,
         precision=graph.precision,
         profiles=profiles,
     )
 
 
-def _gpu() -> tuple[str, str]:
-    """Return name and compute capability of the first GPU, as its driver reports them."""
+def gpu() -> tuple[str, str]:
+    """Return name and compute capability of the first GPU, or `none` and `any` without one.
+
+    As its driver reports them.
+    """
     import subprocess
 
     question = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]

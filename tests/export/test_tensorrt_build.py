@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+from hficma.cli import main
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.bundle.bundle_facts import longest_sizes
 from hficma.engine.runtimes.base import Graph
 from hficma.engine.runtimes.tensorrt_plans import PlanKey, why_stale, write_plan
 from hficma.engine.runtimes.tensorrt_profiles import profiles_of, run_in_profiles
+from hficma.errors import InputError
+from hficma.export import check_tensorrt
 from hficma.model import ModelConfig, build_model
 from hficma.model.graphs import branches
 from hficma.training import load_options, presets
@@ -126,3 +131,28 @@ def test_every_preset_builds(preset: str, tmp_path: Path) -> None:
             longest=longest,
         )
         assert len(build_plan(graph, profiles_of(name, longest))) > 1000
+
+
+def test_what_building_plans_needs_is_checked_before_anything_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An export of minutes ended in an error that was certain before it began."""
+    # A module that is None cannot be imported, as one that is not installed.
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    # The run is read only after the check, so it need not be there.
+    monkeypatch.setattr(sys, "argv", ["hficma", "export", "--run", "no-such-run", "--trt"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert "needs tensorrt, which is not installed: pip install 'hficma[trt]'" in said.err
+    assert len(said.err.splitlines()) == 1
+    assert not said.out
+
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
+    with pytest.raises(InputError, match="does not read these graphs"):
+        check_tensorrt(("fp32", "int8"))
+    monkeypatch.setenv("PATH", "")  # without the driver's tool no GPU is found
+    with pytest.raises(InputError, match="there is none here"):
+        check_tensorrt(("fp32",))

@@ -270,6 +270,11 @@ def export(
         columns = ("output", "runtime", "precision", "largest difference", "mean")
         stdout.print(table(f"{check}: every file and graph is as it was made", columns, rows))
         return
+    if trt:
+        from hficma.export import check_tensorrt
+
+        # Before anything is compiled: an export takes minutes, and this error a second.
+        check_tensorrt(precision or ("fp32",))
     run_path = _run_path(run)
     with Bars() as bars, quiet_exporter():
         bars.stage("compiling the branches and proving them equal")
