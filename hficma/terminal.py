@@ -38,7 +38,12 @@ class TextConsole(Console):
         )  # fmt: skip
 
     def print_line(self, text: str, *, style: str | None = None) -> None:
-        """Print one line, never broken or cut: a path in it can be copied."""
+        """Print one line, never broken or cut: a path in it can be copied.
+
+        Args:
+            text: the line; line ends in it become spaces.
+            style: of Rich.
+        """
         self.print(one_line(text), style=style, soft_wrap=True)
 
     def render_str(self, text: str, **options: Any) -> Text:

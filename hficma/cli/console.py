@@ -126,7 +126,12 @@ class Bars(hficma.progress.Progress):
             self.note(f"... and {self._bad - MAX_BAD_SHOWN} more lines like these")
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Begin a stage of so many steps; the one before it is done."""
+        """Begin a stage; the one before it is done.
+
+        Args:
+            name: beside its bar.
+            total: its steps; None where they are not known.
+        """
         self._finish()
         self._running = self._progress.add_task(name, total=total)
 

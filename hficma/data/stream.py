@@ -14,6 +14,7 @@ from ..recipe import Recipe, read_jsonl
 from .dataset import RecipeList
 
 STDIN = "-"
+"""Stands for standard input in `--data`."""
 
 
 class RecipeStream:

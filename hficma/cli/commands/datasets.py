@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = command_group("Bring recipes and photos in, and look at them.", no_args_is_help=True)
 
+# An option of both commands.
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -12,7 +12,9 @@ from ..console import Bars, hint, note, print_answer, stdout
 from ..process_settings import quiet_exporter
 
 PRESET = "demo"
+"""The preset that is trained."""
 TRAINING = "sample:3000"
+"""The recipes that it is trained on."""
 SEARCHED = "sample:1000:1"
 """The recipes of the index: of another seed, so none of them was seen in training."""
 PHOTO = 7

@@ -11,6 +11,7 @@ import typer
 
 from ..console import print_json, stdout, table
 
+# What a user may do: the extras of `pip install hficma[EXTRA]` that it needs, and their packages.
 STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "search, index": {"cpu": ("onnxruntime", "faiss")},
     "train, eval, export": {

@@ -25,12 +25,13 @@ app = command_group(
     invoke_without_command=True,
 )
 
+# Options that several of the commands have.
 Index = Annotated[Path | None, typer.Option(help="An index.", show_default="the newest")]
 Data = Annotated[
     str | None, typer.Option(help="A JSONL file (- reads stdin), a dataset, sample:N.")
 ]
 Bundle = Annotated[Path | None, typer.Option(help="A bundle.", show_default="the newest")]
-Own = Annotated[
+IndexBundle = Annotated[
     Path | None, typer.Option("--bundle", help="A bundle.", show_default="the index's own")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="A bad record is an error.")]
@@ -99,7 +100,7 @@ def make(
 def add(
     data: Annotated[str, typer.Option(help="What to add.")],
     index: Index = None,
-    bundle: Own = None,
+    bundle: IndexBundle = None,
     strict: Strict = False,
 ) -> None:
     """Add a dataset's items.
@@ -159,7 +160,7 @@ def info(
         Path | None, typer.Argument(help="An index.", show_default="the newest")
     ] = None,
     index: Annotated[Path | None, typer.Option(help="The same.", hidden=True)] = None,
-    bundle: Own = None,
+    bundle: IndexBundle = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what an index holds.
@@ -179,7 +180,7 @@ def info(
 
 
 @app.command("verify")
-def verify(index: Index = None, bundle: Own = None, data: Data = None) -> None:
+def verify(index: Index = None, bundle: IndexBundle = None, data: Data = None) -> None:
     """Check hashes and counts, and encode some items again.
 
     Example: hficma index verify
@@ -207,12 +208,12 @@ def _info_lines(facts: Mapping[str, Any], changed: float) -> list[tuple[str, str
     """Return what an index holds as a person reads it; `--json` gives every number."""
     shards, items = facts["shards"], facts["items"]
     removed = f", {facts['removed']:,} removed" if facts["removed"] else ""
-    kept = "nothing but global vectors"
+    stored = "nothing but global vectors"
     if facts["keep"] is not None:
-        kept = f"{facts['keep']} in {facts['side_precision']}"
+        stored = f"{facts['keep']} in {facts['side_precision']}"
         errors = [error["relative_rms"] for error in facts["side_errors"].values()]
         if any(errors):
-            kept += f", rounded by {100 * max(errors):.2g} % at most (RMS of an array)"
+            stored += f", rounded by {100 * max(errors):.2g} % at most (RMS of an array)"
     per_item = f", {facts['tokens'] / items:.1f} each" if items else ""
     proves = "answers can be proved" if facts["certifies"] else "answers cannot be proved"
     noun = facts["of"].removesuffix("s")
@@ -220,7 +221,7 @@ def _info_lines(facts: Mapping[str, Any], changed: float) -> list[tuple[str, str
         ("holds", f"{counted(items, noun)} of {facts['dataset']}{removed}"),
         ("last change", readable_time(changed)),
         ("on disk", f"{readable_bytes(facts['bytes'])} in {counted(len(shards), 'shard')}"),
-        ("kept of each", kept),
+        ("stored of each", stored),
         ("tokens", f"{facts['tokens']:,}{per_item}"),
         ("prefilter", f"{facts['prefilter']}: {proves}"),
         ("checksums", "yes" if facts["checksums"] else "no, it is of an older version"),

@@ -15,6 +15,7 @@ from ..process_settings import quiet_exporter
 if TYPE_CHECKING:
     from hficma.training.comparison import EvaluationRanking
 
+# Options that several of the commands have.
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Run = Annotated[
     str | None,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = command_group("Word and sentence vectors, trained from any dataset.", no_args_is_help=True)
 
+# Options that several of the commands have.
 Data = Annotated[str, typer.Option(help="A JSONL file, a dataset directory, or sample:N.")]
 Out = Annotated[Path, typer.Option(help="The vectors directory to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

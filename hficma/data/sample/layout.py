@@ -15,7 +15,16 @@ Place = tuple[int, float, float]
 
 
 def scatter(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Lay all pieces mixed, as tossed."""
+    """Lay all pieces mixed, as tossed.
+
+    Args:
+        counts: the number of pieces of each ingredient.
+        square: whether the dish is square.
+        rng: draws positions.
+
+    Returns:
+        a place for each piece.
+    """
     owners = [owner for owner, count in enumerate(counts) for _ in range(count)]
     rng.shuffle(owners)
     return [
@@ -25,7 +34,7 @@ def scatter(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
 
 
 def heaps(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Lay each ingredient in a sector of its own."""
+    """Lay each ingredient in a sector of its own; arguments as of `scatter`."""
     turn, share = rng.uniform(0, 2 * math.pi), 2 * math.pi / max(1, len(counts))
     return [
         (owner, radius * math.cos(angle), radius * math.sin(angle))
@@ -38,7 +47,7 @@ def heaps(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
 
 
 def rings(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Lay pieces on circles from the outside in, one ingredient after the other."""
+    """Lay pieces on circles from the outside in, by ingredient; arguments as of `scatter`."""
     owners = [owner for owner, count in enumerate(counts) for _ in range(count)]
     places: list[Place] = []
     radius = 0.97
@@ -55,7 +64,7 @@ def rings(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
 
 
 def rows(counts: Sequence[int], square: bool, rng: Random) -> list[Place]:
-    """Lay pieces on four parallel skewers, on which the ingredients take turns."""
+    """Lay pieces on four skewers, ingredients in turns; arguments as of `scatter`."""
     most = max(counts, default=0)
     turns = [owner for i in range(most) for owner, count in enumerate(counts) if i < count]
     lines = 4

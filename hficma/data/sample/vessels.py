@@ -15,6 +15,7 @@ from PIL import Image
 from ...types import Floats, Floats64
 
 Colour = tuple[float, float, float]
+"""Red, green and blue, 0 to 255."""
 _STEPS = 256  # of a palette
 _REACH = 1.4  # where a profile ends, in units of the vessel's radius
 _RADII = np.arange(_STEPS) * (_REACH / _STEPS)

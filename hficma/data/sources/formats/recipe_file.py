@@ -28,11 +28,11 @@ PHOTO_SUFFIXES = (
 )  # fmt: skip
 """Suffixes of files that may be a recipe's photo, in the order in which they are tried. They only
 find a file; its content tells its format when it is read."""
-# What browsers call the folder of a saved page's pictures, by the browser's language.
 SAVED_FOLDERS = ("_files", " files", ".files", "-Dateien", "_fichiers", "_archivos", "_file")
-# What recipe managers call the photo of a folder that holds one recipe: Nextcloud Cookbook `full`,
-# Tandoor `image`, Mealie `original` or `images/original`.
+"""Endings of the folder of a saved page's pictures, by the browser and its language."""
 PHOTO_NAMES = ("full", "image", "original", "images/original", "photo", "thumb")
+"""Names of the photo in a folder of one recipe: Nextcloud Cookbook has `full`, Tandoor `image`,
+Mealie `original` or `images/original`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ READERS: dict[str, Reader] = {
     ".csv": read_table,
     ".tsv": read_table,
 }
+"""The readers by suffix; those of pages and lines are not among them, since they take no bytes."""
 
 
 def recipe_suffix(name: str) -> str | None:

@@ -18,7 +18,7 @@ from ....recipe import PARTITIONS
 from ....text.word_vectors import WordVectors
 from ....untrusted.worker import Worker
 from ..source import Source, SourceRecipe
-from . import untrusted_reader as foreign
+from . import untrusted_reader
 from .lmdb_source import PublishedText
 from .published_files import Classes, find, published_vectors, published_words, text_table
 
@@ -54,13 +54,16 @@ class AdaMineSource(Source):
         texts = text_table(find(self.path, "layer1.json"), scratch)
         text = PublishedText(words, texts, classes)
         without: list[str] = []
-        with Worker(modules=[foreign.__name__]) as worker:
+        with Worker(modules=[untrusted_reader.__name__]) as worker:
             for part in PARTITIONS:
                 folder = self._stores / part
                 if not (folder / "ids.lmdb").exists():
                     continue
                 records = worker.stream(
-                    foreign.adamine_records, folder, name=str(folder), seconds=foreign.SECONDS
+                    untrusted_reader.adamine_records,
+                    folder,
+                    name=str(folder),
+                    seconds=untrusted_reader.SECONDS,
                 )
                 next(records)  # the number of recipes, once the fields agree on it
                 has_photos = (folder / "ims.lmdb").exists()
@@ -90,9 +93,12 @@ class AdaMineSource(Source):
         store = self._stores / part / "ims.lmdb"
         with self._reading:  # a worker takes calls from one thread at a time
             if self._photos is None:
-                self._photos = Worker(modules=[foreign.__name__, "PIL.Image"])
+                self._photos = Worker(modules=[untrusted_reader.__name__, "PIL.Image"])
             content: bytes = self._photos.call(
-                foreign.adamine_photo, store, int(position), name=f"{store} image {position}"
+                untrusted_reader.adamine_photo,
+                store,
+                int(position),
+                name=f"{store} image {position}",
             )
         return content
 

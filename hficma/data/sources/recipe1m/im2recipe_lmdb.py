@@ -15,7 +15,7 @@ from ....recipe import PARTITIONS
 from ....text.word_vectors import WordVectors
 from ....untrusted.worker import Worker
 from ..source import Source, SourceRecipe, read_bytes
-from . import untrusted_reader as foreign
+from . import untrusted_reader
 from .lmdb_source import PublishedText
 from .published_files import (
     Classes,
@@ -59,7 +59,7 @@ class Im2RecipeSource(Source):
         texts = text_table(find(self.path, "layer1.json"), scratch)
         text = PublishedText(words, texts, classes)
         photos = UnusedPhotos(self.path, self._photos)
-        with Worker(modules=[foreign.__name__]) as worker:
+        with Worker(modules=[untrusted_reader.__name__]) as worker:
             for part in PARTITIONS:
                 store, keys = self._places(self.path, part)
                 if store is None or keys is None:
@@ -70,7 +70,11 @@ class Im2RecipeSource(Source):
                             )
                     continue
                 records = worker.stream(
-                    foreign.im2recipe_records, store, keys, name=str(store), seconds=foreign.SECONDS
+                    untrusted_reader.im2recipe_records,
+                    store,
+                    keys,
+                    name=str(store),
+                    seconds=untrusted_reader.SECONDS,
                 )
                 numbers = next(records)
                 if numbers["entries"] > numbers["keys"]:

@@ -8,13 +8,14 @@ the disk (`SideTable`) before the first is streamed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ....errors import InputError
-from ....recipe import PARTITIONS
+from ....recipe import PARTITIONS, Recipe
 from ....text.word_vectors import WordVectors
 from ..source import Sentences, Source, SourceRecipe, read_bytes
 from .json_stream import read_json_list
@@ -146,11 +147,14 @@ class EncodedSentences:
         return np.ascontiguousarray(vectors[start : start + count], dtype=np.float32)
 
 
-def with_category(recipe: Any, category: str | None) -> Any:
-    """Return the recipe with its class, or unchanged where it has none."""
-    import dataclasses
+def with_category(recipe: Recipe, category: str | None) -> Recipe:
+    """Return a recipe with its class, or unchanged where it has none.
 
-    return dataclasses.replace(recipe, category=category) if category else recipe
+    Args:
+        recipe: without a class.
+        category: the class's name.
+    """
+    return replace(recipe, category=category) if category else recipe
 
 
 def _characters(row: Any) -> str:

@@ -122,6 +122,13 @@ def detected_names(entry: Mapping[str, Any], where: str) -> list[str]:
     """Return the names that Recipe1M's detector was sure of, from an entry of `det_ingrs.json`.
 
     Its `valid` says so for each of its `ingredients`; without it, all count.
+
+    Args:
+        entry: one object of the list.
+        where: how to name it in an error.
+
+    Raises:
+        InputError: it has no list of ingredients.
     """
     names = texts(entry, "ingredients", where)
     valid = entry.get("valid")
@@ -130,7 +137,15 @@ def detected_names(entry: Mapping[str, Any], where: str) -> list[str]:
 
 
 def image_table(path: Path | None, scratch: Path) -> SideTable | None:
-    """Return names of photo files by recipe id, from `layer2.json`."""
+    """Return names of photo files by recipe id, from `layer2.json`.
+
+    Args:
+        path: of the file; None where it is missing.
+        scratch: a temporary folder for the table.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     if path is None:
         return None
     where = str(path)
@@ -142,7 +157,15 @@ def image_table(path: Path | None, scratch: Path) -> SideTable | None:
 
 
 def name_table(path: Path | None, scratch: Path) -> SideTable | None:
-    """Return detected ingredient names by recipe id, from `det_ingrs.json`, or None without it."""
+    """Return detected ingredient names by recipe id, from `det_ingrs.json`.
+
+    Args:
+        path: of the file; None where it is missing.
+        scratch: a temporary folder for the table.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     if path is None:
         return None
     return SideTable(scratch, "names").fill(
@@ -153,7 +176,15 @@ def name_table(path: Path | None, scratch: Path) -> SideTable | None:
 
 
 def text_table(path: Path | None, scratch: Path) -> SideTable | None:
-    """Return whole recipes by id, from `layer1.json`, for sources that hold vectors only."""
+    """Return whole recipes by id, from `layer1.json`, for sources that hold vectors only.
+
+    Args:
+        path: of the file; None where it is missing.
+        scratch: a temporary folder for the table.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     if path is None:
         return None
     return SideTable(scratch, "texts").fill(
