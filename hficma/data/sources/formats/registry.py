@@ -26,7 +26,8 @@ READERS: dict[str, Reader] = {
     ".csv": read_table,
     ".tsv": read_table,
 }
-"""The readers by suffix; those of pages and lines are not among them, since they take no bytes."""
+"""The readers by suffix. Pages and JSON lines have none: a worker reads pages, and lines are
+streamed."""
 
 
 def recipe_suffix(name: str) -> str | None:
