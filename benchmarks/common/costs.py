@@ -26,12 +26,13 @@ RAISED = {"tables": 0, "projections": 1, "tokens": 6}
 
 
 class StageCost(NamedTuple):
-    """What one query asks of a stage."""
+    """What one query asks of a stage: multiply-adds, and bytes that must be read.
+
+    None where the stage is no arithmetic, or of an unknown amount.
+    """
 
     multiply_adds: float | None = None
-    """None where the stage is no arithmetic, or of an unknown amount."""
     bytes: float | None = None
-    """Bytes that must be read."""
 
 
 def pair_multiply_adds(
@@ -60,16 +61,16 @@ def encode_cost(model: Model, recipes: list[RecipeIds]) -> StageCost:
         recipes: queries, over which the mean is taken; none for a photo.
     """
     if recipes:
-        branch = np.mean(
-            [_counted(lambda r=r: model.recipe_tokens(*model.recipe_batch([r]))) for r in recipes]  # type: ignore[misc]
-        )
+        batches = [model.recipe_batch([recipe]) for recipe in recipes]
+        branch = _counted(lambda: [model.recipe_tokens(*batch) for batch in batches])
+        branch /= len(recipes)
         tokens = float(np.mean([len(recipe.ingredients) for recipe in recipes]))
     else:
         photo = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
-        branch = np.float64(_counted(lambda: model.image_tokens(model.regions(photo))))
+        branch = _counted(lambda: model.image_tokens(model.regions(photo)))
         tokens = float(REGIONS)
     raising = RAISED["tokens"] * tokens * model.config.width**2 if model.has_local else 0.0
-    return StageCost(float(branch) + raising)
+    return StageCost(branch + raising)
 
 
 def search_costs(index: Index, bundle: Bundle, candidates: int) -> dict[str, StageCost]:
@@ -83,34 +84,17 @@ def search_costs(index: Index, bundle: Bundle, candidates: int) -> dict[str, Sta
     item_tokens = sum(shard.facts.tokens for shard in index.shards) / index.count
     width, heads = bundle.facts.width, bundle.facts.heads
     each = bytes_per_token(index.facts.level, index.facts.encoding_precision, width, heads)
-    tokens = item_tokens if index.facts.role == "recipe" else _typical_ingredients(index)
+    tokens = item_tokens
+    if index.facts.role == "image":
+        # The recipe is the query: as long as those whose photos these are, as a model reads them.
+        shard = index.shards[0]
+        recipes = shard.records.recipes(range(min(50, shard.count)))
+        tokens = float(np.mean([min(20, len(recipe.ingredients)) for recipe in recipes.values()]))
     pair = pair_multiply_adds("tables", width=width, heads=heads, tokens=tokens)
     pair += RAISED[index.facts.level] * item_tokens * width * width
     costs["gather"] = StageCost(None, candidates * item_tokens * each)
     costs["cross branch"] = StageCost(candidates * pair)
     return costs
-
-
-def limit_share(
-    cost: StageCost, seconds: float, *, multiply_adds: float, bandwidth: float
-) -> float:
-    """Return how near a stage comes to the machine: the time its cost takes at least, over its own.
-
-    Args:
-        cost: of the stage.
-        seconds: it took.
-        multiply_adds: of the machine, a second.
-        bandwidth: of the machine, bytes a second.
-    """
-    least = max((cost.multiply_adds or 0.0) / multiply_adds, (cost.bytes or 0.0) / bandwidth)
-    return least / seconds
-
-
-def _typical_ingredients(index: Index) -> float:
-    """Return the mean ingredients of recipes whose photos these are, within what a model reads."""
-    shard = index.shards[0]
-    recipes = shard.records.recipes(range(min(50, shard.count)))
-    return float(np.mean([min(20, len(recipe.ingredients)) for recipe in recipes.values()]))
 
 
 def _counted(run: Callable[[], object]) -> float:

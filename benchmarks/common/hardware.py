@@ -14,6 +14,7 @@ import torch
 from hficma.errors import ArtifactError
 from hficma.recipe import Recipe
 
+from .costs import StageCost
 from .report import Column, Figure, Row, Table
 from .timing import Recorder, peak_resident_mb
 
@@ -39,33 +40,33 @@ class Limits:
         self._product = torch.empty_like(self._left)
         self._source = torch.zeros(COPIED_BYTES // 4, device=self._device)
         self._target = torch.zeros_like(self._source)
-        self._recorder = Recorder()
+        self.recorder = Recorder()
 
-    def measure(self, repeats: int = 3) -> None:
+    def measure(self) -> None:
         """Measure both rates, as one more round."""
-        self._recorder.new_round()
-        for _ in range(repeats):
-            with self._recorder.timed("gemm"):
+        self.recorder.new_round()
+        for _ in range(3):
+            with self.recorder.timed("gemm"):
                 torch.mm(self._left, self._left, out=self._product)
                 self._wait()
-            with self._recorder.timed("copy"):
+            with self.recorder.timed("copy"):
                 self._target.copy_(self._source)
                 self._wait()
 
     @property
     def multiply_adds(self) -> float:
         """Multiply-adds a second of a float32 matrix product."""
-        return float(self._size) ** 3 / self._recorder.median("gemm")
+        return float(self._size) ** 3 / self.recorder.median("gemm")
 
     @property
     def bandwidth(self) -> float:
         """Bytes a second that a copy reads and writes."""
-        return 2.0 * COPIED_BYTES / self._recorder.median("copy")
+        return 2.0 * COPIED_BYTES / self.recorder.median("copy")
 
-    @property
-    def noise(self) -> dict[str, float]:
-        """Noise of both, as `Recorder.noise`."""
-        return {name: self._recorder.noise(name) for name in ("gemm", "copy")}
+    def share(self, cost: StageCost, seconds: float) -> float:
+        """Return the time that a stage's cost takes at least, over the seconds that it took."""
+        products = (cost.multiply_adds or 0.0) / self.multiply_adds
+        return max(products, (cost.bytes or 0.0) / self.bandwidth) / seconds
 
     def _wait(self) -> None:
         if self._device.type != "cpu":
@@ -90,11 +91,9 @@ with Engine.open(Path(index), bundle=Path(bundle), threads=int(threads), device=
     for _ in range(20):
         engine.search(**asked)
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-kilobytes = {name: int(status[name].split()[0]) for name in ("VmHWM", "RssAnon", "RssFile")}
+names = {"peak_mb": "VmHWM", "own_mb": "RssAnon", "mapped_mb": "RssFile"}
 print(json.dumps({
-    "peak_mb": kilobytes["VmHWM"] / 1024,
-    "own_mb": kilobytes["RssAnon"] / 1024,
-    "mapped_mb": kilobytes["RssFile"] / 1024,
+    **{name: int(status[key].split()[0]) / 1024 for name, key in names.items()},
     "open_seconds": opened - began,
     "first_answer_seconds": first - began,
 }))
@@ -126,11 +125,9 @@ def serving(
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
+        words = map(str, (index, bundle, threads, device, file.name))
         done = subprocess.run(
-            [sys.executable, "-c", _SERVER, *map(str, (index, bundle, threads, device, file.name))],
-            capture_output=True,
-            text=True,
-            check=False,
+            [sys.executable, "-c", _SERVER, *words], capture_output=True, text=True, check=False
         )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
@@ -141,11 +138,17 @@ def serving(
 
 def limits_table(limits: Limits) -> Table:
     """Return the machine's own rates."""
-    rates = {"gemm": limits.multiply_adds / 1e9, "copy": limits.bandwidth / 1e9}
-    gemm, copy = (Figure(rate, noise=limits.noise[name]) for name, rate in rates.items())
-    return _one_column(
-        "machine", "What the machine can do", "limit", Column("value", "value"),
-        {"matrix product, G multiply-adds a second": gemm, "memory copy, GB a second": copy},
+    rates = {
+        "matrix product, G multiply-adds a second": ("gemm", limits.multiply_adds),
+        "memory copy, GB a second": ("copy", limits.bandwidth),
+    }
+    rows = (
+        Row(name=name, cells={"value": Figure(rate / 1e9, noise=limits.recorder.noise(task))})
+        for name, (task, rate) in rates.items()
+    )
+    return Table(
+        key="machine", title="What the machine can do", first="limit",
+        columns=(Column("value", "value"),), rows=tuple(rows),
         note="In float32, measured between the rounds of this run.",
     )  # fmt: skip
 
@@ -158,17 +161,14 @@ def memory_table(served: Mapping[str, float]) -> Table:
         "serving, at the end: mapped files": served["mapped_mb"],
         "this benchmark, at its peak": peak_resident_mb(),
     }
-    return _one_column(
-        "memory", "Memory", "process", Column("mb", "resident MB", better="lower", digits=0),
-        {name: Figure(value, noise=MEMORY_NOISE) for name, value in amounts.items()},
+    rows = (
+        Row(name=name, cells={"mb": Figure(amount, noise=MEMORY_NOISE)})
+        for name, amount in amounts.items()
+    )
+    return Table(
+        key="memory", title="Memory", first="process",
+        columns=(Column("mb", "resident MB", better="lower", digits=0),), rows=tuple(rows),
         note="Serving: a process of its own that opens the index and answers 21 queries; its first "
         f"answer came after {served['first_answer_seconds']:.1f} s. Mapped files (the index, "
         "libraries) count as resident while they are in use, and the system may drop them.",
     )  # fmt: skip
-
-
-def _one_column(
-    key: str, title: str, first: str, column: Column, figures: Mapping[str, Figure], note: str
-) -> Table:
-    rows = (Row(name=name, cells={column.key: figure}) for name, figure in figures.items())
-    return Table(key=key, title=title, first=first, columns=(column,), rows=tuple(rows), note=note)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import faiss
 import numpy as np
@@ -18,7 +17,7 @@ from hficma.model.published_attention import published_scores
 from hficma.model.similarity import project, tabulate
 from hficma.model.tiling import pair_scores
 from hficma.recipe import Recipe
-from hficma.types import Floats, Pixels, Positions
+from hficma.types import Floats, Pixels
 
 from ..common.report import Column, Figure, Row, Table
 from ..common.timing import Recorder
@@ -32,88 +31,67 @@ BLOCK = 50
 """Pairs that the published code computes at once."""
 
 
-@dataclass
-class VectorSearch:
-    """A model that ranks by one inner product, over an index of recipes."""
+class Baselines:
+    """Every way's times and recall, for the same photos and, where it re-ranks, candidates.
 
-    name: str
-    """In tables."""
-    engine: Engine
-    """Encodes photos, and holds the recipes' vectors."""
+    Args:
+        model: the engine's bundle in torch, with the same weights.
+        engine: that is compared, over recipes; its vectors alone are the dual encoder.
+        candidates: K.
+    """
 
-    def __post_init__(self) -> None:
-        vectors = np.concatenate([part.vectors for part in self.engine.index.item_arrays])
+    def __init__(self, model: Model, engine: Engine, candidates: int) -> None:
+        self._model, self._engine, self._candidates = model, engine, candidates
+        vectors = np.concatenate([part.vectors for part in engine.index.item_arrays])
         self._flat = faiss.IndexFlatIP(vectors.shape[1])
         self._flat.add(vectors)
+        # Seconds from a photo's bytes to ranked items by way; `WAY re-rank` is a part.
+        self._recorder = Recorder()
+        # Largest absolute difference of S_local from the engine's, by way.
+        self._differences: dict[str, float] = {}
+        # The true item's rank for each query, past ten where it is not among ten.
+        self._ranks: dict[str, list[int]] = {ENGINE: [], VECTORS: []}
 
-    def nearest(self, vector: Floats, count: int) -> Positions:
-        """Return the best items (K,) for a vector (1, G), by FAISS alone."""
-        nearest: Positions = self._flat.search(vector, count)[1][0]
-        return nearest
-
-
-@dataclass
-class Baselines:
-    """Every way's times and recall, for the same photos and, where it re-ranks, candidates."""
-
-    model: Model
-    """The engine's bundle in torch, with the same weights."""
-    dual: VectorSearch
-    """The engine that is compared, taken as a dual encoder."""
-    others: Sequence[VectorSearch]
-    """Further models."""
-    candidates: int
-    """K."""
-    recorder: Recorder = field(default_factory=Recorder)
-    """Seconds from a photo's bytes to ranked items by way; `WAY re-rank` is a part."""
-    differences: dict[str, float] = field(default_factory=dict)
-    """Largest absolute difference of S_local from the engine's, by way."""
-    ranks: dict[str, list[int]] = field(default_factory=dict)
-    """By way: the true item's rank for each query, past ten where it is not among ten."""
-
-    def time(self, rounds: Rounds, on_done: Callable[[int], None]) -> None:
+    def time(self, rounds: Rounds, on_done: Callable[[], None]) -> None:
         """Time every way on every photo of the rounds, in turn."""
-        self.recorder.new_round()
+        self._recorder.new_round()
         self._ask(rounds[0][0].query)  # warms up
-        self.recorder = Recorder()
+        self._recorder = Recorder()
         for queries in rounds:
-            self.recorder.new_round()
+            self._recorder.new_round()
             for item in queries:
                 self._ask(item.query)
-                on_done(1)
+                on_done()
 
     def judge(self, queries: Sequence[KnownQuery]) -> None:
         """Rank the true item of every query, once for all ways that give the same answers."""
-        k = self.candidates
+        k = self._candidates
         for item in queries:
             assert isinstance(item.query, bytes)
-            hits = self.dual.engine.search(image=item.query, k=k, candidates=k).hits
+            hits = self._engine.search(image=item.query, k=k, candidates=k).hits
             # The candidates are the best by S_global, so its first ten are among them.
             by_vector = sorted(hits, key=lambda hit: -hit.global_score)
-            answers = {ENGINE: hits[:10], VECTORS: by_vector[:10]}
-            answers |= {o.name: o.engine.search(image=item.query).hits for o in self.others}
-            for name, ten in answers.items():
-                ids = [hit.id for hit in ten]
-                rank = 1 + ids.index(item.true_id) if item.true_id in ids else 11
-                self.ranks.setdefault(name, []).append(rank)
+            for name, ranking in ((ENGINE, hits), (VECTORS, by_vector)):
+                ids = [hit.id for hit in ranking[:10]]
+                self._ranks[name].append(1 + ids.index(item.true_id) if item.true_id in ids else 11)
 
     def table(self) -> Table:
         """Return the latency of every way, and its recall."""
         rows = []
-        engine = self.recorder.median(f"{ENGINE} re-rank") if self.differences else 0.0
-        for name in (ENGINE, EAGER, PUBLISHED, *(o.name for o in self.others), VECTORS):
-            if name not in self.recorder.names():
+        for name in (ENGINE, EAGER, PUBLISHED, VECTORS):
+            if name not in self._recorder.names():
                 continue  # a model without S_local re-ranks nothing
-            cells = percentiles(self.recorder, name)
-            if name in (ENGINE, *self.differences):
+            cells = percentiles(self._recorder, name)
+            if name != VECTORS:
                 part = f"{name} re-rank"
-                seconds, noise = self.recorder.median(part), self.recorder.noise(part)
+                seconds, noise = self._recorder.median(part), self._recorder.noise(part)
                 cells["rerank"] = Figure(1e3 * seconds, noise=noise)
+                engine = self._recorder.median(f"{ENGINE} re-rank")
                 cells["times"] = Figure(seconds / engine, noise=noise)
-            ranks = np.array(self.ranks.get(name, self.ranks[ENGINE]))
+            ranks = np.array(self._ranks.get(name, self._ranks[ENGINE]))
             cells |= {f"R@{k}": Figure(100 * float((ranks <= k).mean())) for k in RECALLS}
-            if name in self.differences:
-                cells["difference"] = Figure(self.differences[name])
+            if name in self._differences:
+                cells["difference"] = Figure(self._differences[name])
             rows.append(Row(name=name, cells=cells))
         return Table(
             key="others",
@@ -127,29 +105,26 @@ class Baselines:
                 Column("difference", "max difference", digits=7),
             ),
             rows=tuple(rows),
-            note=(
-                "From a photo's bytes to ranked recipes, the same photos in turn; "
-                f"{self.candidates} candidates are re-ranked. Recipes are prepared beforehand for "
-                "all: tables for the fast form, tokens for the published graph. The three that "
-                "re-rank use one set of weights and score the same pairs, so their recall is one "
-                "figure; the last column says how far their S_local lies from this engine's. "
-                f"Recall is over {len(self.ranks[ENGINE]):,} photos."
-            ),
+            note="From a photo's bytes to ranked recipes, the same photos in turn; "
+            f"{self._candidates} candidates are re-ranked. Recipes are prepared beforehand for "
+            "all: tables for the fast form, tokens for the published graph. The three that re-rank "
+            "use one set of weights and score the same pairs, so their recall is one figure; the "
+            "last column says how far their S_local lies from this engine's. Recall is over "
+            f"{len(self._ranks[ENGINE]):,} photos.",
         )
 
     def _ask(self, photo: bytes | Recipe) -> None:
         assert isinstance(photo, bytes)
-        for one in (self.dual, *self.others):
-            with self.recorder.timed(one.name):
-                one.nearest(encode_photos(one.engine.bundle, _pixels(photo)).vectors, 10)
-        if isinstance(self.model, HFICMA):
-            engine, k = self.dual.engine, self.candidates
-            with self.recorder.timed(ENGINE):
+        engine, k = self._engine, self._candidates
+        with self._recorder.timed(VECTORS):
+            self._flat.search(encode_photos(engine.bundle, _pixels(photo)).vectors, 10)
+        if isinstance(self._model, HFICMA):
+            with self._recorder.timed(ENGINE):
                 answer = engine.search(image=photo, candidates=k)
-            self.recorder.add(f"{ENGINE} re-rank", answer.milliseconds["rerank"] / 1000)
+            self._recorder.add(f"{ENGINE} re-rank", answer.milliseconds["rerank"] / 1000)
             hits = engine.search(image=photo, k=k, candidates=k).hits
             local = np.array([hit.local_score for hit in hits])
-            self._rerank(self.model, photo, [hit.recipe for hit in hits], local)
+            self._rerank(self._model, photo, [hit.recipe for hit in hits], local)
 
     @torch.inference_mode()
     def _rerank(self, model: HFICMA, photo: bytes, recipes: list[Recipe], expected: Floats) -> None:
@@ -169,14 +144,14 @@ class Baselines:
             return published_scores(model.cross_fusion, *tokens, BLOCK)
 
         for name, way in ((EAGER, fast), (PUBLISHED, published)):
-            with self.recorder.timed(name):
+            with self._recorder.timed(name):
                 pixels = torch.from_numpy(_pixels(photo).copy()).to(model.device)
                 image = model.image_tokens(model.regions(pixels))
-                self.dual.nearest(image.global_.cpu().numpy(), self.candidates)
-                with self.recorder.timed(f"{name} re-rank"):
+                self._flat.search(image.global_.cpu().numpy(), self._candidates)
+                with self._recorder.timed(f"{name} re-rank"):
                     local = way(image)[0].cpu().numpy()
             difference = float(np.abs(local - expected).max())
-            self.differences[name] = max(self.differences.get(name, 0.0), difference)
+            self._differences[name] = max(self._differences.get(name, 0.0), difference)
 
 
 def _pixels(photo: bytes) -> Pixels:

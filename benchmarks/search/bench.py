@@ -29,9 +29,9 @@ from ..common.page import write_report_page
 from ..common.plots import bars_plot, choices_plot
 from ..common.report import FILE, Report, Table, cell_text
 from ..common.timing import NOISY, Recorder, environment, torch_threads
-from ..common.workload import SEED, Bag, IndexKind, bag_of, bundle_of, index_of, queries_for
-from .baselines import ENGINE, PUBLISHED, VECTORS, Baselines, VectorSearch
-from .options import BenchOptions
+from ..common.workload import SEED, IndexKind, bag_of, bundle_of, index_of, queries_for
+from .baselines import ENGINE, PUBLISHED, Baselines
+from .options import SETUPS, BenchOptions
 from .stages import TOTAL, KnownQuery, Rounds, stage_table, timed_stages
 from .sweep import SWEEP_COLUMNS, Sweep, choice_name, concurrent
 
@@ -66,25 +66,18 @@ def run_bench(
         InputError: an option or the data cannot be used.
         ArtifactError: something is missing or damaged.
     """
-    progress, began = progress or Progress(), time.perf_counter()
-    kinds = [IndexKind.parse(text) for text in options.kinds]
-    if options.index is None:
-        bundle, note = bundle_of(options.bundle, workspace, progress)
-        bag, notes = bag_of(options.data, Bundle.open(bundle).facts.dataset, options.items)
-        notes = [note, *notes]
-    else:
-        bundle, kinds, bag, notes = _of_index(options.index, options)
-    facts = Bundle.open(bundle).facts
+    began = time.perf_counter()
     with ExitStack() as stack:
-        runner = Runner(options, bundle, kinds, bag, workspace, progress, stack)
-        tables = runner.tables() if options.index is None else runner.index_tables(options.index)
-    chosen = {"sizes": [len(bag)], "seed": SEED, "model_id": facts.model_id}
+        runner = Runner(options, workspace, progress or Progress(), stack)
+        tables = runner.tables()
+    facts, bag = runner.facts, runner.bag
+    chosen = {"sizes": [len(bag)], "seed": SEED, "model_id": facts.model_id, "item_set": bag.name}
     report = Report(
         title=f"{facts.model.kind} of width {facts.width} on {len(bag):,} items",
         environment=environment(device=options.device, threads=runner.threads),
-        options=options.to_json() | chosen | {"item_set": bag.name} | runner.chosen,
+        options=options.to_json() | chosen | runner.chosen,
         headline=runner.headline(tables),
-        notes=tuple(note for note in (*notes, *runner.notes) if note),
+        notes=tuple(note for note in runner.notes if note),
         tables=tuple(tables),
         seconds=time.perf_counter() - began,
     )
@@ -102,50 +95,67 @@ class Runner:
 
     Args:
         options: of the run.
-        bundle: measured.
-        kinds: of indexes; the first is taken apart.
-        bag: items that are searched.
-        workspace: for the cache of indexes.
+        workspace: for bundles and the cache of indexes.
         progress: hears of the work.
         stack: closes what is opened here.
     """
 
     def __init__(
-        self,
-        options: BenchOptions,
-        bundle: Path,
-        kinds: Sequence[IndexKind],
-        bag: Bag,
-        workspace: Workspace,
-        progress: Progress,
-        stack: ExitStack,
+        self, options: BenchOptions, workspace: Workspace, progress: Progress, stack: ExitStack
     ) -> None:
-        self._options, self._bundle, self._kinds, self._bag = options, bundle, kinds, bag
-        self._workspace, self._progress, self._stack = workspace, progress, stack
+        self._options, self._workspace = options, workspace
+        self._progress, self._stack = progress, stack
+        if options.index is None:
+            self._kinds = [IndexKind.parse(text) for text in options.kinds]
+            self._bundle, note = bundle_of(options.bundle, workspace, progress)
+            trained_on = Bundle.open(self._bundle).facts.dataset
+            self.bag, notes = bag_of(options.data, trained_on, options.items)
+            self.notes, items = [note, *notes], len(self.bag)
+        else:
+            index = IndexFacts.read(options.index)
+            data, name = options.data or index.dataset, options.index.name
+            if data is None:
+                raise InputError(
+                    f"{options.index}: does not say what it was made of; name it with --data"
+                )
+            self.notes = [
+                f"an index as it stands: {name}, of {index.of}; queries are test items of {data}"
+            ]
+            self._kinds = [IndexKind(index.prefilter, index.encoding_precision)]
+            self._bundle = options.bundle or index.find_bundle(options.index)
+            self.bag = queries_for(data, options.items)
+            items = Index.open(options.index).item_count
+        self.facts = Bundle.open(self._bundle).facts
         self._execution = ExecutionOptions(
             runtime=options.runtime, device=options.device, threads=options.threads
         ).with_thread_count()
         self.threads = self._execution.thread_count
         stack.enter_context(torch_threads(self.threads))
         self._limits = Limits(options.device)
-        self._model = load_model(bundle).to(options.device)
-        items = len(bag) if options.index is None else Index.open(options.index).item_count
+        self._model = load_model(self._bundle).to(options.device)
         self._candidates = sorted({min(count, items) for count in options.candidates})
         self._typical = min(self._candidates, key=lambda count: abs(count - TYPICAL))
-        self.notes: list[str] = []
-        """What must be known to read the report."""
+        # Options that were left open.
         self.chosen: dict[str, int] = {"typical": self._typical}
-        """Options that were left open."""
+        # How far medians moved between rounds, by what was measured.
         self._movement: dict[str, float] = {}
-        """How far medians moved between rounds, by what was measured."""
 
     def tables(self) -> list[Table]:
-        """Measure everything, on indexes of the bag."""
+        """Measure everything; of an index as it stands, not what is known of a bag only."""
         photos, recipes = self._queries()
-        engines = self._engines({kind: self._index(kind, "recipes") for kind in self._kinds})
+        index = self._options.index
+        indexes = {kind: index or self._index(kind, "recipes") for kind in self._kinds}
+        engines = {
+            self._engine_name(precision, kind): self._open(path, precision)
+            for precision in self._options.precisions
+            for kind, path in indexes.items()
+        }
         main = next(iter(engines.values()))
+        rounds = photos if main.query_role == "image" else recipes
+        choices, stages, clients = self._timed(engines, rounds)
+        if index is not None:
+            return [choices, stages, clients, *self._machine(main, rounds)]
         images = self._open(self._index(self._kinds[0], "images"), self._options.precisions[0])
-        choices, stages, clients = self._timed(engines, photos)
         size = self.chosen["queries_a_round"]
         photos, recipes = ([part[:size] for part in rounds] for rounds in (photos, recipes))
         self._progress.stage("stages of recipe queries", sum(map(len, recipes)))
@@ -154,14 +164,6 @@ class Runner:
         )
         tables = [choices, stages, self._stages(images, recipes, recorder), clients]
         return [*tables, self._others(main, photos), *self._machine(main, photos)]
-
-    def index_tables(self, index: Path) -> list[Table]:
-        """Measure one index as it stands; what is known of a bag only is left out."""
-        engines = self._engines({self._kinds[0]: index})
-        main = next(iter(engines.values()))
-        photos, recipes = self._queries()
-        rounds = photos if main.query_role == "image" else recipes
-        return [*self._timed(engines, rounds), *self._machine(main, rounds)]
 
     def headline(self, tables: Sequence[Table]) -> tuple[tuple[str, str], ...]:
         """Return the few figures that matter most."""
@@ -190,12 +192,13 @@ class Runner:
 
     def _queries(self) -> tuple[Rounds, Rounds]:
         """Draw photos and recipes of the bag, in rounds."""
-        bag, rounds = self._bag, self._options.rounds
+        bag, rounds = self.bag, self._options.rounds
+        a_round = self._options.queries or (40 if self._large else 20)
         tokenizer = Bundle.open(self._bundle).tokenizer
         photos: list[KnownQuery] = []
         recipes: list[KnownQuery] = []
         for position in np.random.default_rng(SEED).permutation(len(bag)).tolist():
-            if len(photos) == rounds * self._options.a_round:
+            if len(photos) == rounds * a_round:
                 break
             recipe = bag.recipe(position)
             try:
@@ -203,47 +206,44 @@ class Runner:
                 tokenizer.query(recipe)
             except InputError:
                 continue  # building the indexes tells of it
-            photos.append(KnownQuery(query=content, true_id=recipe.id))
-            recipes.append(KnownQuery(query=recipe, true_id=recipe.id))
+            photos.append(KnownQuery(content, recipe.id))
+            recipes.append(KnownQuery(recipe, recipe.id))
         if len(photos) < rounds:
             raise InputError(f"{bag.name}: has {len(photos)} usable queries, fewer than rounds")
         turns = range(rounds)
         return [photos[i::rounds] for i in turns], [recipes[i::rounds] for i in turns]
 
-    def _index(self, kind: IndexKind, of: ItemKind, bundle: Path | None = None) -> Path:
-        bundle, workspace = bundle or self._bundle, self._workspace
-        return index_of(bundle, self._bag, kind, of, workspace, self._progress, self._execution)
+    @property
+    def _large(self) -> bool:
+        """Tell whether the run may take more than five minutes."""
+        return self._options.items > SETUPS["1k"]
 
-    def _engines(self, indexes: Mapping[IndexKind, Path]) -> dict[str, Engine]:
-        return {
-            self._engine_name(precision, kind): self._open(path, precision)
-            for precision in self._options.precisions
-            for kind, path in indexes.items()
-        }
+    def _index(self, kind: IndexKind, of: ItemKind) -> Path:
+        where = (self._workspace, self._progress, self._execution)
+        return index_of(self._bundle, self.bag, kind, of, *where)
 
-    def _open(self, index: Path, precision: str = "fp32", bundle: Path | None = None) -> Engine:
+    def _open(self, index: Path, precision: str) -> Engine:
         execution = self._execution.changed(precision=precision).keywords()
-        engine = Engine.open(index, bundle=bundle or self._bundle, **execution)
-        return self._stack.enter_context(engine)
+        return self._stack.enter_context(Engine.open(index, bundle=self._bundle, **execution))
 
     def _engine_name(self, precision: str, kind: IndexKind) -> str:
         return kind.name if len(self._options.precisions) == 1 else f"{precision}, {kind.name}"
 
-    def _timed(self, engines: Mapping[str, Engine], rounds: Rounds) -> list[Table]:
+    def _timed(self, engines: Mapping[str, Engine], rounds: Rounds) -> tuple[Table, Table, Table]:
         """Measure choices, the first engine's stages, and several clients at once."""
-        main = next(iter(engines.values()))
+        main, advance = next(iter(engines.values())), self._progress.advance
         sweep = Sweep(engines, self._candidates, self._typical, self.threads)
-        possible = sweep.affordable_round(rounds, self._options.seconds_for_sweep)
+        seconds = self._options.sweep_seconds or (480.0 if self._large else 60.0)
+        possible = sweep.affordable_round(rounds, seconds)
         rounds = [part[:possible] for part in rounds]
         self.chosen["queries_a_round"] = len(rounds[0])
         self._progress.stage("recall against latency", sum(map(len, rounds)))
-        sweep.run(rounds, on_round=self._limits.measure, on_done=self._progress.advance)
+        sweep.run(rounds, self._limits.measure, advance)
         self._watch(sweep.recorder, "recall against latency")
         stages = self._stages(main, rounds, sweep.stages)
         counts = self._options.concurrency
         self._progress.stage("clients at once", len(counts) * len(rounds))
-        clients = concurrent(main, rounds, counts, self._typical, self._progress.advance)
-        return [sweep.table(), stages, clients]
+        return sweep.table(), stages, concurrent(main, rounds, counts, self._typical, advance)
 
     def _stages(self, engine: Engine, rounds: Rounds, recorder: Recorder) -> Table:
         """Hold the stages of an engine's searches against what they cost at least."""
@@ -253,17 +253,12 @@ class Runner:
         recipes = [tokenizer.query(query) for query in queries if isinstance(query, Recipe)]
         costs = search_costs(engine.index, engine.bundle, self._typical)
         costs["encode"] = encode_cost(self._model, recipes)
-        return stage_table(engine.query_role, recorder, costs, self._limits)
+        name = "recipe" if recipes else "photo"
+        return stage_table(name, recorder, costs, self._limits)
 
     def _others(self, main: Engine, photos: Rounds) -> Table:
         """Compare with other ways to the same answers."""
-        vectors = [VectorSearch(VECTORS, main)]
-        if (bundle := self._options.adamine_bundle) is not None:
-            index = self._index(IndexKind("Flat", "fp32"), "recipes", bundle)
-            name = f"{Bundle.open(bundle).facts.model.kind}, FAISS alone"
-            vectors.append(VectorSearch(name, self._open(index, bundle=bundle)))
-        count = min(MOST_COMPARED, self._typical)
-        baselines = Baselines(self._model, vectors[0], vectors[1:], count)
+        baselines = Baselines(self._model, main, min(MOST_COMPARED, self._typical))
         queries = [item for part in photos for item in part]
         baselines.judge(queries)
         self.chosen["exact_queries"] = len(queries)
@@ -278,7 +273,7 @@ class Runner:
             main.index.path, self._bundle, rounds[0][0].query, threads=self.threads,
             device=self._options.device,
         )  # fmt: skip
-        self._movement["the machine's limits"] = max(self._limits.noise.values())
+        self._watch(self._limits.recorder, "the machine's limits")
         noisy = {name: share for name, share in self._movement.items() if share > NOISY}
         if noisy:
             parts = ", ".join(f"{name} by {share:.0%}" for name, share in noisy.items())
@@ -293,18 +288,6 @@ class Runner:
         self._movement[what] = max(recorder.noise(name) for name in recorder.names())
 
 
-def _of_index(index: Path, options: BenchOptions) -> tuple[Path, list[IndexKind], Bag, list[str]]:
-    """Return an index's bundle and kind, queries for it, and a line that says what is measured."""
-    facts = IndexFacts.read(index)
-    data = options.data or facts.dataset
-    if data is None:
-        raise InputError(f"{index}: does not say what it was made of; name it with --data")
-    note = f"an index as it stands: {index.name}, of {facts.of}; queries are test items of {data}"
-    kinds = [IndexKind(facts.prefilter, facts.encoding_precision)]
-    bundle = options.bundle or facts.find_bundle(index)
-    return bundle, kinds, queries_for(data, options.items), [note]
-
-
 def _plots(tables: Sequence[Table]) -> dict[str, list[str]]:
     """Draw what stands above each table."""
     plots: dict[str, list[str]] = {}
@@ -316,9 +299,4 @@ def _plots(tables: Sequence[Table]) -> dict[str, list[str]]:
             ]
         elif table.key.startswith("stages"):
             plots[table.key] = [bars_plot(table, "p50", "median, ms", whole=(TOTAL,))]
-        elif table.key == "others":
-            plots[table.key] = [
-                bars_plot(table, "p50", "photo to ranked recipes, median ms"),
-                bars_plot(table, "R@10", "R@10, image to recipe, %"),
-            ]
     return plots

@@ -42,8 +42,6 @@ class BenchOptions:
     """`cpu` or `cuda[:N]`."""
     threads: int | None = None
     """None takes all processors."""
-    adamine_bundle: Path | None = None
-    """Compared with, where given."""
     rounds: int = 5
     """Rounds that the repetitions are spread over."""
     queries: int | None = None
@@ -61,11 +59,11 @@ class BenchOptions:
         """
         if self.setup not in SETUPS and not (self.setup.isdecimal() and int(self.setup) >= FEWEST):
             raise InputError(f"--setup {self.setup}: takes 1k, 10k or a number from {FEWEST}")
+        if self.rounds < 2:
+            raise InputError(f"--rounds {self.rounds}: must be at least 2; one tells no noise")
         for name in ("candidates", "concurrency", "precisions", "kinds"):
             if not getattr(self, name):
                 raise InputError(f"--{name}: needs at least one")
-        if self.rounds < 2:
-            raise InputError(f"--rounds {self.rounds}: must be at least 2; one tells no noise")
         for name in ("candidates", "concurrency", "compared", "queries", "threads"):
             value = getattr(self, name)
             if value is not None and np.min(value) < 1:
@@ -76,19 +74,7 @@ class BenchOptions:
         """Items that are searched."""
         return SETUPS.get(self.setup) or int(self.setup)
 
-    @property
-    def a_round(self) -> int:
-        """Queries a round."""
-        return self.queries or (40 if self.items > SETUPS["1k"] else 20)
-
-    @property
-    def seconds_for_sweep(self) -> float:
-        """Of all rounds."""
-        return self.sweep_seconds or (480.0 if self.items > SETUPS["1k"] else 60.0)
-
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; no path of the machine is among them."""
+        """Return JSON values; a path is its name alone, for reports are published."""
         record = dataclasses.asdict(self)
-        for name in ("bundle", "index", "adamine_bundle"):
-            record[name] = record[name].name if record[name] else None
-        return record
+        return {k: v.name if isinstance(v, Path) else v for k, v in record.items()}

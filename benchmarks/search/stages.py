@@ -3,47 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hficma.engine import Answer, Engine
-from hficma.engine.index.item_encoding import Role
 from hficma.recipe import Recipe
 
-from ..common.costs import StageCost, limit_share
+from ..common.costs import StageCost
 from ..common.hardware import Limits
 from ..common.report import Column, Figure, Row, Table
 from ..common.timing import Recorder
 
 TOTAL = "total"
 """The whole search, which the stages add up to."""
-PERCENTILES = (
-    Column("p50", "p50 ms", better="lower", digits=2),
-    Column("p90", "p90 ms", better="lower", digits=2),
-    Column("p99", "p99 ms", better="lower", digits=2),
+PERCENTILES = tuple(
+    Column(f"p{share}", f"p{share} ms", better="lower", digits=2) for share in (50, 90, 99)
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class KnownQuery:
-    """A query whose true item is known."""
+class KnownQuery(NamedTuple):
+    """A photo's file or a recipe, and the id of the item that belongs to it."""
 
     query: bytes | Recipe
-    """A photo's file or a recipe."""
     true_id: str
-    """Of the item that belongs to it."""
+
+    def search(self, engine: Engine, candidates: int, *, exact: bool = False) -> Answer:
+        """Search ten items for the query."""
+        if isinstance(self.query, Recipe):
+            return engine.search(recipe=self.query, candidates=candidates, exact=exact)
+        return engine.search(image=self.query, candidates=candidates, exact=exact)
 
 
 Rounds = Sequence[Sequence[KnownQuery]]
 """The queries of each round."""
-
-
-def search(
-    engine: Engine, query: bytes | Recipe, candidates: int, *, exact: bool = False
-) -> Answer:
-    """Search ten items for a photo or a recipe, whichever the query is."""
-    if isinstance(query, Recipe):
-        return engine.search(recipe=query, candidates=candidates, exact=exact)
-    return engine.search(image=query, candidates=candidates, exact=exact)
 
 
 def record_stages(recorder: Recorder, answer: Answer, threads: int) -> None:
@@ -61,42 +52,42 @@ def record_stages(recorder: Recorder, answer: Answer, threads: int) -> None:
 
 
 def timed_stages(
-    engine: Engine,
-    rounds: Rounds,
-    candidates: int,
-    threads: int,
-    on_done: Callable[[], None] = lambda: None,
+    engine: Engine, rounds: Rounds, candidates: int, threads: int, on_done: Callable[[], None]
 ) -> Recorder:
     """Search for every query of all rounds, one at a time, and return the stages' times."""
     recorder = Recorder()
-    search(engine, rounds[0][0].query, candidates)  # warms up
+    rounds[0][0].search(engine, candidates)  # warms up
     for queries in rounds:
         recorder.new_round()
         for item in queries:
-            record_stages(recorder, search(engine, item.query, candidates), threads)
+            record_stages(recorder, item.search(engine, candidates), threads)
             on_done()
     return recorder
 
 
 def stage_table(
-    query_role: Role, recorder: Recorder, costs: Mapping[str, StageCost], limits: Limits
+    name: str, recorder: Recorder, costs: Mapping[str, StageCost], limits: Limits
 ) -> Table:
-    """Return the times of `record_stages` beside what each stage costs at least."""
+    """Return the times of `record_stages` beside what each stage costs at least.
+
+    Args:
+        name: what is asked with, "photo" or "recipe".
+        recorder: of the stages.
+        costs: of the stages where they are known.
+        limits: of the machine.
+    """
     rows = []
-    for name in recorder.names():
-        seconds, cost = recorder.median(name), costs.get(name, StageCost())
-        share = limit_share(
-            cost, seconds, multiply_adds=limits.multiply_adds, bandwidth=limits.bandwidth
-        )
+    for stage in recorder.names():
+        seconds, cost = recorder.median(stage), costs.get(stage, StageCost())
+        share = limits.share(cost, seconds)
         cells = {
-            **percentiles(recorder, name),
-            "rate": Figure(1 / seconds, noise=recorder.noise(name)),
+            **percentiles(recorder, stage),
+            "rate": Figure(1 / seconds, noise=recorder.noise(stage)),
             "work": None if cost.multiply_adds is None else Figure(cost.multiply_adds * 1e-6),
             "bytes": None if cost.bytes is None else Figure(cost.bytes * 1e-6),
             "limit": Figure(100 * share) if share else None,
         }
-        rows.append(Row(name=name, cells=cells))
-    name = {"image": "photo", "recipe": "recipe"}[query_role]
+        rows.append(Row(name=stage, cells=cells))
     return Table(
         key=f"stages-{name}",
         title=f"A {name}'s search, stage by stage",
@@ -109,12 +100,10 @@ def stage_table(
             Column("limit", "% of machine", digits=0),
         ),
         rows=tuple(rows),
-        note=(
-            "One query at a time, as the engine times its own stages. Encoding runs the branches "
-            "and brings the query to tables. % of machine: the time that the stage's multiply-adds "
-            "take at the matrix-product rate, or its bytes at the memory bandwidth, over the time "
-            "it took."
-        ),
+        note="One query at a time, as the engine times its own stages. Encoding runs the branches "
+        "and brings the query to tables. % of machine: the time that the stage's multiply-adds "
+        "take at the matrix-product rate, or its bytes at the memory bandwidth, over the time it "
+        "took.",
     )
 
 

@@ -13,12 +13,10 @@ from hficma.engine import Answer, Engine
 
 from ..common.report import Column, Figure, Row, Table
 from ..common.timing import Recorder
-from .stages import PERCENTILES, KnownQuery, Rounds, percentiles, record_stages, search
+from .stages import PERCENTILES, KnownQuery, Rounds, percentiles, record_stages
 
 FEWEST = 4
 """Queries a round in any case."""
-EXACT = "exact"
-"""The choice of proving all ten ranks."""
 SWEEP_COLUMNS = (
     *PERCENTILES,
     Column("r1", "R@1 %", better="higher"),
@@ -46,47 +44,31 @@ class Sweep:
         self, engines: Mapping[str, Engine], candidates: Sequence[int], typical: int, threads: int
     ) -> None:
         self._engines, self._candidates, self._typical = engines, candidates, typical
-        self._main, self._threads = next(iter(engines)), threads
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was measured."""
-        self.recorder, self.stages = Recorder(), Recorder()
-        self._outcomes: dict[str, dict[str, list[float]]] = {}
+        self._threads = threads
+        self._reset()
 
     def run(
-        self,
-        rounds: Rounds,
-        *,
-        on_round: Callable[[], None] = lambda: None,
-        on_done: Callable[[int], None] = lambda count: None,
+        self, rounds: Rounds, on_round: Callable[[], None], on_done: Callable[[], None]
     ) -> None:
-        """Measure all choices on every query.
-
-        Args:
-            rounds: the queries of each round.
-            on_round: called before each round.
-            on_done: told of queries done.
-        """
+        """Measure all choices on every query, and call back before a round and after a query."""
         for queries in rounds:
             on_round()
-            self.recorder.new_round()
-            self.stages.new_round()
+            self._new_round()
             for item in queries:
                 self._ask(item)
-                on_done(1)
+                on_done()
 
     def affordable_round(self, rounds: Rounds, seconds: float) -> int:
         """Return the queries a round that `run` answers in about `seconds`, for all rounds.
 
         A power of two, so that runs on machines of like speed ask the same, and at least `FEWEST`.
         """
-        one = [[rounds[0][0]]]
-        self.run(one)  # warms up
+        self._new_round()
+        self._ask(rounds[0][0])  # warms up
         began = time.perf_counter()
-        self.run(one)
+        self._ask(rounds[0][0])
         possible = seconds / len(rounds) / (time.perf_counter() - began)
-        self.reset()
+        self._reset()
         return max(FEWEST, 1 << int(math.log2(max(1.0, possible))))
 
     def table(self) -> Table:
@@ -94,46 +76,52 @@ class Sweep:
         rows = [
             Row(
                 name=choice,
-                cells={
-                    **percentiles(self.recorder, choice),
-                    **{k: Figure(100 * float(np.mean(v))) for k, v in outcome.items()},
-                },
+                cells=percentiles(self.recorder, choice)
+                | {key: Figure(100 * float(np.mean([one[key] for one in values])))
+                   for key in values[0]},
             )
-            for choice, outcome in self._outcomes.items()
-        ]
-        photos = self._engines[self._main].query_role == "image"
-        count = len(next(iter(self._outcomes.values()))["r1"])
+            for choice, values in self._outcomes.items()
+        ]  # fmt: skip
+        photos = next(iter(self._engines.values())).query_role == "image"
+        queries = "Photos, from a file's bytes" if photos else "Recipes"
+        count = len(next(iter(self._outcomes.values())))
         return Table(
             key="choices",
             title="Recall against latency",
             first="choice",
             columns=SWEEP_COLUMNS,
             rows=tuple(rows),
-            note=(
-                f"{'Photos, from a file' + chr(39) + 's bytes' if photos else 'Recipes'} to ten "
-                f"answers with their records, one at a time, {count:,} of them. The same answers "
-                "are timed and judged. The truth is exact: scoring on until all ten ranks are "
-                "proved. agree: of the ten, how many are the truth's; best found: the best of the "
-                "truth is among them; certified: ranks that the search itself proves; scored: "
-                "items scored of those in the index."
-            ),
+            note=f"{queries} to ten answers with their records, one at a time, {count:,} of them. "
+            "The same answers are timed and judged. The truth is exact: scoring on until all ten "
+            "ranks are proved. agree: of the ten, how many are the truth's; best found: the best "
+            "of the truth is among them; certified: ranks that the search itself proves; scored: "
+            "items scored of those in the index.",
         )
 
+    def _reset(self) -> None:
+        self.recorder, self.stages = Recorder(), Recorder()
+        self._outcomes: dict[str, list[dict[str, float]]] = {}
+
+    def _new_round(self) -> None:
+        self.recorder.new_round()
+        self.stages.new_round()
+
     def _ask(self, item: KnownQuery) -> None:
+        (main, first), *_ = self._engines.items()
         began = time.perf_counter()
-        truth = search(self._engines[self._main], item.query, max(self._candidates), exact=True)
+        truth = item.search(first, max(self._candidates), exact=True)
         proved = time.perf_counter() - began
         for name, engine in self._engines.items():
             for count in self._candidates:
                 choice = choice_name(name, count)
                 with self.recorder.timed(choice):
-                    answer = search(engine, item.query, count)
+                    answer = item.search(engine, count)
                 self._judge(choice, answer, truth, item)
-                if name == self._main and count == self._typical:
+                if name == main and count == self._typical:
                     record_stages(self.stages, answer, self._threads)
-            if name == self._main:
-                self.recorder.add(f"{name}, {EXACT}", proved)
-                self._judge(f"{name}, {EXACT}", truth, truth, item)
+            if name == main:
+                self.recorder.add(f"{name}, exact", proved)
+                self._judge(f"{name}, exact", truth, truth, item)
 
     def _judge(self, choice: str, answer: Answer, truth: Answer, item: KnownQuery) -> None:
         """Count an answer: a value from 0 to 1 for each column of `SWEEP_COLUMNS`."""
@@ -146,9 +134,7 @@ class Sweep:
             "certified": answer.certified / len(ids),
             "scored": answer.scored / answer.searched,
         }
-        outcome = self._outcomes.setdefault(choice, {})
-        for key, value in values.items():
-            outcome.setdefault(key, []).append(value)
+        self._outcomes.setdefault(choice, []).append(values)
 
 
 def choice_name(engine: str, candidates: int) -> str:
@@ -161,7 +147,7 @@ def concurrent(
     rounds: Rounds,
     clients: Sequence[int],
     candidates: int,
-    on_done: Callable[[], None] = lambda: None,
+    on_done: Callable[[], None],
 ) -> Table:
     """Measure latency and throughput with several clients, each asking again once it is answered.
 
@@ -176,7 +162,7 @@ def concurrent(
 
     def ask(item: KnownQuery) -> float:
         began = time.perf_counter()
-        search(engine, item.query, candidates)
+        item.search(engine, candidates)
         return time.perf_counter() - began
 
     for queries in rounds:
@@ -192,7 +178,7 @@ def concurrent(
     for count, rate in rates.items():
         middle = float(np.median(rate))
         figure = Figure(middle, noise=(max(rate) - min(rate)) / middle)
-        cells = {**percentiles(recorder, str(count)), "rate": figure}
+        cells = percentiles(recorder, str(count)) | {"rate": figure}
         rows.append(Row(name=f"{count} at once", cells=cells))
     return Table(
         key="concurrency",

@@ -28,7 +28,6 @@ class _Benchmarks(LazyGroup):
             "quality.text_quality",
             "quality.quality",
             "contact.contact-sheet",
-            "search.cold-search",
             "search.search-against",
             "quality.page-accuracy",
             "common.readme",
@@ -62,7 +61,6 @@ def bench(
     concurrency: Annotated[str, typer.Option(help="Clients at once.")] = "1,4,16",
     device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, show_default="all")] = None,
-    adamine_bundle: Annotated[Path | None, typer.Option(help="Compare with it.")] = None,
     compare: Annotated[tuple[Path, Path] | None, typer.Option(help="Two reports: OLD NEW.")] = None,
     tolerance: Annotated[float, typer.Option(help="Allowed with --compare.")] = 0.1,
     out: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
@@ -88,7 +86,6 @@ def bench(
         concurrency=_numbers("--concurrency", concurrency),
         device=device,
         threads=threads,
-        adamine_bundle=adamine_bundle,
     )
     with Bars() as bars:
         path = run_bench(options, Workspace.default(), bars, out=out)

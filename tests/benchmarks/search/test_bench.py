@@ -35,18 +35,16 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """With a tiny random HF-ICMA and a tiny random AdaMine."""
+    """With a tiny random HF-ICMA."""
     home = tmp_path_factory.mktemp("home")
     tiny_bundle(home / "bundles", seed=3)
-    tiny_bundle(home / "adamine", "adamine", seed=4)
     return Workspace(home)
 
 
 @pytest.fixture(scope="module")
 def folder(workspace: Workspace) -> Path:
     """The directory of one run's report."""
-    adamine = workspace.home / "adamine" / "adamine-4"
-    return run_bench(BenchOptions(**OPTIONS, adamine_bundle=adamine), workspace)
+    return run_bench(BenchOptions(**OPTIONS), workspace)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +76,6 @@ def test_others_score_the_same_pairs(report: Report) -> None:
         "eager torch, fast form",
         "eager torch, published graph",
         "dual encoder, FAISS alone",
-        "adamine, FAISS alone",
     }
     for name in ("eager torch, fast form", "eager torch, published graph"):
         difference = rows[name]["difference"]
