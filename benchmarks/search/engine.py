@@ -24,20 +24,14 @@ from ..common.arguments import JsonFile, Repeats, Threads
 from ..common.report import markdown_table, write_json
 from ..common.synthetic_index import random_bundle
 from ..common.timing import environment, torch_threads
-from ..common.workload import (
-    SMALLEST_SAMPLE,
-    IndexKind,
-    bundle_of,
-    index_of,
-    query_positions,
-)
+from ..common.workload import SMALLEST_SAMPLE, IndexKind, bundle_of, index_of, query_positions
 from .growth import growth_panels, growth_table, steepest
 from .reranking import Cells, batch_table, rerank_table
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SEED = 1
 """Of the sample that is searched; training takes 0."""
-PARTS = ("rerank", "batch", "growth", "wide")
+PARTS = ("rerank", "batch", "growth")
 
 
 def main(
@@ -48,20 +42,10 @@ def main(
     bundle: Annotated[
         Path | None, typer.Option(help="Trained, for batches.", show_default="newest")
     ] = None,
-    home: Annotated[Path | None, typer.Option(help="Workspace.")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Recipes with photos.", show_default="sample:ITEMS:1")
-    ] = None,
-    items: Annotated[int, typer.Option(help="Sample recipes to answer from.")] = 10_000,
+    data: Annotated[str, typer.Option(help="Recipes with photos.")] = f"sample:10000:{SEED}",
     photos: Annotated[int, typer.Option(help="Photos of the batches.")] = 1_000,
     largest: Annotated[int, typer.Option(help="Recipes of the largest index.")] = 1_000_000,
-    wide: Annotated[int, typer.Option(help="d where only speed counts.")] = 1024,
-    wide_items: Annotated[
-        int, typer.Option(help="Recipes at that width; 100000 take 10 GB of disk.")
-    ] = 100_000,
-    backbone: Annotated[
-        str, typer.Option(help="Of the image branch at that width, in int8.")
-    ] = "resnet50",
+    wide: Annotated[int, typer.Option(help="d of re-ranking.")] = 1024,
     repeats: Repeats = 5,
     threads: Threads = 0,
     plot: Annotated[Path | None, typer.Option(help="Plot the growth: .svg or .png.")] = None,
@@ -74,7 +58,7 @@ def main(
     parts = tuple(only or PARTS)
     if unknown := set(parts) - set(PARTS):
         raise InputError(f"--only {min(unknown)}: there is none; take {', '.join(PARTS)}")
-    workspace = Workspace(home) if home else Workspace.default()
+    workspace = Workspace.default()
     threads = threads or processors()
     folder = workspace.cache / "bench"
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,20 +85,17 @@ def main(
             rows = rerank_table(random, folder, photo, threads=threads, repeats=repeats)
             show("rerank", title, rows)
         if "batch" in parts:
-            dataset = open_dataset(data) if data else SampleDataset(items, seed=SEED)
+            dataset = open_dataset(data)
             trained = bundle or bundle_of(None, workspace, Progress())[0]
-            kind = IndexKind("Flat", "fp16")
-            execution = ExecutionOptions(threads=threads)
-            index = index_of(trained, dataset, kind, "recipes", workspace, Progress(), execution)
+            where = (workspace, Progress(), ExecutionOptions(threads=threads))
+            index = index_of(trained, dataset, IndexKind("Flat", "fp16"), "recipes", *where)
             drawn = query_positions(dataset, photos)
             rows = batch_table(index, dataset, drawn, threads=threads)
             show("batch", "Photos one at a time and in batches", rows)
     if "growth" in parts:
         narrow = random_bundle(workspace, width=256, heads=8, backbone="tiny", global_dim=256)
         sizes = [size for size in SIZES if size <= largest]
-        rows = growth_table(
-            narrow, folder, photo, sizes, level="tokens", threads=threads, queries=4 * repeats
-        )
+        rows = growth_table(narrow, folder, photo, sizes, threads=threads, queries=4 * repeats)
         title = "As the index grows: d = 256, drawn recipes, tokens kept in fp16, SQfp16"
         show("growth", title, rows)
         print(steepest(rows))
@@ -122,21 +103,6 @@ def main(
             from ..common.plots import write_growth_plot
 
             write_growth_plot(plot, sizes, growth_panels(rows))
-    if "wide" in parts and wide_items:
-        random = random_bundle(
-            workspace, width=wide, heads=8, backbone=backbone, global_dim=wide,
-            precisions=("fp32", "int8"),
-        )  # fmt: skip
-        rows = growth_table(
-            random, folder, photo, [wide_items],
-            level="projections", threads=threads, queries=4 * repeats, precision="int8",
-        )  # fmt: skip
-        show(
-            "wide",
-            f"Search by photo, d = {wide}, {backbone} in int8, drawn recipes, projections kept in "
-            "fp16, SQfp16",
-            rows,
-        )
 
 
 def _text(value: str | float) -> str:

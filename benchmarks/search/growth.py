@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from hficma.engine import Engine
-from hficma.engine.index.item_encoding import Level
 
 from ..common.hardware import serving
 from ..common.synthetic_index import synthetic_index
@@ -25,15 +23,7 @@ FLOOR_MS = 0.5
 
 
 def growth_table(
-    bundle: Path,
-    folder: Path,
-    photo: Path,
-    sizes: Sequence[int],
-    *,
-    level: Level,
-    threads: int,
-    queries: int,
-    precision: str = "fp32",
+    bundle: Path, folder: Path, photo: Path, sizes: Sequence[int], *, threads: int, queries: int
 ) -> list[Cells]:
     """Measure every stage's time and the memory of a serving process as the index grows.
 
@@ -41,21 +31,17 @@ def growth_table(
         bundle: random weights do.
         folder: where synthetic indexes lie between runs.
         photo: the query.
-        sizes: recipes of each index.
-        level: of the stored encodings, in fp16.
+        sizes: recipes of each index, whose tokens are stored in fp16.
         threads: of the engine.
         queries: searches, of which the median counts.
-        precision: of the image branch.
     """
     rows: list[Cells] = []
     for size in sizes:
-        began = time.perf_counter()
         index = synthetic_index(
-            bundle, folder / f"drawn-{size}-{level}-{bundle.name}", size,
-            level=level, precision="fp16", prefilter="SQfp16",
+            bundle, folder / f"drawn-{size}-tokens-{bundle.name}", size,
+            level="tokens", precision="fp16", prefilter="SQfp16",
         )  # fmt: skip
-        written = time.perf_counter() - began
-        with Engine.open(index, precision=precision, threads=threads) as engine:
+        with Engine.open(index, threads=threads) as engine:
             answers = [
                 engine.search(image=photo, candidates=CANDIDATES) for _ in range(queries + 3)
             ][3:]
@@ -74,7 +60,6 @@ def growth_table(
                 "own_mb": served["own_mb"],
                 "peak_mb": served["peak_mb"],
                 "disk_mb": files / 1e6,
-                "drawn_s": written,
             }
         )
     return rows
@@ -95,11 +80,8 @@ def steepest(rows: Sequence[Cells]) -> str:
                 powers.append((power, stage, small["what"], large["what"]))
     if not powers:
         return "one size only: nothing grows"
-    power, stage, small_name, large_name = max(powers)
-    return (
-        f"steepest stage: {stage}, as size to the power of {power:.2f} "
-        f"from {small_name} to {large_name}"
-    )
+    power, stage, first, second = max(powers)
+    return f"steepest stage: {stage}, as size to the power of {power:.2f} from {first} to {second}"
 
 
 def growth_panels(rows: Sequence[Cells]) -> Mapping[str, Mapping[str, list[float]]]:

@@ -14,8 +14,8 @@ from hficma.engine.index.item_encoding import Level
 from hficma.model import HFICMA, load_model
 from hficma.model.published_attention import published_scores
 
-from ..common.costs import pair_multiply_adds
-from ..common.hardware import GEMM_SIZE
+from ..common.costs import StageCost, pair_multiply_adds
+from ..common.hardware import Limits
 from ..common.synthetic_index import REAL_LENGTHS, synthetic_index, unit_tokens
 from ..common.timing import REGIONS, Recorder, interleaved
 
@@ -48,7 +48,6 @@ def rerank_table(
     model = load_model(bundle)
     assert isinstance(model, HFICMA)
     width, heads = model.config.width, model.config.heads
-    square = torch.rand(GEMM_SIZE, GEMM_SIZE)
     rows: list[Cells] = []
     for title, lengths in (("20 ingredients", (20,)), ("real lengths", REAL_LENGTHS)):
         published = _published_seconds(model, lengths)
@@ -57,19 +56,14 @@ def rerank_table(
                 bundle, folder / f"rerank-{level}-{lengths[0]}-{bundle.name}", CANDIDATES,
                 level=level, precision="fp32", prefilter="Flat", lengths=lengths,
             )  # fmt: skip
-            recorder = Recorder()
+            recorder, limits = Recorder(), Limits("cpu")
             recorder.new_round()
             with Engine.open(index, threads=threads) as engine:
                 engine.search(image=photo, candidates=CANDIDATES)  # warms up
                 for _ in range(repeats):
-                    # The product before and after: the better meets the quieter machine.
-                    for name in ("gemm", "gemm again"):
-                        with recorder.timed(name):
-                            torch.mm(square, square)
-                        if name == "gemm":
-                            answer = engine.search(image=photo, candidates=CANDIDATES)
-                            recorder.add("engine", answer.milliseconds["rerank"] / 1000)
-            rate = GEMM_SIZE**3 / min(recorder.median("gemm"), recorder.median("gemm again"))
+                    limits.measure()
+                    answer = engine.search(image=photo, candidates=CANDIDATES)
+                    recorder.add("engine", answer.milliseconds["rerank"] / 1000)
             seconds, mean = recorder.median("engine"), float(np.mean(lengths))
             pair = pair_multiply_adds(level, width=width, heads=heads, tokens=mean)
             rows.append(
@@ -77,8 +71,7 @@ def rerank_table(
                     "what": f"{level}, {title}",
                     "ms": 1000 * seconds,
                     "spread": recorder.spread("engine"),
-                    "gemm_share": CANDIDATES * pair / seconds / rate,
-                    "gemm_gflops": 2 * rate / 1e9,
+                    "gemm_share": limits.share(StageCost(CANDIDATES * pair), seconds),
                     "published_ms": 1000 * published,
                     "ratio": published / seconds,
                 }

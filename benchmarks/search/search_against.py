@@ -65,6 +65,8 @@ def main(
 
     Example: hficma bench search-against older/.venv/bin/python --exact
     """
+    from scipy.stats import quantile_test
+
     index = index or Workspace.default().newest("index")
     facts = IndexFacts.read(index)
     spec = data or facts.dataset
@@ -76,15 +78,15 @@ def main(
     seconds: dict[str, list[float]] = {"this": [], "other": []}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        photos = [folder / f"{number}.jpg" for number in range(len(bag))]
+        for number, photo in enumerate(photos):
+            photo.write_bytes(bag.photo_bytes(number))
         servers = {
             name: stack.enter_context(_serving(path, *words))
             for name, path in (("this", Path(sys.executable)), ("other", python))
         }
         for turn in range(-1, rounds):
-            for number in range(len(bag)):
-                photo = folder / f"{number}.jpg"
-                if not photo.exists():
-                    photo.write_bytes(bag.photo_bytes(number))
+            for number, photo in enumerate(photos):
                 # Each goes first as often: the second finds the caches of the first.
                 order = sorted(servers, reverse=bool((turn + number) % 2))
                 answers = {name: _ask(servers[name], str(photo)) for name in order}
@@ -93,26 +95,18 @@ def main(
                 if turn >= 0:  # before that, both warm up
                     for name, answer in answers.items():
                         seconds[name].append(answer["seconds"])
-    _print(len(bag), rounds, differences, seconds)
-    raise typer.Exit(int(any(differences.values())))
-
-
-def _print(
-    photos: int, rounds: int, differences: dict[str, int], seconds: dict[str, list[float]]
-) -> None:
-    from scipy.stats import quantile_test
-
     ratios = np.array(seconds["this"]) / np.array(seconds["other"])
     low, middle, high = np.percentile(ratios, [25, 50, 75])
     ends = quantile_test(ratios, p=0.5).confidence_interval(0.95)
     medians = ", ".join(f"{name} {1000 * np.median(s):.2f} ms" for name, s in seconds.items())
     unequal = ", ".join(f"{key} {count}" for key, count in differences.items())
     TextConsole().print(
-        f"{photos} photos, {rounds + 1} times each; answers that differ by: {unequal}\n"
+        f"{len(bag)} photos, {rounds + 1} times each; answers that differ by: {unequal}\n"
         f"median latency: {medians}; this over the other, query by query: {middle:.3f} "
         f"[{ends.low:.3f}, {ends.high:.3f}], the middle half from {low:.3f} to {high:.3f}",
         soft_wrap=True,
     )
+    raise typer.Exit(int(any(differences.values())))
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_engine(tmp_path: Path, bundle: Path) -> None:
     tables = {
         "rerank": rerank_table(bundle, tmp_path, photo, threads=1, repeats=1),
         "batch": batch_table(index, data, range(2), threads=1),
-        "growth": growth_table(bundle, tmp_path, photo, [40], level="tokens", threads=1, queries=1),
+        "growth": growth_table(bundle, tmp_path, photo, [40], threads=1, queries=1),
     }
     record = {name: {"title": name, "rows": rows} for name, rows in tables.items()}
     page = written(tmp_path, "engine", {"environment": environment(), "tables": record})

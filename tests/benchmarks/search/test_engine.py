@@ -47,14 +47,12 @@ def test_re_ranking_is_timed_at_both_levels(bundle: Path, photo: Path, tmp_path:
 
 def test_a_synthetic_index_is_a_whole_index(bundle: Path, photo: Path, tmp_path: Path) -> None:
     """It stands for one of real recipes, so it must be searched and grow as one."""
-    rows = growth_table(
-        bundle, tmp_path, photo, [40, 90], level="projections", threads=1, queries=2
-    )
+    rows = growth_table(bundle, tmp_path, photo, [40, 90], threads=1, queries=2)
     assert [row["size"] for row in rows] == [40, 90]
     assert all(float(row["rerank_ms"]) > 0 for row in rows)
     index = synthetic_index(
-        bundle, tmp_path / f"drawn-90-projections-{bundle.name}", 90,
-        level="projections", precision="fp16", prefilter="SQfp16",
+        bundle, tmp_path / f"drawn-90-tokens-{bundle.name}", 90,
+        level="tokens", precision="fp16", prefilter="SQfp16",
     )  # fmt: skip
     assert not verify_index(index, spot_checks=0).problems
 
@@ -90,17 +88,18 @@ def test_growth_is_named_and_drawn(tmp_path: Path) -> None:
         write_growth_plot(tmp_path / "plot.pdf", sizes, panels)
 
 
-def test_parts_add_to_one_file(tmp_path: Path) -> None:
+def test_parts_add_to_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole takes a quarter of an hour: run in parts, no part may undo another."""
+    monkeypatch.setenv("HFICMA_HOME", str(tmp_path))
     file = tmp_path / "engine.json"
     file.write_text('{"tables": {"rerank": {"title": "before", "rows": []}}}')
     main(
-        only=["growth"], bundle=None, home=tmp_path, data=None, items=10, photos=1,
-        largest=1000, wide=8, wide_items=10, backbone="tiny", repeats=1, threads=1,
+        only=["growth"], bundle=None, photos=1,
+        largest=1000, wide=8, repeats=1, threads=1,
         plot=tmp_path / "growth.svg", json_file=file,
     )  # fmt: skip
     tables = json.loads(file.read_text())["tables"]
     assert list(tables) == ["rerank", "growth"]
     assert tables["growth"]["rows"][0]["size"] == 1000
     with pytest.raises(InputError, match="--only speed"):
-        main(only=["speed"], home=tmp_path)
+        main(only=["speed"])
