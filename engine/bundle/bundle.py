@@ -78,22 +78,22 @@ class Bundle(Closing):
 
     @property
     def model_id(self) -> str:
-        """SHA-256 over weights, options and vocabulary: what an index belongs to."""
+        """Return a SHA-256 over weights, options and vocabulary: what an index belongs to."""
         return self.facts.model_id
 
     @property
     def has_local(self) -> bool:
-        """Whether the model has cross-attention."""
+        """Return whether the model has cross-attention, and so S a local part."""
         return self.facts.has_local
 
     @property
     def score_weights(self) -> ScoreWeights:
-        """w_g and w_l, finite and not negative; w_l is 0 for a model without a local part."""
+        """Return w_g and w_l, finite and not negative; w_l is 0 without a local part."""
         return self.facts.model.score_weights
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Reads recipes as the model does."""
+        """Return what reads recipes as the model does."""
         vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY_FILE))
         return Tokenizer(vocabulary, self.facts.model.text)
 
@@ -175,6 +175,7 @@ class Bundle(Closing):
             self.__dict__.pop("_reference", None)  # up to 300 MB
 
     def _load(self, graph: Graph) -> Runtime:
+        """Load a graph into the runtime of the options, or the one that `auto` measures."""
         name = self.execution.runtime
         if name == AUTO:
             choice = choose(graph, lambda: self._reference, self.execution)
@@ -186,5 +187,5 @@ class Bundle(Closing):
 
     @cached_property
     def _reference(self) -> dict[str, Array]:
-        """What the graphs should give; read only while runtimes are measured."""
+        """Return what the graphs should give; read only while runtimes are measured."""
         return read_reference(verified_file(self.path, self.manifest, REFERENCE))

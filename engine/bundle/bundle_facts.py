@@ -76,7 +76,7 @@ class BundleFacts:
 
     @property
     def precisions(self) -> set[str]:
-        """Every precision that some graph has."""
+        """Return every precision that some graph has."""
         return {precision for graph in self.graphs.values() for precision in graph.files}
 
     @classmethod

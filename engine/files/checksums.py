@@ -119,7 +119,7 @@ class CheckedFile:
 
     @property
     def checkable(self) -> bool:
-        """Whether there is anything to compare the file with."""
+        """Return whether there is anything to compare the file with."""
         return self._sums is not None or self._sha256 is not None
 
     def check(self, starts: Offsets, stops: Offsets) -> None:
@@ -196,6 +196,7 @@ class CheckedFile:
         self._compared[blocks] = True
 
     def _damaged(self, what: str) -> ArtifactError:
+        """Return the error that says where the file is damaged."""
         return ArtifactError(
             f"{self.path}: is not as it was written ({what}); make the index again, or see with "
             "`hficma index verify` what else is damaged"

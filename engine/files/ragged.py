@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from hficma.artifacts.closing import Closing
 from hficma.errors import ArtifactError
-from hficma.types import Array
+from hficma.types import Array, Lengths, Offsets, Positions
 
 from .checksums import BlockSums, CheckedFile, Checksums
 from .file_bytes import Content, open_bytes
@@ -41,7 +41,7 @@ class Layout(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the file."""
+        """Return the bytes of the file."""
         # In Python's integers: a shape out of a file may be anything.
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
@@ -76,18 +76,18 @@ class ArrayFile(Closing):
 
     @property
     def layout(self) -> Layout:
-        """The dtype and shape of what was written so far."""
+        """Return the dtype and shape of what was written so far."""
         assert self._layout is not None
         return self._layout
 
     @property
     def sums(self) -> Checksums:
-        """Checksums of the blocks written so far."""
+        """Return the checksums of the blocks written so far."""
         return self._sums.array()
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what was written so far, in hexadecimal."""
+        """Return the SHA-256 of what was written so far, in hexadecimal."""
         return self._digest.hexdigest()
 
 
@@ -113,7 +113,7 @@ class StoredRows:
     def __len__(self) -> int:
         return len(self.raw)
 
-    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Array:
+    def __getitem__(self, rows: slice | Positions) -> Array:
         """Return rows by their numbers, or a slice of them without a step."""
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self.raw))
@@ -127,8 +127,12 @@ class StoredRows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.whole(), dtype=dtype, copy=bool(copy))
 
-    def check_runs(self, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]) -> None:
-        """Compare runs of rows: from `starts` (N,) to before `stops` (N,).
+    def check_runs(self, starts: Offsets, stops: Offsets) -> None:
+        """Compare runs of rows with their checksums.
+
+        Args:
+            starts: (N,) the first row of each run.
+            stops: (N,) the row behind its last.
 
         Raises:
             ArtifactError: they are not as they were written.
@@ -177,7 +181,7 @@ def map_array(path: Path, layout: Layout) -> Array:
     return layout.view(open_bytes(path, layout.nbytes).content)
 
 
-def offsets_of(lengths: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+def offsets_of(lengths: npt.NDArray[np.integer[Any]]) -> Offsets:
     """Return where each item of a ragged array starts, and at the end the number of rows (N + 1,).
 
     Args:
@@ -186,7 +190,7 @@ def offsets_of(lengths: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
-def ragged(padded: Array, lengths: Sequence[int] | npt.NDArray[np.int64]) -> Array:
+def ragged(padded: Array, lengths: Sequence[int] | Lengths) -> Array:
     """Return the rows of all items, one item after the other (sum(L), ...), without padding.
 
     Args:

@@ -173,7 +173,7 @@ class _OpenFiles:
 
     @property
     def room(self) -> bool:
-        """Whether another may be opened without closing one."""
+        """Return whether another may be opened without closing one."""
         with self._lock:
             return len(self._files) < CONNECTIONS
 

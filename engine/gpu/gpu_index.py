@@ -108,7 +108,13 @@ class GpuPrefilter(Prefilter):
         self._gpu_vectors = vectors
 
     def search(self, queries: Floats, count: int, mask: Mask | None) -> list[ShardCandidates]:
-        """Return the best items for each query; see `Prefilter.search`."""
+        """Return the best items for each query; see `Prefilter.search`.
+
+        Args:
+            queries: (Q, D_g) float32, on the host.
+            count: K, candidates of each query.
+            mask: (N,) which items may answer; None where all may.
+        """
         vectors = self._gpu_vectors
         count = min(count, len(vectors) if mask is None else int(mask.sum()))
         if count == 0:
@@ -156,7 +162,13 @@ class GpuEncodings:
         self._arrays = {name: copy_to_gpu(array, gpu) for name, array in encodings.arrays.items()}
 
     def gather(self, positions: Positions, length: int, out: Mapping[str, Tensor]) -> None:
-        """Copy items into padded float32 arrays; as `StoredEncodings.gather`, all on the GPU."""
+        """Copy items into padded float32 arrays; as `StoredEncodings.gather`, all on the GPU.
+
+        Args:
+            positions: (K,) of the items in the shard, on the host.
+            length: L, tokens that each is padded to.
+            out: arrays to fill by name, of the shapes of `padded_shape`, on the GPU.
+        """
         for name, place in out.items():
             rows = torch.tensor(
                 self._stored.padded_rows(name, positions, length), device=place.device
@@ -232,7 +244,7 @@ class GpuIndex:
         """
         shard_of, positions = self.index.locate(items)
         # Items are written shard after shard, so that each shard fills one run of the arrays, and
-        # brought into the order that was asked for at the end:
+        # brought back into the order of `items` at the end:
         #     items    9 2 8 1      (2 shards, split at 5)
         #     order    1 3 0 2      arrays hold 2 1 | 9 8
         order = np.argsort(shard_of, kind="stable")

@@ -158,7 +158,11 @@ class Index(Closing):
         return batches
 
     def candidate_count(self, masks: Sequence[Mask | None]) -> int:
-        """Return how many items may answer, given the masks of `filter_masks`."""
+        """Return how many items may answer.
+
+        Args:
+            masks: per shard, as `filter_masks` gives them.
+        """
         return sum(
             shard.count if mask is None else int(mask.sum())
             for shard, mask in zip(self.shards, masks, strict=True)

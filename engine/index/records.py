@@ -144,11 +144,19 @@ class Records(Closing):
         return recipes
 
     def ids(self, positions: Iterable[int]) -> dict[int, str]:
-        """Return recipe ids by position."""
+        """Return recipe ids by position; positions that the shard lacks are left out.
+
+        Args:
+            positions: of items in the shard.
+        """
         return dict(self._rows("SELECT position, id FROM items WHERE position IN", positions))
 
     def with_ids(self, ids: Iterable[str]) -> dict[str, int]:
-        """Return the position of each of the ids that the shard holds."""
+        """Return the positions of items by the ids of their recipes.
+
+        Args:
+            ids: to look up; those that the shard lacks are left out.
+        """
         return dict(self._rows("SELECT id, position FROM items WHERE id IN", ids))
 
     def with_label(self, column: Label, labels: Sequence[str]) -> Positions:
@@ -163,7 +171,11 @@ class Records(Closing):
         return self._positions(f"SELECT position FROM items WHERE {column} IN", same)
 
     def labels(self, column: Label) -> list[str]:
-        """Return the categories or partitions that items have, as written."""
+        """Return the distinct labels that items have, as written.
+
+        Args:
+            column: `category` or `partition`.
+        """
         rows = self._file.query(f"SELECT DISTINCT {column} FROM items WHERE {column} IS NOT NULL")
         return [str(label) for (label,) in rows]
 

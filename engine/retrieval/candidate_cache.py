@@ -49,7 +49,11 @@ class CandidateCache:
         self._arrays = index.item_arrays if arrays is None else [*index.item_arrays, arrays]
 
     def locate(self, items: Positions) -> LocatedItems:
-        """Return where items (N,) of the index lie: in the cache where they are, or a shard."""
+        """Return where items lie: in the cache if they are there, else in their shard.
+
+        Args:
+            items: (N,) positions in the index.
+        """
         array_of, positions = self._index.locate(items)
         if len(self._cached):
             places = np.searchsorted(self._cached, items)

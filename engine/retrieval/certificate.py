@@ -58,11 +58,19 @@ class ItemScores(NamedTuple):
     """l = S_local in [0, 1], (N,); zeros for a model without a local part."""
 
     def select(self, places: Positions) -> ItemScores:
-        """Return the scores of the items at some places."""
+        """Return the scores of some items.
+
+        Args:
+            places: (K,) where they stand among the N.
+        """
         return ItemScores(*(scores[places] for scores in self))
 
     def join(self, other: ItemScores) -> ItemScores:
-        """Return these scores with another's behind them."""
+        """Return the scores of both, (N + K,): these, then the others.
+
+        Args:
+            other: of K items.
+        """
         return ItemScores(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
@@ -93,7 +101,7 @@ def rank_with_certificate(
         batches: candidates with a bound on all that follow; the faster the bounds fall, the sooner
             the proof. Without `exact` only the first is taken.
         score: scores items, given their positions (K,); called once for a batch.
-        k: ranks that are wanted.
+        k: ranks to return.
         exact: take batches until all k ranks are proved, or none is left.
         weights: w_g and w_l.
 

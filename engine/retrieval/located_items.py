@@ -36,15 +36,28 @@ class LocatedItems(NamedTuple):
 
     @classmethod
     def of_index(cls, index: Index, items: Positions) -> LocatedItems:
-        """Locate items (N,) of an index in its shards."""
+        """Locate items of an index in its shards.
+
+        Args:
+            index: that holds them.
+            items: (N,) positions in the index.
+        """
         return cls(index.item_arrays, *index.locate(items))
 
     def select(self, places: Positions) -> LocatedItems:
-        """Return the items at some places (n,) of these."""
+        """Return some of the items.
+
+        Args:
+            places: (K,) where they stand among the N.
+        """
         return LocatedItems(self.arrays, self.array_of[places], self.positions[places])
 
     def runs(self) -> Iterator[tuple[ItemArrays, Positions, slice]]:
-        """Yield neighbours that lie in the same arrays: these, their positions, their places."""
+        """Yield each run of neighbours that lie in the same arrays.
+
+        Yields:
+            the arrays, the items' positions in them, and the slice of the N items that they are.
+        """
         borders = np.flatnonzero(np.diff(self.array_of)) + 1
         for start, stop in pairwise([0, *borders.tolist(), len(self.array_of)]):
             if start < stop:
@@ -58,7 +71,7 @@ class LocatedItems(NamedTuple):
         return encodings
 
     def vectors(self) -> Floats:
-        """Copy the items' global vectors, (N, D_g) for N at least 1."""
+        """Return a copy of the items' global vectors, (N, D_g) float32, for N at least 1."""
         return np.concatenate([arrays.vectors[positions] for arrays, positions, _ in self.runs()])
 
     def global_scores(self, vector: Floats) -> Floats64:

@@ -102,8 +102,11 @@ class Reranker:
     def tabulate(self, items: LocatedItems) -> tuple[ItemArrays, Positions]:
         """Copy items to memory and bring them to `tables`.
 
+        Args:
+            items: N items, of any level.
+
         Returns:
-            the items, in the order of their tiles, and where each of the N given stands there (N,).
+            the items in the order of their tiles, and where each of the N stands there, (N,).
         """
         tiles = self._tiles(items)
 

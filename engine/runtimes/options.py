@@ -59,7 +59,7 @@ class ExecutionOptions:
 
     @property
     def thread_count(self) -> int:
-        """`threads` as a number: all cores that the process may use where it is None."""
+        """Return `threads` as a number: all cores that the process may use where it is None."""
         return self.threads or processors()
 
     def with_thread_count(self) -> Self:

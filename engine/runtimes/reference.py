@@ -58,12 +58,12 @@ class Difference:
 
     @property
     def error(self) -> float:
-        """What tolerances bound."""
+        """Return the figure that tolerances bound: S_local as it is, all else over its spread."""
         return self.max if self.output == "local" else self.max / max(self.spread, 1e-6)
 
     @property
     def within_tolerance(self) -> bool:
-        """Whether it is within the tolerance of its precision.
+        """Return whether it is within the tolerance of its precision.
 
         Narrow precisions are judged by scores only: what a token loses is not what a user sees.
         """
@@ -75,7 +75,7 @@ class Difference:
 
     @property
     def tolerance(self) -> float:
-        """What `error` may be; infinite for int8."""
+        """Return the most that `error` may be; infinite for int8."""
         if self.precision == "fp32" and self.graph != "scores":
             return BRANCH_TOLERANCE
         return TOLERANCES.get(self.precision, np.inf)

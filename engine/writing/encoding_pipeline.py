@@ -69,7 +69,11 @@ class EncodedBatch(NamedTuple):
         return finite
 
     def selected(self, places: Positions) -> EncodedBatch:
-        """Return the items at some places of the batch, (n,)."""
+        """Return some of the items.
+
+        Args:
+            places: (K,) where they stand in the batch.
+        """
         encodings = self.encodings
         if encodings is not None:
             arrays = {name: array[places] for name, array in encodings.arrays.items()}

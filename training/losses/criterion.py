@@ -106,6 +106,7 @@ class Criterion(nn.Module):
         images, recipes = distributed.gather(image.global_), distributed.gather(recipe.global_)
 
         def table(rows: Tensor, columns: Tensor) -> Tensor:
+            """Return the inner products of all processes' rows with the columns, (B, B)."""
             # Rows of this process against everyone's columns; then everyone's rows.
             return distributed.gather_rows(rows.float() @ columns.float().T)
 
