@@ -29,7 +29,7 @@ values = st.recursive(
 )
 
 
-def shown(draw, *, colours=False):
+def rendered(draw, *, colours=False):
     """What a terminal 60 columns wide receives, without the console's own colours."""
     console = TextConsole()
     console.file = io.StringIO()
@@ -41,6 +41,7 @@ def shown(draw, *, colours=False):
 
 @given(anything)
 def test_no_text_acts_on_a_terminal(text):
+    """Whatever a recipe says, it must be shown and not obeyed."""
     table = Table(text, title=text, caption=text)
     table.add_row(text)
     table.add_row(Text(text, style=f"link {'http://x'}"))
@@ -49,7 +50,7 @@ def test_no_text_acts_on_a_terminal(text):
             lambda console: console.print(text, Text(text), table),
             lambda console: console.print_line(text),
         ):
-            assert not ACTING.search(shown(draw, colours=colours))
+            assert not ACTING.search(rendered(draw, colours=colours))
     for safe in (printable, printable_lines, one_line, json_text):
         assert not ACTING.search(safe(text))
     assert "\n" not in printable(text) + one_line(text)
@@ -57,6 +58,7 @@ def test_no_text_acts_on_a_terminal(text):
 
 @given(values)
 def test_json_says_what_was_given(value):
+    """Escapes must not change what a program reads."""
     assert json.loads(json_text(value)) == value
     assert json.loads(json_text(value, indent=1)) == value
 
@@ -64,14 +66,15 @@ def test_json_says_what_was_given(value):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_is_shown_as_it_is_written(text):
     """Brackets, and the escapes for what is no print: nothing vanishes and nothing crashes."""
-    assert shown(lambda console: console.print_line(text)) == one_line(text) + "\n"
+    assert rendered(lambda console: console.print_line(text)) == one_line(text) + "\n"
     assert one_line(text) == printable(text.replace("\n", " "))
 
 
 def test_markup_is_no_markup_in_cells_titles_and_lines():
+    """Words in brackets would vanish, or end the program."""
     table = Table("[b]head[/b]", title="title [final]")
     table.add_row("x[/b].jpg")
-    out = shown(lambda console: console.print("photo [b].jpg", table))
+    out = rendered(lambda console: console.print("photo [b].jpg", table))
     for text in ("photo [b].jpg", "[b]head[/b]", "title [final]", "x[/b].jpg"):
         assert text in out
 
@@ -79,8 +82,9 @@ def test_markup_is_no_markup_in_cells_titles_and_lines():
 def test_a_long_line_is_not_broken():
     """A path that is wrapped at 80 columns cannot be copied."""
     path = "/".join(["folder"] * 30)
-    assert shown(lambda console: console.print_line(f"index: {path}")) == f"index: {path}\n"
+    assert rendered(lambda console: console.print_line(f"index: {path}")) == f"index: {path}\n"
 
 
 def test_messages_of_several_lines_become_one():
+    """A log that is read by the line would hold half a message."""
     assert one_line("a\nb\x1b[2J") == "a b\\x1b[2J"

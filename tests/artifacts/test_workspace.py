@@ -13,7 +13,9 @@ from hficma.artifacts.workspace import Workspace, find_bundle, undated_name
 from hficma.errors import ArtifactError
 
 
-def made(workspace: Workspace, name: str, *, created: str | None = None, mtime: int = 0) -> None:
+def write_report(
+    workspace: Workspace, name: str, *, created: str | None = None, mtime: int = 0
+) -> None:
     """A report, dated by its manifest or, as older versions did, by the file only."""
     path = workspace.home / "reports" / name
     with new_directory(path, kind="report", made_by="test"):
@@ -29,10 +31,12 @@ def made(workspace: Workspace, name: str, *, created: str | None = None, mtime: 
 def test_the_newest_is_told_by_its_own_date(tmp_path: Path) -> None:
     """A copied workspace gets new times of files: another bundle would answer from then on."""
     workspace = Workspace(tmp_path)
-    made(workspace, "first", created="2026-01-01T10:00:00.000000+00:00", mtime=2_000_000_000)
-    made(workspace, "last", created="2026-03-01T10:00:00.000000+02:00", mtime=1_000_000_000)
-    made(workspace, "older-version", mtime=1_769_904_000)  # 2026-02-01
-    made(workspace, "damaged", created="yesterday", mtime=1_000)
+    write_report(
+        workspace, "first", created="2026-01-01T10:00:00.000000+00:00", mtime=2_000_000_000
+    )
+    write_report(workspace, "last", created="2026-03-01T10:00:00.000000+02:00", mtime=1_000_000_000)
+    write_report(workspace, "older-version", mtime=1_769_904_000)  # 2026-02-01
+    write_report(workspace, "damaged", created="yesterday", mtime=1_000)
     names = [path.name for path in workspace.all("report")]
     assert names == ["last", "older-version", "first", "damaged"]
     assert workspace.newest("report").name == "last"

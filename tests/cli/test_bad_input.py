@@ -62,6 +62,7 @@ def png_header(width: int, height: int) -> bytes:
 def test_photos_that_are_none(
     hficma: Hficma, tmp_path: Path, content: bytes | None, said: str
 ) -> None:
+    """A traceback of a decoder would not say which file to look at."""
     photo = tmp_path / "dish.jpg"
     if content is not None:
         photo.write_bytes(content)
@@ -69,6 +70,7 @@ def test_photos_that_are_none(
 
 
 def test_a_directory_is_no_photo(hficma: Hficma, tmp_path: Path) -> None:
+    """A folder dropped onto the command belongs to another option."""
     refused(hficma("search", "--image", tmp_path), "is a directory")
 
 
@@ -105,6 +107,7 @@ def test_every_kind_of_photo_is_answered(hficma: Hficma, tmp_path: Path, mode: s
     ],
 )
 def test_recipes_that_are_none(hficma: Hficma, tmp_path: Path, record: str, said: str) -> None:
+    """A record without ingredients would be searched as nothing."""
     path = tmp_path / "soup.json"
     path.write_text(record, encoding="utf-8")
     refused(hficma("search", "--recipe", path), "soup", said)
@@ -117,6 +120,7 @@ def test_words_of_another_script_are_no_crime(hficma: Hficma) -> None:
 
 
 def test_more_than_twenty_ingredients_are_cut_with_a_note(hficma: Hficma, tmp_path: Path) -> None:
+    """The model reads twenty; the others would be dropped without a word."""
     path = tmp_path / "long.json"
     path.write_text(json.dumps({"ingredients": ["salt", "onion"] * 15}), encoding="utf-8")
     ended = hficma("search", "--recipe", path, "-k", "2", "--json")
@@ -125,6 +129,7 @@ def test_more_than_twenty_ingredients_are_cut_with_a_note(hficma: Hficma, tmp_pa
 
 
 def test_what_search_asks_for(hficma: Hficma, photo: Path) -> None:
+    """A search without a query, or with two, must say what it takes."""
     refused(hficma("search"), "--image")
     refused(hficma("search", "--image", photo, "--ingredients", "salt"), "takes one of")
     refused(hficma("search", "--ingredients", " , "), "--ingredients is empty")
@@ -135,6 +140,7 @@ def test_what_search_asks_for(hficma: Hficma, photo: Path) -> None:
 def test_an_empty_home_names_the_command_to_run(
     hficma: Hficma, photo: Path, tmp_path: Path
 ) -> None:
+    """The first thing that a new user meets is an empty workspace."""
     empty = tmp_path / "empty"
     refused(hficma("--home", empty, "search", "--image", photo), "hficma index")
     refused(hficma("--home", empty, "index"), "hficma export")
@@ -184,6 +190,7 @@ def test_bad_records_are_left_out_and_counted(
 
 
 def test_a_taken_name_is_never_overwritten(hficma: Hficma, recipes: Path, tmp_path: Path) -> None:
+    """A mistyped path would cost whatever lies there."""
     out = tmp_path / "index"
     out.mkdir()
     (out / "precious").write_text("mine", encoding="utf-8")
@@ -227,6 +234,7 @@ def test_an_interrupt_leaves_nothing_half_made(home: Path, tmp_path: Path, comma
 
 @pytest.mark.torch
 def test_an_option_of_no_preset_suggests_the_nearest(hficma: Hficma, recipes: Path) -> None:
+    """A typo that is ignored trains another model than was meant."""
     refused(hficma("train", "--data", recipes, "optimizer.lrr=1"), "optimizer.lrr", "optimizer.lr")
     refused(hficma("train", "--data", recipes, "optimizer.lr=fast"), "optimizer.lr")
     refused(hficma("train", "--data", recipes, "--preset", "hf-icma-smal"), "hf-icma-small")

@@ -56,6 +56,7 @@ def test_own_pairs_give_a_figure_with_its_number_and_interval(
 
 
 def test_a_frozen_random_trunk_is_refused_with_what_to_bring(few: Path, hficma: Hficma) -> None:
+    """An encoder that stays random trains for an hour and learns nothing."""
     ended = hficma("train", "--preset", "best", "--data", few)
     assert ended.code == 2
     assert "trunk.weights=mobilenet_v2_imagenet.safetensors" in ended.err

@@ -82,6 +82,7 @@ def test_doctor_tells_what_is_ready(hficma: Hficma) -> None:
 
 @pytest.mark.torch
 def test_an_unknown_benchmark_lists_the_known_ones(hficma: Hficma) -> None:
+    """Their names are in no list that a user would have read."""
     assert hficma("bench", "nonsense").code == 2
     ended = hficma("bench", "--setup", "5")
     assert ended.code == 2

@@ -29,6 +29,7 @@ def acting(ended):
 
 
 def test_no_command_lets_a_title_act(hficma, hostile, tmp_path, home):
+    """A recipe from the web could clear the screen or type into the shell."""
     photo = tmp_path / "x[b]\x1b[2J.png"
     Image.new("RGB", (300, 300), "red").save(photo)
     out = tmp_path / PATH
@@ -50,12 +51,14 @@ def test_no_command_lets_a_title_act(hficma, hostile, tmp_path, home):
 
 
 def test_a_path_is_printed_as_it_is(hficma, hostile, tmp_path):
+    """A path whose brackets are taken for markup cannot be copied."""
     ended = hficma("index", "--data", hostile, "--out", tmp_path / PATH)
     assert f"index: {tmp_path / PATH} (3 recipes" in ended.out
 
 
 @pytest.mark.parametrize("word", ["--nosuch[/b]\x1b[2J", "nosuch[/b]\x1b]0;x\x07"])
 def test_a_wrong_word_is_quoted_harmlessly(hficma, word):
+    """What a shell completes may be any name of a file."""
     ended = hficma("search", word)
     assert ended.code == 2
     assert "[/b]" in ended.err
@@ -81,6 +84,7 @@ def test_what_the_package_logs_is_a_line(hficma, hostile, monkeypatch):
 
 
 def test_doctor_names_the_extra_in_brackets(hficma, monkeypatch):
+    """Taken for markup, the extra would vanish from the line to copy."""
     from hficma.cli.commands import doctor
 
     monkeypatch.setattr(doctor, "_distribution", lambda name: None)

@@ -80,7 +80,7 @@ def test_a_prefilter_that_few_items_cannot_train(
     assert "PQ4" in ended.err
 
 
-def moved(home: Path, to: Path, *, index: str = "recipes") -> Path:
+def copy_workspace(home: Path, to: Path, *, index: str = "recipes") -> Path:
     """A copy of a workspace at another place, and its index there."""
     shutil.copytree(home, to, copy_function=shutil.copyfile)
     return to / "indexes" / index
@@ -90,7 +90,7 @@ def test_a_copied_workspace_finds_its_bundle(
     hficma: Hficma, home: Path, photo: Path, recipes: Path, tmp_path: Path
 ) -> None:
     """The manifest held the path of the bundle on the machine that made it."""
-    index = moved(home, tmp_path / "copy")
+    index = copy_workspace(home, tmp_path / "copy")
     bundle = next((tmp_path / "copy" / "bundles").iterdir())
     manifest = (index / "manifest.json").read_text(encoding="utf-8")
     assert str(home) not in manifest, "a path of the machine that made it"
@@ -152,7 +152,7 @@ def test_adding_with_another_model_names_both(
     hficma: Hficma, home: Path, recipes: Path, tmp_path: Path
 ) -> None:
     """Vectors of two models in one index are noise; it said "another model than None"."""
-    index = moved(home, tmp_path / "copy")
+    index = copy_workspace(home, tmp_path / "copy")
     other = tiny_bundle(tmp_path, seed=5)
     ended = hficma("index", "add", "--index", index, "--data", recipes, "--bundle", other)
     assert ended.code == 2
@@ -182,7 +182,7 @@ def test_half_an_emoji_ends_no_index(hficma: Hficma, home: Path, tmp_path: Path)
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
 def test_removing_from_the_newest_index_asks_first(home: Path, tmp_path: Path) -> None:
     """The newest may be another index than the user thinks of, and what is removed is gone."""
-    index = moved(home, tmp_path / "copy")
+    index = copy_workspace(home, tmp_path / "copy")
     shutil.rmtree(index.with_name("images"))
 
     def remove(answer: str, *options: object) -> tuple[int, str]:

@@ -144,12 +144,12 @@ def test_training_and_evaluation_go_on(recipes: JsonlDataset, tmp_path: Path) ->
     from hficma.training.data.photo_reading import read_photos
 
     rows = np.arange(len(recipes))
-    wanted = [recipes.recipe(int(row)).id in READ for row in rows]
+    expected = [recipes.recipe(int(row)).id in READ for row in rows]
     pixels = cached_pixels(recipes, rows, tmp_path, lambda count: None)
-    assert pixels.usable.tolist() == wanted
-    assert len(pixels.complaints) == wanted.count(False)
-    read = [found is not None for found, _ in read_photos(recipes, rows)]
-    assert read == wanted
+    assert pixels.usable.tolist() == expected
+    assert len(pixels.complaints) == expected.count(False)
+    read = [actual is not None for actual, _ in read_photos(recipes, rows)]
+    assert read == expected
 
 
 def test_index_of_photos_goes_on(home: Path, recipes: JsonlDataset, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_items_depend_on_seed_and_index_alone():
 
 
 def test_a_photo_renders_twice_the_same():
+    """A photo that differs from epoch to epoch makes every cache of features wrong."""
     first = SAMPLE.photo(3)
     assert (first.mode, first.size) == ("RGB", (256, 256))
     assert np.array_equal(first, SAMPLE.photo(3))
@@ -70,6 +71,7 @@ def test_no_two_ingredients_look_the_same_and_none_owns_its_colour():
 
 
 def test_every_ingredient_and_dish_occurs():
+    """A row of the tables that nothing draws would never be noticed."""
     contents = {name for index in range(len(SAMPLE)) for name in SAMPLE.ingredients(index)}
     assert contents == set(PANTRY)
     assert {SAMPLE.recipe(index).category for index in SOME} == set(STAGINGS)
@@ -79,13 +81,13 @@ def test_every_recipe_is_whole():
     """Every ingredient has its line and appears in the instructions, of which there are 3 to 12."""
     for index in SOME:
         recipe, names = SAMPLE.recipe(index), SAMPLE.ingredients(index)
-        told = " ".join(recipe.instructions)
+        text = " ".join(recipe.instructions)
         assert 5 <= len(names) == len(set(names)) <= 18
         assert all(name in line for name, line in zip(names, recipe.ingredients, strict=True))
-        assert all(name in told for name in names)
+        assert all(name in text for name in names)
         assert 3 <= len(recipe.instructions) <= 12
-        assert not {"{", "}"} & set(f"{recipe.title} {told}")
-        assert "  " not in told
+        assert not {"{", "}"} & set(f"{recipe.title} {text}")
+        assert "  " not in text
         assert recipe.title
         assert Recipe.parse(recipe.to_json(), where="sample") == recipe
 
@@ -99,6 +101,7 @@ def test_a_photo_tells_most_but_not_all():
 
 
 def test_a_soup_hides_what_a_salad_shows():
+    """Without it, photos would show all that recipes say."""
     by_kind = {
         kind: [i for i in range(2000) if SAMPLE.recipe(i).category == kind]
         for kind in ("soup", "salad")
@@ -115,6 +118,7 @@ def test_a_soup_hides_what_a_salad_shows():
 
 
 def test_partitions_are_80_10_10_and_do_not_depend_on_the_size():
+    """A test pair of a small sample would be a training pair of a large one."""
     names = [SAMPLE.partition(index) for index in range(len(SAMPLE))]
     assert names == [SampleDataset(1_000_000).partition(index) for index in range(len(SAMPLE))]
     for name, share in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
@@ -134,6 +138,7 @@ def test_the_shuffled_table_changes_photos_not_recipes():
 
 @pytest.mark.parametrize("spec", ["sample:100", "sample:20000", "sample:20000:7", "sample:1000000"])
 def test_a_spec_names_its_sample(spec):
+    """The name in a manifest must open the same sample again."""
     assert SampleDataset.from_spec(spec).name == spec
 
 
@@ -143,6 +148,7 @@ def test_a_spec_names_its_sample(spec):
      "sample:200:-1", "recipes.jsonl", "sample:200:1:2", "sample:٢٠٠"],
 )  # fmt: skip
 def test_a_wrong_spec_says_what_to_write(spec):
+    """The numbers of a spec are easily swapped."""
     with pytest.raises(InputError, match=r"sample:SIZE|such as sample:20000") as caught:
         SampleDataset.from_spec(spec)
     assert spec in str(caught.value)
@@ -150,6 +156,7 @@ def test_a_wrong_spec_says_what_to_write(spec):
 
 
 def test_an_index_out_of_range_is_refused():
+    """A negative index would give an item that no larger sample has."""
     with pytest.raises(IndexError):
         SampleDataset(100).recipe(100)
     with pytest.raises(IndexError):

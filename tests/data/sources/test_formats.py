@@ -34,13 +34,13 @@ def test_recipes_are_equal(
 ) -> None:
     """A form whose text, order, partition or class differs would train another model."""
     dataset = imported(request.getfixturevalue(form), tmp_path / "out")
-    found = [dataset.recipe(index) for index in range(len(dataset))]
-    wanted = [entry.recipe for entry in corpus.entries]
+    actual = [dataset.recipe(index) for index in range(len(dataset))]
+    expected = [entry.recipe for entry in corpus.entries]
     if form == "json_ld":  # the standard has no id and no partition
-        found = [dataclasses.replace(recipe, id="", partition=None) for recipe in found]
-        wanted = [dataclasses.replace(recipe, id="", partition=None) for recipe in wanted]
-    assert all(recipe.image for recipe in found)
-    assert [dataclasses.replace(recipe, image=None) for recipe in found] == wanted
+        actual = [dataclasses.replace(recipe, id="", partition=None) for recipe in actual]
+        expected = [dataclasses.replace(recipe, id="", partition=None) for recipe in expected]
+    assert all(recipe.image for recipe in actual)
+    assert [dataclasses.replace(recipe, image=None) for recipe in actual] == expected
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if not form.startswith("adamine")])

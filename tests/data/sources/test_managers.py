@@ -46,8 +46,8 @@ def read(path: Path) -> tuple[list[SourceRecipe], list[bytes], list[str]]:
     """The recipes of a source, their photos' bytes, and what was left out."""
     notes: list[str] = []
     source = open_source(str(path))
-    found = list(source.recipes(strict=False, on_bad=notes.append, scratch=path.parent))
-    return found, [source.photo(image) for item in found for image in item.images], notes
+    actual = list(source.recipes(strict=False, on_bad=notes.append, scratch=path.parent))
+    return actual, [source.photo(image) for item in actual for image in item.images], notes
 
 
 MEALIE = {
@@ -159,8 +159,8 @@ def test_nextcloud_cookbook(tmp_path: Path, photo: str) -> None:
         (folder / "recipe.json").write_text(json.dumps(node))
         (folder / photo).write_bytes(jpeg(number))
         (folder / "thumb.jpg").write_bytes(b"small")
-    found, photos, notes = read(tmp_path / "Recipes")
-    assert len(found) == 2
+    actual, photos, notes = read(tmp_path / "Recipes")
+    assert len(actual) == 2
     assert photos == [jpeg(1), jpeg(2)]
     assert notes == []
 
@@ -296,11 +296,11 @@ def test_shapes_of_json_files(tmp_path: Path) -> None:
     (tmp_path / "a.JPG").write_bytes(jpeg(7))
     for value in ([soup, tea], {"recipes": [soup, tea]}, {"x": soup, "y": tea}):
         (tmp_path / "r.json").write_bytes(json.dumps(value).encode("utf-16"))
-        found, photos, notes = read(tmp_path / "r.json")
-        assert [item.recipe.title for item in found] == ["Soup", "Tea"]
-        assert found[0].recipe.category == "Soups"
+        actual, photos, notes = read(tmp_path / "r.json")
+        assert [item.recipe.title for item in actual] == ["Soup", "Tea"]
+        assert actual[0].recipe.category == "Soups"
         assert (photos, notes) == ([jpeg(7)], [])
-    assert [item.recipe.id for item in found] == ["x", "y"]
+    assert [item.recipe.id for item in actual] == ["x", "y"]
 
 
 def test_unknown_keys_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -343,8 +343,8 @@ def test_special_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.html").symlink_to("/dev/zero")
     (tmp_path / "c.json").write_text(json.dumps({"ingredients": ["x"], "image": "/dev/zero"}))
     (tmp_path / "d.csv").mkdir()
-    found, photos, notes = read(tmp_path)
-    assert len(found) == 1
+    actual, photos, notes = read(tmp_path)
+    assert len(actual) == 1
     assert photos == []
     assert ["is a pipe" in notes[0], "is a device" in notes[1], len(notes)] == [True, True, 2]
 
@@ -383,8 +383,8 @@ def test_names_in_an_archive_reach_nothing_outside(tmp_path: Path) -> None:
         for n, name in enumerate(names)
     }
     (tmp_path / "in" / "x.zip").write_bytes(zipped(files))
-    found, photos, _ = read(tmp_path / "in" / "x.zip")
-    assert len(found) == 3
+    actual, photos, _ = read(tmp_path / "in" / "x.zip")
+    assert len(actual) == 3
     assert photos == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "secret.jpg"]
 
@@ -445,9 +445,9 @@ def test_json_of_careless_people(tmp_path: Path, text: Any) -> None:
     """JSON lines named .json were refused as a whole, and so was what a program wraps."""
     one, two = ({"name": name, "ingredients": ["1 leek"]} for name in ("Pot", "Pan"))
     (tmp_path / "r.json").write_text(text(one, two))
-    found, _, notes = read(tmp_path / "r.json")
+    actual, _, notes = read(tmp_path / "r.json")
     assert not notes
-    assert [record.recipe.title for record in found] == ["Pot", "Pan"]
+    assert [record.recipe.title for record in actual] == ["Pot", "Pan"]
 
 
 @pytest.mark.parametrize("wrapper", ["recipe", "a1"])
@@ -455,9 +455,9 @@ def test_one_record_in_an_object_of_its_own(tmp_path: Path, wrapper: str) -> Non
     """A file of one record by its id had "no ingredients"; files of {"recipe": ...} are many."""
     record = {wrapper: {"name": "Pot", "ingredients": ["1 leek"]}}
     (tmp_path / "r.json").write_text(json.dumps(record))
-    (found,), _, _ = read(tmp_path / "r.json")
-    assert found.recipe.title == "Pot"
-    assert (found.recipe.id == "a1") == (wrapper == "a1")
+    (actual,), _, _ = read(tmp_path / "r.json")
+    assert actual.recipe.title == "Pot"
+    assert (actual.recipe.id == "a1") == (wrapper == "a1")
 
 
 def test_cells_with_tags() -> None:
@@ -475,7 +475,7 @@ def test_a_row_of_more_cells_than_columns_is_named(tmp_path: Path) -> None:
     """A comma without quotes made a step of the second ingredient, and lost the steps."""
     rows = "title,ingredients,steps\nPot,1 leek, 2 eggs,Boil.\nPan,salt,Fry.,,\n"
     (tmp_path / "t.csv").write_text(rows)
-    found, _, notes = read(tmp_path / "t.csv")
-    assert [record.recipe.title for record in found] == ["Pan"]
+    actual, _, notes = read(tmp_path / "t.csv")
+    assert [record.recipe.title for record in actual] == ["Pan"]
     assert len(notes) == 1
     assert "t.csv line 2: has more cells" in notes[0]

@@ -50,8 +50,8 @@ def only(content: bytes) -> dict[str, Any]:
 def read_folder(folder: Path) -> tuple[list[SourceRecipe], list[str]]:
     notes: list[str] = []
     source = FolderSource(folder)
-    found = list(source.recipes(strict=False, on_bad=notes.append, scratch=folder))
-    return found, notes
+    actual = list(source.recipes(strict=False, on_bad=notes.append, scratch=folder))
+    return actual, notes
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_stands_around_json_ld(wrap: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ('{"a": [1, 2,], }', {"a": [1, 2]}),
         ('{"a": "raw\nline\tend",}', {"a": "raw\nline\tend"}),
@@ -104,9 +104,9 @@ def test_what_stands_around_json_ld(wrap: str) -> None:
         ('{"url": "https://x.org/y"} </p>', {"url": "https://x.org/y"}),
     ],
 )
-def test_careless_json(text: str, wanted: object) -> None:
+def test_careless_json(text: str, expected: object) -> None:
     """Search engines read it; and what is inside of strings is left alone."""
-    assert decode_block(text, "page") == wanted
+    assert decode_block(text, "page") == expected
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_what_one_notation_lacks_another_gives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_value", "wanted"),
+    ("given_value", "expected"),
     [
         (["2 \r\nbay leaves", "1 leek"], ["2 bay leaves", "1 leek"]),
         ("2 leeks\n1 egg", ["2 leeks", "1 egg"]),
@@ -179,13 +179,13 @@ def test_what_one_notation_lacks_another_gives() -> None:
         ([{"@type": "ItemList", "itemListElement": ["1 leek", "1 egg"]}], ["1 leek", "1 egg"]),
     ],
 )
-def test_ingredients_as_sites_write_them(given_value: object, wanted: list[str]) -> None:
+def test_ingredients_as_sites_write_them(given_value: object, expected: list[str]) -> None:
     """Each was two ingredients, half of one, or none."""
-    assert only(page({**NODE, "recipeIngredient": given_value}))["ingredients"] == wanted
+    assert only(page({**NODE, "recipeIngredient": given_value}))["ingredients"] == expected
 
 
 @pytest.mark.parametrize(
-    ("steps", "wanted"),
+    ("steps", "expected"),
     [
         (["Core < 70 C and crust > 90 C."], ["Core < 70 C and crust > 90 C."]),
         (
@@ -205,9 +205,9 @@ def test_ingredients_as_sites_write_them(given_value: object, wanted: list[str])
         ([{"@type": "HowToStep", "text": ["Mix.", "Bake."]}], ["Mix.", "Bake."]),
     ],
 )  # fmt: skip
-def test_steps_as_sites_write_them(steps: object, wanted: list[str]) -> None:
+def test_steps_as_sites_write_them(steps: object, expected: list[str]) -> None:
     """What lay between < and >, in `description` or in `item` was lost without a word."""
-    assert only(page({**NODE, "recipeInstructions": steps}))["instructions"] == wanted
+    assert only(page({**NODE, "recipeInstructions": steps}))["instructions"] == expected
 
 
 def test_every_page_without_a_recipe_is_named(tmp_path: Path) -> None:
@@ -217,8 +217,8 @@ def test_every_page_without_a_recipe_is_named(tmp_path: Path) -> None:
     (tmp_path / "c.html").write_bytes(page({**NODE, "recipeIngredient": [], "name": "Teaser"}))
     (tmp_path / "d.html").write_bytes(page("{broken"))
     (tmp_path / "e.xhtml").write_bytes(b"")
-    found, notes = read_folder(tmp_path)
-    assert [item.recipe.title for item in found] == ["Leek tart"]
+    actual, notes = read_folder(tmp_path)
+    assert [item.recipe.title for item in actual] == ["Leek tart"]
     assert [note.rsplit("/", 1)[1].partition(":")[0] for note in sorted(notes)] == [
         "b.htm", "c.html", "d.html", "e.xhtml",
     ]  # fmt: skip
@@ -229,8 +229,8 @@ def test_two_pages_that_say_the_same_are_two(tmp_path: Path) -> None:
     """Ids are made of content: the second page was left out as the first."""
     for name in "ab":
         (tmp_path / f"{name}.html").write_bytes(page(NODE))
-    found, notes = read_folder(tmp_path)
-    assert len({item.recipe.id for item in found}) == 2
+    actual, notes = read_folder(tmp_path)
+    assert len({item.recipe.id for item in actual}) == 2
     assert notes == []
 
 
@@ -243,8 +243,8 @@ def test_photos_that_a_browser_saved(tmp_path: Path) -> None:
         )
         (tmp_path / photo).parent.mkdir(exist_ok=True)
         (tmp_path / photo).write_bytes(b"jpeg")
-    found, _ = read_folder(tmp_path)
-    assert {item.recipe.title: item.images[0] for item in found} == images
+    actual, _ = read_folder(tmp_path)
+    assert {item.recipe.title: item.images[0] for item in actual} == images
 
 
 def test_a_web_archive_in_one_file(tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_a_web_archive_in_one_file(tmp_path: Path) -> None:
         "Content-Transfer-Encoding: 8bit\r\n\r\n" + page(NODE).decode() + "\r\n--x--\r\n"
     )
     (tmp_path / "tart.mhtml").write_bytes(mail.encode())
-    found, notes = read_folder(tmp_path)
-    assert [item.recipe.title for item in found] == ["Leek tart"], notes
+    actual, notes = read_folder(tmp_path)
+    assert [item.recipe.title for item in actual] == ["Leek tart"], notes
 
 
 def test_a_known_site_is_read_by_its_layout() -> None:
@@ -267,9 +267,9 @@ def test_a_known_site_is_read_by_its_layout() -> None:
     assert url == "https://www.cucchiaio.it/ricetta/torta/"
     assert not site_is_known("https://no-such-site.example/x")
     assert read_site_page(page(NODE), "https://no-such-site.example/x") is None
-    found = read_site_page(page(NODE), "https://www.allrecipes.com/recipe/1/")
-    assert found is not None
-    assert found["ingredients"] == ["2 leeks", "1 egg"]
+    actual = read_site_page(page(NODE), "https://www.allrecipes.com/recipe/1/")
+    assert actual is not None
+    assert actual["ingredients"] == ["2 leeks", "1 egg"]
 
 
 @pytest.mark.parametrize(
@@ -346,8 +346,8 @@ def test_half_an_emoji_anywhere() -> None:
 )
 def test_a_notation_that_breaks_its_reader_costs_that_notation(attributes: str) -> None:
     """A library's IndexError on one attribute would end the import of a thousand pages."""
-    found = read_page(page(NODE, body=f"<div {attributes}><a {attributes} href='//['>x</a></div>"))
-    assert [recipe["title"] for recipe in found["recipes"]] == ["Leek tart"]
+    actual = read_page(page(NODE, body=f"<div {attributes}><a {attributes} href='//['>x</a></div>"))
+    assert [recipe["title"] for recipe in actual["recipes"]] == ["Leek tart"]
 
 
 @pytest.mark.parametrize("after", ["</body></html>", "</BODY >\n</HTML>\n<!-- cached -->"])

@@ -123,8 +123,8 @@ def test_json_ld_as_sites_write_it() -> None:
         '"image":[{"url":"a.jpg"},"b.jpg"],"mainEntityOfPage":{"@id":"http://x/y"}}'
         "</SCRIPT>"
     )
-    (found,) = read_page(page.encode())["recipes"]
-    recipe = Recipe.parse({k: v for k, v in found.items() if k != "images"}, where="page")
+    (actual,) = read_page(page.encode())["recipes"]
+    recipe = Recipe.parse({k: v for k, v in actual.items() if k != "images"}, where="page")
     assert recipe.title == "Mac & Cheese"
     assert recipe.ingredients == ("1 egg", "2 cups milk")
     assert recipe.instructions == ("Mix.", "Bake.")
@@ -140,8 +140,8 @@ def test_one_bad_recipe_leaves_the_page_s_others(tmp_path: Path) -> None:
     ]
     (tmp_path / "all.jsonld").write_text(json.dumps(nodes))
     notes: list[str] = []
-    found = FolderSource(tmp_path).recipes(strict=False, on_bad=notes.append, scratch=tmp_path)
-    assert [item.recipe.title for item in found] == ["A", "C"]
+    actual = FolderSource(tmp_path).recipes(strict=False, on_bad=notes.append, scratch=tmp_path)
+    assert [item.recipe.title for item in actual] == ["A", "C"]
     assert len(notes) == 1
     assert "no ingredients" in notes[0]
 
@@ -162,9 +162,9 @@ def test_t7_tensor_stays_on_the_disk(tmp_path: Path) -> None:
     values = np.arange(12, dtype="<f4").reshape(3, 4)
     path = tmp_path / "x.t7"
     path.write_bytes(t7_floats(values))
-    found = read_t7(path)
-    assert np.array_equal(found, values)
-    base = found
+    actual = read_t7(path)
+    assert np.array_equal(actual, values)
+    base = actual
     while getattr(base, "base", None) is not None and not isinstance(base, np.memmap):
         base = base.base
     assert isinstance(base, np.memmap)

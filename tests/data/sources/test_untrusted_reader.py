@@ -93,11 +93,11 @@ def test_any_classes_and_vocabulary(tmp_path: Path, value: Any) -> None:
         path.write_bytes(b"".join(map(pickle.dumps, content)))
         for read in (foreign.read_classes, foreign.read_word_table):
             try:
-                found = read(path)
+                actual = read(path)
             except InputError as error:
                 one_line(error)
             else:
-                json.dumps(found[0])
+                json.dumps(actual[0])
 
 
 def test_numbers_without_end(im2recipe: Path, tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_python_2_records_are_read() -> None:
         b"(I0\ntp4\nS'b'\np5\ntp6\nRp7\n(I1\n(I2\ntp8\ncnumpy\ndtype\np9\n(S'u2'\np10\nI0\nI1\n"
         b"tp11\nRp12\n(I3\nS'<'\np13\nNNNI-1\nI-1\nI0\ntp14\nbI00\nS'" + raw + b"'\np15\ntp16\nbs."
     )
-    found = loads(program, name="py2")
-    assert found["ingrs"].tolist() == [0xE900, 0x010A]
+    actual = loads(program, name="py2")
+    assert actual["ingrs"].tolist() == [0xE900, 0x010A]
 
 
 @pytest.mark.parametrize(

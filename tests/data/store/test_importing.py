@@ -39,11 +39,11 @@ class Breaking(Source):
     def recipes(
         self, *, strict: bool, on_bad: Callable[[str], None], scratch: Path
     ) -> Iterator[SourceRecipe]:
-        for found in self.inner.recipes(strict=strict, on_bad=on_bad, scratch=scratch):
+        for recipe in self.inner.recipes(strict=strict, on_bad=on_bad, scratch=scratch):
             if not self.left:
                 raise Interrupted
             self.left -= 1
-            yield found
+            yield recipe
 
     def photo(self, image: str) -> bytes:
         if not self.photos:
@@ -206,8 +206,8 @@ def test_manifest_names_every_file(dataset: DatasetDirectory) -> None:
     """A file that no hash covers could change unseen."""
     root = Path(dataset.name)
     manifest = read_manifest(root, kind="dataset")
-    found = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
-    assert set(manifest.files) == found - {"manifest.json", "photos.lmdb/lock.mdb"}
+    actual = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+    assert set(manifest.files) == actual - {"manifest.json", "photos.lmdb/lock.mdb"}
     for name in manifest.files:
         verified_file(root, manifest, name)
 

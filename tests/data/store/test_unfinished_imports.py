@@ -277,10 +277,10 @@ def test_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
     arguments = ["data", "import", "sample:100", "--out", str(tmp_path / "out")]
     done = limited(arguments, resource.RLIMIT_FSIZE, size)
     assert done.returncode == 2, done.stderr
-    told = [line for line in done.stderr.splitlines() if "out:" in line]
-    assert len(told) == 1
+    messages = [line for line in done.stderr.splitlines() if "out:" in line]
+    assert len(messages) == 1
     # LMDB calls a write that the disk took in part an error of input and output.
-    assert re.search(r"cannot be written \((File too large|Input/output error)\)$", told[0])
+    assert re.search(r"cannot be written \((File too large|Input/output error)\)$", messages[0])
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
     result = import_dataset(open_source("sample:100"), tmp_path / "out")
