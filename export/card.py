@@ -124,31 +124,31 @@ def _parity(
         return
     first = changes[0]
     # Only test pairs of the dataset that the model was trained on are known to be new to it.
-    shown = first.tests > 0 and facts.dataset == facts.trained_on
-    yield _queries(facts, first, shown=shown)
+    with_recall = first.tests > 0 and facts.dataset == facts.trained_on
+    yield _queries(facts, first, with_recall=with_recall)
     yield ""
     head = ("runtime", "precision", "queries", "top 10 kept")
     yield from _table(
-        (*head, "R@1", "R@10", "torch R@10") if shown else head,
+        (*head, "R@1", "R@10", "torch R@10") if with_recall else head,
         (
             (
                 one.runtime,
                 one.precision,
                 str(one.queries),
                 f"{100 * one.overlap:.2f} %",
-                *(_recalls(one) if shown else ()),
+                *(_recalls(one) if with_recall else ()),
             )
             for one in changes
         ),
     )
 
 
-def _queries(facts: BundleFacts, change: RankChange, *, shown: bool) -> str:
+def _queries(facts: BundleFacts, change: RankChange, *, with_recall: bool) -> str:
     """Return what was searched for, and what may be said of it."""
     assert facts.dataset is not None  # without one no ranks are compared
     name = Path(facts.dataset).name
     search = f"{change.queries} photos of `{name}` look for their recipes among as many."
-    if shown:
+    if with_recall:
         return (
             f"{search} R@1 and R@10 are of the n = {change.tests} test pairs alone, which training "
             "never saw; in brackets their 95 % intervals over queries."
@@ -177,12 +177,14 @@ def _recalls(change: RankChange) -> tuple[str, str, str]:
 
 
 def _ports(ports: ArraySpecs) -> str:
+    """Return inputs or outputs as a cell of a table."""
     return "<br>".join(
         f"{name} {port.dtype} ({', '.join(map(str, port.shape))})" for name, port in ports.items()
     )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table in Markdown."""
     yield "| " + " | ".join(head) + " |"
     yield "| " + " | ".join("---" for _ in head) + " |"
     for row in rows:

@@ -244,14 +244,14 @@ class Trainer:
         with self._autocast():
             # A frozen image encoder would see each photo again in every epoch, for the same
             # regions: they are read from the cache until it is trained for the first time.
-            regions = self.pairs.shown_regions(
+            regions = self.pairs.training_regions(
                 model,
                 rows,
                 views,
                 cached=not self.schedule.touched,
                 small=self.epoch <= options.photos.small * options.trainer.epochs,
             )
-            image = model.image_tokens(regions * self._kept_channels(regions))
+            image = model.image_tokens(regions * self._channel_scale(regions))
             recipe = model.recipe_tokens(*self._recipes(rows, views))
             loss = self.criterion(
                 model,
@@ -279,7 +279,7 @@ class Trainer:
         recipes = self.pairs.texts.batch(self.model, rows, options=text, generator=views)
         return recipes._replace(sentences=F.dropout(recipes.sentences, text.dropout))
 
-    def _kept_channels(self, regions: Tensor) -> Tensor:
+    def _channel_scale(self, regions: Tensor) -> Tensor:
         """Return the scale of a photo's channels in all its regions, (B, 1, C): 0 where dropped."""
         ones = regions.new_ones(len(regions), 1, regions.shape[2])
         return F.dropout(ones, self.options.photos.dropout)

@@ -108,6 +108,7 @@ class BundleFacts:
 
     @classmethod
     def _parsed(cls, record: Fields) -> BundleFacts:
+        """Return the facts of a manifest; raises ValueError where they are not of the format."""
         graphs = record.object("graphs")
         wide = record.sequence("int8_kept_wide") if "int8_kept_wide" in record else None
         return cls(
@@ -229,10 +230,12 @@ def _projections(batch: tuple[str, ...], tokens: int | str, width: int) -> Array
 
 
 def _floats(*shape: int | str) -> ArraySpec:
+    """Return the spec of a float32 array."""
     return ArraySpec("float32", shape)
 
 
 def _graph(graphs: Fields, name: str) -> GraphFacts:
+    """Return what a manifest says of a graph; raises ValueError where it is not of the format."""
     record = graphs.object(name, ("inputs", "outputs", "precisions"))
     files = record.object("precisions", PRECISIONS)
     for precision in files:
@@ -247,10 +250,12 @@ def _graph(graphs: Fields, name: str) -> GraphFacts:
 
 
 def _ports(record: Fields) -> ArraySpecs:
+    """Return what a manifest says of inputs or outputs, by name."""
     return {name: _port(record.object(name, ("dtype", "shape"))) for name in record}
 
 
 def _port(record: Fields) -> ArraySpec:
+    """Return what a manifest says of one array."""
     shape = record.sequence("shape")
     # By type: a flag equals 1, and 1.0 does too.
     if any(type(size) not in (int, str) for size in shape):

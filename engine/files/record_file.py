@@ -49,7 +49,7 @@ class RecordFile(Closing):
         # Opened now, the file outlives its name; those past the limit are opened when needed.
         if not self._in_memory and _open_files.room:
             with self._lock:
-                self._opened()
+                self._open_connection()
 
     def close(self) -> None:
         """Close the file for good; a query that is running ends first."""
@@ -86,7 +86,7 @@ class RecordFile(Closing):
         with self._lock:
             if self._closed:
                 raise ArtifactError(f"{self.path}: its index was closed; open it again")
-            connection = self._opened()
+            connection = self._open_connection()
             if not self._schema_known:
                 self._check_schema(connection)
             yield connection
@@ -106,15 +106,17 @@ class RecordFile(Closing):
         return True
 
     def _disconnect(self) -> None:
+        """Close the connection, if there is one; called with the lock held."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     @property
     def _in_memory(self) -> bool:
+        """Return whether the file is so small that its bytes are read from memory."""
         return self._file is not None and len(self._file.content) < SMALL
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open_connection(self) -> sqlite3.Connection:
         """Return the open connection, or open one; called with the lock held."""
         if self._connection is None:
             if self._in_memory:
@@ -134,6 +136,7 @@ class RecordFile(Closing):
         return connection
 
     def _connect(self) -> sqlite3.Connection:
+        """Open the file read-only, or its mapped bytes where a writer has removed it."""
         try:
             return sqlite3.connect(
                 f"{self.path.resolve().as_uri()}?mode=ro&immutable=1",

@@ -314,6 +314,7 @@ def _table(value: Tensor, weight: Tensor) -> Tensor:
 
 
 def _present(tokens: Tokens) -> tuple[Tensor, ...]:
+    """Return the global vectors and, with a local part, the tokens."""
     return (tokens.global_,) if tokens.tokens is None else (tokens.global_, tokens.tokens)
 
 
@@ -330,4 +331,5 @@ def _letters(role: str) -> tuple[str, int | str]:
 
 
 def _floats(*shape: int | str) -> ArraySpec:
+    """Return the spec of a float32 array."""
     return ArraySpec("float32", shape)

@@ -123,7 +123,7 @@ class Pairs:
         if len(self.train) < 2 or (validates and not len(self.validation)):
             raise InputError(f"{self._dataset.name}: hardly any photo can be read")
 
-    def shown_regions(
+    def training_regions(
         self,
         model: Model,
         rows: Positions,
@@ -162,7 +162,7 @@ class Pairs:
         return regions
 
     def centre_regions(self, model: Model, rows: Positions, *, cached: bool) -> Tensor:
-        """Return regions (B, R, C) of centre crops, for validation; see `shown_regions`."""
+        """Return regions (B, R, C) of centre crops, for validation; see `training_regions`."""
         if cached:
             cache = self._region_cache(model).rows  # view 0 is the centre crop
             return torch.from_numpy(np.asarray(cache[rows, 0])).to(model.device).float()

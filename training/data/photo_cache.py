@@ -199,7 +199,7 @@ class _CachedArray:
         for _ in range(_TRIES):
             path = self._folder / self._key()
             try:
-                if (array := self._opened(path)) is not None:
+                if (array := self._read(path)) is not None:
                     return array
                 self._write(path, fill)
             except OSError as error:
@@ -208,7 +208,7 @@ class _CachedArray:
                 ) from error
         raise InputError(f"{self._dataset.name}: its photos change while they are read; try again")
 
-    def _opened(self, path: Path) -> PhotoArray | None:
+    def _read(self, path: Path) -> PhotoArray | None:
         """Return what lies there; None where nothing does, or photos can be read by now."""
         if not (path / _NOTES).is_file():
             return None

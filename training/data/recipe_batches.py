@@ -149,11 +149,11 @@ def _thinned(
     if options.drop_items:
         ingredients = ingredients[generator.random(len(ingredients)) < keep]
         steps = steps[generator.random(len(steps)) < keep]
-    shown = [
+    parts = [
         part[:0] if gone else part
         for part, gone in zip((title, ingredients, steps), dropped, strict=True)
     ]
-    # Nothing is left to learn from: the recipe is shown whole instead.
-    if not any(len(part) for part in shown):
-        shown = [title, ingredients, steps]
-    return (shown[1] if len(shown[1]) else _NO_WORDS), np.concatenate([shown[0], shown[2]])
+    # Without any of the three nothing could be learnt: then none of them is left out.
+    if not any(len(part) for part in parts):
+        parts = [title, ingredients, steps]
+    return (parts[1] if len(parts[1]) else _NO_WORDS), np.concatenate([parts[0], parts[2]])

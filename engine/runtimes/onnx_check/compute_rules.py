@@ -20,10 +20,13 @@ MOST_WINDOW = 256
 
 
 def _same(call: Call) -> Result:
+    """Follow an operator that changes neither shape nor type, in one pass."""
     return one_tensor(call.shape(), call[0].dtype)
 
 
 def _elementwise(function: Callable[..., Any] | None, dtype: str = "") -> Callable[[Call], Result]:
+    """Return the rule of an operator by element, broadcast as numpy does; None: values unknown."""
+
     def follow(call: Call) -> Result:
         shape = np.broadcast_shapes(*(tensor.shape for tensor in call.inputs if tensor))
 
@@ -40,6 +43,7 @@ def _elementwise(function: Callable[..., Any] | None, dtype: str = "") -> Callab
 
 
 def _divide(left: Values, right: Values) -> Values | None:
+    """Divide values as ONNX does; None where an integer would be divided by 0."""
     if np.issubdtype(left.dtype, np.integer):
         if not right.all():
             return None
@@ -51,6 +55,7 @@ def _divide(left: Values, right: Values) -> Values | None:
 
 
 def _reduce(call: Call) -> Result:
+    """Follow a reduction: axes of size 1 or, without `keepdims`, none; one addition an element."""
     rank = len(call.shape())
     axes = call.integers(1) if call.has(1) else list(range(rank))
     # No axes at all mean all of them, unless noop_with_empty_axes is set, which no export does.
@@ -63,6 +68,7 @@ def _reduce(call: Call) -> Result:
 
 
 def _matmul(call: Call) -> Result:
+    """Follow (..., n, k) times (..., k, m), leading axes broadcast, or times a vector (k,)."""
     left, right = call.shape(0), call.shape(1)
     vector = len(right) == 1  # a matrix times a vector, as a column that is dropped again
     if vector:
@@ -75,6 +81,7 @@ def _matmul(call: Call) -> Result:
 
 
 def _gemm(call: Call) -> Result:
+    """Follow (n, k) times (k, m) to (n, m), either of them transposed by an attribute."""
     (rows, inner), (other, columns) = call.shape(0), call.shape(1)
     if call.attribute("transA", 0):
         rows, inner = inner, rows
@@ -86,6 +93,7 @@ def _gemm(call: Call) -> Result:
 
 
 def _conv(call: Call) -> Result:
+    """Follow a convolution in g groups: (B, C, ...) by (O, C / g, kernel) to (B, O, ...)."""
     batch, channels, *_ = call.shape()
     filters, group_channels, *kernel = call.shape(1)
     groups = call.attribute("group", 1)
@@ -96,6 +104,7 @@ def _conv(call: Call) -> Result:
 
 
 def _pool(call: Call) -> Result:
+    """Follow a pooling: (B, C, ...) to (B, C, ...), of fewer positions."""
     kernel = call.attribute("kernel_shape", ())
     shape = (*call.shape()[:2], *_windows(call, kernel))
     return one_tensor(shape, call[0].dtype, math.prod(shape) * math.prod(kernel))
@@ -126,6 +135,7 @@ def _windows(call: Call, kernel: Sequence[int]) -> list[int]:
 
 
 def _global_pool(call: Call) -> Result:
+    """Follow a pooling over all positions: (B, C, ...) to (B, C, 1, ...)."""
     batch, channels, *sizes = call.shape()
     return one_tensor(
         (batch, channels, *(1 for _ in sizes)), call[0].dtype, math.prod(call.shape())

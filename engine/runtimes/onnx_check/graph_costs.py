@@ -66,6 +66,7 @@ def check_graph(graph: Graph) -> None:
 def _check_ports(
     declared: Mapping[str, ArraySpec], ports: Mapping[str, ArraySpec], kind: str
 ) -> None:
+    """Refuse inputs or outputs of other names, types or fixed sizes than the manifest has."""
     if declared.keys() != ports.keys():
         raise UnfitError(f"has other {kind}s than the manifest says")
     for name, port in ports.items():
@@ -80,6 +81,7 @@ def _check_ports(
 
 
 def _sized(shape: Sequence[int | str], sizes: Mapping[str, int]) -> Shape:
+    """Return a shape with its letters replaced by sizes."""
     return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
 
 

@@ -17,15 +17,18 @@ from .operation import Call, Result, Rule, axis_of, one_tensor, tensor_of
 
 
 def _cast(call: Call) -> Result:
+    """Follow a change of the element type, to the one that ONNX has the number `to` for."""
     dtype = DTYPES[call.attribute("to", 0)][0]
     return [tensor_of(call.shape(), dtype, lambda: call[0].values)], 0.0
 
 
 def _constant(call: Call) -> Result:
+    """Follow a constant: its value is an attribute."""
     return [call.node.attributes["value"]], 0.0
 
 
 def _constant_of_shape(call: Call) -> Result:
+    """Follow the filling of an array, whose shape is the input."""
     shape = call.integers(0)
     value = call.attribute("value", KnownTensor((1,), "float32", np.zeros(1, np.float32)))
     if math.prod(value.shape) != 1:
@@ -39,6 +42,7 @@ def _constant_of_shape(call: Call) -> Result:
 
 
 def _range(call: Call) -> Result:
+    """Follow numbers from a start to a limit, in steps."""
     start, limit, step = (call[i].values for i in range(3))
     if start is None or limit is None or step is None:
         raise UnfitError("has a Range whose length depends on what it reads")
@@ -48,6 +52,7 @@ def _range(call: Call) -> Result:
 
 
 def _expand(call: Call) -> Result:
+    """Follow a broadcast to the shape that the second input holds."""
     target = tuple(call.integers(1))
     if any(size < 0 for size in target):
         raise ValueError("negative size")
@@ -61,11 +66,13 @@ def _expand(call: Call) -> Result:
 
 
 def _shape(call: Call) -> Result:
+    """Follow the reading of an array's shape, or of the axes from `start` to `end`."""
     shape = call.shape()[call.attribute("start", 0) : call.attribute("end", None)]
     return [tensor_of((len(shape),), "int64", lambda: np.array(shape, np.int64))], 0.0
 
 
 def _gather(call: Call) -> Result:
+    """Follow a look-up: the axes of the positions replace one axis, (a, N, b) to (a, ..., b)."""
     axis = axis_of(call.attribute("axis", 0), len(call.shape()))
     shape = call.shape()[:axis] + call.shape(1) + call.shape()[axis + 1 :]
 
@@ -77,10 +84,12 @@ def _gather(call: Call) -> Result:
 
 
 def _gather_elements(call: Call) -> Result:
+    """Follow a look-up of single elements: the shape is that of the positions."""
     return one_tensor(call.shape(1), call[0].dtype)
 
 
 def _concat(call: Call) -> Result:
+    """Follow a join along one axis, all others being equal."""
     shapes = [tensor.shape for tensor in call.inputs if tensor]
     axis = axis_of(call.attribute("axis", 0), len(shapes[0]))
     for shape in shapes:
@@ -97,6 +106,7 @@ def _concat(call: Call) -> Result:
 
 
 def _reshape(call: Call) -> Result:
+    """Follow a change of shape: 0 keeps an axis, -1 is what is left over."""
     target, shape = call.integers(1), call.shape()
     if not call.attribute("allowzero", 0):
         target = [shape[i] if size == 0 else size for i, size in enumerate(target)]
@@ -109,6 +119,7 @@ def _reshape(call: Call) -> Result:
 
 
 def _squeeze(call: Call) -> Result:
+    """Follow the dropping of axes of size 1: those of the second input, or all."""
     rank = len(call.shape())
     if call.has(1):
         axes = {axis_of(axis, rank) for axis in call.integers(1)}
@@ -121,6 +132,7 @@ def _squeeze(call: Call) -> Result:
 
 
 def _unsqueeze(call: Call) -> Result:
+    """Follow the adding of axes of size 1, by their places in the result."""
     added = call.integers(1)
     rank = len(call.shape()) + len(added)
     axes = {axis_of(axis, rank) for axis in added}
@@ -132,6 +144,7 @@ def _unsqueeze(call: Call) -> Result:
 
 
 def _transpose(call: Call) -> Result:
+    """Follow a permutation of axes, which reverses them where none is given."""
     rank = len(call.shape())
     order = call.attribute("perm", tuple(reversed(range(rank))))
     if sorted(order) != list(range(rank)):
@@ -140,6 +153,7 @@ def _transpose(call: Call) -> Result:
 
 
 def _slice(call: Call) -> Result:
+    """Follow a cut: starts, ends, axes and steps are inputs, one number an axis."""
     shape = list(call.shape())
     starts, ends = call.integers(1), call.integers(2)
     axes = call.integers(3) if call.has(3) else list(range(len(starts)))
@@ -160,6 +174,7 @@ def _slice(call: Call) -> Result:
 
 
 def _split(call: Call) -> Result:
+    """Follow a cut along one axis into given sizes, or into equal parts, the last one smaller."""
     shape = list(call.shape())
     axis = axis_of(call.attribute("axis", 0), len(shape))
     if call.has(1):
@@ -175,6 +190,7 @@ def _split(call: Call) -> Result:
 
 
 def _reshaped(values: Values | None, shape: Sequence[int]) -> Values | None:
+    """Return values in another shape, where they are known."""
     return None if values is None else values.reshape(tuple(shape))
 
 

@@ -136,6 +136,7 @@ class _OnnxReader:
         )
 
     def _node(self, node: _Message) -> Node:
+        """Read an operation; refuse operators and attributes that no export uses."""
         operator, domain = self._text(node, "op_type"), self._text(node, "domain")
         if domain or operator not in OPERATORS:
             name = f"{domain}.{operator}" if domain else operator
@@ -153,6 +154,7 @@ class _OnnxReader:
         )
 
     def _attribute(self, attribute: _Message) -> tuple[str, Any]:
+        """Read an attribute: its name and its value."""
         name = self._text(attribute, "name")
         values = attribute.keys() & set(_ATTRIBUTE_KINDS.values())
         if len(values) > 1:
@@ -201,6 +203,7 @@ class _OnnxReader:
         return KnownTensor(shape, dtype, values)
 
     def _port(self, port: _Message) -> tuple[str, ArraySpec]:
+        """Read an input or output of the graph: its name, and its type and shape."""
         name = self._text(port, "name")
         kind = self._one(self._one(port, "type", "type"), "tensor_type", "tensor_type")
         number = self._number(kind, "elem_type")
@@ -246,18 +249,22 @@ class _OnnxReader:
         raise ValueError(f"{field} is missing")
 
     def _texts(self, message: _Message, field: str) -> Iterator[str]:
+        """Yield the texts of a field."""
         for wire, start, end in message.get(field, ()):
             if wire != BYTES:
                 raise ValueError(f"{field} is no text")
             yield self._content[start:end].decode("utf-8")
 
     def _text(self, message: _Message, field: str) -> str:
+        """Return the text of a field; empty where proto3 left it out."""
         return next(self._texts(message, field), "")
 
     def _number(self, message: _Message, field: str) -> int:
+        """Return the whole number of a field; 0 where proto3 left it out."""
         return next(self._integers(message, field), 0)
 
     def _integers(self, message: _Message, field: str) -> Iterator[int]:
+        """Yield the whole numbers of a field, packed or one by one."""
         for wire, start, end in message.get(field, ()):
             if wire == VARINT:
                 yield signed(start)
@@ -269,18 +276,20 @@ class _OnnxReader:
                 raise ValueError(f"{field} is no integer")
 
     def _floats(self, message: _Message, field: str) -> Iterator[float]:
+        """Yield the float32 numbers of a field, packed or one by one."""
         for wire, start, end in message.get(field, ()):
             if wire not in (BYTES, FIXED32):
                 raise ValueError(f"{field} is no number")
             yield from np.frombuffer(self._content[start:end], dtype="<f4").tolist()
 
     def _float(self, message: _Message) -> float:
+        """Return the float of an attribute; 0 where proto3 left it out."""
         return next(self._floats(message, "f"), 0.0)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return pairs as a dict. No name may come twice: readers differ in which one counts."""
-    named = dict(pairs)
-    if len(named) != len(pairs):
+    by_name = dict(pairs)
+    if len(by_name) != len(pairs):
         raise ValueError("a name stands in it twice")
-    return named
+    return by_name
