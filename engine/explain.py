@@ -1,6 +1,7 @@
 """Why recipes answer a photo: one self-contained page, drawn from the model's attention.
 
-The photo stands in the middle; pointing at an ingredient lights the regions that it looked at.
+The photo stands beside the answers; the regions that an ingredient looked at more than at others
+are shaded. The line that looks most sharply is shown first; pointing at another shows that one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ GRID = 7
 """Regions a side: R = 49 of them lie row by row."""
 EXPLAINED_HITS = 5
 """Hits of an answer that are explained where nothing else is said."""
+FLAT = 0.2
+"""Attention is flat where no region gets more than so much above its even share, 1 / R: the regions
+then differ by a few per cent on average. Scaled to the largest weight, such noise would be shaded
+as if it were a place that was looked at."""
 
 
 class PairExplanation(NamedTuple):
@@ -82,7 +87,12 @@ def explain_pairs(
 
 
 def write_page(
-    path: str | os.PathLike[str], bundle: Bundle, answer: Answer, *, shown: int = EXPLAINED_HITS
+    path: str | os.PathLike[str],
+    bundle: Bundle,
+    answer: Answer,
+    *,
+    shown: int = EXPLAINED_HITS,
+    name: str = "",
 ) -> Path:
     """Write the page that explains the first hits of an answer to a photo.
 
@@ -91,6 +101,7 @@ def write_page(
         bundle: of the engine that answered.
         answer: to a photo, of a search with `keep_query=True`.
         shown: hits to explain.
+        name: of the photo, such as its file's.
 
     Raises:
         InputError: the answer lacks its query or is not to a photo, the model has no attention, or
@@ -103,13 +114,19 @@ def write_page(
         raise InputError("a page explains answers to photos; this one answers a recipe")
     hits = answer.hits[:shown]
     explanations = explain_pairs(bundle, query, [hit.recipe for hit in hits])
+    first = _sharpest(explanations)
     page = _PAGE.format(
+        name=html.escape(name or "this photo"),
         photo=_data_url(query.model_input),
         style=_STYLE,
         script=_SCRIPT,
+        weights=_weights(bundle.score_weights),
+        cells=_cells(None if first is None else explanations[first[0]].on_regions[first[1]]),
+        flat=_FLAT_PAGE if first is None else "",
+        caption=_FLAT_CAPTION if first is None else _CAPTION,
         summary=f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}.",
         sections="\n".join(
-            _section(hit, explanation, bundle.score_weights)
+            _section(hit, explanation, bundle.score_weights, first=first)
             for hit, explanation in zip(hits, explanations, strict=True)
         ),
     )
@@ -169,66 +186,171 @@ def _data_url(pixels: Pixels) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _section(hit: Hit, explanation: PairExplanation, weights: ScoreWeights) -> str:
-    """Return what the page says of one hit."""
+def above_even(attention: Floats) -> Floats:
+    """Return how far each region's share is above the even one: 0 at 1 / R, 1 at twice that.
+
+    Args:
+        attention: (..., R), rows sum to 1.
+
+    Returns:
+        the same shape; below 0 where a region got less than its even share.
+    """
+    excess: Floats = attention * attention.shape[-1] - 1.0
+    return excess
+
+
+def shades(attention: Floats) -> Floats:
+    """Return how strongly each region is shaded, 0 to 1: in proportion to its share above even.
+
+    Twice the even share or the line's largest, if that is more, is shaded in full, so that weak
+    attention looks weak. Flat attention is not shaded at all.
+
+    Args:
+        attention: (R,), sums to 1.
+    """
+    excess = above_even(attention)
+    if excess.max() <= FLAT:
+        return np.zeros_like(excess)
+    shaded: Floats = np.clip(excess / max(1.0, float(excess.max())), 0.0, 1.0)
+    return shaded
+
+
+def _sharpest(explanations: Sequence[PairExplanation]) -> tuple[int, int] | None:
+    """Return hit and line, from 0, of the first hit with a line that is not flat: its sharpest."""
+    for number, explanation in enumerate(explanations):
+        peaks = above_even(explanation.on_regions).max(axis=1)
+        if peaks.max(initial=0.0) > FLAT:
+            return number, int(peaks.argmax())
+    return None
+
+
+def _weights(weights: ScoreWeights) -> str:
+    """Return how the two parts of S are added up."""
+    return f"S = {weights.global_:g} × S_global + {weights.local:g} × S_local"
+
+
+def _cells(attention: Floats | None) -> str:
+    """Return the regions over the photo, shaded as a line looked at them; None shades nothing."""
+    shaded = np.zeros(GRID * GRID) if attention is None else shades(attention)
+    return "".join(f'<i style="opacity:{MOST_SHADE * shade:.2f}"></i>' for shade in shaded)
+
+
+def _section(
+    hit: Hit, explanation: PairExplanation, weights: ScoreWeights, *, first: tuple[int, int] | None
+) -> str:
+    """Return what the page says of one hit.
+
+    Args:
+        hit: of the answer.
+        explanation: of the photo and the hit's recipe.
+        weights: of the two parts of S.
+        first: hit and line, from 0, that is shown before any is pointed at.
+    """
     local = hit.local_score or 0.0
     parts = (
-        f"S {hit.score:.3f} = {weights.global_:g} x {hit.global_score:.3f} (global) "
-        f"+ {weights.local:g} x {local:.3f} (local)"
+        f"S {hit.score:.3f} = {weights.global_:g} × {hit.global_score:.3f} (the whole) "
+        f"+ {weights.local:g} × {local:.3f} (the parts)"
     )
+    peaks = above_even(explanation.on_regions).max(axis=1)
+    flat = peaks.max(initial=0.0) <= FLAT
     rows = "\n".join(
-        f'<li tabindex="0" data-regions="{_levels(attention)}">{html.escape(line)}'
+        f'<li tabindex="0" data-shades="{_percents(shades(attention))}"'
+        f"{' class=shown' if first == (hit.rank - 1, number) else ''}>"
+        f"<span>{html.escape(line)}</span> <small>{'' if flat else _sharpness(float(peak))}</small>"
         f'<span class="gate" style="width:{gate:.0%}" title="gate {gate:.2f}"></span></li>'
-        for line, attention, gate in zip(
-            explanation.ingredients, explanation.on_regions, explanation.ingredient_gates,
-            strict=True,
+        for number, (line, attention, gate, peak) in enumerate(
+            zip(
+                explanation.ingredients, explanation.on_regions, explanation.ingredient_gates,
+                peaks, strict=True,
+            )
         )
     )  # fmt: skip
     return (
         f"<section><h2>{hit.rank}. {html.escape(hit.title or hit.id)}</h2>"
-        f"<p>{html.escape(parts)}</p><ul>{rows}</ul></section>"
+        f"<p>{html.escape(parts)}</p>{_FLAT_HIT if flat and first else ''}<ul>{rows}</ul></section>"
     )
 
 
-def _levels(attention: Floats) -> str:
-    """Return the attention of the regions as shares of the strongest, in whole per cent."""
-    shares = attention / np.max(attention)
-    return ",".join(str(round(100 * float(share))) for share in shares)
+def _sharpness(peak: float) -> str:
+    """Return in words how much more than its even share the most looked-at region gets."""
+    return "looks everywhere alike" if peak <= FLAT else f"up to {1 + peak:.1f} × even"
 
+
+def _percents(shaded: Floats) -> str:
+    """Return shades in whole per cent, region by region."""
+    return ",".join(str(round(100 * float(shade))) for shade in shaded)
+
+
+MOST_SHADE = 0.72
+"""Opacity of a region that is shaded in full: the photo can still be seen below."""
+
+_FLAT_PAGE = f"""<p class="flat"><b>The model has not learnt to look.</b> No ingredient looks at any
+region more than {1 + FLAT:g} times as much as an even look would, so nothing is shaded: which part
+of the photo an ingredient is in hardly plays a role in these answers.</p>"""
+
+_FLAT_CAPTION = "What the model sees of the photo: it looks at all of it alike."
+
+_CAPTION = """Shown: <b></b>. Point at an ingredient or tap it: shaded are the regions that get more
+than an even share of its look, the darker the more."""
+
+_FLAT_HIT = """<p class="flat">Its ingredients look at all regions almost alike, so nothing is
+shaded: for this recipe the model has not learnt to look.</p>"""
 
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;
-display:grid;grid-template-columns:minmax(14rem,28rem) 1fr;gap:2rem;color:#222;background:#fff}
-figure{position:sticky;top:1rem;margin:0;align-self:start}
-.photo{position:relative}.photo img{width:100%;display:block;border-radius:6px}
+body{font:16px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:62rem;padding:0 1rem;
+color:#222;background:#fff}
+h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem;overflow-wrap:anywhere}
+h2{margin:1.2rem 0 0;font-size:1.1rem;line-height:1.3;overflow-wrap:anywhere}
+section:first-of-type h2{margin-top:0}p{margin:.3em 0;color:#444}
+.columns{display:grid;grid-template-columns:minmax(14rem,26rem) 1fr;gap:2rem;margin-top:1rem}
+figure{position:sticky;top:1rem;margin:0;align-self:start;background:#fff}
+.photo{position:relative}.photo img{width:100%;display:block;border-radius:6px;
+filter:saturate(.45)}
 .grid{position:absolute;inset:0;display:grid;grid-template:repeat(7,1fr)/repeat(7,1fr)}
-.grid i{background:#000;opacity:0;transition:opacity .15s}
-figcaption{color:#666;font-size:.9em}h2{margin:.2em 0 0;font-size:1.1em}p{margin:.2em 0;color:#555}
-ul{list-style:none;padding:0}li{padding:.15em .5em;border-radius:4px;cursor:default}
-li:hover,li:focus{background:#fde7b8;outline:none}
-.gate{display:block;height:3px;background:#d98200;border-radius:2px}
-@media(max-width:40rem){body{display:block}figure{position:static}}
+.grid i{background:#5b2be0;transition:opacity .15s}
+figcaption{font-size:.9rem;margin-top:.4rem}
+ul{list-style:none;padding:0;margin:.4rem 0}
+li{padding:.2em .5em;border-radius:4px;cursor:pointer;overflow-wrap:anywhere}
+li.shown,li:focus{background:#e9e2fd;outline:none}
+small{color:#666;white-space:nowrap}
+.gate{display:block;height:3px;background:#5b2be0;border-radius:2px}
+.flat{background:#fff3d6;border-left:4px solid #d98200;padding:.5em .8em}
+footer{color:#666;font-size:.9rem;margin-top:1.5rem}
+@media(max-width:40rem){.columns{display:block}figure{top:0;padding:.5rem 0;z-index:1;
+display:grid;grid-template-columns:11rem 1fr;gap:.8rem;align-items:end;margin-bottom:1rem;
+border-bottom:1px solid #ddd}}
 """
 
 _SCRIPT = f"""
-const grid=document.querySelector(".grid");
-for(let i=0;i<{GRID * GRID};i++)grid.append(document.createElement("i"));
-const light=levels=>[...grid.children].forEach((cell,i)=>
-  cell.style.opacity=levels?0.75*(1-levels[i]/100):0);
-for(const line of document.querySelectorAll("li")){{
-  const levels=line.dataset.regions.split(",").map(Number);
-  for(const on of ["mouseenter","focus"])line.addEventListener(on,()=>light(levels));
-  for(const off of ["mouseleave","blur"])line.addEventListener(off,()=>light(null));
-}}
+const cells=document.querySelectorAll(".grid i"),said=document.querySelector("figcaption b");
+const show=line=>{{
+  const shades=line.dataset.shades.split(",");
+  cells.forEach((cell,i)=>cell.style.opacity={MOST_SHADE}*shades[i]/100);
+  document.querySelector("li.shown")?.classList.remove("shown");
+  line.classList.add("shown");
+  if(said)said.textContent=line.firstElementChild.textContent;
+}};
+for(const line of document.querySelectorAll("li"))
+  for(const on of ["mouseenter","focus","click"])line.addEventListener(on,()=>show(line));
+const first=document.querySelector("li.shown");
+if(first)show(first);
 """
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Why these recipes</title><style>{style}</style>
-<figure><div class="photo"><img src="{photo}" alt="the photo"><div class="grid"></div></div>
-<figcaption>Point at an ingredient: the regions that it looked at stay bright. The bar below each
-is its gate, how much of what it saw counted. {summary}</figcaption></figure>
+<title>Why these recipes for {name}</title><style>{style}</style>
+<h1>Why these recipes for {name}</h1>
+<p>Recipes are ranked by S, how well photo and recipe fit: {weights}. S_global compares the photo
+and the recipe as wholes; S_local compares regions of the photo with the
+ingredients. Each is higher the better they fit.</p>
+{flat}
+<div class="columns">
+<figure><div class="photo"><img src="{photo}" alt="{name}"><div class="grid">{cells}</div></div>
+<figcaption>{caption}</figcaption></figure>
 <main>
 {sections}
-</main><script>{script}</script></html>
+</main></div>
+<footer><p>The bar below an ingredient is its gate: how much of what it saw counted. "(end)" is the
+mark that closes the list, which the model reads too. {summary}</p></footer>
+<script>{script}</script></html>
 """

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hficma.engine import Engine, build_index, write_page
+from hficma.engine import Engine, build_index, explain, write_page
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import EncodedQuery, encode_queries
-from hficma.engine.explain import PairExplanation, explain_pairs
+from hficma.engine.explain import PairExplanation, explain_pairs, shades
 from hficma.errors import InputError
 from hficma.images import preprocess
 from hficma.recipe import Recipe
+from hficma.types import Floats
 from tests.engine.datasets import NoiseDataset
 
 DATA = NoiseDataset(5)
@@ -85,12 +87,59 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(
     index = build_index(hf_icma_bundle, Hostile(5), tmp_path / "i")
     with Engine.open(index, threads=1) as engine:
         answer = engine.search(image=DATA.photo(0), k=5, keep_query=True)
-        page = write_page(tmp_path / "why.html", engine.bundle, answer).read_text()
+        file = tmp_path / "why.html"
+        page = write_page(file, engine.bundle, answer, name="a<script>alert.jpg").read_text()
     assert "<script>alert" not in page
+    assert "<h1>Why these recipes for a&lt;script&gt;alert.jpg</h1>" in page
     assert "<img src=x>" not in page
     assert "http" not in page
     assert page.count("<section>") == 5
     assert "5 of 5 items scored; the same as scoring all 5." in page
+
+
+def test_regions_are_shaded_by_their_share_above_an_even_one() -> None:
+    """Scaled to the largest weight, every photo was coloured, also where nothing was looked at."""
+    even = np.full(49, 1 / 49, np.float32)
+    assert not shades(even).any()
+    almost = even.copy()
+    almost[:24] *= 1.05
+    assert not shades(almost / almost.sum()).any(), "flat but for noise"
+    weak = even.copy()
+    weak[3] *= 1.5
+    weak /= weak.sum()
+    assert np.flatnonzero(shades(weak)).tolist() == [3], "below even is not shaded"
+    assert shades(weak)[3] == pytest.approx(weak[3] * 49 - 1, abs=1e-5), "weak attention looks weak"
+    sharp = np.full(49, 0.4 / 47, np.float32)
+    sharp[5], sharp[6] = 0.4, 0.2
+    expected = (0.2 * 49 - 1) / (0.4 * 49 - 1)
+    assert (shades(sharp)[5], shades(sharp)[6]) == (1.0, pytest.approx(expected, abs=1e-5))
+    assert shades(sharp)[7] == 0.0
+
+
+@pytest.mark.parametrize("sharp", [False, True])
+def test_a_page_shows_something_before_it_is_touched_or_says_that_there_is_nothing(
+    sharp: bool, hf_icma_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo without any mark explained nothing, and noise in colours explained it wrongly."""
+    attention = explain._attention
+
+    def sharpened(query: Floats, key: Floats, heads: int) -> Floats:
+        # Models this small look everywhere alike: a power takes the share of all but the largest.
+        weights = attention(query, key, heads).astype(np.float64)
+        powers = (weights / weights.max(axis=-1, keepdims=True)) ** (1000 if sharp else 0.01)
+        result: Floats = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+        return result
+
+    monkeypatch.setattr(explain, "_attention", sharpened)
+    index = build_index(hf_icma_bundle, DATA, tmp_path / "i")
+    with Engine.open(index, threads=1) as engine:
+        answer = engine.search(image=DATA.photo(0), k=2, keep_query=True)
+        page = write_page(tmp_path / "why.html", engine.bundle, answer).read_text()
+    opacities = [float(one) for one in re.findall(r'<i style="opacity:([0-9.]+)"', page)]
+    assert len(opacities) == 49
+    assert ("has not learnt to look" in page) != sharp
+    assert page.count(" class=shown>") == sharp
+    assert (max(opacities) > 0) == sharp
 
 
 def test_models_without_attention_say_so(adamine_bundle: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError, InputError
 from ...images.photo_folder import photo_folder
+from ...limits import printable_path
 from ...printable import json_text
 from ...recipe import BadRecord, Recipe, read_jsonl_lines, read_recipe
 from ...recipe.text_lists import parted
@@ -149,7 +150,8 @@ def search(
         if explain is not None:
             from hficma.engine import write_page
 
-            write_page(explain, engine.bundle, answer)
+            assert image is not None  # or it was refused above
+            write_page(explain, engine.bundle, answer, name=printable_path(image.name))
             note(f"why: {explain}")
     if as_json:
         print_json(answer.to_json())
