@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import resource
 import shlex
 import sys
 import time
@@ -20,7 +21,7 @@ from hficma.engine.runtimes.options import processors
 
 REGIONS = 49
 """R: regions of a photo."""
-NOT_SAID = ("--json", "--out", "--home", "--plot", "--png", "--only", "--cache")
+NOT_SAID = ("--json", "--out", "--plot", "--png", "--only", "--cache")
 """Options that only say where to write, or which part of a file of figures is made this time."""
 NOISY = 0.15
 """A spread (interquartile range over median) beyond this is called noisy."""
@@ -92,7 +93,7 @@ class Recorder:
 
 
 def interleaved(
-    tasks: Mapping[str, Callable[[], object]], *, repeats: int = 7, warmup: int = 1
+    tasks: Mapping[str, Callable[[], object]], *, repeats: int, warmup: int = 1
 ) -> Recorder:
     """Time tasks in turn, A B C A B C ..., so that a drift of the machine meets all of them."""
     for task in tasks.values():
@@ -107,14 +108,10 @@ def interleaved(
     return recorder
 
 
-def noise_warning(spreads: Iterable[float]) -> str | None:
-    """Return a line to print when the machine was too noisy to tell, else None.
-
-    Args:
-        spreads: of everything that was timed, as `Recorder.spread`.
-    """
+def noise_warning(spreads: Iterable[float]) -> str:
+    """Return a line to print when the machine was too noisy to tell, by `Recorder.spread`."""
     if (worst := max(spreads)) <= NOISY:
-        return None
+        return ""
     return (
         f"noisy machine: the middle half of some repetitions spreads over {worst:.0%} of the median"
     )
@@ -126,7 +123,10 @@ def environment(**more: object) -> dict[str, Any]:
     Args:
         more: facts beside those of the machine, such as `threads`.
     """
-    names = ("torch", "onnxruntime", "faiss-cpu", "numpy", "openvino")
+    packages = {}
+    for name in ("torch", "onnxruntime", "faiss-cpu", "numpy", "openvino"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(name)
     return {
         "date": date.today().isoformat(),
         "command": command(sys.argv),
@@ -135,7 +135,7 @@ def environment(**more: object) -> dict[str, Any]:
         "usable_cores": processors(),
         "python": platform.python_version(),
         "system": platform.system(),
-        "packages": {name: version for name in names if (version := _version(name))},
+        "packages": packages,
         **more,
     }
 
@@ -167,26 +167,18 @@ def command(words: Sequence[str]) -> str | None:
 
 def peak_resident_mb() -> float:
     """Return the peak resident memory of this process so far, in MB; on Linux, whose unit it is."""
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except OSError:
+    """Name the processor and those of its instruction sets that change a figure."""
+    file = Path("/proc/cpuinfo")
+    if not file.exists():
         return platform.processor() or "unknown"
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    # One block of lines a core, all alike.
+    lines = (line.partition(":") for line in file.read_text(encoding="utf-8").splitlines())
+    facts = {key.strip(): value.strip() for key, _, value in lines}
+    flags = facts.get("flags", "").split()
     wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
             if flag in flags]  # fmt: skip
-    return f"{models[0] if models else 'unknown'} ({', '.join(wide)})"
+    return f"{facts.get('model name', 'unknown')} ({', '.join(wide)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,8 +42,8 @@ CANDIDATES = 100
 INGREDIENTS = 20
 TILE = 25
 """Candidates a run of the cross graph: few enough for the caches, enough to fill the cores."""
+CROSS = "cross_recipe_projections"
 
-Inputs = dict[str, Array]
 Task = Callable[[], Any]
 
 
@@ -58,7 +59,12 @@ def measure(path: Path, *, repeats: int, threads: int) -> list[dict[str, Any]]:
         a row a branch, runtime and precision: the median milliseconds, their spread (interquartile
         range over median) and `ratio`, how many times faster it is than eager torch in float32.
     """
-    bundles = _opened(path, threads)
+    bundles = [Bundle.open(path, ExecutionOptions(runtime="torch", threads=threads))]
+    for name in installed("cpu"):
+        for precision in runtime_class(name).precisions:
+            if precision in bundles[0].facts.precisions:
+                execution = ExecutionOptions(runtime=name, precision=precision, threads=threads)
+                bundles.append(Bundle.open(path, execution))
     items = smooth_items(bundles[0].tokenizer, 64)
     photos, recipes = items.photos[:16], items.recipes
     cases: dict[str, tuple[str, Callable[[Bundle], Task]]] = {
@@ -71,34 +77,32 @@ def measure(path: Path, *, repeats: int, threads: int) -> list[dict[str, Any]]:
     if isinstance(model, HFICMA):
         image, recipe = _cross_encodings(model)
         weights = model.fold()
-        cases[f"cross, 1 photo x {CANDIDATES} recipes"] = (
-            "cross_recipe_projections",
-            lambda bundle: _cross_task(bundle, image, recipe),
-        )
+        title = f"cross, 1 photo x {CANDIDATES} recipes"
+        cases[title] = CROSS, lambda bundle: _cross_task(bundle, image, recipe)
     rows = []
     for title, (graph, task_of) in cases.items():
-        tasks: dict[str, Task] = {}
-        for bundle in bundles:
-            # Where a graph lacks the precision, it would be the fp32 graph again.
-            if bundle.graph(graph).precision == bundle.execution.precision:
-                name = bundle.runtime(graph).describe().runtime
-                tasks[f"{name} {bundle.execution.precision}"] = task_of(bundle)
-        if graph.startswith("cross"):
+        # Where a graph lacks the precision, it would be the fp32 graph again.
+        tasks = {
+            (bundle.runtime(graph).describe().runtime, bundle.execution.precision): task_of(bundle)
+            for bundle in bundles
+            if bundle.graph(graph).precision == bundle.execution.precision
+        }
+        if graph == CROSS:
             # The model's own form, in its own tiles, not the graph run eagerly.
-            tasks["torch fp32"] = torch.inference_mode()(
+            tasks["torch", "fp32"] = torch.inference_mode()(
                 lambda: pair_scores(image, recipe, weights)
             )
-        timings = interleaved(tasks, repeats=repeats)
+        timings = interleaved({" ".join(way): task for way, task in tasks.items()}, repeats=repeats)
         for way in tasks:
-            name, _, precision = way.partition(" ")
+            seconds = timings.median(" ".join(way))
             rows.append(
                 {
                     "branch": title,
-                    "runtime": name,
-                    "precision": precision,
-                    "milliseconds": 1000 * timings.median(way),
-                    "spread": timings.spread(way),
-                    "ratio": timings.median("torch fp32") / timings.median(way),
+                    "runtime": way[0],
+                    "precision": way[1],
+                    "milliseconds": 1000 * seconds,
+                    "spread": timings.spread(" ".join(way)),
+                    "ratio": timings.median("torch fp32") / seconds,
                 }
             )
     return rows
@@ -109,10 +113,6 @@ def main(
     preset: Annotated[
         str, typer.Option(help="Else export this preset's model with random weights.")
     ] = "hf-icma",
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(help="Export in it; may be repeated.", show_default="fp16, int8, bf16"),
-    ] = None,
     repeats: Repeats = 5,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     json_file: JsonFile = None,
@@ -128,35 +128,24 @@ def main(
             wide = ("bf16",) if "openvino" in installed("cpu") else ()
             began = time.perf_counter()
             model = random_model(load_options(preset).model, WORDS)
-            export_model(model, path, precisions=precision or ("fp16", "int8", *wide))
+            export_model(model, path, precisions=("fp16", "int8", *wide))
             export = {"seconds": time.perf_counter() - began, "peak_mb": peak_resident_mb()}
         facts = Bundle.open(path).facts
-        sizes: dict[str, float] = {}
+        sizes: Counter[str] = Counter()
         for graph in facts.graphs.values():
             for name, file in graph.files.items():
-                sizes[name] = sizes.get(name, 0.0) + (path / file).stat().st_size / 1e6
+                sizes[name] += (path / file).stat().st_size
         rows = measure(path, repeats=repeats, threads=threads)
     report = {
         "environment": environment(threads=threads),
         "model": facts.model.to_json(),
         "export": export,
-        "graphs_mb": sizes,
+        "graphs_mb": {name: size / 1e6 for name, size in sizes.items()},
         "rows": rows,
     }
-    lines = [*readme_tables.branches(report), noise_warning(row["spread"] for row in rows) or ""]
+    lines = [*readme_tables.branches(report), noise_warning(row["spread"] for row in rows)]
     TextConsole().print("\n".join(lines), soft_wrap=True)
     write_json(json_file, report)
-
-
-def _opened(path: Path, threads: int) -> list[Bundle]:
-    """Open the bundle in every runtime and precision that is here, eager torch first."""
-    bundles = [Bundle.open(path, ExecutionOptions(runtime="torch", threads=threads))]
-    for name in installed("cpu"):
-        for precision in runtime_class(name).precisions:
-            if precision in bundles[0].facts.precisions:
-                execution = ExecutionOptions(runtime=name, precision=precision, threads=threads)
-                bundles.append(Bundle.open(path, execution))
-    return bundles
 
 
 @torch.inference_mode()
@@ -174,8 +163,8 @@ def _cross_encodings(model: HFICMA) -> tuple[PaddedEncodings, PaddedEncodings]:
 
 def _cross_task(bundle: Bundle, image: PaddedEncodings, recipe: PaddedEncodings) -> Task:
     """Return what scores the photo with every candidate, in tiles."""
-    whole: Inputs = {}
-    for name in bundle.graph("cross_recipe_projections").inputs:
+    whole: dict[str, Array] = {}
+    for name in bundle.graph(CROSS).inputs:
         role, _, part = name.partition("_")
         encodings = image if role == "image" else recipe
         if part == "global":
@@ -190,7 +179,7 @@ def _cross_task(bundle: Bundle, image: PaddedEncodings, recipe: PaddedEncodings)
         }
         for start in range(0, CANDIDATES, TILE)
     ]
-    return lambda: [bundle.run("cross_recipe_projections", tile)["local"] for tile in tiles]
+    return lambda: [bundle.run(CROSS, tile)["local"] for tile in tiles]
 
 
 if __name__ == "__main__":

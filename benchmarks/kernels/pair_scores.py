@@ -21,29 +21,16 @@ from ..common.arguments import Heads, JsonFile, Repeats, Threads, Width
 from ..common.costs import pair_multiply_adds
 from ..common.hardware import GEMM_SIZE
 from ..common.report import write_json
-from ..common.timing import (
-    REGIONS,
-    environment,
-    interleaved,
-    noise_warning,
-    torch_threads,
-)
+from ..common.timing import REGIONS, environment, interleaved, noise_warning, torch_threads
 
 REAL_LENGTHS = (6, 8, 9, 10, 12)
 """Quantiles of ingredients a recipe in Recipe1M: about 9 on average."""
 
 
 def measure(
-    *,
-    width: int,
-    heads: int,
-    photos: int,
-    lengths: Tensor,
-    repeats: int,
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
+    *, width: int, heads: int, photos: int, lengths: Tensor, repeats: int
 ) -> tuple[list[dict[str, Any]], float]:
-    """Measure every form on the same photos and recipes, interleaved.
+    """Measure every form on the same random photos and recipes, interleaved, in float32.
 
     Args:
         width: D.
@@ -51,8 +38,6 @@ def measure(
         photos: B.
         lengths: (M,) ingredients of each recipe.
         repeats: interleaved repetitions.
-        seed: of weights and tokens.
-        dtype: of weights and tokens.
 
     Returns:
         a row a form, and the machine's matrix-product rate in multiply-adds a second. In a row are
@@ -61,21 +46,20 @@ def measure(
         `ratio` and the largest `difference` of S_local, both to the published graph, and `kept_kb`,
         what an index stores of a recipe in float32.
     """
-    torch.manual_seed(seed)
-    fusion = CrossFusion(width, heads).requires_grad_(False).to(dtype)
+    torch.manual_seed(0)
+    fusion = CrossFusion(width, heads).requires_grad_(False)
     tokens = int(lengths.max())
-    image_tokens = unit_rows(torch.randn(photos, REGIONS, width).relu()).to(dtype)
+    image_tokens = unit_rows(torch.randn(photos, REGIONS, width).relu())
     valid = torch.arange(tokens) < lengths[:, None]
     recipe_tokens = unit_rows(torch.randn(len(lengths), tokens, width).relu()) * valid[..., None]
-    recipe_tokens = recipe_tokens.to(dtype)
     weights = fusion.fold()
     regions = torch.full((photos,), REGIONS)
     image = tabulate(project(image_tokens, regions, weights.image), weights.image)
     recipe = project(recipe_tokens, lengths, weights.recipe)
     table = tabulate(recipe, weights.recipe)
     block = _best_block(fusion, image_tokens, recipe_tokens, lengths)
-    left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE).to(dtype)
-    product = torch.empty(GEMM_SIZE, GEMM_SIZE, dtype=dtype)
+    left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE)
+    product = torch.empty(GEMM_SIZE, GEMM_SIZE)
     forms: dict[str, Callable[[], Tensor]] = {
         "published": lambda: published_scores(fusion, image_tokens, recipe_tokens, lengths, block),
         "tokens": lambda: pair_scores(
@@ -135,35 +119,25 @@ def main(
 
     Example: python -m hficma.benchmarks.kernels.pair_scores --json pair-scores.json
     """
-    full = torch.full((100,), 20)
-    real = torch.tensor(REAL_LENGTHS).repeat(20)
-    cases: list[tuple[str, int, Tensor, torch.dtype]] = [
-        ("float32, 1 photo x 100 recipes of 20 ingredients", 1, full, torch.float32),
-        ("float32, 32 x 32, 20 ingredients", 32, full[:32], torch.float32),
-        ("float32, 1 photo x 100 recipes of real lengths", 1, real, torch.float32),
-    ]
-    console = TextConsole()
+    full, real = torch.full((100,), 20), torch.tensor(REAL_LENGTHS).repeat(20)
+    cases: dict[str, tuple[int, Tensor]] = {
+        "float32, 1 photo x 100 recipes of 20 ingredients": (1, full),
+        "float32, 32 x 32, 20 ingredients": (32, full[:32]),
+        "float32, 1 photo x 100 recipes of real lengths": (1, real),
+    }
     threads = threads or torch.get_num_threads()
-    machine = environment(threads=threads)
-    if any(name in machine["processor"] for name in ("avx512_bf16", "amx")):
-        title = "bfloat16, 1 photo x 100 recipes of 20 ingredients"
-        cases.append((title, 1, full, torch.bfloat16))
-    else:
-        console.print(
-            "bfloat16 is left out: this processor has no such products, only emulates them"
-        )
-    report: dict[str, Any] = {"environment": machine, "width": width, "heads": heads, "cases": {}}
-    for title, photos, lengths, dtype in cases:
+    report: dict[str, Any] = {"environment": environment(threads=threads)}
+    report |= {"width": width, "heads": heads, "cases": {}}
+    for title, (photos, lengths) in cases.items():
         with torch_threads(threads):
             rows, rate = measure(
-                width=width, heads=heads, photos=photos, lengths=lengths, repeats=repeats,
-                dtype=dtype,
-            )  # fmt: skip
+                width=width, heads=heads, photos=photos, lengths=lengths, repeats=repeats
+            )
         report["cases"][title] = {"gemm_gflops": 2 * rate / 1e9, "rows": rows}
         # Each case as README shows the first.
         lines = readme_tables.pair(report | {"cases": {title: report["cases"][title]}})
-        warning = noise_warning(row["spread"] for row in rows) or ""
-        console.print("\n".join([*lines, warning, ""]), soft_wrap=True)
+        warning = noise_warning(row["spread"] for row in rows)
+        TextConsole().print("\n".join([*lines, warning, ""]), soft_wrap=True)
     write_json(json_file, report)
 
 

@@ -5,12 +5,11 @@ Each form runs in a process of its own, because peak memory is a process's figur
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -68,7 +67,6 @@ def main(
     large: Annotated[int, typer.Option(help="Photos and recipes of the large batch.")] = 128,
     repeats: Repeats = 3,
     json_file: JsonFile = None,
-    only: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Seconds and memory of a training step: published graph, ours, ours in tiles, a large batch.
 
@@ -80,18 +78,11 @@ def main(
         "hficma 32 x 32 in tiles of 64": ("hficma", 32, 64),
         f"hficma {large} x {large} in tiles of 256": ("hficma", large, 256),
     }
-    if only is not None:
-        form, items, tile = cases[only]
-        print(json.dumps(step(form, items, width, heads, tile)))
-        return
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in cases}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     for _ in range(repeats):
-        for name in cases:
-            sizes = {"--width": width, "--heads": heads, "--large": large, "--only": name}
-            words = [str(word) for pair in sizes.items() for word in pair]
-            command = [sys.executable, "-m", "hficma.benchmarks.kernels.training_step", *words]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            runs[name].append(json.loads(done.stdout))
+        for name, (form, items, tile) in cases.items():
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                runs[name].append(pool.submit(step, form, items, width, heads, tile).result())
     figures = {
         name: {
             "seconds": median(run["seconds"] for run in measured),

@@ -45,9 +45,7 @@ def test_multiply_adds_are_the_stated_ones() -> None:
 
 def test_the_benchmark_measures_every_form() -> None:
     """Each row must be about the same pairs, and agree with the baseline."""
-    rows, rate = measure(
-        width=16, heads=2, photos=2, lengths=torch.tensor([1, 4, 2]), repeats=1, seed=0
-    )
+    rows, rate = measure(width=16, heads=2, photos=2, lengths=torch.tensor([1, 4, 2]), repeats=1)
     assert [row["form"] for row in rows] == ["published", "tokens", "projections", "tables"]
     assert all(row["difference"] < 1e-5 for row in rows)
     assert rate > 0
