@@ -83,8 +83,8 @@ def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChang
     candidates = np.argpartition(-by_global, size - 1, axis=1)[:, :size]
     expected_ranks, actual_ranks, overlaps = [], [], []
     for query, positions in enumerate(candidates):
-        expected_scores = pair_scores(torch_bundle, expected, query, positions)
-        actual_scores = pair_scores(bundle, actual, query, positions)
+        expected_scores = score_candidates(torch_bundle, expected, query, positions)
+        actual_scores = score_candidates(bundle, actual, query, positions)
         overlaps.append(_overlap(expected_scores, actual_scores))
         partner = int(np.flatnonzero(positions == query)[0])
         expected_ranks.append(_rank(expected_scores, partner))
@@ -106,7 +106,7 @@ def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChang
 def encode_items(bundle: Bundle, items: Items) -> dict[str, Array]:
     """Compute the global vectors of items and what else pair scores need.
 
-    The photos' tables are left out, which are large: `pair_scores` makes that of its query.
+    The photos' tables are left out, which are large: `score_candidates` makes that of its query.
 
     Returns:
         arrays as `array_name` names them, N items each.
@@ -133,7 +133,7 @@ def encode_items(bundle: Bundle, items: Items) -> dict[str, Array]:
     return known
 
 
-def pair_scores(bundle: Bundle, items: Arrays, query: int, candidates: Positions) -> Floats:
+def score_candidates(bundle: Bundle, items: Arrays, query: int, candidates: Positions) -> Floats:
     """Compute S of one photo and K recipes.
 
     Args:

@@ -61,7 +61,7 @@ def encode_positions(
         model: in evaluation mode.
         dataset: holds the pairs.
         rows: positions (P,).
-        progress: hears of each photo.
+        progress: receives a step for each photo.
 
     Raises:
         InputError: no photo can be read.

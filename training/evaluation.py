@@ -56,7 +56,7 @@ def evaluate(
         weights: which of the run's weights.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
         name: keep the figures in the run under this name; None takes split and setup.
-        progress: hears of the work.
+        progress: receives stages, steps and notes.
 
     Raises:
         InputError: the split has too few pairs, or the options make no sense.
@@ -124,7 +124,7 @@ def dataset_of(run: RunDirectory, data: str | None, progress: Progress) -> Datas
     Args:
         run: its partitions hold too: pairs that it kept out are test and validation pairs.
         data: what `open_dataset` takes; None takes the run's own.
-        progress: hears of records that are left out.
+        progress: receives a line for each record that is left out.
 
     Raises:
         InputError: none is named, and the run knows of none: it was converted.

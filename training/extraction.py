@@ -83,7 +83,7 @@ def extract(
         images: a folder of photos instead of a dataset.
         split: `train`, `val` or `test`; None takes all.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
-        progress: hears of the work.
+        progress: receives stages, steps and notes.
 
     Returns:
         the file's path.

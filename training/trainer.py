@@ -60,7 +60,7 @@ class Trainer:
         pairs: what it learns from.
         classes: dish class of each row of `pairs`, (P,) int64, 0 = none.
         run: where checkpoints go; None in processes that write nothing.
-        progress: hears of the work.
+        progress: receives stages, steps and notes.
     """
 
     def __init__(

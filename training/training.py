@@ -67,7 +67,7 @@ def train(
         hold_out: pairs to keep out of training as test pairs, `10%` or their number, where the
             data name none.
         workspace: for defaults and caches.
-        progress: hears of the work.
+        progress: receives stages, steps and notes.
 
     Returns:
         the run's path.
@@ -142,7 +142,7 @@ def train_on(
         dataset: what to learn from; its partitions say which pairs.
         path: where the run goes.
         cache: the workspace's cache folder.
-        progress: hears of the work.
+        progress: receives stages, steps and notes.
         directory: the run to go on with, or None.
         hold_out: test pairs to keep out, where the dataset names none.
 

@@ -18,8 +18,8 @@ from hficma.types import Floats, Mask, Positions
 from ..files.ragged import Rows
 from ..index.index import Index
 from ..index.item_encoding import LEVELS, SCALE, StoredEncodings, padded_shape
+from ..index.prefilter import Prefilter, ShardCandidates
 from ..index.shard import Shard
-from ..index.vector_index import Prefilter, ShardCandidates
 
 try:
     import torch

@@ -1,1 +1,1 @@
-"""Reads an index: shards, item encodings, records, vector indexes, filters. Writes nothing."""
+"""Reads an index: shards, item encodings, records, prefilters, filters. Writes nothing."""

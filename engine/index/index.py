@@ -28,8 +28,8 @@ from .candidates import CandidateBatch
 from .filters import Filter
 from .index_facts import KIND, SHARDS, IndexFacts, files_by_shard
 from .item_encoding import ItemArrays
+from .prefilter import ShardCandidates
 from .shard import Shard
-from .vector_index import ShardCandidates
 
 OPENING_TRIES = 5
 """How often an index is opened whose shards a writer replaces meanwhile."""

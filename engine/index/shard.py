@@ -40,12 +40,11 @@ from hficma.types import Lengths, Positions
 from ..files.checksums import CheckedFile, Checksums, block_count
 from ..files.file_bytes import open_bytes, unreadable
 from ..files.ragged import StoredRows
-from . import records
-from . import vector_index as prefilter
+from . import prefilter, records
 from .item_encoding import StoredEncodings
+from .prefilter import Prefilter
 from .records import Records
 from .shard_facts import BLOCKS, FACTS, FACTS_BYTES, ShardFacts
-from .vector_index import Prefilter
 
 
 class Shard(Closing):

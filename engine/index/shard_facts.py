@@ -14,8 +14,7 @@ from hficma.limits import MEGABYTE, read_regular_file
 
 from ..files.checksums import BLOCK, block_count
 from ..files.ragged import Layout
-from . import records
-from . import vector_index as prefilter
+from . import prefilter, records
 from .item_encoding import (
     LEVELS,
     NARROW,
@@ -25,7 +24,7 @@ from .item_encoding import (
     Precision,
     QuantisationError,
 )
-from .vector_index import PrefilterFacts
+from .prefilter import PrefilterFacts
 
 FACTS = "shard.json"
 BLOCKS = "blocks"

@@ -29,7 +29,7 @@ class OnnxRuntime(Runtime):
 
     @classmethod
     def load(cls, graph: Graph, *, device: str = "cpu", threads: int | None = None) -> Self:
-        """See the base."""
+        """See `Runtime.load`."""
         try:
             import onnxruntime
         except ImportError as error:
@@ -65,7 +65,7 @@ class OnnxRuntime(Runtime):
         return runtime
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """See the base."""
+        """See `Runtime.run`."""
         names = list(self._graph.outputs)
         ready = prepare_inputs(self._graph, inputs)
         try:
@@ -76,7 +76,7 @@ class OnnxRuntime(Runtime):
         return dict(zip(names, results, strict=True))
 
     def describe(self) -> ExecutionReport:
-        """See the base."""
+        """See `Runtime.describe`."""
         import onnxruntime
 
         return ExecutionReport(

@@ -36,7 +36,7 @@ class OpenVinoRuntime(Runtime):
 
     @classmethod
     def load(cls, graph: Graph, *, device: str = "cpu", threads: int | None = None) -> Self:
-        """See the base."""
+        """See `Runtime.load`."""
         try:
             import openvino
         except ImportError as error:
@@ -64,7 +64,7 @@ class OpenVinoRuntime(Runtime):
         return runtime
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """See the base."""
+        """See `Runtime.run`."""
         if not hasattr(self._requests, "request"):
             self._requests.request = self._compiled.create_infer_request()
         ready = prepare_inputs(self._graph, inputs)
@@ -77,7 +77,7 @@ class OpenVinoRuntime(Runtime):
         return {name: results[name].copy() for name in self._graph.outputs}
 
     def describe(self) -> ExecutionReport:
-        """See the base."""
+        """See `Runtime.describe`."""
         import openvino
 
         # int8 and fp16 are in the graph's own weights; the hint is what the rest computes in.

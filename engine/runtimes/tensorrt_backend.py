@@ -48,7 +48,7 @@ class TensorRTRuntime(Runtime):
 
     @classmethod
     def load(cls, graph: Graph, *, device: str = "cuda", threads: int | None = None) -> Self:
-        """See the base."""
+        """See `Runtime.load`."""
         trt = library()
         try:
             import torch
@@ -76,7 +76,7 @@ class TensorRTRuntime(Runtime):
         return runtime
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """See the base."""
+        """See `Runtime.run`."""
         arrays = prepare_inputs(self._graph, inputs)
         with self._lock:
             return run_in_profiles(
@@ -84,7 +84,7 @@ class TensorRTRuntime(Runtime):
             )
 
     def describe(self) -> ExecutionReport:
-        """See the base."""
+        """See `Runtime.describe`."""
         trt = library()
         return ExecutionReport(
             runtime=self.name,

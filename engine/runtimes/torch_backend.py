@@ -37,7 +37,7 @@ class TorchRuntime(Runtime):
 
     @classmethod
     def load(cls, graph: Graph, *, device: str = "cpu", threads: int | None = None) -> Self:
-        """See the base; but `threads` is left aside.
+        """See `Runtime.load`; but `threads` is left aside.
 
         torch has one number of threads for the whole process, which is its owner's to set.
         """
@@ -53,7 +53,7 @@ class TorchRuntime(Runtime):
         return cls(model, model.branches[graph.name].to(device), graph, device)
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """See the base."""
+        """See `Runtime.run`."""
         import torch
 
         arrays = prepare_inputs(self._graph, inputs)
@@ -65,7 +65,7 @@ class TorchRuntime(Runtime):
         return {name: result.cpu().numpy() for name, result in zip(names, results, strict=True)}
 
     def describe(self) -> ExecutionReport:
-        """See the base."""
+        """See `Runtime.describe`."""
         import torch
 
         return ExecutionReport(

@@ -16,8 +16,7 @@ from hficma.types import Array, Floats, Positions
 
 from ..files.checksums import FileDigest, digest_file
 from ..files.ragged import ArrayFile, map_array
-from ..index import records
-from ..index import vector_index as prefilter
+from ..index import prefilter, records
 from ..index.item_encoding import (
     LEVELS,
     NARROW,

@@ -61,7 +61,7 @@ class AdaMine(Model):
         )
 
     def image_tokens(self, regions: Tensor) -> Tokens:
-        """See the base."""
+        """See `Model.image_tokens`."""
         lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()
         return Tokens(
             _embedded(at_least_float32(regions).mean(dim=1), self.image_embedding), None, lengths
@@ -74,7 +74,7 @@ class AdaMine(Model):
         sentences: Tensor,
         sentence_counts: Tensor,
     ) -> Tokens:
-        """See the base."""
+        """See `Model.recipe_tokens`."""
         # ahead, back (M, T, ingredient_width) and states (M, S, sentence_dim).
         ahead, back = self.ingredient_lstm(self.ingredient_words(ingredients), ingredient_counts)
         states = run_steps(self.sentence_lstm, sentences)

@@ -1,4 +1,4 @@
-"""The face that HF-ICMA and AdaMine share, from photos and recipes to scores."""
+"""What HF-ICMA and AdaMine have in common: the steps from photos and recipes to scores."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class ImageBranch(Branch):
         self.model = _without(model, "sentence_encoder", "ingredient_words")
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """See the base."""
+        """See `Branch.compute`."""
         return _present(self.model.image_tokens(self.model.regions(arrays["photos"])))
 
 
@@ -96,7 +96,7 @@ class SentenceBranch(Branch):
         self.encoder = model.sentence_encoder
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """See the base."""
+        """See `Branch.compute`."""
         word_ids = arrays["word_ids"]
         return (self.encoder(word_ids, arrays.get("lengths", word_ids)),)
 
@@ -118,7 +118,7 @@ class RecipeBranch(Branch):
         self.model = _without(model, "sentence_encoder", "trunk")
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """See the base."""
+        """See `Branch.compute`."""
         return _present(self.model.recipe_tokens(**arrays))
 
 
@@ -137,7 +137,7 @@ class ProjectBranch(Branch):
         self.weights = _FoldedItemBuffers(weights, dtype)
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """See the base."""
+        """See `Branch.compute`."""
         tokens = arrays["tokens"].to(self.dtype)
         lengths = arrays.get("lengths")
         if lengths is None:  # photos: every one has R regions
@@ -160,7 +160,7 @@ class TabulateBranch(Branch):
         self.weights = _FoldedItemBuffers(weights, dtype)
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """See the base."""
+        """See `Branch.compute`."""
         return (_table(arrays["value"].to(self.dtype), self.weights.folded().table),)
 
 
@@ -201,7 +201,7 @@ class CrossBranch(Branch):
         self.score_weights = model.config.score_weights
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """See the base."""
+        """See `Branch.compute`."""
         weights = self.weights.folded()
         image = self._encodings("image", arrays, weights.image)
         recipe = self._encodings("recipe", arrays, weights.recipe)

@@ -87,7 +87,7 @@ class HFICMA(Model):
         self.cross_fusion = CrossFusion(width, config.heads)
 
     def image_tokens(self, regions: Tensor) -> Tokens:
-        """See the base."""
+        """See `Model.image_tokens`."""
         lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()  # R, for each
         tokens = self.joint_embedding(self.region_adapter(regions))
         return Tokens(self.image_global(regions.mean(dim=1)), tokens, lengths)
@@ -99,7 +99,7 @@ class HFICMA(Model):
         sentences: Tensor,
         sentence_counts: Tensor,
     ) -> Tokens:
-        """See the base."""
+        """See `Model.recipe_tokens`."""
         ahead, back = self.ingredient_gru(self.ingredient_words(ingredients), ingredient_counts)
         # Averaged over both directions, as in the release (and in VSE++).
         ingredient_states = (ahead + back) / 2
@@ -133,17 +133,17 @@ class HFICMA(Model):
         return copy.deepcopy(self.cross_fusion).double().fold()
 
     def project_image(self, image: Tokens) -> PaddedEncodings:
-        """See the base."""
+        """See `Model.project_image`."""
         assert image.tokens is not None
         return project(image.tokens, image.lengths, self.fold().image)
 
     def project_recipe(self, recipe: Tokens) -> PaddedEncodings:
-        """See the base."""
+        """See `Model.project_recipe`."""
         assert recipe.tokens is not None
         return project(recipe.tokens, recipe.lengths, self.fold().recipe)
 
     def local_scores(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Tensor:
-        """See the base; the weights are folded once for all three steps."""
+        """See `Model.local_scores`; the weights are folded once for all three steps."""
         assert image.tokens is not None
         assert recipe.tokens is not None
         weights = self.fold()
@@ -157,7 +157,7 @@ class HFICMA(Model):
     def grouped_local_scores(
         self, image: Tokens, recipe: Tokens, groups: Sequence[Tensor], *, tile: int | None = None
     ) -> list[Tensor]:
-        """See the base; folded and projected once, and several groups to a product."""
+        """See `Model.grouped_local_scores`; all are projected once, and small groups share products."""
         assert image.tokens is not None
         assert recipe.tokens is not None
         weights, order = self.fold(), torch.cat(list(groups))
@@ -172,5 +172,5 @@ class HFICMA(Model):
     def pair_scores(
         self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
     ) -> Tensor:
-        """See the base."""
+        """See `Model.pair_scores`."""
         return pair_scores(image, recipe, self.fold(), tile=tile)

@@ -73,7 +73,7 @@ class Pairs:
         model: for its tokenizer.
         options: of the run.
         cache: the workspace's cache folder.
-        progress: hears of the work.
+        progress: receives stages, steps and notes.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ def word_vectors(
         dim: their width, `model.word_dim`.
         seed: of vectors trained on the training recipes.
         cache: the workspace's cache folder, where vectors that are trained here are stored.
-        progress: hears of the work.
+        progress: receives stages, steps and notes.
 
     Raises:
         InputError: the vectors have another width, or there is nothing at `source`.
@@ -87,7 +87,7 @@ def pretrain_sentence_encoder(
         model: whose `sentence_encoder` is a GRU over the same words.
         vectors: what an encoder that is trained here starts from.
         cache: the workspace's cache folder, where vectors that are trained here are stored.
-        progress: hears of the work.
+        progress: receives stages, steps and notes.
 
     Returns:
         False where the source is a directory without one.

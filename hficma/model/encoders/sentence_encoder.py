@@ -52,7 +52,7 @@ class MeanSentences(SentenceEncoder):
         )
 
     def forward(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
-        """See the base; padding adds zero rows, so the lengths are not needed."""
+        """See `SentenceEncoder.forward`; padding adds zero rows, so the lengths are not needed."""
         # A sum serves as the mean: unit length takes the number of words off.
         return unit_rows(self.words(word_ids).sum(dim=1))
 
@@ -72,7 +72,7 @@ class GRUSentences(SentenceEncoder):
         self.gru = nn.GRU(table.shape[1], width, batch_first=True)
 
     def forward(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
-        """See the base."""
+        """See `SentenceEncoder.forward`."""
         return last_valid(run_steps(self.gru, self.words(word_ids)), lengths)
 
 

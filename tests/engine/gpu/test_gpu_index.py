@@ -29,7 +29,7 @@ from hficma.engine.gpu.gpu_scorer import GpuScorer
 from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
-from hficma.engine.index.vector_index import Prefilter, PrefilterFacts, build_prefilter
+from hficma.engine.index.prefilter import Prefilter, PrefilterFacts, build_prefilter
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset

@@ -1,4 +1,4 @@
-"""The first stage over global vectors: a FAISS index of one shard, and how far it may be wrong.
+"""A shard's prefilter, the first stage over global vectors: a FAISS index, and its largest error.
 
 `Flat` reads the shard's exact vectors where they lie, mapped from the disk. Every other kind is
 a FAISS index beside them. Scalar-quantised kinds are bounded: the largest error of a stored

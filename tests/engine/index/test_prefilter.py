@@ -13,7 +13,7 @@ from hficma.artifacts.file_memory import FileMemory
 from hficma.engine.files.checksums import CheckedFile
 from hficma.engine.files.file_bytes import open_bytes
 from hficma.engine.index.faiss_factory import check_factory, default_factory
-from hficma.engine.index.vector_index import FILE, Prefilter, build_prefilter
+from hficma.engine.index.prefilter import FILE, Prefilter, build_prefilter
 from hficma.errors import InputError
 
 BOUNDED = ("Flat", "SQfp16", "SQ8", "SQ4")
