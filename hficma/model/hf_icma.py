@@ -157,7 +157,7 @@ class HFICMA(Model):
     def grouped_local_scores(
         self, image: Tokens, recipe: Tokens, groups: Sequence[Tensor], *, tile: int | None = None
     ) -> list[Tensor]:
-        """See `Model.grouped_local_scores`; all are projected once, and small groups share products."""
+        """See `Model.grouped_local_scores`; groups are projected once and share products."""
         assert image.tokens is not None
         assert recipe.tokens is not None
         weights, order = self.fold(), torch.cat(list(groups))
