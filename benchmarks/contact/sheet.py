@@ -74,11 +74,11 @@ class Sheet:
 
     @property
     def summary(self) -> str:
-        """How often the own item was among those shown."""
-        first = self.rows[0]
+        """Return how often the item that belongs to a query was among those shown, in words."""
+        first, count = self.rows[0], len(self.rows)
+        query, item = ("photo", "recipe") if first.query.photo is not None else ("recipe", "photo")
         hits = sum(any(card.own for card in row.answers) for row in self.rows)
-        asked = "1 query" if len(self.rows) == 1 else f"{len(self.rows)} queries"
-        return (
-            f"{asked} over {first.searched:,} items; the one that belongs to it is among the "
-            f"{len(first.answers)} shown for {hits}"
-        )
+        shown = f"among the {len(first.answers)} shown of {first.searched:,} {item}s"
+        if count == 1:
+            return f"the {query}'s own {item} is {'' if hits else 'not '}{shown}"
+        return f"for {hits} of {count} {query}s, their own {item} is {shown}"

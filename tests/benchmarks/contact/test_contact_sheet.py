@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_photos_of_answers_are_the_dataset_s(indexes: dict[str, Path]) -> None:
     assert lacking.rows[0].standing == "the right one: not in this index"
 
 
+def test_a_sheet_says_in_plain_words_how_many_answers_are_right(indexes: dict[str, Path]) -> None:
+    """A sentence that must be read twice is not read."""
+    sheet = answer_sheet(indexes["recipes"], DATA, [2, 5], shown=14, threads=1)
+    assert (
+        sheet.summary == "for 2 of 2 photos, their own recipe is among the 14 shown of 14 recipes"
+    )
+    one = replace(sheet, rows=sheet.rows[:1])
+    assert one.summary == "the photo's own recipe is among the 14 shown of 14 recipes"
+    elsewhere = answer_sheet(indexes["images"], NoiseDataset(1, first=50), [0], shown=2, threads=1)
+    assert elsewhere.summary == "the recipe's own photo is not among the 2 shown of 13 photos"
+
+
 def test_the_page_stands_alone(
     indexes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -60,8 +73,6 @@ def test_the_page_stands_alone(
 
     class Marked(NoiseDataset):
         def recipe(self, index: int) -> object:
-            from dataclasses import replace
-
             return replace(super().recipe(index), title="<b>soup</b> & more")
 
     monkeypatch.setattr(
