@@ -117,8 +117,8 @@ class Engine(Closing):
                     GpuIndex(open_index, gpu, index_bytes(gpu, gpu_memory)), open_bundle
                 )
             else:
-                # Tiles run side by side, so each of their sessions takes one thread. In fp32, whatever
-                # encodes queries: a certificate's ε counts on its rounding.
+                # Tiles run side by side, so each of their sessions takes one thread. In fp32,
+                # whatever encodes queries: a certificate's ε counts on its rounding.
                 tile_bundle = Bundle.open(path, options.changed(precision="fp32", threads=1))
                 scorer = CpuScorer(open_index, tile_bundle, pool)
             engine = cls(open_index, open_bundle, scorer, pool)
