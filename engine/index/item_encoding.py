@@ -126,8 +126,11 @@ def quantise(rows: Floats, precision: Precision) -> tuple[Array, Floats | None, 
         return rows, None, NO_ERROR
     scales = None
     if precision == "fp16":
+        # Clipped, or a value past the largest half would be stored as infinity.
         stored = rows.clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
     else:
+        # Symmetric, -127 to 127: 0 stays 0, and no offset has to be stored or added. A row of zeros
+        # has the scale 1, so that nothing is divided by 0.
         scales = np.abs(rows).max(axis=-1, initial=0.0) / np.float32(127)
         scales = np.where(scales > 0, scales, np.float32(1)).astype(np.float32)
         stored = np.rint(rows / scales[:, None]).astype(np.int8)

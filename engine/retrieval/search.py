@@ -170,11 +170,13 @@ class Searcher:
 
     def _allowed_items(self, filter: Filter | None) -> AllowedItems:
         """Return which items pass a filter, remembering the last few filters."""
+        # Without a lock: two threads with a new filter both compute its masks, which are the same.
         allowed = self._allowed.get(filter)
         if allowed is None:
             notes = filter_notes(filter, self._index) if filter else ()
             masks = self._index.filter_masks(filter)
             allowed = AllowedItems(masks, self._index.candidate_count(masks), notes)
+            # A mask has a byte an item: it is forgotten, not kept for ever.
             if len(self._allowed) >= CACHED_FILTERS:
                 self._allowed.clear()
             self._allowed[filter] = allowed

@@ -63,6 +63,8 @@ def pair_scores(
     """
     differentiable = (image.value, recipe.value, weights.match_output)
     recording = torch.is_grad_enabled() and any(part.requires_grad for part in differentiable)
+    # Every column of tiles reads the photos' tables, so they are made once. Recipes' tables are made
+    # column by column in `_tiled` and never all stand in memory, unless gradients need them later.
     if image.table is None:
         image = tabulate(image, weights.image)
     if candidates is not None:
@@ -131,6 +133,7 @@ def _tiled(
 ) -> Tensor:
     """Compute the block (B, M) in tiles of similar lengths, so that little padding is computed."""
     photos = image.lengths.shape[0]
+    # About square: what a tile reads, of both kinds of items, is then least for its pairs.
     rows = max(1, min(photos, int(tile**0.5)))
     columns = max(1, min(tile // rows, TILE_RECIPES))
     order = torch.argsort(recipe.lengths, stable=True)
