@@ -52,7 +52,7 @@ class BundleFacts:
     has_local: bool
     """Whether the model has cross-attention, and so S_local."""
     global_dim: int
-    """G: width of a global vector."""
+    """D_g: width of a global vector."""
     width: int
     """D: width of a token."""
     heads: int

@@ -63,8 +63,8 @@ def pair_scores(
     """
     differentiable = (image.value, recipe.value, weights.match_output)
     recording = torch.is_grad_enabled() and any(part.requires_grad for part in differentiable)
-    # Every column of tiles reads the photos' tables, so they are made once. Recipes' tables are made
-    # column by column in `_tiled` and never all stand in memory, unless gradients need them later.
+    # Every column of tiles reads the photos' tables, so they are made once. Recipes' tables are
+    # made column by column in `_tiled` and never all at once, unless gradients need them later.
     if image.table is None:
         image = tabulate(image, weights.image)
     if candidates is not None:
