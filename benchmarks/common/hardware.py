@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -11,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from hficma.errors import ArtifactError
 from hficma.recipe import Recipe
 
 from .costs import StageCost
 from .report import Column, Figure, Row, Table
+from .servers import Server
 from .timing import Recorder, peak_resident_mb
 
 GEMM_SIZE = 1024
@@ -73,33 +71,6 @@ class Limits:
             torch.cuda.synchronize(self._device)
 
 
-_SERVER = """
-import json, sys, time
-from pathlib import Path
-from hficma.engine import Engine
-from hficma.recipe import Recipe
-index, bundle, threads, device, query = sys.argv[1:]
-began = time.perf_counter()
-with Engine.open(Path(index), bundle=Path(bundle), threads=int(threads), device=device) as engine:
-    opened = time.perf_counter()
-    if engine.query_role == "image":
-        asked = {"image": Path(query)}
-    else:
-        asked = {"recipe": Recipe.parse(json.loads(Path(query).read_bytes()), where=query)}
-    engine.search(**asked)
-    first = time.perf_counter()
-    for _ in range(20):
-        engine.search(**asked)
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-names = {"peak_mb": "VmHWM", "own_mb": "RssAnon", "mapped_mb": "RssFile"}
-print(json.dumps({
-    **{name: int(status[key].split()[0]) / 1024 for name, key in names.items()},
-    "open_seconds": opened - began,
-    "first_answer_seconds": first - began,
-}))
-"""
-
-
 def serving(
     index: Path, bundle: Path, query: Path | bytes | Recipe, *, threads: int, device: str
 ) -> dict[str, float]:
@@ -115,25 +86,20 @@ def serving(
         device: as `Engine.open`.
 
     Returns:
-        `peak_mb` resident, at the end `own_mb` and `mapped_mb` (files of the index and of
-        libraries, which the system may drop), `open_seconds`, and `first_answer_seconds` from
-        the start of opening.
+        what `Server.memory` gives at the end, `open_seconds`, and `first_answer_seconds` from the
+        start of opening.
     """
-    if isinstance(query, Path):
-        query = query.read_bytes()
-    content = query if isinstance(query, bytes) else json.dumps(query.to_json()).encode()
+    opening = {"threads": threads, "device": device}
     with tempfile.NamedTemporaryFile() as file:
-        file.write(content)
-        file.flush()
-        words = map(str, (index, bundle, threads, device, file.name))
-        done = subprocess.run(
-            [sys.executable, "-c", _SERVER, *words], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ArtifactError(f"{index}: a process of its own cannot serve it ({reason[0]})")
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
+        if isinstance(query, bytes):
+            file.write(query)
+            file.flush()
+            query = Path(file.name)
+        with Server(sys.executable, index, bundle, opening=opening) as server:
+            seconds = [server.ask(query)["seconds"] for _ in range(21)]
+            opened = server.opening_seconds
+            times = {"open_seconds": opened, "first_answer_seconds": opened + seconds[0]}
+            return server.memory() | times
 
 
 def limits_table(limits: Limits) -> Table:

@@ -41,7 +41,7 @@ class Result(NamedTuple):
         """Read a file of results.
 
         Raises:
-            ArtifactError: it is named in another way, or is no JSON.
+            ArtifactError: it is named in another way.
         """
         name = _NAME.fullmatch(path.name)
         if name is None:
@@ -49,26 +49,23 @@ class Result(NamedTuple):
                 f"{path.name}: results are named BENCHMARK-HARDWARE-DATE.json, with a benchmark of "
                 f"{', '.join(BENCHMARKS)}"
             )
-        try:
-            return cls(name[1], name[2], name[3], json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ArtifactError(f"{path}: is no JSON ({error})") from error
+        return cls(name[1], name[2], name[3], json.loads(path.read_text(encoding="utf-8")))
 
     @property
     def source(self) -> str:
         """What printed it, on what, when."""
         environment = self.record["environment"]
-        command = environment.get("command") or f"hficma bench {self.benchmark.replace('-', '_')}"
         cores = environment.get("threads") or environment["usable_cores"]
         gpu = f"{environment['gpu']}, " if environment.get("gpu") else ""
-        return f"`{command}` · {gpu}{cores} cores of {environment['processor']} · {self.date}"
+        machine = f"{gpu}{cores} cores of {environment['processor']}"
+        command = environment["command"] or f"hficma bench {self.benchmark.replace('-', '_')}"
+        return f"`{command}` · {machine} · {self.date}"
 
 
 def results(folder: Path = RESULTS) -> list[Result]:
     """Return the newest result of each benchmark and kind of machine, in the pages' order."""
-    newest: dict[tuple[str, str], Result] = {}
-    for result in sorted(map(Result.read, folder.glob("*.json")), key=lambda one: one.date):
-        newest[result.benchmark, result.hardware] = result
+    by_date = sorted(map(Result.read, folder.glob("*.json")), key=lambda one: one.date)
+    newest = {(one.benchmark, one.hardware): one for one in by_date}
     return sorted(newest.values(), key=lambda one: (BENCHMARKS.index(one.benchmark), one.hardware))
 
 
@@ -85,8 +82,9 @@ def rewritten(text: str, committed: Sequence[Result]) -> str:
 
     def part(match: re.Match[str]) -> str:
         if match[2] == "headline":
-            rows = list(headline({one.benchmark: one.record for one in committed}))
-            blocks = [markdown(("measured", "", "of the limit", "`hficma bench`"), rows)]
+            header = ("measured", "", "of the limit", "`hficma bench`")
+            rows = headline({one.benchmark: one.record for one in committed})
+            blocks = [markdown(header, rows)]
         elif match[2] in PARTS:
             writers = PARTS[match[2]]
             blocks = [
@@ -95,8 +93,7 @@ def rewritten(text: str, committed: Sequence[Result]) -> str:
                 if one.benchmark in writers
             ]
         else:
-            known = ", ".join(sorted([*PARTS, "headline"]))
-            raise InputError(f"figures: begin {match[2]}: must be one of {known}")
+            raise InputError(f"figures: begin {match[2]}: must be headline, {', '.join(PARTS)}")
         return match[1] + "".join("\n" + "\n".join(lines) + "\n\n" for lines in blocks) + match[3]
 
     text, count = _PARTS.subn(part, text)

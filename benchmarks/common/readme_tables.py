@@ -6,13 +6,13 @@ column is one line here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from hficma.metrics import DIRECTIONS, figure_text, recall_interval
 
-from .report import Report, Table, cell_text
+from .report import Column, Figure, Report, cell_text
 from .timing import NOISY
 
 Record = Mapping[str, Any]
@@ -31,21 +31,23 @@ _GRAPHS = {
     "runtime": "{runtime} {precision}",
     "ms": "{milliseconds:.1f}{noise}",
 }
-_GROWTH = {
-    "": "{what}",
-    "a search, ms": "{total_ms:.1f}",
-    "prefilter, ms": "{prefilter_ms:.2f}",
-    "opening, s": "{open_s:.3f}",
-    "memory, MB": "{own_mb:,.0f}",
-    "disk, MB": "{disk_mb:,.0f}",
+_ENGINE = {
+    "growth": {
+        "": "{what}",
+        "a search, ms": "{total_ms:.1f}",
+        "prefilter, ms": "{prefilter_ms:.2f}",
+        "opening, s": "{open_s:.3f}",
+        "memory, MB": "{own_mb:,.0f}",
+        "disk, MB": "{disk_mb:,.0f}",
+    },
+    "rerank": {
+        "": "{what}",
+        "ms": "{ms:.1f}{noise}",
+        "published, ms": "{published_ms:,.0f}",
+        "of the GEMM rate": "{gemm}",
+    },
+    "batch": {"": "{what}", "a second": "{queries_a_second:.1f}", "ms a photo": "{total_ms:.1f}"},
 }
-_RERANK = {
-    "": "{what}",
-    "ms": "{ms:.1f}{noise}",
-    "published, ms": "{published_ms:,.0f}",
-    "of the GEMM rate": "{gemm}",
-}
-_BATCH = {"": "{what}", "a second": "{queries_a_second:.1f}", "ms a photo": "{total_ms:.1f}"}
 _METHODS = {
     "method": "{name}",
     "medR": "{photo[medR][value]:.1f}",
@@ -75,29 +77,24 @@ def table(columns: Mapping[str, str], rows: Iterable[Record]) -> Lines:
             matrix products, `noise` what a time must carry that moved too much between rounds.
         rows: as benchmarks write them.
     """
-    told = [
-        {
-            **row,
+    cells = []
+    for row in rows:
+        derived = {
             "noise": _noise(row.get("spread", 0.0)),
-            "gemm": _percent(row.get("gemm_share", 0.0)),
+            "gemm": f"{100 * row.get('gemm_share', 0.0):.0f} %",
         }
-        for row in rows
-    ]
-    cells = [[form.format_map(row) for form in columns.values()] for row in told]
+        cells.append([form.format_map({**row, **derived}) for form in columns.values()])
     return markdown(list(columns), cells)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
+    """Return a table's lines, not aligned for the eye: a page is read rendered."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]
 
 
 def _noise(spread: float) -> str:
     return f" ± {100 * spread:.0f} %" if spread > NOISY else ""
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _share(percent: float, count: int) -> str:
@@ -109,40 +106,42 @@ def search(record: Record) -> Lines:
     report, options = Report.parse(record), record["options"]
     queries = min(options["rounds"] * options["queries_a_round"], *options["sizes"])
     lines = [f"**A search**: {report.title}.", ""]
-    lines += _columns(report.table("choices"), ("p50", "r10", "agreement", "certified"), queries)
+    lines += _columns(report, "choices", ("p50", "r10", "agreement", "certified"), queries)
     lines += ["", f"{queries:,} photos asked; [95 %] over them; ±: rounds moved by over 15 %.", ""]
-    lines += _columns(report.table("stages-photo"), ("p50", "work", "bytes", "limit"), queries)
-    if others := _columns(
-        report.table("others"), ("p50", "rerank", "R@10"), options["exact_queries"]
-    ):
-        lines += ["", "Other ways, for the same photos; 100 candidates are re-ranked:", "", *others]
+    lines += _columns(report, "stages-photo", ("p50", "work", "bytes", "limit"), queries)
+    if report.table("others"):
+        lines += ["", "Other ways, for the same photos; 100 candidates are re-ranked:", ""]
+        lines += _columns(report, "others", ("p50", "rerank", "R@10"), options["exact_queries"])
     return [*lines, "", *(f"* {note[0].upper()}{note[1:]}." for note in report.notes)]
 
 
 def candidates(record: Record) -> Lines:
     """Tell how candidates trade time for agreement, of the first kind of index."""
-    choices = Report.parse(record).table("choices")
-    assert choices is not None
-    kind = choices.rows[0].name.rpartition(", ")[0]
-    return _columns(choices, ("p50", "agreement", "certified"), 0, only=f"{kind}, ")
+    kind = record["options"]["kinds"][0]
+    keys = ("p50", "agreement", "certified")
+    return _columns(Report.parse(record), "choices", keys, 0, only=f"{kind}, ")
 
 
-def _columns(table: Table | None, keys: Sequence[str], queries: int, *, only: str = "") -> Lines:
-    """Some columns of a report's table, recalls of one bag with their interval over queries."""
-    if table is None:
-        return []
+def _columns(
+    report: Report, key: str, keys: Sequence[str], queries: int, *, only: str = ""
+) -> Lines:
+    """Return some columns of a report's table, recalls with their interval over queries."""
+    table = report.table(key)
+    assert table is not None
     columns = [column for column in table.columns if column.key in keys]
-    rows = []
-    for row in table.rows:
-        if row.name.startswith(only):
-            rows.append([row.name])
-            for column in columns:
-                figure = row.cells.get(column.key)
-                if figure and column.key.upper() in ("R10", "R@10") and figure.spread is None:
-                    rows[-1].append(_share(figure.value, queries))
-                else:
-                    noise = _noise(figure.noise) if figure else ""
-                    rows[-1].append(cell_text(figure, column) + noise)
+
+    def text(figure: Figure | None, column: Column) -> str:
+        if figure is None:
+            return ""
+        if column.key in ("r10", "R@10"):
+            return _share(figure.value, queries)
+        return cell_text(figure, column) + _noise(figure.noise)
+
+    rows = [
+        [row.name, *(text(row.cells.get(column.key), column) for column in columns)]
+        for row in table.rows
+        if row.name.startswith(only)
+    ]
     return markdown([table.first, *(column.label for column in columns)], rows)
 
 
@@ -151,12 +150,8 @@ def pair(record: Record, cases: int | None = None) -> Lines:
     lines = []
     for title, case in list(record["cases"].items())[:cases]:
         largest = max(row["difference"] for row in case["rows"])
-        lines += [
-            f"**A pair's S_local**: {title}, d = {record['width']}; scores differ by at most "
-            f"{largest:.0e}.",
-            "",
-        ]
-        lines += [*table(_FORMS, case["rows"]), ""]
+        facts = f"{title}, d = {record['width']}; scores differ by at most {largest:.0e}"
+        lines += [f"**A pair's S_local**: {facts}.", "", *table(_FORMS, case["rows"]), ""]
     return lines[:-1]
 
 
@@ -178,30 +173,28 @@ def branches(record: Record) -> Lines:
     return lines
 
 
-def growth(record: Record) -> Lines:
-    """Tell how a search grows with the index, by `engine`."""
-    return _part(record, "growth", _GROWTH)
-
-
-def engine(record: Record) -> Lines:
-    """Tell of `engine`: growth, re-ranking and batches."""
-    parts = (growth(record), _part(record, "rerank", _RERANK), _part(record, "batch", _BATCH))
-    return [line for part in parts if part for line in (*part, "")][:-1]
-
-
-def _part(record: Record, key: str, columns: Mapping[str, str]) -> Lines:
-    part = record["tables"].get(key)
-    return [f"**{part['title']}**:", "", *table(columns, part["rows"])] if part else []
+def engine(record: Record, parts: Sequence[str] = tuple(_ENGINE)) -> Lines:
+    """Tell of `engine`: growth, re-ranking and batches, as far as they were measured."""
+    lines = []
+    for key in parts:
+        if part := record["tables"].get(key):
+            lines += [f"**{part['title']}**:", "", *table(_ENGINE[key], part["rows"]), ""]
+    return lines[:-1]
 
 
 def quality(record: Record) -> Lines:
     """Tell of `quality`: every loss and system on the test pairs."""
     count, rows = record["test_pairs"], []
-    for one in record["methods"]:
-        photo, recipe = (one["S"][direction] for direction in DIRECTIONS)
-        ten, alone = photo["R@10"], one["S_global"][DIRECTIONS[0]]
-        parts = {"photo": photo, "recipe": recipe, "ten": ten, "over": ten["against_baseline"]}
-        rows.append({**one, **parts, "alone": alone})
+    for method in record["methods"]:
+        photo, recipe = (method["S"][direction] for direction in DIRECTIONS)
+        rows.append(
+            method
+            | {"photo": photo, "recipe": recipe, "ten": photo["R@10"]}
+            | {
+                "over": photo["R@10"]["against_baseline"],
+                "alone": method["S_global"][DIRECTIONS[0]],
+            }
+        )
     return [
         f"**{record['title']}**: {count} test pairs as one bag, photo to recipe and back; means "
         "over seeds, 95 % intervals over queries, differences paired. Chance is medR "
@@ -215,16 +208,16 @@ def quality(record: Record) -> Lines:
 
 def text_quality(record: Record) -> Lines:
     """Tell of `text_quality`: ingredients found, and what sentence vectors know."""
-    named = " and ".join(
+    accuracies = " and ".join(
         f"{_share(one['accuracy'], one['lines'])} % of {one['lines']} lines ({name})"
         for name, one in record["ingredients"].items()
     )
-    lines = [f"**Text**: ingredients are named right in {named}."]
+    lines = [f"**Text**: ingredients are named right in {accuracies}."]
     if sentences := record.get("sentences"):
         tasks = [
             {"task": f"{task}, {encoder}", **figures}
-            for encoder, all_tasks in sentences["encoders"].items()
-            for task, figures in all_tasks.items()
+            for encoder, encoder_tasks in sentences["encoders"].items()
+            for task, figures in encoder_tasks.items()
         ]
         lines[0] += f" Sentence vectors find, among {sentences['candidates']:,} candidates:"
         lines += ["", *table(_TASKS, tasks)]
@@ -236,63 +229,57 @@ def sample_hardness(record: Record) -> Lines:
     rows = []
     for name, one in record["rows"].items():
         firsts = [one[direction]["R@1"] for direction in DIRECTIONS]
+        # Chance is a number, of which no query can be drawn otherwise.
         shares = [f"{r:.1f}" if name == "chance" else _share(r, record["items"]) for r in firsts]
         rows.append({"name": name, "photo": shares[0], "recipe": shares[1], **one})
     title = f"**The synthetic sample** ({record['data']}, {record['items']} test items):"
     return [title, "", *table(_RANKED, rows)]
 
 
-def headline(records: Mapping[str, Record]) -> Iterator[list[str]]:
-    """Yield README's rows: what, how much, of which limit, measured by which benchmark.
+def headline(records: Mapping[str, Record]) -> list[list[str]]:
+    """Return README's rows: what, how much, of which limit, measured by which benchmark.
 
     Args:
         records: of `pair-scores`, `bench-10k`, `engine`, `quality` and `sample-hardness`.
     """
     pairs = next(iter(records["pair-scores"]["cases"].values()))["rows"]
-    for row, form in ((pairs[0], "as published"), (pairs[-1], "from `tables`")):
-        what = f"One photo and one recipe, d = 1024, {form}"
-        share = f"{_percent(row['gemm_share'])} of the GEMM rate"
-        yield [what, f"{row['milliseconds']:.2f} ms", share, "pair_scores"]
-    ranking = records["engine"]["tables"]["rerank"]["rows"][-1]
-    share = f"{_percent(ranking['gemm_share'])} of the GEMM rate"
-    yield [
-        "Ranking 200 recipes, real lengths, d = 1024",
-        f"{ranking['ms']:.0f} ms",
-        share,
-        "engine",
-    ]
+    ranking, large = (records["engine"]["tables"][key]["rows"][-1] for key in ("rerank", "growth"))
     stages = Report.parse(records["bench-10k"]).table("stages-photo")
     assert stages is not None
-    values = {
-        (row.name, key): cell.value
-        for row in stages.rows
-        for key, cell in row.cells.items()
-        if cell
-    }
-    share = f"{values['cross branch', 'limit']:.0f} % of the GEMM rate, where scoring"
-    time = f"{values['total', 'p50']:.1f} ms"
-    yield ["A photo's answer over 10,000 recipes, d = 256", time, share, "--setup 10k"]
-    large = records["engine"]["tables"]["growth"]["rows"][-1]
-    time = f"{large['total_ms']:.0f} ms, {large['own_mb']:.0f} MB"
-    yield [f"The same over {large['what']}", time, "", "engine"]
-    best = next(method for method in records["quality"]["methods"] if method["name"] == "best")
-    ten = best["S"][DIRECTIONS[0]]["R@10"]
-    value = f"{ten['value']:.1f} % [{ten['low']:.0f}, {ten['high']:.0f}]"
-    yield [
-        f"Right recipe among ten, of {records['quality']['test_pairs']}, real photos",
-        value,
-        "",
-        "quality",
-    ]
-    drawn = records["sample-hardness"]
-    value = _share(drawn["rows"]["the run"][DIRECTIONS[0]]["R@1"], drawn["items"])
-    value = value.replace(" [", " % [")
-    yield [f"Right recipe first, of {drawn['items']:,}, drawn photos", value, "", "sample_hardness"]
+    cells = {row.name: row.cells for row in stages.rows}
+    total, cross = cells["total"]["p50"], cells["cross branch"]["limit"]
+    assert total is not None
+    assert cross is not None
+    quality, drawn = records["quality"], records["sample-hardness"]
+    best = next(method for method in quality["methods"] if method["name"] == "best")
+    ten = "{value:.1f} % [{low:.0f}, {high:.0f}]".format_map(best["S"][DIRECTIONS[0]]["R@10"])
+    first = _share(drawn["rows"]["the run"][DIRECTIONS[0]]["R@1"], drawn["items"])
+
+    def row(what: str, value: str, by: str, percent: float | None = None, where: str = "") -> Lines:
+        limit = "" if percent is None else f"{percent:.0f} % of the GEMM rate{where}"
+        return [what, value, limit, by]
+
+    cost, size = "One photo and one recipe, d = 1024", "Ranking 200 recipes, real lengths, d = 1024"
+    answer = "A photo's answer over 10,000 recipes, d = 256"
+    return [
+        *(
+            row(f"{cost}, {form}", f"{one['milliseconds']:.2f} ms", "pair_scores",
+                100 * one["gemm_share"])
+            for one, form in ((pairs[0], "as published"), (pairs[-1], "from `tables`"))
+        ),
+        row(size, f"{ranking['ms']:.0f} ms", "engine", 100 * ranking["gemm_share"]),
+        row(answer, f"{total.value:.1f} ms", "--setup 10k", cross.value, ", where scoring"),
+        row(f"The same over {large['what']}",
+            f"{large['total_ms']:.0f} ms, {large['own_mb']:.0f} MB", "engine"),
+        row(f"Right recipe among ten, of {quality['test_pairs']}, real photos", ten, "quality"),
+        row(f"Right recipe first, of {drawn['items']:,}, drawn photos",
+            first.replace(" [", " % ["), "sample_hardness"),
+    ]  # fmt: skip
 
 
 PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     "pair": {"pair-scores": partial(pair, cases=1)},
-    "growth": {"engine": growth},
+    "growth": {"engine": partial(engine, parts=("growth",))},
     "candidates": {"bench-1k": candidates},
     "speed": {
         "pair-scores": pair,

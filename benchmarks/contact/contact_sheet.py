@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -65,32 +64,28 @@ def answer_sheet(
             answers = [engine.search(recipe=recipe, k=k) for recipe in recipes]
             queries = [_recipe_card(recipe) for recipe in recipes]
     shown_ids = {hit.id for answer in answers for hit in answer.hits[:shown]}
-    pictures: dict[str, bytes] = {}
-    for position in range(0 if by_photo else len(dataset)):
-        if (name := dataset.recipe(position).id) in shown_ids:
-            pictures[name] = _jpeg(dataset.photo(position))
+    pictures = {
+        name: _jpeg(dataset.photo(position))
+        for position in range(0 if by_photo else len(dataset))
+        if (name := dataset.recipe(position).id) in shown_ids
+    }
 
     def card(hit: Hit, own: bool) -> Card:
         one = Card(title=hit.title or hit.id, photo=pictures.get(hit.id))
-        one = _recipe_card(hit.recipe) if by_photo else one
-        return replace(one, own=own, score=hit.score, local=hit.local_score)
+        return replace(_recipe_card(hit.recipe) if by_photo else one, own=own, score=hit.score)
 
-    return Sheet(
-        title="Photo to recipes" if by_photo else "Recipe to photos",
-        rows=tuple(
-            AnsweredQuery(
-                query=query,
-                answers=tuple(card(hit, hit.id == recipe.id) for hit in answer.hits[:shown]),
-                # Hits down to the last item scored tell where the query's own stands.
-                own_rank=next((hit.rank for hit in answer.hits if hit.id == recipe.id), None),
-                scored=answer.scored,
-                searched=answer.searched,
-                certified=answer.certified,
-                milliseconds=answer.milliseconds["total"],
-            )
-            for query, recipe, answer in zip(queries, recipes, answers, strict=True)
-        ),
-    )
+    rows = [
+        AnsweredQuery(
+            query=query,
+            answers=tuple(card(hit, hit.id == recipe.id) for hit in answer.hits[:shown]),
+            # Hits down to the last item scored tell where the query's own stands.
+            own_rank=next((hit.rank for hit in answer.hits if hit.id == recipe.id), None),
+            scored=answer.scored,
+            searched=answer.searched,
+        )
+        for query, recipe, answer in zip(queries, recipes, answers, strict=True)
+    ]
+    return Sheet(title="Photo to recipes" if by_photo else "Recipe to photos", rows=tuple(rows))
 
 
 def main(
@@ -103,7 +98,6 @@ def main(
     shown: Annotated[int, typer.Option(min=1, help="Answers a query.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the draw of queries.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="0 takes all processors.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
     """Ten photos with their recipes, ten recipes with their photos, on one page.
 
@@ -114,10 +108,10 @@ def main(
     positions = query_positions(dataset, 2 * queries, seed)
     # Other dishes each way, where there are enough.
     others = positions[queries:] if len(positions) == 2 * queries else positions
-    sheets = (
-        answer_sheet(recipes, dataset, positions[:queries], shown=shown, threads=threads or None),
-        answer_sheet(images, dataset, others[:queries], shown=shown, threads=threads or None),
-    )
+    sheets = [
+        answer_sheet(index, dataset, drawn[:queries], shown=shown, threads=threads or None)
+        for index, drawn in ((recipes, positions), (images, others))
+    ]
     write_page(
         out, "contact_sheet.html.j2",
         sheets=sheets, lines=LINES, base64=lambda content: base64.b64encode(content).decode(),
@@ -126,9 +120,6 @@ def main(
         from .picture import write_picture
 
         write_picture(sheets, png)
-    if as_json:
-        print(json.dumps([sheet.to_json() for sheet in sheets], indent=1))
-        return
     for sheet in sheets:
         print(printable(f"{sheet.title}: {sheet.summary}"))
     print(printable(f"page: {out}"))

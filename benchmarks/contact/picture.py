@@ -41,12 +41,10 @@ def write_picture(sheets: Sequence[Sheet], path: Path) -> None:
         for axes, row in zip(grid, sheet.rows, strict=True):
             _draw(axes[0], row.query, row.standing)
             axes[0].set_facecolor(QUERY)
-            for place in range(columns - 1):
-                if place < len(row.answers):
-                    answer = row.answers[place]
-                    _draw(axes[place + 1], answer, f"{place + 1}    {answer.score:.3f}")
-                else:
-                    axes[place + 1].axis("off")
+            for rank, answer in enumerate(row.answers, start=1):
+                _draw(axes[rank], answer, f"{rank}    {answer.score:.3f}")
+            for empty in axes[1 + len(row.answers) :]:
+                empty.axis("off")
     content = BytesIO()
     canvas.savefig(content, format="png", dpi=120)
     write_atomically(path, content.getvalue())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +17,8 @@ class Card:
     """JPEG, of a photo that could be read."""
     own: bool = False
     """Whether it belongs to the query."""
-    score: float | None = None
+    score: float = 0.0
     """S, of an answer."""
-    local: float | None = None
-    """S_local, of an answer of a model that has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +33,6 @@ class AnsweredQuery:
     """Items scored."""
     searched: int
     """Items in the index."""
-    certified: int
-    """Ranks that are proved."""
-    milliseconds: float
-    """The whole search."""
 
     @property
     def standing(self) -> str:
@@ -52,8 +45,8 @@ class AnsweredQuery:
     @property
     def bars(self) -> list[float]:
         """How far each answer's score stands above the last one shown, 0.06 to 1, to be drawn."""
-        scores = [card.score or 0.0 for card in self.answers]
-        low, spread = min(scores, default=0.0), max(scores, default=0.0) - min(scores, default=0.0)
+        scores = [card.score for card in self.answers]
+        low, spread = scores[-1], scores[0] - scores[-1]
         return [0.06 + 0.94 * (score - low) / spread if spread else 1.0 for score in scores]
 
 
@@ -63,14 +56,6 @@ class Sheet:
 
     title: str
     rows: tuple[AnsweredQuery, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the sheet as JSON values, without the photos."""
-        record = asdict(self)
-        for row in record["rows"]:
-            for card in (row["query"], *row["answers"]):
-                del card["photo"]
-        return record
 
     @property
     def summary(self) -> str:

@@ -41,8 +41,8 @@ def correlate(photos: Floats, recipes: Floats, ridge: float) -> Scorer:
     """
     means = photos.mean(axis=0), recipes.mean(axis=0)
     centred = photos - means[0], recipes - means[1]
-    whitening = [_whitening(one, ridge) for one in centred]
-    white = [one @ matrix for one, matrix in zip(centred, whitening, strict=True)]
+    whitening = [_whitening(features, ridge) for features in centred]
+    white = [features @ matrix for features, matrix in zip(centred, whitening, strict=True)]
     left, correlations, right = np.linalg.svd(
         white[0].T @ white[1] / len(photos), full_matrices=False
     )
@@ -50,11 +50,13 @@ def correlate(photos: Floats, recipes: Floats, ridge: float) -> Scorer:
     projections = whitening[0] @ left * weight, whitening[1] @ right.T * weight
 
     def scores(photos: Floats, recipes: AnyFloats) -> AnyFloats:
-        unit = [
-            _unit((one - mean) @ projection)
-            for one, mean, projection in zip((photos, recipes), means, projections, strict=True)
-        ]
-        product: AnyFloats = unit[0] @ unit[1].T
+        image, recipe = (
+            unit((features - mean) @ projection)
+            for features, mean, projection in zip(
+                (photos, recipes), means, projections, strict=True
+            )
+        )
+        product: AnyFloats = image @ recipe.T
         return product
 
     return scores
@@ -114,6 +116,7 @@ def _whitening(centred: Floats, ridge: float) -> AnyFloats:
     return matrix
 
 
-def _unit(rows: AnyFloats) -> AnyFloats:
+def unit(rows: AnyFloats) -> AnyFloats:
+    """Return rows of length one; those of zeros stay."""
     lengths: AnyFloats = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / lengths
+    return rows / np.maximum(lengths, 1e-12)

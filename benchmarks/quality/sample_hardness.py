@@ -19,7 +19,7 @@ from rich.progress import track
 from hficma.data.sample import SampleDataset
 from hficma.data.sample.pantry import PANTRY
 from hficma.errors import InputError
-from hficma.metrics import DIRECTIONS, chance, figures, ranks, summary
+from hficma.metrics import DIRECTIONS, chance, figures, ranks
 from hficma.model import Model, load_model
 from hficma.recipe import Recipe
 from hficma.terminal import TextConsole
@@ -31,6 +31,7 @@ from ..common import readme_tables
 from ..common.arguments import JsonFile
 from ..common.report import write_json
 from ..common.timing import environment
+from .bootstrap import figures_of
 from .cca import correlate
 
 Evaluate = Callable[[Sequence[Image.Image], Sequence[Recipe]], AnyFloats]
@@ -87,7 +88,7 @@ def shuffled_table_check(
         bag: test items.
 
     Returns:
-        "true" and "shuffled", each by direction as in `cca_baseline`.
+        `RUN` and `SHUFFLED`, each by direction as in `cca_baseline`.
     """
     indices = _test_bag(dataset, bag)
     recipes = [dataset.recipe(index) for index in indices]
@@ -95,7 +96,7 @@ def shuffled_table_check(
     shuffled = SampleDataset(len(dataset), seed=dataset.seed, appearance_seed=1)
     return {
         name: _both_ways(evaluate([source.photo(index) for index in indices], recipes))
-        for name, source in (("true", dataset), ("shuffled", shuffled))
+        for name, source in ((RUN, dataset), (SHUFFLED, shuffled))
     }
 
 
@@ -116,28 +117,15 @@ def measure(
     Raises:
         InputError: the run was trained on something else, or the sample is too small.
     """
-    trained_on = None if run is None else RunDirectory.open(run).facts["dataset"]
-    data = data or trained_on or DATA
+    data = data or (DATA if run is None else str(RunDirectory.open(run).facts["dataset"]))
     if not data.startswith("sample:"):
         raise InputError(f"{run}: was trained on {data}; the checks are of sample:SIZE alone")
     dataset = SampleDataset.from_spec(data)
     rows: dict[str, Any] = {"chance": dict.fromkeys(DIRECTIONS, chance(bag))}
     rows[CCA] = cca_baseline(dataset, train=train, bag=bag)
     if run is not None:
-        checks = shuffled_table_check(dataset, scores_of(load_model(run)), bag=bag)
-        rows |= {RUN: checks["true"], SHUFFLED: checks["shuffled"]}
+        rows |= shuffled_table_check(dataset, _evaluate_by(load_model(run)), bag=bag)
     return {"environment": environment(), "data": data, "items": bag, "rows": rows}
-
-
-def scores_of(model: Model) -> Evaluate:
-    """Return what scores photos and recipes by S of a trained model."""
-
-    def scores(photos: Sequence[Image.Image], recipes: Sequence[Recipe]) -> AnyFloats:
-        with torch.inference_mode():
-            tokens = model.encode_images(photos), model.encode_recipes(recipes)
-        return score_tables(model, *tokens).total
-
-    return scores
 
 
 def main(
@@ -191,11 +179,18 @@ def _histogram(photo: Image.Image) -> AnyFloats:
 
 
 def _both_ways(scores: AnyFloats) -> dict[str, dict[str, float]]:
-    ways = dict(zip(DIRECTIONS, (scores, scores.T), strict=True))
-    return {
-        way: {name: mean for name, (mean, _) in summary([figures(ranks(one))]).items()}
-        for way, one in ways.items()
-    }
+    return dict(zip(DIRECTIONS, map(figures_of, (scores, scores.T)), strict=True))
+
+
+def _evaluate_by(model: Model) -> Evaluate:
+    """Return what scores photos and recipes by S of a trained model."""
+
+    def scores(photos: Sequence[Image.Image], recipes: Sequence[Recipe]) -> AnyFloats:
+        with torch.inference_mode():
+            tokens = model.encode_images(photos), model.encode_recipes(recipes)
+        return score_tables(model, *tokens).total
+
+    return scores
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from hficma.training.evaluation_figures import PREFILTER_DEPTHS
 from hficma.training.scoring import ScoreTables
 from hficma.types import Floats, Ranks
 
-from ..common.bootstrap import estimates
+from .bootstrap import estimates
 
 PARTS = ("S", "S_global")
 Record = dict[str, Any]
@@ -24,29 +24,24 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row of the table, of `methods.toml`."""
+    """One row of the table, as `methods.toml` explains its keys."""
 
     name: str
-    preset: str | None
-    """None: nothing is trained by a preset; canonical correlation analysis."""
-    overrides: tuple[str, ...]
-    """On top of the preset: the sizes at which every system is compared."""
-    seeds: int
-    """Training runs."""
     note: str
-    """What must be known of it."""
+    preset: str | None = None
+    """None: nothing is trained by a preset; canonical correlation analysis."""
+    overrides: tuple[str, ...] = ()
+    seeds: int = 3
 
 
 def _methods(entries: Sequence[Record]) -> Iterator[Method]:
     for entry in entries:
-        # Several names: presets that are trained alike.
-        names = entry["name"] if isinstance(entry["name"], list) else [entry["name"]]
-        for name in names:
-            yield Method(
-                name=name, preset=name if len(names) > 1 else entry.get("preset"),
-                overrides=tuple(entry.get("overrides", ())), seeds=entry.get("seeds", 3),
-                note=entry["note"],
-            )  # fmt: skip
+        options = {**entry, "overrides": tuple(entry.get("overrides", ()))}
+        if isinstance(entry["name"], list):  # presets that are trained alike
+            for name in entry["name"]:
+                yield Method(**{**options, "name": name, "preset": name})
+        else:
+            yield Method(**options)
 
 
 _FILE = tomllib.loads(Path(__file__).with_name("methods.toml").read_text(encoding="utf-8"))
@@ -83,13 +78,11 @@ def run_record(seed: int, tables: ScoreTables, seconds: float) -> Record:
             for part in PARTS
         },
         "prefilter_recall": {
-            direction: {
-                str(depth): prefilter_recall(
-                    scores["S", direction], scores["S_global", direction], depth
-                )
-                for depth in PREFILTER_DEPTHS
+            way: {
+                str(k): prefilter_recall(scores["S", way], scores["S_global", way], k)
+                for k in PREFILTER_DEPTHS
             }
-            for direction in DIRECTIONS
+            for way in DIRECTIONS
         },
     }
 
@@ -106,28 +99,25 @@ def with_figures(method: Record, baseline: Sequence[Record]) -> Record:
         with its bootstrap interval and the paired difference.
     """
     runs = method["runs"]
-    figures = {
-        part: {
-            direction: estimates(
-                _ranks(runs, part, direction), _ranks(baseline, "S_global", direction)
-            )
-            for direction in DIRECTIONS
-        }
-        for part in PARTS
-    }
-    prefilter = {
-        direction: {
-            str(depth): float(
-                np.mean([run["prefilter_recall"][direction][str(depth)] for run in runs])
-            )
-            for depth in PREFILTER_DEPTHS
-        }
-        for direction in DIRECTIONS
-    }
-    seconds = round(sum(run["seconds"] for run in runs), 1)
     return {
-        **method, **figures, "seeds": len(runs), "seconds": seconds, "prefilter_recall": prefilter,
-    }  # fmt: skip
+        **method,
+        **{
+            part: {
+                way: estimates(_ranks(runs, part, way), _ranks(baseline, "S_global", way))
+                for way in DIRECTIONS
+            }
+            for part in PARTS
+        },
+        "seeds": len(runs),
+        "seconds": round(sum(run["seconds"] for run in runs), 1),
+        "prefilter_recall": {
+            way: {
+                str(k): float(np.mean([run["prefilter_recall"][way][str(k)] for run in runs]))
+                for k in PREFILTER_DEPTHS
+            }
+            for way in DIRECTIONS
+        },
+    }
 
 
 def _ranks(runs: Sequence[Record], part: str, direction: str) -> Ranks:

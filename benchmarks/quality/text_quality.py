@@ -9,25 +9,34 @@ vectors (Arora et al. 2017).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 
+from hficma.artifacts.manifest import read_manifest
+from hficma.data import open_dataset
 from hficma.errors import InputError
-from hficma.metrics import figures, ranks, summary
+from hficma.model.encoders.sentence_encoder import GRUSentences, MeanSentences, word_weights
 from hficma.recipe import Recipe
 from hficma.terminal import TextConsole
 from hficma.text.ingredients import ingredient_name
-from hficma.text.vocabulary import TextConfig, Tokenizer
+from hficma.text.vocabulary import FIRST_WORD_ID, TextConfig, Tokenizer
+from hficma.text.word_vectors import SENTENCES, WordVectors, read_tensors
 from hficma.text.words import sentences
-from hficma.types import Floats, Ids
+from hficma.training.text.held_out import is_held_out
+from hficma.training.text.sentence_training import encode_sentences
+from hficma.types import Ids
 
 from ..common import readme_tables
 from ..common.arguments import JsonFile
 from ..common.report import write_json
 from ..common.timing import environment
+from .bootstrap import figures_of
+from .cca import unit
 
 LABELLED = Path(__file__).parent / "labelled"
 LINES = (
@@ -61,18 +70,19 @@ def held_out_recipes(data: str, tokenizer: Tokenizer) -> list[Recipe]:
     Raises:
         InputError: fewer than two are there.
     """
-    from hficma.data import open_dataset
-    from hficma.training.text.held_out import is_held_out
-
     dataset = open_dataset(data)
-    recipes: list[Recipe] = []
-    for index in range(len(dataset)):
-        recipe = dataset.recipe(index)
-        titled = is_held_out(recipe) and len(tokenizer.sentence_ids(recipe.title))
-        if titled and len(_steps(recipe, tokenizer)) > 1:
-            recipes.append(recipe)
-        if len(recipes) == CANDIDATES:
-            break
+    recipes = list(
+        islice(
+            (
+                recipe
+                for recipe in map(dataset.recipe, range(len(dataset)))
+                if is_held_out(recipe)
+                and len(tokenizer.sentence_ids(recipe.title))
+                and len(_steps(recipe, tokenizer)) > 1
+            ),
+            CANDIDATES,
+        )
+    )
     if len(recipes) < 2:
         raise InputError(f"{data}: too few recipes are held out to measure anything")
     return recipes
@@ -86,38 +96,30 @@ def sentence_tasks(encoder: Any, recipes: Sequence[Recipe], tokenizer: Tokenizer
         recipes: N recipes that it was not trained on.
         tokenizer: over its vocabulary.
     """
-    from hficma.training.text.sentence_training import encode_sentences
-
     generator = np.random.default_rng(SEED)
     steps = [_steps(recipe, tokenizer) for recipe in recipes]
     titles = [tokenizer.sentence_ids(recipe.title) for recipe in recipes]
     lengths = np.array([len(one) for one in steps])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    vectors = _unit(encode_sentences(encoder, [ids for one in steps for ids in one]))
+    vectors = unit(encode_sentences(encoder, [ids for one in steps for ids in one]))
     # One step of each recipe, never its last: the query, whose next step is to be found.
     drawn = starts + generator.integers(0, lengths - 1)
-    whole = _unit(np.add.reduceat(vectors, starts))
-    title = _unit(encode_sentences(encoder, titles))
+    whole = unit(np.add.reduceat(vectors, starts))
+    title = unit(encode_sentences(encoder, titles))
     scores = {
         "next instruction": vectors[drawn] @ vectors[drawn + 1].T,
         "own title": whole @ title.T,
     }
-    return {
-        task: {name: mean for name, (mean, _) in summary([figures(ranks(one))]).items()}
-        for task, one in scores.items()
-    }
+    return {task: figures_of(table) for task, table in scores.items()}
 
 
 def measure(data: str | None, vectors: Path | None) -> dict[str, Any]:
-    """Return all figures, as JSON values."""
-    labelled = {name: read_labelled(LABELLED / name) for name in LINES}
-    report: dict[str, Any] = {
-        "environment": environment(),
-        "ingredients": {
-            name: {"lines": len(rows), "accuracy": ingredient_accuracy(rows)}
-            for name, rows in labelled.items()
-        },
-    }
+    """Return all figures, as JSON values; those of sentences with `data` and `vectors` only."""
+    report: dict[str, Any] = {"environment": environment(), "ingredients": {}}
+    for name in LINES:
+        labelled = read_labelled(LABELLED / name)
+        accuracy = ingredient_accuracy(labelled)
+        report["ingredients"][name] = {"lines": len(labelled), "accuracy": accuracy}
     if data is not None and vectors is not None:
         report["sentences"] = _measure_sentences(data, vectors)
     return report
@@ -147,13 +149,6 @@ def main(
 
 def _measure_sentences(data: str, path: Path) -> dict[str, Any]:
     """Measure the encoders of a folder of vectors: means of words, and the trained one if there."""
-    import torch
-
-    from hficma.artifacts.manifest import read_manifest
-    from hficma.model.encoders.sentence_encoder import GRUSentences, MeanSentences, word_weights
-    from hficma.text.vocabulary import FIRST_WORD_ID
-    from hficma.text.word_vectors import SENTENCES, WordVectors, read_tensors
-
     vectors = WordVectors.load(path)
     tokenizer = Tokenizer(vectors.vocabulary, TextConfig())
     table = torch.from_numpy(vectors.table)
@@ -173,12 +168,6 @@ def _measure_sentences(data: str, path: Path) -> dict[str, Any]:
 def _steps(recipe: Recipe, tokenizer: Tokenizer) -> list[Ids]:
     encoded = (tokenizer.sentence_ids(text) for text in sentences(recipe.instructions))
     return [ids for ids in encoded if len(ids)]
-
-
-def _unit(vectors: Floats) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = vectors / np.maximum(norms, 1e-12)
-    return unit
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ from hficma.errors import InputError
 from hficma.progress import Progress
 from hficma.terminal import TextConsole
 
+from ..common import readme_tables
 from ..common.arguments import JsonFile, Repeats, Threads
-from ..common.report import markdown_table, write_json
+from ..common.report import write_json
 from ..common.synthetic_index import random_bundle
 from ..common.timing import environment, torch_threads
 from ..common.workload import SMALLEST_SAMPLE, IndexKind, bundle_of, index_of, query_positions
-from .growth import growth_panels, growth_table, steepest
+from .growth import growth_panels, growth_table
 from .reranking import Cells, batch_table, rerank_table
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -71,11 +72,9 @@ def main(
     record["environment"] = environment(threads=threads)
 
     def show(key: str, title: str, rows: list[Cells]) -> None:
-        """Print a table, figures below and cases beside each other, and write it at once."""
+        """Print a table as the pages have it, and write it at once with all its figures."""
         record["tables"][key] = {"title": title, "rows": rows}
-        cells = [[name.replace("_", " "), *(_text(row[name]) for row in rows)] for name in rows[0]]
-        table = "\n".join(markdown_table(cells[0], cells[1:]))
-        TextConsole().print(f"\n{title}\n\n{table}", soft_wrap=True)
+        TextConsole().print("\n".join(readme_tables.engine(record, (key,))), soft_wrap=True)
         write_json(json_file, record)
 
     with torch_threads(threads):
@@ -98,19 +97,10 @@ def main(
         rows = growth_table(narrow, folder, photo, sizes, threads=threads, queries=4 * repeats)
         title = "As the index grows: d = 256, drawn recipes, tokens kept in fp16, SQfp16"
         show("growth", title, rows)
-        print(steepest(rows))
         if plot is not None:
             from ..common.plots import write_growth_plot
 
             write_growth_plot(plot, sizes, growth_panels(rows))
-
-
-def _text(value: str | float) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) or abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
 
 
 if __name__ == "__main__":

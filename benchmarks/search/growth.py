@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,6 @@ from .reranking import CANDIDATES, Cells
 TIMES = ("total", "encode", "prefilter", "rerank", "records")
 """Stages that are plotted, with opening."""
 MEMORIES = {"own_mb": "of its own", "peak_mb": "resident at its peak", "disk_mb": "index on disk"}
-FLOOR_MS = 0.5
-"""Stages below this are noise, whose growth says nothing."""
 
 
 def growth_table(
@@ -63,25 +59,6 @@ def growth_table(
             }
         )
     return rows
-
-
-def steepest(rows: Sequence[Cells]) -> str:
-    """Name the stage that grows fastest between two neighbouring sizes, in one line.
-
-    Time as size to the power of 1 is linear.
-    """
-    powers = []
-    for small, large in pairwise(rows):
-        for stage in TIMES:
-            before, after = float(small[f"{stage}_ms"]), float(large[f"{stage}_ms"])
-            if before >= FLOOR_MS:
-                ratio = math.log(float(large["size"]) / float(small["size"]))
-                power = math.log(after / before) / ratio
-                powers.append((power, stage, small["what"], large["what"]))
-    if not powers:
-        return "one size only: nothing grows"
-    power, stage, first, second = max(powers)
-    return f"steepest stage: {stage}, as size to the power of {power:.2f} from {first} to {second}"
 
 
 def growth_panels(rows: Sequence[Cells]) -> Mapping[str, Mapping[str, list[float]]]:

@@ -7,42 +7,24 @@ a machine drifts more from minute to minute than two versions differ.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
 from hficma.artifacts.workspace import Workspace
 from hficma.engine.index.index_facts import IndexFacts
-from hficma.errors import ArtifactError, InputError
+from hficma.errors import InputError
 from hficma.terminal import TextConsole
 
+from ..common.servers import Server
 from ..common.workload import queries_for
 
-# Runs in installations of any version since 0.1.0, so it keeps to what all of them have.
-_SERVER = """
-import json, sys, time
-from pathlib import Path
-from hficma import Engine
-index, bundle, threads, k, exact = sys.argv[1:]
-with Engine.open(Path(index), bundle=Path(bundle), threads=int(threads)) as engine:
-    print(json.dumps("ready"), flush=True)
-    for line in sys.stdin:
-        start = time.perf_counter()
-        answer = engine.search(image=Path(json.loads(line)), k=int(k), exact=exact == "exact")
-        seconds = time.perf_counter() - start
-        print(json.dumps({"seconds": seconds, "ids": [hit.id for hit in answer.hits],
-                          "scores": [float(hit.score) for hit in answer.hits],
-                          "certified": answer.certified}), flush=True)
-"""
 COMPARED = ("ids", "scores", "certified")
 """What must be equal in every answer; JSON keeps every bit of a score."""
 REST = 0.02
@@ -73,7 +55,8 @@ def main(
     if facts.of != "recipes" or spec is None:
         raise InputError(f"{index}: takes an index of recipes, and a dataset (--data) of photos")
     bag = queries_for(spec, queries)
-    words = (index, facts.find_bundle(index), threads, k, "exact" if exact else "")
+    bundle = facts.find_bundle(index)
+    opening, search = {"threads": threads}, {"k": k, "exact": exact}
     differences = dict.fromkeys(COMPARED, 0)
     seconds: dict[str, list[float]] = {"this": [], "other": []}
     with ExitStack() as stack:
@@ -82,14 +65,17 @@ def main(
         for number, photo in enumerate(photos):
             photo.write_bytes(bag.photo_bytes(number))
         servers = {
-            name: stack.enter_context(_serving(path, *words))
-            for name, path in (("this", Path(sys.executable)), ("other", python))
+            name: stack.enter_context(Server(path, index, bundle, opening=opening, search=search))
+            for name, path in (("this", sys.executable), ("other", python))
         }
         for turn in range(-1, rounds):
             for number, photo in enumerate(photos):
                 # Each goes first as often: the second finds the caches of the first.
                 order = sorted(servers, reverse=bool((turn + number) % 2))
-                answers = {name: _ask(servers[name], str(photo)) for name in order}
+                answers = {}
+                for name in order:
+                    time.sleep(REST)
+                    answers[name] = servers[name].ask(photo)
                 for key in COMPARED:
                     differences[key] += answers["this"][key] != answers["other"][key]
                 if turn >= 0:  # before that, both warm up
@@ -109,22 +95,5 @@ def main(
     raise typer.Exit(int(any(differences.values())))
 
 
-@contextmanager
-def _serving(python: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
-    """Open the index in a process of an installation; closing its input ends it."""
-    command = [str(python), "-P", "-c", _SERVER, *map(str, words)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
-        _ask(server)
-        yield server
-
-
-def _ask(server: subprocess.Popen[str], photo: str | None = None) -> Any:
-    """Send a photo and return the answer; without one, wait until the index is open."""
-    assert server.stdout is not None
-    if photo is not None:
-        time.sleep(REST)
-        print(json.dumps(photo), file=server.stdin, flush=True)
-    if line := server.stdout.readline():
-        return json.loads(line)
-    raise ArtifactError("one of the two installations cannot answer from this index; see above")
+if __name__ == "__main__":
+    typer.run(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def test_the_page_stands_alone(
     main(
         recipes=indexes["recipes"], images=indexes["images"], data="noise",
         out=tmp_path / "sheet.html", png=tmp_path / "sheet.png",
-        queries=3, shown=4, seed=0, threads=1, as_json=True,
+        queries=3, shown=4, seed=0, threads=1,
     )  # fmt: skip
     page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 3 + 3 * 4
@@ -91,8 +90,7 @@ def test_the_page_stands_alone(
     assert "<b>soup" not in page
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width > 1000
-    printed = json.loads(capsys.readouterr().out)
-    assert [len(sheet["rows"]) for sheet in printed] == [3, 3]
+    assert capsys.readouterr().out.count(" of 3 ") == 2
 
 
 def test_queries_are_test_items_with_photos() -> None:

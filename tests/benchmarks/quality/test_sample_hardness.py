@@ -97,7 +97,7 @@ def test_the_shuffled_check_shows_the_same_recipes_to_the_model() -> None:
 
     found = shuffled_table_check(SampleDataset(200), constant, bag=5)
     assert seen[0] == seen[1]
-    assert found["true"]["image_to_recipe"] == {
+    assert found[RUN]["image_to_recipe"] == {
         "medR": 5.0,
         "R@1": 0.0,
         "R@5": 100.0,

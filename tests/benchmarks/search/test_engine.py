@@ -10,7 +10,7 @@ import pytest
 from hficma.benchmarks.common.plots import write_growth_plot
 from hficma.benchmarks.common.synthetic_index import synthetic_index
 from hficma.benchmarks.search.engine import main
-from hficma.benchmarks.search.growth import growth_panels, growth_table, steepest
+from hficma.benchmarks.search.growth import growth_panels, growth_table
 from hficma.benchmarks.search.reranking import batch_table, rerank_table
 from hficma.engine import build_index, verify_index
 from hficma.errors import InputError
@@ -67,8 +67,8 @@ def test_batches_are_counted(bundle: Path, tmp_path: Path) -> None:
         assert float(one["queries_a_second"]) > 0
 
 
-def test_growth_is_named_and_drawn(tmp_path: Path) -> None:
-    """Worse than linear must be seen: a stage that squares is named with its power."""
+def test_growth_is_drawn(tmp_path: Path) -> None:
+    """Worse than linear must be seen: every stage is a line, with a linear one beside it."""
     stages = ("total", "encode", "records")
     rows: list[dict[str, str | float]] = [
         {
@@ -78,8 +78,6 @@ def test_growth_is_named_and_drawn(tmp_path: Path) -> None:
         }
         for size in (1_000, 10_000, 100_000)
     ]  # fmt: skip
-    assert "prefilter, as size to the power of 2.00" in steepest(rows)
-    assert "nothing grows" in steepest(rows[:1])
     sizes, panels = [1_000.0, 10_000.0, 100_000.0], growth_panels(rows)
     for name in ("plot.svg", "plot.png"):
         write_growth_plot(tmp_path / name, sizes, panels)

@@ -1,15 +1,16 @@
-"""Bootstrap intervals of ranks, alone and paired against another method's."""
+"""Figures of ranks with bootstrap intervals, alone and paired against another method's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
 
-from hficma.metrics import RECALLS, recall_interval
-from hficma.types import Floats64, Positions, Ranks
+from hficma.metrics import RECALLS, ranks, recall_interval
+from hficma.types import AnyFloats, Floats64, Positions, Ranks
 
 RESAMPLES = 2_000
 LEVEL = 0.95
@@ -17,12 +18,21 @@ LEVEL = 0.95
 Statistic = Callable[[Ranks], Floats64]
 
 
-def figure_statistics() -> dict[str, Statistic]:
-    """Return by name the figures of ranks (..., queries) over their last axis."""
-    statistics: dict[str, Statistic] = {"medR": lambda ranks: np.median(ranks, axis=-1)}
-    for depth in RECALLS:
-        statistics[f"R@{depth}"] = lambda ranks, k=depth: 100 * (ranks <= k).mean(axis=-1)  # type: ignore[misc]
-    return statistics
+def _recall(ranks: Ranks, depth: int) -> Floats64:
+    recall: Floats64 = 100 * (ranks <= depth).mean(axis=-1)
+    return recall
+
+
+STATISTICS: dict[str, Statistic] = {
+    "medR": partial(np.median, axis=-1),
+    **{f"R@{depth}": partial(_recall, depth=depth) for depth in RECALLS},
+}
+"""The figures of ranks (..., queries) over their last axis, by name."""
+
+
+def figures_of(scores: AnyFloats) -> dict[str, float]:
+    """Return the figures of one bag's scores (N, N): queries down, candidates across."""
+    return {name: float(statistic(ranks(scores))) for name, statistic in STATISTICS.items()}
 
 
 def estimates(ranks: Ranks, baseline: Ranks | None = None, *, seed: int = 0) -> dict[str, Any]:
@@ -37,7 +47,7 @@ def estimates(ranks: Ranks, baseline: Ranks | None = None, *, seed: int = 0) -> 
         seed: of the resampling.
     """
     result: dict[str, Any] = {}
-    for name, statistic in figure_statistics().items():
+    for name, statistic in STATISTICS.items():
         record = _interval(statistic, seed, ranks)
         record["seeds"] = statistic(ranks).tolist()
         if record["value"] in (0.0, 100.0) and name != "medR":
