@@ -13,7 +13,7 @@ from hficma.artifacts.workspace import Workspace
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import raise_level
 from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
-from hficma.engine.index.item_encoding import BatchEncodings, Level, Precision
+from hficma.engine.index.item_encoding import BatchEncodings, EncodingPrecision, Level
 from hficma.engine.writing.transaction import listed_files, new_shard, shard_name
 from hficma.recipe import Recipe
 from hficma.types import Floats
@@ -82,7 +82,7 @@ def synthetic_index(
     count: int,
     *,
     level: Level,
-    precision: Precision,
+    precision: EncodingPrecision,
     prefilter: str,
     lengths: Sequence[int] = REAL_LENGTHS,
 ) -> Path:

@@ -18,7 +18,7 @@ from hficma.data.photo_origin import photo_origin, photos_digest, recipes_digest
 from hficma.data.sample import SampleDataset
 from hficma.engine import Bundle, build_index
 from hficma.engine.index.index_facts import ItemKind
-from hficma.engine.index.item_encoding import PRECISIONS, Precision
+from hficma.engine.index.item_encoding import ENCODING_PRECISIONS, EncodingPrecision
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from hficma.progress import Progress
@@ -80,7 +80,7 @@ class IndexKind:
 
     prefilter: str
     """FAISS factory string."""
-    precision: Precision
+    precision: EncodingPrecision
     """Of the item encodings."""
 
     @property
@@ -96,7 +96,7 @@ class IndexKind:
             InputError: it is not of that form.
         """
         prefilter, _, name = text.partition("/")
-        for precision in PRECISIONS:
+        for precision in ENCODING_PRECISIONS:
             if prefilter and name == precision:
                 return cls(prefilter, precision)
         raise InputError(

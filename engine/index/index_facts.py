@@ -14,7 +14,7 @@ from hficma.artifacts.manifest import MANIFEST, Manifest, read_manifest, write_m
 from hficma.artifacts.workspace import Workspace, find_bundle
 from hficma.errors import ArtifactError
 
-from .item_encoding import LEVELS, PRECISIONS, Level, Precision, Role
+from .item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level, Role
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -48,7 +48,7 @@ class IndexFacts:
     """What was indexed first, as `open_dataset` takes it."""
     level: Level | None
     """Level at which items are stored; None for a model without a local part."""
-    encoding_precision: Precision
+    encoding_precision: EncodingPrecision
     """In which the wide arrays of the items' encodings are stored."""
     prefilter: str
     """FAISS factory string of new shards."""
@@ -118,7 +118,9 @@ class IndexFacts:
             bundle=record.text("bundle"),
             dataset=record.optional_text("dataset"),
             level=cast("Level | None", record.optional_text("keep", LEVELS)),
-            encoding_precision=cast(Precision, record.text("side_precision", PRECISIONS)),
+            encoding_precision=cast(
+                EncodingPrecision, record.text("side_precision", ENCODING_PRECISIONS)
+            ),
             prefilter=record.text("prefilter"),
             shard_items=record.integer("shard_items", 1),
             shards=tuple(text(name, "a shard") for name in record.sequence("shards")),

@@ -30,21 +30,24 @@ from hficma.types import Array, Floats, Halves, Lengths, Positions
 from ..files.ragged import Rows, StoredRows, offsets_of, ragged, raw_rows
 
 Level = Literal["tokens", "projections", "tables"]
-Precision = Literal["fp32", "fp16", "int8"]
+"""How much is computed of an item beforehand; each level follows from the one before."""
+EncodingPrecision = Literal["fp32", "fp16", "int8"]
+"""In which encodings are stored; that of the graphs, which compute, is another choice."""
 Role = Literal["image", "recipe"]
+"""Which of the two an item is to the model."""
 
 LEVELS: dict[Level, tuple[str, ...]] = {
     "tokens": ("tokens",),
     "projections": ("query", "key", "value", "gate", "fuse", "gate_bias", "mean"),
     "tables": ("query", "key", "value", "gate", "fuse", "gate_bias", "mean", "table"),
 }
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+ENCODING_PRECISIONS: tuple[EncodingPrecision, ...] = ("fp32", "fp16", "int8")
 SCALE = ".scale"
 """Suffix of an int8 array's name: the array of its rows' scales."""
 NARROW = ("gate_bias", "mean")
 """Arrays that are stored in fp32 always: they are a hundredth of an encoding's bytes."""
 
-PRECISION_DTYPES: dict[Precision, str] = {"fp32": "<f4", "fp16": "<f2", "int8": "|i1"}
+PRECISION_DTYPES: dict[EncodingPrecision, str] = {"fp32": "<f4", "fp16": "<f2", "int8": "|i1"}
 """Element types of all other arrays, the wide ones."""
 FLOAT16_MAX = 65504.0
 
@@ -111,7 +114,9 @@ def rows_per_token(name: str, heads: int) -> int:
     return {"mean": 0, "table": heads}.get(name, 1)
 
 
-def quantise(rows: Floats, precision: Precision) -> tuple[Array, Floats | None, QuantisationError]:
+def quantise(
+    rows: Floats, precision: EncodingPrecision
+) -> tuple[Array, Floats | None, QuantisationError]:
     """Return rows as they are stored.
 
     Args:
@@ -323,7 +328,7 @@ def padded_shape(name: str, encodings: StoredEncodings, count: int, size: int) -
     return (count, encodings.heads, size, *row) if name == "table" else (count, size, *row)
 
 
-def bytes_per_token(level: Level, precision: Precision, width: int, heads: int) -> int:
+def bytes_per_token(level: Level, precision: EncodingPrecision, width: int, heads: int) -> int:
     """Return the bytes that a token takes in an index, without what belongs to its item.
 
     Args:

@@ -20,8 +20,8 @@ from .item_encoding import (
     NARROW,
     PRECISION_DTYPES,
     SCALE,
+    EncodingPrecision,
     Level,
-    Precision,
     QuantisationError,
 )
 from .prefilter import PrefilterFacts
@@ -120,7 +120,7 @@ class ShardFacts:
         return None
 
     @property
-    def precision(self) -> Precision:
+    def precision(self) -> EncodingPrecision:
         """Return the precision in which the wide arrays are stored.
 
         Raises:
@@ -181,7 +181,7 @@ class ShardFacts:
         if set(self.files) != expected:
             raise ValueError(f"it names {sorted(self.files)}, not {sorted(expected)}")
 
-    def _encoding_layouts(self, level: Level, precision: Precision) -> dict[str, Layout]:
+    def _encoding_layouts(self, level: Level, precision: EncodingPrecision) -> dict[str, Layout]:
         """Return the layouts that arrays of a level must have; raises ValueError where none can."""
         width = self._last(LEVELS[level][0])
         # H is written nowhere: a table has H rows a token, which must come out whole.

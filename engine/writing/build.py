@@ -13,7 +13,7 @@ from hficma.errors import ArtifactError, InputError
 from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory, default_factory
 from ..index.index_facts import IndexFacts, ItemKind
-from ..index.item_encoding import LEVELS, PRECISIONS, Level, Precision
+from ..index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .chunks import IndexInput, ItemSource, average_tokens
 from .encoding_pipeline import BadItemCallback, ProgressCallback
@@ -35,7 +35,7 @@ def build_index(
     *,
     of: ItemKind = "recipes",
     keep: Level | None = None,
-    side_precision: Precision = "fp32",
+    side_precision: EncodingPrecision = "fp32",
     prefilter: str | None = None,
     shard_items: int = SHARD_ITEMS,
     restart: bool = False,
@@ -108,7 +108,7 @@ def _planned_facts(
     *,
     of: ItemKind,
     level: Level | None,
-    encoding_precision: Precision,
+    encoding_precision: EncodingPrecision,
     prefilter: str | None,
     shard_items: int,
 ) -> IndexFacts:
@@ -117,9 +117,10 @@ def _planned_facts(
         raise InputError(f"an index is of recipes or of images, not of {of!r}")
     if level is not None and level not in LEVELS:
         raise InputError(f"level {level!r}: must be one of {', '.join(LEVELS)}")
-    if encoding_precision not in PRECISIONS:
+    if encoding_precision not in ENCODING_PRECISIONS:
         raise InputError(
-            f"stored precision {encoding_precision!r}: must be one of {', '.join(PRECISIONS)}"
+            f"stored precision {encoding_precision!r}: must be one of "
+            f"{', '.join(ENCODING_PRECISIONS)}"
         )
     if shard_items < 1:
         raise InputError(f"{shard_items} items a shard: must be at least 1")

@@ -23,8 +23,8 @@ from ..index.item_encoding import (
     NO_ERROR,
     SCALE,
     BatchEncodings,
+    EncodingPrecision,
     Level,
-    Precision,
     QuantisationError,
     quantise,
     ragged_rows,
@@ -45,7 +45,7 @@ class ShardWriter:
         count: items written so far.
     """
 
-    def __init__(self, folder: Path, *, level: Level | None, precision: Precision) -> None:
+    def __init__(self, folder: Path, *, level: Level | None, precision: EncodingPrecision) -> None:
         self._folder = folder
         self._precision = precision
         self._names = LEVELS[level] if level else ()

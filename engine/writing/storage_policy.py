@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..index.item_encoding import LEVELS, Level, Precision, bytes_per_token
+from ..index.item_encoding import LEVELS, EncodingPrecision, Level, bytes_per_token
 
 TABLES_SHARE = 1 / 8
 """Tables are stored while they fit into this share of memory: the page cache then holds them."""
@@ -23,7 +23,7 @@ _log = logging.getLogger("hficma")
 
 
 def default_level(
-    tokens: float, precision: Precision, *, width: int, heads: int, folder: Path
+    tokens: float, precision: EncodingPrecision, *, width: int, heads: int, folder: Path
 ) -> Level:
     """Return the highest level that fits memory and the free disk; a lower one is logged.
 

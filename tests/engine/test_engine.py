@@ -14,7 +14,7 @@ import pytest
 
 from hficma.engine import Answer, Engine, Failure, Filter, IndexWriter, build_index
 from hficma.engine.index.index_facts import ItemKind
-from hficma.engine.index.item_encoding import LEVELS, PRECISIONS, Level, Precision
+from hficma.engine.index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level
 from hficma.errors import ArtifactError, InputError
 from tests.engine.datasets import NoiseDataset
 
@@ -102,10 +102,10 @@ def test_exact_answers_equal_scoring_everything_in_torch(
 
 
 @pytest.mark.parametrize("keep", LEVELS)
-@pytest.mark.parametrize("side_precision", PRECISIONS)
+@pytest.mark.parametrize("side_precision", ENCODING_PRECISIONS)
 @pytest.mark.parametrize("of", ["recipes", "images"])
 def test_every_level_and_precision_gives_the_same_scores(
-    hf_icma_bundle: Path, tmp_path: Path, keep: Level, side_precision: Precision, of: str
+    hf_icma_bundle: Path, tmp_path: Path, keep: Level, side_precision: EncodingPrecision, of: str
 ) -> None:
     """`--keep` is a choice of memory against time, never of answers."""
     data = RECIPES if of == "recipes" else NoiseDataset(7)

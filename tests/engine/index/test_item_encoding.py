@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from hficma.engine.files.ragged import ArrayFile, Layout, map_array
 from hficma.engine.index.item_encoding import (
+    ENCODING_PRECISIONS,
     LEVELS,
-    PRECISIONS,
     SCALE,
     BatchEncodings,
+    EncodingPrecision,
     Level,
-    Precision,
     StoredEncodings,
     bytes_per_token,
     dequantise,
@@ -44,7 +44,7 @@ def make_encodings(level: Level, lengths: list[int], seed: int = 0) -> BatchEnco
     return BatchEncodings(np.array(lengths), arrays)
 
 
-def stored(encodings: BatchEncodings, precision: Precision = "fp32") -> StoredEncodings:
+def stored(encodings: BatchEncodings, precision: EncodingPrecision = "fp32") -> StoredEncodings:
     """The same items as a shard keeps them."""
     arrays = {}
     for name in encodings.arrays:
@@ -59,14 +59,14 @@ def stored(encodings: BatchEncodings, precision: Precision = "fp32") -> StoredEn
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ENCODING_PRECISIONS)
 @given(
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6),
     seed=st.integers(0, 1000),
     data=st.data(),
 )
 def test_gathering_gives_back_what_was_stored(
-    level: Level, precision: Precision, lengths: list[int], seed: int, data: st.DataObject
+    level: Level, precision: EncodingPrecision, lengths: list[int], seed: int, data: st.DataObject
 ) -> None:
     """A wrong row here would score one recipe with another's ingredients."""
     encodings = make_encodings(level, lengths, seed)
@@ -105,7 +105,7 @@ def test_every_half_precision_number_is_read_as_numpy_reads_it() -> None:
 
 @given(st.integers(0, 10_000), st.sampled_from(["fp16", "int8"]), st.sampled_from([1e-3, 1.0, 1e5]))
 def test_the_reported_error_is_the_error_made(
-    seed: int, precision: Precision, scale: float
+    seed: int, precision: EncodingPrecision, scale: float
 ) -> None:
     """Users choose a precision by this figure."""
     rows = (np.random.default_rng(seed).normal(size=(7, 16)) * scale).astype(np.float32)
@@ -125,9 +125,9 @@ def test_rows_of_zeros_survive_int8() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ENCODING_PRECISIONS)
 def test_the_size_by_which_a_level_is_chosen_is_the_size_on_disk(
-    level: Level, precision: Precision
+    level: Level, precision: EncodingPrecision
 ) -> None:
     """A wrong estimate would fill disks or waste them."""
     quantised = stored(make_encodings(level, [3, 1, 2]), precision)
