@@ -126,7 +126,7 @@ class Engine(Closing):
         return engine
 
     def close(self) -> None:
-        """Let go of files, memory and threads, when the searches that run have ended."""
+        """Release files, memory and threads, when the searches that run have ended."""
         if self._gate.shut():
             self._pool.shutdown()
             self._searcher.close()

@@ -49,7 +49,7 @@ ENOUGH = TOLERANCES["fp16"] / 2
 photos move further than these few, and the recipes' branch adds its own."""
 STEM_SIZES = (CROP // 2, CROP // 4, CROP // 8, CROP // 16)
 """Pixels a side down to which layers belong to the stem, the narrowest stem first."""
-MOST_WIDE = 1 / 3
+MOST_STEM_SHARE = 1 / 3
 """Share of the weights that a grown stem may hold: a narrow graph is there to be small."""
 SAMPLES = 20_000
 """Positions that count at most: many times the inputs of any filter that sees so many."""
@@ -106,7 +106,7 @@ def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> Narr
     # the extremes. The narrowest stem is tried first, and a wider one only where scores need it.
     for size in STEM_SIZES:
         stem, rest = _split(copy.deepcopy(model.trunk), pixels, size)
-        if best is not None and _weights(stem) > MOST_WIDE * _weights(model.trunk):
+        if best is not None and _weights(stem) > MOST_STEM_SHARE * _weights(model.trunk):
             break
         rest = _folded(rest)
         _round_layers(rest, stem(pixels), dtype)

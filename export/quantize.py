@@ -26,7 +26,7 @@ from hficma.types import Floats, Pixels
 
 LARGEST_NOISE = 0.1
 """Noise of an output, as a share of its spread over photos, up to which no layer stays float32."""
-MOST_WIDE = 8
+MOST_FLOAT32_LAYERS = 8
 """The most layers that stay float32: beyond that int8 is no longer worth its noise."""
 BATCH = 8
 """Photos run at once."""
@@ -67,7 +67,9 @@ def quantize_image(
         content, noise = quantizer.quantize(float32_layers)
         if widen and noise > LARGEST_NOISE:
             noisiest = quantizer.by_noise(layers)
-            while noise > LARGEST_NOISE and len(float32_layers) < min(MOST_WIDE, len(noisiest)):
+            while noise > LARGEST_NOISE and len(float32_layers) < min(
+                MOST_FLOAT32_LAYERS, len(noisiest)
+            ):
                 float32_layers = noisiest[: len(float32_layers) + 2]
                 content, noise = quantizer.quantize(float32_layers)
     file = "onnx/image.int8.onnx"

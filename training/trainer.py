@@ -137,7 +137,7 @@ class Trainer:
                 log.close()
 
     def restore(self, weights: dict[str, Tensor], state: State) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Args:
             weights: the model's, or their running mean's where there is one.

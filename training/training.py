@@ -97,7 +97,7 @@ def _resume(
     workspace: Workspace,
     progress: Progress,
 ) -> Path:
-    """Go on with a run; see `train`."""
+    """Resume a run; see `train`."""
     directory = RunDirectory.open(path)
     if directory.facts["dataset"] is None:
         raise InputError(

@@ -96,7 +96,7 @@ class RecordFile(Closing):
         return ArtifactError(f"{self.path}: is damaged ({what}); make the index again")
 
     def try_disconnect(self) -> bool:
-        """Let go of the descriptor until the next query, unless one is running."""
+        """Release the descriptor until the next query, unless one is running."""
         if not self._lock.acquire(blocking=False):
             return False
         try:

@@ -215,7 +215,7 @@ class GpuIndex:
             self._encodings.append(resident)
 
     def close(self) -> None:
-        """Let go of the encodings; the vectors go with the index's shards."""
+        """Release the encodings; the vectors go with the index's shards."""
         self._encodings = []
 
     def _reserve(self, *arrays: Rows) -> bool:

@@ -55,7 +55,7 @@ class GpuScorer:
         }
 
     def close(self) -> None:
-        """Let go of the GPU's memory, which is given back with the last tensor."""
+        """Release the GPU's memory, which is given back with the last tensor."""
         self._index.close()
         self._folded = None
 

@@ -88,7 +88,7 @@ class Index(Closing):
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """Let go of every file; searches that run must have ended."""
+        """Release every file; searches that run must have ended."""
         for shard in self.shards:
             shard.close()
         # With the last reference to a shard's arrays their files are unmapped.

@@ -89,7 +89,7 @@ class RecordWriter:
         self._connection.close()
 
     def abandon(self) -> None:
-        """Let go of the file; the shard is thrown away."""
+        """Release the file; the shard is thrown away."""
         self._connection.close()
 
 

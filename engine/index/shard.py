@@ -101,7 +101,7 @@ class Shard(Closing):
         self.prefilter = Prefilter(self.facts.prefilter, self.vectors, stored)
 
     def close(self) -> None:
-        """Let go of the records' file.
+        """Release the records' file.
 
         Arrays stay mapped while something refers to them, so a search that runs cannot read what
         is no longer there; the last reference gone, their files are unmapped.

@@ -41,7 +41,7 @@ class Scorer(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of sessions and memory; nothing may be scored afterwards."""
+        """Release sessions and memory; nothing may be scored afterwards."""
 
 
 class CpuScorer:

@@ -136,7 +136,7 @@ class Searcher:
         ]
 
     def close(self) -> None:
-        """Let go of the scorer and of the masks of filters."""
+        """Release the scorer and of the masks of filters."""
         self._scorer.close()
         self._allowed.clear()
 

@@ -79,7 +79,7 @@ class IndexWriter(Closing):
             raise
 
     def close(self) -> None:
-        """Let the next writer in."""
+        """Release the lock, so that another writer may open the index."""
         self._stack.close()
 
     def add(

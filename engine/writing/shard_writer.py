@@ -196,5 +196,5 @@ class ShardWriter:
         return self._files[name]
 
     def close(self) -> None:
-        """Let go of the files, finished or not."""
+        """Release the files, finished or not."""
         self._stack.close()

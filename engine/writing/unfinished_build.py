@@ -87,7 +87,7 @@ class UnfinishedBuild:
     def resume(
         self, facts: IndexFacts, source: ItemSource, *, level: Level | None, restart: bool
     ) -> IndexFacts:
-        """Take up what a killed build of the same inputs has finished, or begin anew.
+        """Resume a killed build of the same inputs behind its finished shards, or begin anew.
 
         Args:
             facts: of the new index, every choice made.

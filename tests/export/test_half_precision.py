@@ -167,7 +167,7 @@ def test_a_stem_grows_only_while_scores_need_it(
     grown = narrow_image_encoder(real_model, items, torch.float16)
     assert tried == [112, 112, 56, 28, 14]
     assert len(shortest.stem) < len(grown.stem)
-    monkeypatch.setattr(narrow, "MOST_WIDE", 0.0)
+    monkeypatch.setattr(narrow, "MOST_STEM_SHARE", 0.0)
     assert len(narrow_image_encoder(real_model, items, torch.float16).stem) == len(shortest.stem)
 
 

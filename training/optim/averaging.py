@@ -50,7 +50,7 @@ def restore_mean(
     tensors: Mapping[str, Tensor],
     steps: int,
 ) -> None:
-    """Go on from a checkpoint.
+    """Resume from a checkpoint.
 
     Args:
         mean: of `running_mean`.

@@ -145,7 +145,7 @@ class Optimizer:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned; tensors of other names are passed over.
+        """Restore what `state` returned; tensors of other names are passed over.
 
         Args:
             tensors: on the parameters' device.

@@ -82,7 +82,7 @@ class ImageEncoderSchedule:
         }
 
     def load_state(self, record: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self._best = -math.inf if record["best"] is None else record["best"]
         self._idle, self._patience = record["idle"], record["patience"]
         self.image_encoder, self.rest = record["trunk"], record["rest"]
