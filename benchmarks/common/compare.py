@@ -22,6 +22,8 @@ SAMPLING = ("item_set", "bags", "queries_a_round", "budget", "exact_queries")
 """Options that say which queries a run had, and, in older reports, how far they were ranked."""
 MACHINE = ("processor", "usable_cores", "packages", "gpu")
 """Facts of the environment that change a figure."""
+MOST_SHOWN = 40
+"""Rows of a comparison, worst first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,26 +59,26 @@ class ReportComparison:
 
     @property
     def regressions(self) -> tuple[Change, ...]:
-        """Changes that are worse than tolerance and noise."""
+        """Return the changes that are worse than tolerance and noise."""
         return tuple(change for change in self.changes if change.regressed(self.tolerance))
 
     @property
     def exit_code(self) -> int:
-        """1 where something regressed, else 0."""
+        """Return 1 where something regressed, else 0."""
         return int(bool(self.regressions))
 
-    def markdown(self, most: int = 40) -> str:
+    def markdown(self) -> str:
         """Return the worst changes as a table, and a verdict."""
         rows = []
-        for one in self.changes[:most]:
+        for one in self.changes[:MOST_SHOWN]:
             verdict = "within noise" if abs(one.worse - 1) <= one.noise else ""
             verdict = "REGRESSION" if one.regressed(self.tolerance) else verdict
             figures = (f"{one.old:.3g}", f"{one.new:.3g}", f"{one.worse - 1:+.1%}")
             rows.append((f"{one.row}, {one.column}", *figures, f"{one.noise:.1%}", verdict))
         header = ("figure", "old", "new", "worse by", "noise", "")
         lines = [*(f"* {note}" for note in self.notes), "", *markdown_table(header, rows), ""]
-        if len(self.changes) > most:
-            lines += [f"{len(self.changes) - most} more, all better than these.", ""]
+        if (more := len(self.changes) - MOST_SHOWN) > 0:
+            lines += [f"{more} more, all better than these.", ""]
         count = len(self.regressions)
         lines += [f"{count} of {len(self.changes)} figures regressed past {self.tolerance:.0%}."]
         return "\n".join(lines) + "\n"
@@ -94,34 +96,38 @@ def compare_reports(old: Path, new: Path, tolerance: float = TOLERANCE) -> Repor
         ArtifactError: one of them is no report.
     """
     before, after = Report.read(old), Report.read(new)
-    notes = []
-    for kind, old_facts, new_facts, names in (
-        ("", before.environment, after.environment, MACHINE),
-        ("option ", before.options, after.options, before.options),
-    ):
-        notes += [
-            f"{kind}{name} differs: {old_facts.get(name)} and {new_facts.get(name)}"
-            for name in names
-            if old_facts.get(name) != new_facts.get(name)
-        ]
+    notes = [
+        f"{kind}{name} differs: {facts.get(name)} and {others.get(name)}"
+        for kind, facts, others, names in (
+            ("", before.environment, after.environment, MACHINE),
+            ("option ", before.options, after.options, before.options),
+        )
+        for name in names
+        if facts.get(name) != others.get(name)
+    ]
     sampled = any(before.options.get(name) != after.options.get(name) for name in SAMPLING)
     if sampled:
         notes.append(
             "recall is not compared: it is of other queries, or ranked within other bounds"
         )
+    figures = {
+        (table.key, row.name, key): figure
+        for table in after.tables
+        for row in table.rows
+        for key, figure in row.cells.items()
+    }
     changes, missing = [], 0
     for table in before.tables:
-        other = after.table(table.key)
-        rows = {row.name: row for row in other.rows} if other else {}
         # Of the ways beside the engine, only that they are there is ours to answer for.
-        for row in table.rows[:1] if table.key == "others" else table.rows:
-            for column in table.columns:
+        rows = table.rows[:1] if table.key == "others" else table.rows
+        for column in table.columns:
+            if column.better is None or (sampled and column.key in JUDGED):
+                continue
+            for row in rows:
                 was = row.cells.get(column.key)
-                if was is None or column.better is None or (sampled and column.key in JUDGED):
-                    continue
-                now = rows[row.name].cells.get(column.key) if row.name in rows else None
-                if now is None:
-                    missing += 1
+                now = figures.get((table.key, row.name, column.key))
+                if was is None or now is None:
+                    missing += was is not None
                     continue
                 pair = (now.value, was.value)
                 changes.append(

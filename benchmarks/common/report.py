@@ -23,10 +23,6 @@ class Figure:
     """In the column's unit."""
     noise: float = 0.0
     """How far a second run on the same machine may lie from it, over the value."""
-    upto: float | None = None
-    """Where only bounds are known, the upper one; `value` is the lower. Read in old reports."""
-    spread: float | None = None
-    """Deviation over bags, in the column's unit."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,7 @@ class Table:
     first: str
     """What the rows are."""
     columns: tuple[Column, ...]
-    """In order."""
     rows: tuple[Row, ...]
-    """In order."""
     note: str = ""
     """How to read it."""
 
@@ -95,7 +89,6 @@ class Report:
     notes: tuple[str, ...]
     """What must be known to read it: items, limits, noise."""
     tables: tuple[Table, ...]
-    """In order."""
     seconds: float = 0.0
     """The run took."""
     format: int = field(default=FORMAT)
@@ -128,11 +121,20 @@ class Report:
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Report:
         """Return the report that `write` wrote as these JSON values."""
-        parts = {
-            "tables": tuple(_table(table) for table in record["tables"]),
-            "headline": tuple((str(value), str(what)) for value, what in record["headline"]),
-            "notes": tuple(record["notes"]),
-        }
+        tables = []
+        for table in record["tables"]:
+            columns = tuple(Column(**column) for column in table["columns"])
+            rows = []
+            for row in table["rows"]:
+                # Older reports say more of a figure, which no table shows any longer.
+                cells = {
+                    key: Figure(cell["value"], cell["noise"]) if cell else None
+                    for key, cell in row["cells"].items()
+                }
+                rows.append(Row(name=row["name"], cells=cells))
+            tables.append(Table(**{**table, "columns": columns, "rows": tuple(rows)}))
+        headline = tuple((str(value), str(what)) for value, what in record["headline"])
+        parts = {"tables": tuple(tables), "headline": headline, "notes": tuple(record["notes"])}
         return cls(**{**record, **parts})
 
     def markdown(self) -> str:
@@ -150,53 +152,20 @@ class Report:
 
 
 def cell_text(figure: Figure | None, column: Column) -> str:
-    """Format a figure: `12.30`, `61.2 ± 1.4` over bags, `61.2 to 61.9` where only bounds are known.
-
-    Empty without a figure.
-    """
-    if figure is None:
-        return ""
-    text = f"{figure.value:,.{column.digits}f}"
-    if figure.upto is not None and figure.upto != figure.value:
-        text += f" to {figure.upto:,.{column.digits}f}"
-    if figure.spread is not None:
-        text += f" ± {figure.spread:,.{column.digits}f}"
-    return text
+    """Format a figure with its column's digits; empty without a figure."""
+    return "" if figure is None else f"{figure.value:,.{column.digits}f}"
 
 
-def markdown_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1
-) -> Iterator[str]:
-    """Yield a table's lines in Markdown, its columns aligned for the eye as well.
-
-    Args:
-        header: a label a column.
-        rows: of as many cells each.
-        text_columns: the first columns, which are text; those behind are figures, to the right.
-    """
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield a table's lines in Markdown, aligned for the eye as well; figures to the right."""
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-    rule = ["-" * w if i < text_columns else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     for line in (header, rule, *rows):
-        cells = [
-            cell.ljust(width) if i < text_columns else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        yield "| " + " | ".join(cells) + " |"
+        figures = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        yield "| " + " | ".join([line[0].ljust(widths[0]), *figures]) + " |"
 
 
 def write_json(file: Path | None, record: Mapping[str, Any]) -> None:
     """Write a benchmark's record where a file was named for it."""
     if file is not None:
         write_atomically(file, json.dumps(record, indent=1).encode() + b"\n")
-
-
-def _table(record: Mapping[str, Any]) -> Table:
-    columns = tuple(Column(**column) for column in record["columns"])
-    rows = tuple(
-        Row(
-            name=row["name"],
-            cells={key: Figure(**cell) if cell else None for key, cell in row["cells"].items()},
-        )
-        for row in record["rows"]
-    )
-    return Table(**{**record, "columns": columns, "rows": rows})

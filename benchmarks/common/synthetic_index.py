@@ -16,7 +16,6 @@ from hficma.engine.index.index_facts import IndexFacts, write_index_manifest
 from hficma.engine.index.item_encoding import BatchEncodings, EncodingPrecision, Level
 from hficma.engine.writing.transaction import listed_files, new_shard, shard_name
 from hficma.recipe import Recipe
-from hficma.types import Floats
 
 if TYPE_CHECKING:
     from hficma.model import Model, ModelConfig
@@ -44,36 +43,19 @@ def random_model(config: ModelConfig, words: int) -> Model:
     return build_model(config, vectors, seed=SEED).eval()
 
 
-def random_bundle(
-    workspace: Workspace,
-    *,
-    width: int,
-    heads: int,
-    backbone: str,
-    global_dim: int,
-    precisions: tuple[str, ...] = ("fp32",),
-) -> Path:
+def random_bundle(workspace: Workspace, width: int) -> Path:
     """Return a bundle of random weights, exported unless the workspace's cache holds it."""
     from hficma.export import export_model
     from hficma.model import ModelConfig
 
     config = ModelConfig(
-        width=width, heads=heads, backbone=backbone, global_dim=global_dim,
-        word_dim=64, sentence="mean",
-    )  # fmt: skip
+        width=width, heads=8, backbone="tiny", global_dim=width, word_dim=64, sentence="mean"
+    )
     model = random_model(config, WORDS)
-    name = f"random-{width}-{model.model_id[:12]}-{'-'.join(precisions)}"
-    path = workspace.cache / "bench" / name
+    path = workspace.cache / "bench" / f"random-{width}-{model.model_id[:12]}-fp32"
     if not path.exists():
-        export_model(model, path, precisions=precisions)
+        export_model(model, path, precisions=("fp32",))
     return path
-
-
-def unit_tokens(count: int, size: int, width: int, rng: np.random.Generator) -> Floats:
-    """Draw tokens as the branches give them: (N, L, D), rows of length one."""
-    tokens = rng.standard_normal((count, size, width), dtype=np.float32)
-    tokens /= np.linalg.norm(tokens, axis=-1, keepdims=True)
-    return tokens
 
 
 def synthetic_index(
@@ -108,7 +90,8 @@ def synthetic_index(
     )  # fmt: skip
     rng = np.random.default_rng(SEED)
     centres = rng.standard_normal((CLUSTERS, opened.facts.global_dim), dtype=np.float32)
-    pool = unit_tokens(POOL, 1, opened.facts.width, rng)[:, 0]
+    pool = rng.standard_normal((POOL, opened.facts.width), dtype=np.float32)
+    pool /= np.linalg.norm(pool, axis=-1, keepdims=True)
     building = out.with_name(f".{out.name}.building")
     names: list[str] = []
     for start in range(0, count, SHARD_ITEMS):

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import Dataset, open_dataset, positions
-from hficma.data.partitions import DatasetView
-from hficma.data.photo_origin import photo_origin, photos_digest, recipes_digest
+from hficma.data.photo_origin import photos_digest, recipes_digest
 from hficma.data.sample import SampleDataset
+from hficma.data.subset import Subset
 from hficma.engine import Bundle, build_index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import ENCODING_PRECISIONS, EncodingPrecision
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from hficma.progress import Progress
-from hficma.recipe import Recipe
-from hficma.types import Positions
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SEED = 1234
 SMALLEST_SAMPLE = 100
@@ -34,58 +28,31 @@ TRAINED_ON = "sample:3000"
 """What a model is trained on where there is none: about two minutes."""
 
 
-class Bag(DatasetView):
-    """Some items of a dataset, as a dataset.
-
-    Args:
-        dataset: holds them.
-        positions: (N,) where they stand in it.
-    """
-
-    def __init__(self, dataset: Dataset, positions: Positions) -> None:
-        super().__init__(dataset)
-        self._positions = positions
+class Bag(Subset):
+    """Some items of a dataset, named so that other items have another name."""
 
     @property
     def name(self) -> str:
-        """The dataset's, and which of its items."""
+        """Return the dataset's name, and which of its items."""
         digest = hashlib.sha256(self._positions.astype("<i8").tobytes()).hexdigest()[:12]
         return f"{self._dataset.name} ({len(self)} items, {digest})"
 
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def recipe(self, index: int) -> Recipe:
-        """Return the recipe at a position."""
-        return self._dataset.recipe(int(self._positions[index]))
-
-    def photo(self, index: int) -> Image:
-        """Return its first photo."""
-        return self._dataset.photo(int(self._positions[index]))
-
-    def photo_origin(self, index: int) -> Path | str:
-        """Return where the photo's bytes are."""
-        return photo_origin(self._dataset, int(self._positions[index]))
-
     def photo_bytes(self, index: int) -> bytes:
-        """Return its first photo as a JPEG, as a user would send it."""
+        """Return an item's first photo as a JPEG, as a user would send it."""
         content = BytesIO()
         self.photo(index).save(content, "jpeg", quality=90)
         return content.getvalue()
 
 
-@dataclass(frozen=True)
-class IndexKind:
-    """How an index searches and what it stores."""
+class IndexKind(NamedTuple):
+    """How an index searches (a FAISS factory string), and in what its encodings are stored."""
 
     prefilter: str
-    """FAISS factory string."""
     precision: EncodingPrecision
-    """Of the item encodings."""
 
     @property
     def name(self) -> str:
-        """As `parse` reads it."""
+        """Return the text that `parse` reads."""
         return f"{self.prefilter}/{self.precision}"
 
     @classmethod
@@ -119,10 +86,10 @@ def bag_of(data: str | None, trained_on: str | None, size: int) -> tuple[Bag, li
         InputError: nothing there, or fewer than two items with photos.
     """
     spec, notes = data or trained_on or TRAINED_ON, list[str]()
-    if spec.startswith("sample:") and (data is None or data == trained_on):
+    if spec.startswith("sample:") and data in (None, trained_on):
         # Of another seed there are as many as needed, and none was trained on.
-        seed = SampleDataset.from_spec(spec).seed
-        dataset: Dataset = SampleDataset(max(size, SMALLEST_SAMPLE), seed=seed + 1)
+        seed = SampleDataset.from_spec(spec).seed + 1
+        dataset: Dataset = SampleDataset(max(size, SMALLEST_SAMPLE), seed=seed)
         rows = np.arange(size)
         notes.append(
             f"items are {dataset.name}, synthetic recipes and photos of a seed that was not "
@@ -130,8 +97,8 @@ def bag_of(data: str | None, trained_on: str | None, size: int) -> tuple[Bag, li
         )
     else:
         dataset = open_dataset(spec)
-        unseen = isinstance(dataset, SampleDataset)
-        rows = positions(dataset, None if unseen else ("test",), with_photo=True)
+        partitions = None if isinstance(dataset, SampleDataset) else ("test",)
+        rows = positions(dataset, partitions, with_photo=True)
     if len(rows) < 2:
         raise InputError(f"{spec}: has no test items with photos; --data names another dataset")
     if len(rows) < size:
@@ -166,15 +133,11 @@ def queries_for(data: str, count: int) -> Bag:
 def bundle_of(bundle: Path | None, workspace: Workspace, progress: Progress) -> tuple[Path, str]:
     """Return the bundle to benchmark, and a line where one was trained for the purpose.
 
-    Args:
-        bundle: None takes the newest, and where there is none trains a small model.
-        workspace: where bundles and the cache are.
-        progress: hears of the training.
+    None takes the workspace's newest, and where there is none trains a small model.
     """
+    bundle = bundle or next(iter(workspace.all("bundle")), None)
     if bundle is not None:
         return bundle, ""
-    if bundles := workspace.all("bundle"):
-        return bundles[0], ""
     note = f"no bundle at hand: a small model, trained for this benchmark on {TRAINED_ON}"
     from hficma.training.config.option_files import load_options
     from hficma.training.config.option_values import to_tree

@@ -79,7 +79,7 @@ def main(
 
     with torch_threads(threads):
         if "rerank" in parts:
-            random = random_bundle(workspace, width=wide, heads=8, backbone="tiny", global_dim=wide)
+            random = random_bundle(workspace, wide)
             title = f"Re-ranking 200 candidates, d = {wide}, random weights, {threads} threads"
             rows = rerank_table(random, folder, photo, threads=threads, repeats=repeats)
             show("rerank", title, rows)
@@ -92,7 +92,7 @@ def main(
             rows = batch_table(index, dataset, drawn, threads=threads)
             show("batch", "Photos one at a time and in batches", rows)
     if "growth" in parts:
-        narrow = random_bundle(workspace, width=256, heads=8, backbone="tiny", global_dim=256)
+        narrow = random_bundle(workspace, 256)
         sizes = [size for size in SIZES if size <= largest]
         rows = growth_table(narrow, folder, photo, sizes, threads=threads, queries=4 * repeats)
         title = "As the index grows: d = 256, drawn recipes, tokens kept in fp16, SQfp16"

@@ -12,11 +12,12 @@ import torch
 from hficma.engine import Answer, Engine
 from hficma.engine.index.item_encoding import Level
 from hficma.model import HFICMA, load_model
+from hficma.model.numerics import unit_rows
 from hficma.model.published_attention import published_scores
 
 from ..common.costs import StageCost, pair_multiply_adds
 from ..common.hardware import Limits
-from ..common.synthetic_index import REAL_LENGTHS, synthetic_index, unit_tokens
+from ..common.synthetic_index import REAL_LENGTHS, synthetic_index
 from ..common.timing import REGIONS, Recorder, interleaved
 
 if TYPE_CHECKING:
@@ -118,9 +119,9 @@ def batch_table(
 
 def _published_seconds(model: HFICMA, lengths: Sequence[int]) -> float:
     """Time the published graph on a photo and as many random recipes, of lengths in turn."""
-    rng, width = np.random.default_rng(1), model.config.width
-    image = torch.from_numpy(unit_tokens(1, REGIONS, width, rng))
-    tokens = torch.from_numpy(unit_tokens(CANDIDATES, max(lengths), width, rng))
+    width, generator = model.config.width, torch.Generator().manual_seed(1)
+    image = unit_rows(torch.randn(1, REGIONS, width, generator=generator))
+    tokens = unit_rows(torch.randn(CANDIDATES, max(lengths), width, generator=generator))
     counts = torch.from_numpy(np.resize(lengths, CANDIDATES))
     tokens[torch.arange(max(lengths)) >= counts[:, None]] = 0.0
 

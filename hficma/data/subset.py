@@ -1,13 +1,14 @@
-"""A part of a dataset, by partition, that is read as a dataset itself."""
+"""A part of a dataset that is read as a dataset itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ..errors import InputError
 from ..recipe import Recipe
+from ..types import Positions
 from .dataset import Dataset, positions
 from .photo_origin import photo_origin
 
@@ -16,21 +17,27 @@ if TYPE_CHECKING:
 
 
 class Subset:
-    """The recipes of some partitions, in the dataset's order.
+    """Some recipes of a dataset, in an order of their own.
 
     Args:
         dataset: the whole.
-        partitions: of `train`, `val`, `test`.
-
-    Raises:
-        InputError: none of its recipes is in them.
+        positions: (N,) of the recipes in it.
     """
 
-    def __init__(self, dataset: Dataset, partitions: Sequence[str]) -> None:
-        self._dataset = dataset
-        self._positions = positions(dataset, partitions)
-        if not len(self._positions):
+    def __init__(self, dataset: Dataset, positions: Positions) -> None:
+        self._dataset, self._positions = dataset, positions
+
+    @classmethod
+    def of_partitions(cls, dataset: Dataset, partitions: Sequence[str]) -> Self:
+        """Return the recipes of some partitions (`train`, `val`, `test`), in the dataset's order.
+
+        Raises:
+            InputError: none of its recipes is in them.
+        """
+        rows = positions(dataset, partitions)
+        if not len(rows):
             raise InputError(f"{dataset.name}: holds no recipe of {', '.join(partitions)}")
+        return cls(dataset, rows)
 
     @property
     def name(self) -> str:
@@ -38,7 +45,7 @@ class Subset:
         return self._dataset.name
 
     def __len__(self) -> int:
-        """Count the recipes of the partitions."""
+        """Count the recipes of the part."""
         return len(self._positions)
 
     def recipe(self, index: int) -> Recipe:

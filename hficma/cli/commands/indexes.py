@@ -241,7 +241,7 @@ def _open_data(
     if data == STDIN:
         return RecipeStream.from_stdin(partitions, strict=strict, on_bad=on_bad)
     dataset = open_dataset(data, strict=strict, on_bad=on_bad)
-    return Subset(dataset, partitions) if partitions else dataset
+    return Subset.of_partitions(dataset, partitions) if partitions else dataset
 
 
 def _path(index: Path | None) -> Path:
