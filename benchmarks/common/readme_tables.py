@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hficma.metrics import DIRECTIONS, figure_text, recall_interval
+from hficma.terminal import TextConsole
 
-from .report import Column, Figure, Report, cell_text
-from .timing import NOISY
+from .report import Column, Figure, Report, cell_text, write_json
+from .timing import NOISY, noise_warning
 
 Record = Mapping[str, Any]
 Lines = list[str]
@@ -296,3 +298,20 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     },
 }
 """By the name of a page's part: the benchmarks that it tells of, and how."""
+
+
+def publish(
+    benchmark: str, record: Record, file: Path | None, spreads: Iterable[float] = (0.0,)
+) -> None:
+    """Print a benchmark's record as the pages tell of it, and write it where a file was named.
+
+    Args:
+        benchmark: as its result is named.
+        record: JSON values.
+        file: None writes nothing.
+        spreads: of what was timed; a noisy machine is told.
+    """
+    writers = {**PARTS["speed"], **PARTS["quality"]}
+    lines = [*writers[benchmark](record), noise_warning(spreads)]
+    TextConsole().print("\n".join(lines).rstrip(), soft_wrap=True)
+    write_json(file, record)

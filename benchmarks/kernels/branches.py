@@ -26,15 +26,13 @@ from hficma.model.base import Tokens
 from hficma.model.numerics import unit_rows
 from hficma.model.similarity import tabulate
 from hficma.model.tiling import pair_scores
-from hficma.terminal import TextConsole
 from hficma.training.config.option_files import load_options
 from hficma.types import Array
 
-from ..common import readme_tables
 from ..common.arguments import JsonFile, Repeats
-from ..common.report import write_json
+from ..common.readme_tables import publish
 from ..common.synthetic_index import random_model
-from ..common.timing import REGIONS, environment, interleaved, noise_warning, peak_resident_mb
+from ..common.timing import REGIONS, environment, interleaved, peak_resident_mb
 
 WORDS = 20_000
 """Words of the random model's vocabulary; a word costs a row of a table and no time."""
@@ -143,9 +141,7 @@ def main(
         "graphs_mb": {name: size / 1e6 for name, size in sizes.items()},
         "rows": rows,
     }
-    lines = [*readme_tables.branches(report), noise_warning(row["spread"] for row in rows)]
-    TextConsole().print("\n".join(lines), soft_wrap=True)
-    write_json(json_file, report)
+    publish("branches", report, json_file, (row["spread"] for row in rows))
 
 
 @torch.inference_mode()

@@ -14,14 +14,12 @@ from hficma.model.numerics import unit_rows
 from hficma.model.published_attention import multiply_adds, published_scores
 from hficma.model.similarity import project, tabulate
 from hficma.model.tiling import pair_scores
-from hficma.terminal import TextConsole
 
-from ..common import readme_tables
 from ..common.arguments import Heads, JsonFile, Repeats, Threads, Width
 from ..common.costs import pair_multiply_adds
 from ..common.hardware import GEMM_SIZE
-from ..common.report import write_json
-from ..common.timing import REGIONS, environment, interleaved, noise_warning, torch_threads
+from ..common.readme_tables import publish
+from ..common.timing import REGIONS, environment, interleaved, torch_threads
 
 REAL_LENGTHS = (6, 8, 9, 10, 12)
 """Quantiles of ingredients a recipe in Recipe1M: about 9 on average."""
@@ -128,17 +126,15 @@ def main(
     threads = threads or torch.get_num_threads()
     report: dict[str, Any] = {"environment": environment(threads=threads)}
     report |= {"width": width, "heads": heads, "cases": {}}
+    spreads: list[float] = []
     for title, (photos, lengths) in cases.items():
         with torch_threads(threads):
             rows, rate = measure(
                 width=width, heads=heads, photos=photos, lengths=lengths, repeats=repeats
             )
         report["cases"][title] = {"gemm_gflops": 2 * rate / 1e9, "rows": rows}
-        # Each case as README shows the first.
-        lines = readme_tables.pair(report | {"cases": {title: report["cases"][title]}})
-        warning = noise_warning(row["spread"] for row in rows)
-        TextConsole().print("\n".join([*lines, warning, ""]), soft_wrap=True)
-    write_json(json_file, report)
+        spreads += [row["spread"] for row in rows]
+    publish("pair-scores", report, json_file, spreads)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,9 @@ from hficma.model.numerics import unit_rows
 from hficma.model.published_attention import published_scores
 from hficma.model.similarity import project
 from hficma.model.tiling import pair_scores
-from hficma.terminal import TextConsole
 
-from ..common import readme_tables
 from ..common.arguments import Heads, JsonFile, Repeats, Width
-from ..common.report import write_json
+from ..common.readme_tables import publish
 from ..common.timing import REGIONS, environment, peak_resident_mb
 
 TOKENS = 20
@@ -92,8 +90,7 @@ def main(
         for name, measured in runs.items()
     }
     report = {"environment": environment(), "width": width, "figures": figures}
-    TextConsole().print("\n".join(readme_tables.training_step(report)), soft_wrap=True)
-    write_json(json_file, report)
+    publish("training-step", report, json_file)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,10 +29,9 @@ import typer
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.partitions import Partitioned
 from hficma.errors import InputError
-from hficma.metrics import DIRECTIONS, bags, figures, ranks, summary
+from hficma.metrics import Figures, bags, figures, ranks, summary
 from hficma.model import load_model
 from hficma.progress import Progress
-from hficma.terminal import TextConsole
 from hficma.training.config.option_files import flatten, load_options
 from hficma.training.config.option_values import to_tree
 from hficma.training.config.options import Options
@@ -40,7 +40,8 @@ from hficma.training.scoring import ScoreTables, score_tables
 from hficma.training.training import train_on
 from hficma.types import Positions
 
-from ..common import readme_tables
+from ..common.arguments import JsonFile
+from ..common.readme_tables import publish
 from ..common.report import write_json
 from ..common.timing import environment
 from .cca import cca_scores
@@ -72,9 +73,7 @@ def main(
         str | None, typer.Option(help="Judge this preset by folds; name=value may follow.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the report, and go on with it.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Quality of every loss and system on real pairs.
 
@@ -108,21 +107,17 @@ class Quality:
         # A fold stands in the place of the validation pairs: without validation it is trained on.
         overrides = [*overrides, "trainer.keep=last", "trainer.validate_every=1000000"]
         overrides.append(f"trainer.validation_pairs={FOLD_BAG}")
-        by_bag: dict[str, dict[str, list[Any]]] = {
-            part: {direction: [] for direction in DIRECTIONS} for part in PARTS
-        }
+        by_bag: dict[tuple[str, str], list[Figures]] = defaultdict(list)
         for dataset, fold in folds(self._dataset, FOLDS):
             tables = self._trained(dataset, preset, overrides, 1234, fold)
             for part, direction, scores in views(tables):
                 for bag in bags(len(fold), FOLD_BAG):
-                    by_bag[part][direction].append(figures(ranks(scores[np.ix_(bag, bag)])))
+                    by_bag[part, direction].append(figures(ranks(scores[np.ix_(bag, bag)])))
         report: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-        for part, directions in by_bag.items():
-            for direction, bag_figures in directions.items():
-                report[part][direction] = summary(bag_figures)
-                means = report[part][direction].items()
-                cells = "  ".join(f"{name} {mean:.1f}" for name, (mean, _) in means)
-                print(f"{part:9} {direction:16} {cells}")
+        for (part, direction), bag_figures in by_bag.items():
+            means = report[part][direction] = summary(bag_figures)
+            cells = "  ".join(f"{name} {mean:.1f}" for name, (mean, _) in means.items())
+            print(f"{part:9} {direction:16} {cells}")
         return {"preset": preset, "overrides": list(overrides), "folds": FOLDS, "figures": report}
 
     def test(
@@ -164,8 +159,7 @@ class Quality:
                 print(f"{method.name}, seed {seed}: {seconds:.0f} s", flush=True)
                 write_json(json_file, _with_methods(report, records))
         report = _with_methods(report, records)
-        write_json(json_file, report)
-        TextConsole().print("\n".join(readme_tables.quality(report)), soft_wrap=True)
+        publish("quality", report, json_file)
         return report
 
     def _tables(self, method: Method, seed: int, rows: Positions) -> ScoreTables:
@@ -204,24 +198,22 @@ def folds(dataset: Dataset, count: int, seed: int = 0) -> Iterator[tuple[Dataset
 
 def _records(known: Sequence[Record]) -> list[Record]:
     """Return one for each method, with the known runs that had the same options."""
-    by_name = {one["name"]: one for one in known}
-    records = []
+    runs_by_name = {one["name"]: (one.get("options"), one["runs"]) for one in known}
+    records: list[Record] = []
     for method in METHODS:
         options: dict[str, Any] = {}
         if method.preset is not None:
             # Every option but the seed and where files are, as JSON would give it back.
             tree = to_tree(load_options(method.preset, [*VECTORS, *method.overrides]))
             options = json.loads(json.dumps(flatten(tree)))
-        before = by_name.get(method.name, {})
-        records.append(
-            {
-                "name": method.name,
-                "note": method.note,
-                "overrides": list(method.overrides),
-                "options": options,
-                "runs": before["runs"] if _alike(before.get("options"), options) else [],
-            }
-        )
+        before, runs = runs_by_name.get(method.name, (None, []))
+        record: Record = {
+            "name": method.name,
+            "note": method.note,
+            "overrides": list(method.overrides),
+        }
+        record |= {"options": options, "runs": runs if _alike(before, options) else []}
+        records.append(record)
     return records
 
 

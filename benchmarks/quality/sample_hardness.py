@@ -22,14 +22,12 @@ from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS, chance, figures, ranks
 from hficma.model import Model, load_model
 from hficma.recipe import Recipe
-from hficma.terminal import TextConsole
 from hficma.training.runs.run import RunDirectory
 from hficma.training.scoring import score_tables
 from hficma.types import AnyFloats
 
-from ..common import readme_tables
 from ..common.arguments import JsonFile
-from ..common.report import write_json
+from ..common.readme_tables import publish
 from ..common.timing import environment
 from .bootstrap import figures_of
 from .cca import correlate
@@ -141,24 +139,21 @@ def main(
 
     Example: hficma bench sample_hardness --run workspace/runs/mine
     """
-    record = measure(data, run, train=train, bag=bag)
-    TextConsole().print("\n".join(readme_tables.sample_hardness(record)), soft_wrap=True)
-    write_json(json_file, record)
+    publish("sample-hardness", measure(data, run, train=train, bag=bag), json_file)
 
 
-def _members(dataset: SampleDataset, partition: str, most: int) -> list[int]:
+def _members(dataset: SampleDataset, partition: str, count: int) -> list[int]:
     members = (i for i in range(len(dataset)) if dataset.partition(i) == partition)
-    return list(islice(members, most))
+    return list(islice(members, count))
 
 
 def _test_bag(dataset: SampleDataset, bag: int) -> list[int]:
-    indices = _members(dataset, "test", bag)
-    if len(indices) < bag:
-        raise InputError(
-            f"{dataset.name}: has {len(indices)} test items, the bag takes {bag}; "
-            f"ask for sample:{12 * bag} or a smaller bag"
-        )
-    return indices
+    if len(indices := _members(dataset, "test", bag)) == bag:
+        return indices
+    raise InputError(
+        f"{dataset.name}: has {len(indices)} test items, the bag takes {bag}; "
+        f"ask for sample:{12 * bag} or a smaller bag"
+    )
 
 
 def _features(dataset: SampleDataset, indices: list[int], part: str) -> tuple[AnyFloats, AnyFloats]:

@@ -71,18 +71,14 @@ def held_out_recipes(data: str, tokenizer: Tokenizer) -> list[Recipe]:
         InputError: fewer than two are there.
     """
     dataset = open_dataset(data)
-    recipes = list(
-        islice(
-            (
-                recipe
-                for recipe in map(dataset.recipe, range(len(dataset)))
-                if is_held_out(recipe)
-                and len(tokenizer.sentence_ids(recipe.title))
-                and len(_steps(recipe, tokenizer)) > 1
-            ),
-            CANDIDATES,
-        )
+    usable = (
+        recipe
+        for recipe in map(dataset.recipe, range(len(dataset)))
+        if is_held_out(recipe)
+        and len(tokenizer.sentence_ids(recipe.title))
+        and len(_steps(recipe, tokenizer)) > 1
     )
+    recipes = list(islice(usable, CANDIDATES))
     if len(recipes) < 2:
         raise InputError(f"{data}: too few recipes are held out to measure anything")
     return recipes
