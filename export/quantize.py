@@ -67,9 +67,9 @@ def quantize_image(
         content, noise = quantizer.quantize(float32_layers)
         if widen and noise > LARGEST_NOISE:
             noisiest = quantizer.by_noise(layers)
-            while noise > LARGEST_NOISE and len(float32_layers) < min(
-                MOST_FLOAT32_LAYERS, len(noisiest)
-            ):
+            most = min(MOST_FLOAT32_LAYERS, len(noisiest))
+            # Two at a time, each try on the whole graph: noises of single layers do not add up.
+            while noise > LARGEST_NOISE and len(float32_layers) < most:
                 float32_layers = noisiest[: len(float32_layers) + 2]
                 content, noise = quantizer.quantize(float32_layers)
     file = "onnx/image.int8.onnx"

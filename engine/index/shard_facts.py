@@ -111,6 +111,7 @@ class ShardFacts:
         Raises:
             ValueError: the arrays are of no level.
         """
+        # A level is written nowhere: it is the one whose arrays these are, all and no others.
         names = set(self.arrays) - BASE.keys()
         for level, level_names in LEVELS.items():
             if {name for name in names if not name.endswith(SCALE)} == set(level_names):

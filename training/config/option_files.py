@@ -97,6 +97,7 @@ def _read(path: Path, including: tuple[Path, ...]) -> Tree:
         content = {}
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold sections of options")
+    # Included files in their order, then the file itself: what comes later stands over the earlier.
     included = content.pop("include", ())
     tree: Tree = {}
     for name in [included] if isinstance(included, str) else included:
@@ -118,6 +119,7 @@ def parse_override(text: str) -> Tree:
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise InputError(f"{text}: write an option as section.name=value")
+    # As YAML, so that numbers, lists and null are written as in a preset.
     try:
         tree: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -196,6 +196,7 @@ class _CachedArray:
         Raises:
             InputError: the cache cannot be written, or photos change all the time.
         """
+        # The key is taken before reading and compared after writing: in between, photos may change.
         for _ in range(_TRIES):
             path = self._folder / self._key()
             try:

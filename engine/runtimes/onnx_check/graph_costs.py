@@ -104,6 +104,8 @@ def check_sizes(graph: OnnxGraph, shapes: Mapping[str, Shape]) -> dict[str, Shap
         known[name] = KnownTensor(shapes[name], port.dtype, None)
     work = 0.0
     for node in _in_order(graph.nodes, known):
+        # A rule indexes, divides and unpacks as if its inputs were those of the operator: whatever
+        # Python raises where they are not means that the file is wrong.
         try:
             inputs = [known[name] if name else None for name in node.inputs]
             outputs, cost = RULES[node.operator](Call(node, inputs))
@@ -114,10 +116,12 @@ def check_sizes(graph: OnnxGraph, shapes: Mapping[str, Shape]) -> dict[str, Shap
         for name, tensor in zip(node.outputs, outputs, strict=False):
             if len(tensor.shape) > MOST_RANK or math.prod(tensor.shape) > MOST_ELEMENTS:
                 raise UnfitError(f"makes an array of shape {tensor.shape} by {node.operator}")
+            # Runtimes differ in which of two arrays of one name a later node reads.
             if name in known:
                 raise UnfitError(f"makes {name[:80]!r} twice")
             if name:
                 known[name] = tensor
+        # Writing the outputs counts too: operators that only move arrays cost nothing else.
         work += cost + sum(math.prod(tensor.shape) for tensor in outputs)
         if work > MOST_WORK:
             raise UnfitError(f"takes over {MOST_WORK:.0e} multiply-adds")
@@ -126,6 +130,7 @@ def check_sizes(graph: OnnxGraph, shapes: Mapping[str, Shape]) -> dict[str, Shap
 
 def _in_order(nodes: Sequence[Node], known: Iterable[str]) -> list[Node]:
     """Put nodes behind those that they read: quantisers write theirs at the end of a file."""
+    # Kahn's algorithm: a node is ready when the last array that it lacks has been made.
     ready = set(known)
     waiting: dict[str, list[int]] = {}
     missing = []
