@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from io import BytesIO, StringIO
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hficma.artifacts.manifest import write_atomically
 from hficma.errors import InputError, MissingDependencyError
+from hficma.training.runs.curves import figure_svg
 
 from .report import Row, Table
 
@@ -74,7 +74,7 @@ def choices_plot(table: Table, column: str, label: str) -> str:
     bottom = max(0.0, min((low + high - span) / 2, 102 - span))
     axes.set_ylim(bottom, min(102.0, bottom + span))
     axes.legend(frameon=False, fontsize=8, loc="best")
-    return _svg(canvas, f"choices-{column}")
+    return figure_svg(lambda: canvas, f"choices-{column}")
 
 
 def bars_plot(table: Table, column: str, label: str, *, whole: Collection[str] = ()) -> str:
@@ -101,7 +101,7 @@ def bars_plot(table: Table, column: str, label: str, *, whole: Collection[str] =
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.18)
     axes.set_xlabel(label)
-    return _svg(canvas, f"bars-{table.key}-{column}")
+    return figure_svg(lambda: canvas, f"bars-{table.key}-{column}")
 
 
 def write_growth_plot(
@@ -152,16 +152,3 @@ def _axes(canvas: Any) -> Axes:
 
 def _column(rows: Sequence[Row], key: str) -> list[float]:
     return [figure.value for row in rows if (figure := row.cells.get(key)) is not None]
-
-
-def _svg(canvas: Any, salt: str) -> str:
-    from matplotlib import rc_context
-
-    text = StringIO()
-    # Ids follow from the salt: plots of one page must not share them.
-    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
-        canvas.savefig(text, format="svg", metadata={"Date": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)

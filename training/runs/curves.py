@@ -11,7 +11,7 @@ import html
 import importlib.util
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -182,22 +182,27 @@ def _figure(plot: Plot, lines: dict[str, list[Point]], colours: dict[str, str]) 
             f'<span style="color:{colours[name]}">&#9632;</span> {label} {point.value:.4g}'
             f" in epoch {math.ceil(point.epoch)}"
         )
+    svg = figure_svg(lambda: _draw(plot, lines, colours), plot.title, **{"font.size": 8.5})
     return (
         f"<figure><figcaption><b>{html.escape(plot.title)}</b>"
         f"<span>{mark.get(plot.better or '', '')}</span></figcaption>"
-        f"{_svg(plot, lines, colours)}<p>{' &#160; '.join(notes)}</p></figure>"
+        f"{svg}<p>{' &#160; '.join(notes)}</p></figure>"
     )
 
 
-def _svg(plot: Plot, lines: dict[str, list[Point]], colours: dict[str, str]) -> str:
-    """Return one plot's SVG element, which takes the width that the page gives it."""
+def figure_svg(draw: Callable[[], Figure], salt: str, **settings: object) -> str:
+    """Return a plot as an SVG element, which takes the width that the page gives it.
+
+    Args:
+        draw: gives matplotlib's figure.
+        salt: of the ids in the SVG; those of two plots in one page must differ.
+        settings: further ones of matplotlib, under which it is drawn.
+    """
     from matplotlib import rc_context
 
-    # Ids in the SVG follow from the salt: those of two plots in one page must differ.
-    settings = {"svg.hashsalt": plot.title, "svg.fonttype": "path", "font.size": 8.5}
     text = StringIO()
-    with rc_context(settings):
-        _draw(plot, lines, colours).savefig(text, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path", **settings}):
+        draw().savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
