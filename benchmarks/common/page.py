@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hficma.artifacts.manifest import write_atomically
 from hficma.errors import MissingDependencyError
@@ -47,19 +46,14 @@ def write_report_page(
         plots: SVG of each table, by its key.
         whole: names of rows that are set in bold, such as a sum of the others.
     """
-    facts = [*_facts(report.environment), *_facts(report.options)]
+    facts = []
+    for name, value in [*report.environment.items(), *report.options.items()]:
+        if isinstance(value, Mapping):
+            value = [f"{key} {item}" for key, item in value.items()]
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        if text not in (None, ""):
+            facts.append((name.replace("_", " "), str(text)))
     write_page(
         path, "report.html.j2",
         report=report, plots=plots, whole=whole, facts=facts, cell_text=cell_text,
     )  # fmt: skip
-
-
-def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield names and values as text, without those that are empty."""
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{key} {item}" for key, item in value.items())
-        elif isinstance(value, list | tuple):
-            value = ", ".join(map(str, value))
-        if value not in (None, ""):
-            yield name.replace("_", " "), str(value)

@@ -6,16 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hficma.artifacts.manifest import write_atomically
 from hficma.errors import InputError, MissingDependencyError
 from hficma.training.runs.curves import figure_svg
 
 from .report import Row, Table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SIZE = (5.4, 3.5)
 """Inches: readable at the width of a phone."""
@@ -39,68 +36,59 @@ def blank_figure(width: float, height: float) -> Any:
 
 
 def choices_plot(table: Table, column: str, label: str) -> str:
-    """Plot a figure against latency: a line an engine, a point a number of candidates.
+    """Plot a figure in percent against latency, and return SVG.
 
     Args:
-        table: rows are named `ENGINE, CHOICE`, with a column `p50`.
-        column: on the vertical axis, in percent.
+        table: rows are named `ENGINE, CHOICE`, with a column `p50`: a line an engine, a point a
+            choice.
+        column: on the vertical axis.
         label: of that axis.
-
-    Returns:
-        SVG.
     """
     canvas = blank_figure(*SIZE)
-    axes = _axes(canvas)
+    axes = _axes(canvas, "median latency of a search, ms (numbers: candidates)")
     lines: dict[str, list[Row]] = {}
     for row in table.rows:
         lines.setdefault(row.name.rpartition(", ")[0], []).append(row)
-    for number, (name, colour, marker) in enumerate(zip(lines, cycle(COLOURS), cycle(MARKERS))):
+    for name, colour, marker in zip(lines, cycle(COLOURS), cycle(MARKERS)):
         latency, values = _column(lines[name], "p50"), _column(lines[name], column)
         axes.plot(latency, values, color=colour, marker=marker, markersize=5, label=name)
-        if number:
-            continue  # the choices of the other lines are in the same order
-        for row, x, y in zip(lines[name], latency, values, strict=True):
-            axes.annotate(
-                row.name.rpartition(", ")[2].split()[0], (x, y), textcoords="offset points",
-                xytext=(5, -12), fontsize=8, color=colour,
-            )  # fmt: skip
-    axes.set_xlabel("median latency of a search, ms (numbers: candidates)")
-    axes.set_ylabel(label)
-    axes.set_xlim(left=0)
+    # The choices of the other lines are in the same order as those of the first.
+    for row in next(iter(lines.values())):
+        (place,) = zip(_column([row], "p50"), _column([row], column), strict=True)
+        axes.annotate(
+            row.name.rpartition(", ")[2].split()[0], place, textcoords="offset points",
+            xytext=(5, -12), fontsize=8, color=COLOURS[0],
+        )  # fmt: skip
     values = _column(table.rows, column)
     low, high = min(values), max(values)
     # Never so narrow that a point of one query looks like a cliff.
     span = max(LEAST_SPAN, 1.4 * (high - low))
     bottom = max(0.0, min((low + high - span) / 2, 102 - span))
-    axes.set_ylim(bottom, min(102.0, bottom + span))
+    axes.set(ylabel=label, ylim=(bottom, min(102.0, bottom + span)))
+    axes.set_xlim(left=0)
     axes.legend(frameon=False, fontsize=8, loc="best")
     return figure_svg(lambda: canvas, f"choices-{column}")
 
 
 def bars_plot(table: Table, column: str, label: str, *, whole: Collection[str] = ()) -> str:
-    """Plot a column as horizontal bars from zero, each with its number.
+    """Plot a column as horizontal bars from zero, each with its number, and return SVG.
 
     Args:
         table: whose rows are the bars.
         column: their lengths.
         label: of the axis.
         whole: rows that are sums of others, in another colour.
-
-    Returns:
-        SVG.
     """
     rows = [row for row in table.rows if row.cells.get(column)]
     canvas = blank_figure(SIZE[0], 0.6 + 0.36 * len(rows))
-    axes = _axes(canvas)
-    values = _column(rows, column)
+    axes = _axes(canvas, label)
     places = range(len(rows))[::-1]
     colours = [COLOURS[5 if row.name in whole else 0] for row in rows]
-    bars = axes.barh(places, values, color=colours, height=0.62)
+    bars = axes.barh(places, _column(rows, column), color=colours, height=0.62)
     axes.bar_label(bars, fmt=" {:,.2f}", fontsize=8, color="#333333")
     axes.set_yticks(list(places), [row.name for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.18)
-    axes.set_xlabel(label)
     return figure_svg(lambda: canvas, f"bars-{table.key}-{column}")
 
 
@@ -117,36 +105,32 @@ def write_growth_plot(
     Raises:
         InputError: another suffix.
     """
-    kind = path.suffix.removeprefix(".")
-    if kind not in ("svg", "png"):
+    if path.suffix not in (".svg", ".png"):
         raise InputError(f"{path}: a plot is .svg or .png")
     canvas = blank_figure(5.5 * len(panels), 4.4)
-    grid = canvas.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (label, lines) in zip(grid, panels.items(), strict=True):
+    for number, (label, lines) in enumerate(panels.items(), start=1):
+        axes = _axes(canvas, "recipes in the index", (1, len(panels), number))
         for (name, values), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
             axes.plot(sizes, values, color=colour, marker=marker, markersize=5, label=name)
-        every = [value for values in lines.values() for value in values]
         first = next(iter(lines.values()))[0]
-        axes.plot(
-            sizes, [first * size / sizes[0] for size in sizes],
-            color="#aaaaaa", linestyle=":", linewidth=1, zorder=0, label="linear",
-        )  # fmt: skip
-        axes.set(xscale="log", yscale="log", xlabel="recipes in the index", ylabel=label)
+        linear = [first * size / sizes[0] for size in sizes]
+        axes.plot(sizes, linear, color="#aaaaaa", linestyle=":", zorder=0, label="linear")
+        every = [value for values in lines.values() for value in values]
+        axes.set(xscale="log", yscale="log", ylabel=label)
         axes.set_ylim(min(every) / 1.6, max(every) * 1.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#eeeeee")
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     content = BytesIO()
-    canvas.savefig(content, format=kind, dpi=160)
+    canvas.savefig(content, format=path.suffix[1:], dpi=160)
     write_atomically(path, content.getvalue())
 
 
-def _axes(canvas: Any) -> Axes:
-    axes: Axes = canvas.add_subplot()
+def _axes(canvas: Any, label: str, place: tuple[int, int, int] = (1, 1, 1)) -> Any:
+    """Add axes without a frame, with a label below."""
+    axes = canvas.add_subplot(*place, xlabel=label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    axes.xaxis.label.set_fontsize(9)
-    axes.yaxis.label.set_fontsize(9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_fontsize(9)
     return axes
 
 

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -76,19 +76,15 @@ def main(
         "hficma 32 x 32 in tiles of 64": ("hficma", 32, 64),
         f"hficma {large} x {large} in tiles of 256": ("hficma", large, 256),
     }
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    figures: dict[str, dict[str, Any]] = {name: {"runs": []} for name in cases}
     for _ in range(repeats):
         for name, (form, items, tile) in cases.items():
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                runs[name].append(pool.submit(step, form, items, width, heads, tile).result())
-    figures = {
-        name: {
-            "seconds": median(run["seconds"] for run in measured),
-            "step_mb": max(run["peak_mb"] - run["before_mb"] for run in measured),
-            "runs": measured,
-        }
-        for name, measured in runs.items()
-    }
+                run = pool.submit(step, form, items, width, heads, tile).result()
+            figures[name]["runs"].append(run)
+    for one in figures.values():
+        one["seconds"] = median(run["seconds"] for run in one["runs"])
+        one["step_mb"] = max(run["peak_mb"] - run["before_mb"] for run in one["runs"])
     report = {"environment": environment(), "width": width, "figures": figures}
     publish("training-step", report, json_file)
 
