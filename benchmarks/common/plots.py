@@ -70,26 +70,27 @@ def choices_plot(table: Table, column: str, label: str) -> str:
     return figure_svg(lambda: canvas, f"choices-{column}")
 
 
-def bars_plot(table: Table, column: str, label: str, *, whole: Collection[str] = ()) -> str:
-    """Plot a column as horizontal bars from zero, each with its number, and return SVG.
+def bars_plot(
+    bars: Mapping[str, float], label: str, salt: str, *, whole: Collection[str] = ()
+) -> str:
+    """Plot horizontal bars from zero, each with its number, and return SVG.
 
     Args:
-        table: whose rows are the bars.
-        column: their lengths.
+        bars: lengths by name, the first at the top.
         label: of the axis.
-        whole: rows that are sums of others, in another colour.
+        salt: another for every plot of a page.
+        whole: bars that are sums of others, in another colour.
     """
-    rows = [row for row in table.rows if row.cells.get(column)]
-    canvas = blank_figure(SIZE[0], 0.6 + 0.36 * len(rows))
+    canvas = blank_figure(SIZE[0], 0.6 + 0.36 * len(bars))
     axes = _axes(canvas, label)
-    places = range(len(rows))[::-1]
-    colours = [COLOURS[5 if row.name in whole else 0] for row in rows]
-    bars = axes.barh(places, _column(rows, column), color=colours, height=0.62)
-    axes.bar_label(bars, fmt=" {:,.2f}", fontsize=8, color="#333333")
-    axes.set_yticks(list(places), [row.name for row in rows])
+    places = range(len(bars))[::-1]
+    colours = [COLOURS[5 if name in whole else 0] for name in bars]
+    drawn = axes.barh(places, list(bars.values()), color=colours, height=0.62)
+    axes.bar_label(drawn, fmt=" {:,.2f}", fontsize=8, color="#333333")
+    axes.set_yticks(list(places), list(bars))
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.18)
-    return figure_svg(lambda: canvas, f"bars-{table.key}-{column}")
+    return figure_svg(lambda: canvas, f"bars-{salt}")
 
 
 def write_growth_plot(

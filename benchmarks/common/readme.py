@@ -12,7 +12,6 @@ from hficma.errors import ArtifactError, InputError
 
 from .plots import bars_plot
 from .readme_tables import PARTS, headline, markdown
-from .report import Column, Figure, Row, Table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parents[1] / "results"
@@ -106,13 +105,10 @@ def chart(committed: Sequence[Result]) -> str:
     """Return the bars of a pair's cost as an SVG file, with its figures in words inside."""
     record = next(one.record for one in committed if one.benchmark == "pair-scores")
     forms = next(iter(record["cases"].values()))["rows"]
-    cost = Column(
-        "ms", "milliseconds for one photo and one recipe, d = 1024, two cores", "lower", 2
-    )
-    rows = tuple(Row(name=f["form"], cells={"ms": Figure(f["milliseconds"])}) for f in forms)
-    table = Table(key="pair", title="", first="form", columns=(cost,), rows=rows)
-    words = ", ".join(f"{form['form']} {form['milliseconds']:.2f} ms" for form in forms)
-    return bars_plot(table, "ms", cost.label).replace(">", f"><desc>{words}</desc>", 1)
+    bars = {form["form"]: form["milliseconds"] for form in forms}
+    words = ", ".join(f"{name} {cost:.2f} ms" for name, cost in bars.items())
+    label = "milliseconds for one photo and one recipe, d = 1024, two cores"
+    return bars_plot(bars, label, "pair-ms").replace(">", f"><desc>{words}</desc>", 1)
 
 
 def main() -> None:

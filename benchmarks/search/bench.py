@@ -298,5 +298,6 @@ def _plots(tables: Sequence[Table]) -> dict[str, list[str]]:
                 choices_plot(table, "agreement", "agreement with scoring everything, %"),
             ]
         elif table.key.startswith("stages"):
-            plots[table.key] = [bars_plot(table, "p50", "median, ms", whole=(TOTAL,))]
+            bars = {row.name: p50.value for row in table.rows if (p50 := row.cells["p50"])}
+            plots[table.key] = [bars_plot(bars, "median, ms", table.key, whole=(TOTAL,))]
     return plots
