@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import resource
 import shlex
 import sys
 import time
@@ -154,19 +153,21 @@ def command(words: Sequence[str]) -> str | None:
         rest = ["bench", Path(started).stem, *rest]
     elif Path(started).name != "hficma":
         return None
-    said: list[str] = []
+    typed: list[str] = []
     for word in rest:
-        if said and said[-1] in NOT_SAID:
-            said.pop()
+        if typed and typed[-1] in NOT_SAID:
+            typed.pop()
         else:
             # A path says where something lies on one machine; its name says what it is.
             name, equals, value = word.rpartition("=")
-            said.append(f"{name}{equals}{Path(value).name if '/' in value else value}")
-    return shlex.join(["hficma", *said])
+            typed.append(f"{name}{equals}{Path(value).name if '/' in value else value}")
+    return shlex.join(["hficma", *typed])
 
 
 def peak_resident_mb() -> float:
     """Return the peak resident memory of this process so far, in MB; on Linux, whose unit it is."""
+    import resource  # POSIX alone has it, and this module is imported everywhere
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
