@@ -1,7 +1,5 @@
-"""Imported by a worker of a test: from here on this process has no POSIX modules, as on Windows."""
+"""Imported by the worker of a test, and by nothing else: its process then lacks `resource`."""
 
 import sys
-
-MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty")
 
 sys.modules["resource"] = None  # type: ignore[assignment]
