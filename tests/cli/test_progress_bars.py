@@ -38,9 +38,10 @@ def test_a_stage_that_ended_leaves_its_time() -> None:
     with bars:
         report = bars.counting("indexing recipes")
         report(1250, 0)
-    assert file.getvalue().startswith("indexing recipes: ")
-    assert file.getvalue().endswith(" s\n")
-    assert file.getvalue().count("\n") == 1
+    lines = file.getvalue().rstrip().splitlines()  # Rich 13 ends with an empty line
+    assert len(lines) == 1
+    assert lines[0].startswith("indexing recipes: ")
+    assert lines[0].endswith(" s")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
