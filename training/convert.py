@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hficma.artifacts.manifest import disk_reason
 from hficma.artifacts.unfinished import remove_tree
-from hficma.data.sources.recipe1m.published_files import published_vectors, published_words
+from hficma.data.sources.recipe1m.published_vocabulary import published_vectors, published_words
 from hficma.errors import ArtifactError, InputError
 from hficma.model import ModelConfig, build_model
 from hficma.model.encoders.sentence_encoder import GRUSentences

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hficma.data.sources import open_source
-from hficma.data.sources.recipe1m.published_files import VocabularyError
+from hficma.data.sources.recipe1m.published_vocabulary import VocabularyError
 from hficma.data.store.importing import ImportCounts, import_dataset
 from hficma.errors import InputError
 from tests.data.conftest import WORDS

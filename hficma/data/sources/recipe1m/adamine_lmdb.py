@@ -20,7 +20,8 @@ from ....untrusted.worker import Worker
 from ..source import Source, SourceRecipe
 from . import untrusted_reader
 from .lmdb_source import PublishedText
-from .published_files import Classes, find, published_vectors, published_words, text_table
+from .published_files import Classes, find, layer_table, whole_entry
+from .published_vocabulary import published_vectors, published_words
 
 
 class AdaMineSource(Source):
@@ -51,7 +52,7 @@ class AdaMineSource(Source):
         """See the base."""
         words = published_words(self.path)
         classes = Classes(find(self.path, "classes1M.pkl"))
-        texts = text_table(find(self.path, "layer1.json"), scratch)
+        texts = layer_table(find(self.path, "layer1.json"), scratch, "texts", whole_entry)
         text = PublishedText(words, texts, classes)
         without: list[str] = []
         with Worker(modules=[untrusted_reader.__name__]) as worker:

@@ -22,10 +22,10 @@ from .published_files import (
     ImageTree,
     UnusedPhotos,
     find,
-    published_vectors,
-    published_words,
-    text_table,
+    layer_table,
+    whole_entry,
 )
+from .published_vocabulary import published_vectors, published_words
 
 
 class Im2RecipeSource(Source):
@@ -56,7 +56,7 @@ class Im2RecipeSource(Source):
         report = _raising if strict else on_bad
         words = published_words(self.path)
         classes = Classes(find(self.path, "classes1M.pkl"))
-        texts = text_table(find(self.path, "layer1.json"), scratch)
+        texts = layer_table(find(self.path, "layer1.json"), scratch, "texts", whole_entry)
         text = PublishedText(words, texts, classes)
         photos = UnusedPhotos(self.path, self._photos)
         with Worker(modules=[untrusted_reader.__name__]) as worker:

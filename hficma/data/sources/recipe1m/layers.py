@@ -2,7 +2,7 @@
 
 The first layer has the text, the second names the photos, `det_ingrs.json` the ingredients that a
 detector found in the lines. They are joined by id, and too large for memory: the others are put on
-the disk (`SideTable`) before the first is streamed.
+the disk (`IdTable`) before the first is streamed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from .published_files import (
     Classes,
     ImageTree,
     UnusedPhotos,
+    detected_names,
     find,
-    image_table,
+    image_names,
     layer1_recipe,
-    name_table,
-    published_vectors,
+    layer_table,
     removed_ids,
 )
+from .published_vocabulary import published_vectors
 from .torch7 import read_t7
 from .untrusted_reader import MAX_SENTENCES
 
@@ -58,8 +59,8 @@ class Recipe1MSource(Source):
         assert self._layer1 is not None  # `fits` found it
         removed = removed_ids(find(self.path, "remove1M.txt"))
         classes = Classes(find(self.path, "classes1M.pkl"))
-        names = name_table(find(self.path, "det_ingrs.json"), scratch)
-        images = image_table(find(self.path, "layer2.json"), scratch)
+        names = layer_table(find(self.path, "det_ingrs.json"), scratch, "names", detected_names)
+        images = layer_table(find(self.path, "layer2.json"), scratch, "images", image_names)
         photos = UnusedPhotos(self.path, self._photos)
         published_vectors(self.path)  # vocabularies that disagree: an error now, not at the end
         encoded = EncodedSentences.beside(self.path)
