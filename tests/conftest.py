@@ -7,6 +7,8 @@ here; a single test elsewhere that compares with the torch model says so where i
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -25,6 +27,23 @@ NEED_TORCH = (
 
 if find_spec("torch") is None:
     collect_ignore = list(NEED_TORCH)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Fail a test that leaves logging changed: another one in the process would miss its lines."""
+    before = _logging_state()
+    yield
+    assert _logging_state() == before
+
+
+def _logging_state() -> tuple[object, ...]:
+    """Return what decides which lines of the package's log arrive where."""
+    log, root = logging.getLogger("hficma"), logging.getLogger()
+    return (
+        *(log.level, log.propagate, log.disabled, list(log.handlers)),
+        *(root.level, root.disabled, root.manager.disable),
+    )
 
 
 def pytest_report_header() -> str | None:

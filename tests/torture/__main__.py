@@ -7,6 +7,7 @@ that is not zero, or an AssertionError of a trial, ends in exit code 1 with the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator, Sequence
 
 SHARES = {
     "writers": 3,
@@ -37,16 +39,34 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("trials", nargs="*", default=list(SHARES), metavar="TRIAL")
     options = parser.parse_args()
-    logging.getLogger("hficma").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")  # decoders and exporters have many
-    shares = {name: SHARES[name] for name in options.trials}
+    with _quiet():
+        return _run(options.trials, options.seconds, options.seed)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence warnings for a block: trials cause thousands, decoders and exporters have many."""
+    log = logging.getLogger("hficma")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _run(trials: Sequence[str], seconds: float, seed: int) -> int:
+    """Run some trials for so many seconds in all; return the exit code."""
+    shares = {name: SHARES[name] for name in trials}
     failed = []
-    print(f"seed {options.seed}, {options.seconds:.0f} s", flush=True)
+    print(f"seed {seed}, {seconds:.0f} s", flush=True)
     for name, share in shares.items():
         trial = importlib.import_module(f"tests.torture.{name}")
         began = time.monotonic()
         try:
-            counts = trial.run(options.seconds * share / sum(shares.values()), options.seed)
+            counts = trial.run(seconds * share / sum(shares.values()), seed)
             bad = {key: n for key, n in counts.items() if n and key.startswith(FORBIDDEN)}
         except AssertionError:
             traceback.print_exc()
@@ -56,7 +76,7 @@ def main() -> int:
         print(f"{name:9} {verdict}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
         failed += [name] * bool(bad)
     if failed:
-        again = f"python -m tests.torture --seconds {options.seconds:.0f} --seed {options.seed}"
+        again = f"python -m tests.torture --seconds {seconds:.0f} --seed {seed}"
         print(f"failed: {', '.join(failed)}; again: {again} {' '.join(failed)}")
     return 1 if failed else 0
 
