@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "hficma.artifacts": {BASE},
     "hficma.untrusted": {BASE, "hficma.artifacts"},
     "hficma.recipe": {BASE},
-    "hficma.images": {BASE, "hficma.untrusted"},
+    "hficma.images": {BASE, "hficma.artifacts", "hficma.untrusted"},
     "hficma.text": {BASE, "hficma.artifacts", "hficma.recipe"},
     "hficma.model": FOUNDATION | {"hficma.text"},
     "hficma.data": FOUNDATION | {"hficma.text"},

@@ -21,7 +21,7 @@ from hficma.artifacts.manifest import disk_reason
 from hficma.artifacts.unfinished import remove_tree
 from hficma.data.sources.recipe1m.published_vocabulary import published_vectors, published_words
 from hficma.errors import ArtifactError, InputError
-from hficma.model import ModelConfig, build_model
+from hficma.model import ImageConfig, ModelConfig, build_model
 from hficma.model.encoders.sentence_encoder import GRUSentences
 from hficma.text.vocabulary import FIRST_WORD_ID, TextConfig, Vocabulary
 from hficma.text.word2vec_files import read_word2vec
@@ -238,7 +238,7 @@ def _config(kind: Kind, weights: Mapping[str, Array], backbone: str) -> ModelCon
             return ModelConfig(
                 kind=kind,
                 width=width,
-                backbone=backbone,
+                image=ImageConfig(encoder=backbone),
                 word_dim=weights[_WORDS].shape[1],
                 sentence="gru",
                 sentence_dim=double // 2,
@@ -247,7 +247,7 @@ def _config(kind: Kind, weights: Mapping[str, Array], backbone: str) -> ModelCon
         return ModelConfig(
             kind=kind,
             width=weights["image_embedding.weight"].shape[0],
-            backbone=backbone,
+            image=ImageConfig(encoder=backbone),
             word_dim=weights[_WORDS].shape[1],
             sentence="gru",
             sentence_dim=weights["sentence_lstm.weight_hh_l0"].shape[1],

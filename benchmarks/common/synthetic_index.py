@@ -46,10 +46,15 @@ def random_model(config: ModelConfig, words: int) -> Model:
 def random_bundle(workspace: Workspace, width: int) -> Path:
     """Return a bundle of random weights, exported unless the workspace's cache holds it."""
     from hficma.export import export_model
-    from hficma.model import ModelConfig
+    from hficma.model import ImageConfig, ModelConfig
 
     config = ModelConfig(
-        width=width, heads=8, backbone="tiny", global_dim=width, word_dim=64, sentence="mean"
+        width=width,
+        heads=8,
+        image=ImageConfig(encoder="tiny"),
+        global_dim=width,
+        word_dim=64,
+        sentence="mean",
     )
     model = random_model(config, WORDS)
     path = workspace.cache / "bench" / f"random-{width}-{model.model_id[:12]}-fp32"

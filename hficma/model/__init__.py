@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .base import RecipeBatch as RecipeBatch
     from .base import Scores as Scores
     from .base import Tokens as Tokens
+    from .config import ImageConfig as ImageConfig
     from .config import ModelConfig as ModelConfig
     from .hf_icma import HFICMA as HFICMA
     from .loading import build_model as build_model
@@ -29,6 +30,7 @@ __getattr__ = on_demand(
         "AdaMine": ".adamine",
         "FoldedWeights": ".similarity",
         "Model": ".base",
+        "ImageConfig": ".config",
         "ModelConfig": ".config",
         "PaddedEncodings": ".similarity",
         "RecipeBatch": ".base",

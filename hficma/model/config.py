@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..artifacts.json_fields import LARGEST_SIZE, dataclass_fields
+from ..artifacts.json_fields import LARGEST_SIZE, Fields, dataclass_fields
+from ..images.image_input import ImageInput
 from ..scores import ScoreWeights
 from ..text.vocabulary import TextConfig
 
@@ -16,21 +17,60 @@ REGION_GRID = 7
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """The image encoder: which one, and what it reads (section `model.image`)."""
+
+    encoder: str = "resnet50"
+    """`tiny`, a name of torchvision's or timm's, `efficientnet-lite0` to `-lite2`, or the folder of
+    a Hugging Face model."""
+    family: Literal["torchvision", "efficientnet-lite", "timm", "transformers"] = "torchvision"
+    """Whose architecture it is; follows from `encoder` when training begins."""
+    architecture: str = ""
+    """JSON text that its layers are built from, where its name alone does not say: the folder's
+    `config.json`. Filled in when training begins, so that runs and bundles need no folder."""
+    grid: int | None = None
+    """Regions a side that a larger grid is pooled to; none keeps the encoder's own."""
+    input: ImageInput | None = None
+    """Pixels that it reads; none takes what its own files say."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values without what is at its default."""
+        record = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        return record if self.input is None else {**record, "input": self.input.to_json()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ImageConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: a field is of another type, out of its range or unknown.
+        """
+        fields = dataclass_fields(cls, record, "the image encoder", most=LARGEST_SIZE)
+        if fields.get("input") is not None:
+            fields["input"] = ImageInput.from_json(fields["input"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """What `build_model` builds. The defaults are HF-ICMA as published."""
 
-    kind: Literal["hf-icma", "adamine"] = "hf-icma"
-    """The system."""
+    kind: Literal["hf-icma", "adamine", "dual"] = "hf-icma"
+    """The system; `dual` has global vectors alone, as CLIP has."""
     width: int = 1024
     """D: of tokens in HF-ICMA, of the joint space in AdaMine."""
     heads: int = 8
     """H: heads of the cross-attention; divides the width."""
-    backbone: str = "resnet50"
-    """The image encoder: `tiny`, or any torchvision classifier that ends at 7 x 7 regions."""
+    image: ImageConfig = field(default_factory=ImageConfig)
+    """The image encoder."""
     word_dim: int = 300
     """Width of a word vector."""
-    sentence: Literal["mean", "gru"] = "gru"
-    """How a sentence becomes a vector."""
+    sentence: Literal["mean", "gru", "none"] = "gru"
+    """How a sentence's words become a vector; `none` leaves sentences to `text.encoder` alone."""
     sentence_dim: int = 1024
     """Width of a GRU's sentence vector; the mean keeps the word vectors' width."""
     ingredient_width: int = 300
@@ -39,6 +79,9 @@ class ModelConfig:
     """D_g that both global vectors are brought to; None leaves them unprojected, as published."""
     global_similarity: Literal["dot", "cosine"] = "dot"
     """`dot` is the published, un-normalised inner product."""
+    global_text: Literal["fused", "fields"] = "fused"
+    """What a recipe's global vector is made of: its sentences fused with its ingredients, as
+    published, or the means of the vectors of its title, ingredients and instructions."""
     global_weight: float = 0.2
     """w_g in S = w_g S_global + w_l S_local."""
     local_weight: float = 0.8
@@ -47,8 +90,8 @@ class ModelConfig:
     """What of a recipe is read."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("hf-icma", "adamine"):
-            raise ValueError(f"kind must be hf-icma or adamine, not {self.kind!r}")
+        if self.kind not in ("hf-icma", "adamine", "dual"):
+            raise ValueError(f"kind must be hf-icma, adamine or dual, not {self.kind!r}")
         for name in ("width", "heads", "word_dim", "sentence_dim", "ingredient_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
@@ -64,9 +107,25 @@ class ModelConfig:
             self.global_weight, self.local_weight if self.kind == "hf-icma" else 0.0
         )
 
+    @property
+    def image_input(self) -> ImageInput:
+        """Return the pixels that the image encoder reads."""
+        return self.image.input or ImageInput()
+
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON values."""
-        return {**dataclasses.asdict(self), "text": self.text.to_json()}
+        """Return the configuration as JSON values.
+
+        `model_id` hashes them, so that what models of earlier releases had not is left out where it
+        is at its default, and an image encoder that is but a name keeps its old key.
+        """
+        record = dataclasses.asdict(self) | {"text": self.text.to_json()}
+        image = self.image.to_json()
+        del record["image"]
+        if image.keys() <= {"encoder"}:
+            record["backbone"] = self.image.encoder
+        else:
+            record["image"] = image
+        return {key: value for key, value in record.items() if (key, value) not in _LATER_DEFAULTS}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ModelConfig:
@@ -75,5 +134,13 @@ class ModelConfig:
         Raises:
             ValueError: a field is of another type, out of its range, unknown or missing.
         """
+        record = dict(Fields(record, "the model's options").items())
+        if "backbone" in record:
+            record["image"] = {"encoder": record.pop("backbone")}
         fields = dataclass_fields(cls, record, "the model's options", most=LARGEST_SIZE)
+        fields["image"] = ImageConfig.from_json(fields.get("image", {}))
         return cls(**{**fields, "text": TextConfig.from_json(fields["text"])})
+
+
+_LATER_DEFAULTS = (("global_text", "fused"),)
+"""Fields that came after models were saved without them, with the value that those have."""

@@ -133,11 +133,12 @@ def _assemble(
         encoder = MeanSentences(table, word_weights(counts))
     else:
         encoder = GRUSentences(table, config.sentence_dim)
-    image_encoder, channels = make_image_encoder(config.backbone, backbone_weights)
+    image_encoder, channels = make_image_encoder(config.image.encoder, backbone_weights)
     if config.kind == "hf-icma" and config.global_dim is None and channels != 2 * config.width:
         raise InputError(
-            f"backbone {config.backbone}: its global vector is {channels} wide, a recipe's "
-            f"{2 * config.width}; give model.global_dim, such as 256, to bring both to one width"
+            f"image encoder {config.image.encoder}: its global vector is {channels} wide, a "
+            f"recipe's {2 * config.width}; give model.global_dim, such as 256, to bring both to "
+            "one width"
         )
     tokenizer = Tokenizer(vocabulary, config.text)
     kind = HFICMA if config.kind == "hf-icma" else AdaMine

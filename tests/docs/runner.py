@@ -19,7 +19,7 @@ from tests.docs.pages import ROOT, Block, commands
 
 SMALL = (
     "model.width=16 model.heads=2 model.global_dim=16 model.word_dim=16 model.sentence_dim=16 "
-    "model.ingredient_width=8 model.backbone=tiny trunk.weights=random trunk.schedule=frozen "
+    "model.ingredient_width=8 model.image.encoder=tiny trunk.weights=random trunk.schedule=frozen "
     "photos.views=0 trainer.epochs=1 trainer.batch_size=16 trainer.device=cpu"
 )
 

@@ -17,7 +17,7 @@ from hficma.export import export_model
 from hficma.export import half_precision as narrow
 from hficma.export.calibration_items import smooth_items
 from hficma.export.half_precision import narrow_image_encoder
-from hficma.model import Model, ModelConfig, build_model
+from hficma.model import ImageConfig, Model, ModelConfig, build_model
 from hficma.model.encoders.image_encoder import _torchvision
 from hficma.training.config.option_files import load_options, presets
 from tests.model.factories import make_model, make_vectors
@@ -28,7 +28,7 @@ def small(preset: str) -> ModelConfig:
     options = load_options(preset).model
     return replace(
         options, width=16, word_dim=8, sentence_dim=7, ingredient_width=5, global_dim=8,
-        backbone="tiny",
+        image=ImageConfig(encoder="tiny"),
     )  # fmt: skip
 
 

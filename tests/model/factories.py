@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hficma.model import HFICMA, Model, ModelConfig, RecipeBatch, build_model
+from hficma.model import HFICMA, ImageConfig, Model, ModelConfig, RecipeBatch, build_model
 from hficma.model.encoders.sentence_encoder import MeanSentences
 from hficma.text.vocabulary import Tokenizer
 from hficma.text.word_vectors import WordVectors
@@ -26,7 +26,7 @@ def tiny_config(kind: str = "hf-icma", **options: object) -> ModelConfig:
     base = ModelConfig(
         width=8,
         heads=2,
-        backbone="tiny",
+        image=ImageConfig(encoder="tiny"),
         word_dim=8,
         sentence="mean",
         sentence_dim=8,

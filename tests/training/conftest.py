@@ -14,7 +14,7 @@ from hficma.training import train
 DATA = "sample:100"
 
 SMALL = (
-    "model.backbone=tiny",
+    "model.image.encoder=tiny",
     "model.width=16",
     "model.heads=2",
     "model.global_dim=16",

@@ -17,19 +17,20 @@ def check_image_encoder(options: Options) -> None:
     """
     if options.trunk.weights is not None or options.trunk.schedule == "tuned":
         return
-    backbone = options.model.backbone
-    file = f"{backbone}_imagenet.safetensors"
-    if backbone == "tiny":
+    name = options.model.image.encoder
+    file = f"{name}_imagenet.safetensors"
+    if name == "tiny":
         raise InputError(
-            f"trunk.schedule={options.trunk.schedule}: backbone tiny has random weights only; "
-            "give trunk.schedule=tuned, which trains them, or another backbone with trunk.weights"
+            f"trunk.schedule={options.trunk.schedule}: the image encoder tiny has random weights "
+            "only; give trunk.schedule=tuned, which trains them, or another model.image.encoder "
+            "with trunk.weights"
         )
     raise InputError(
-        f"trunk.weights: the image encoder, {backbone}, is not trained from the start "
+        f"trunk.weights: the image encoder, {name}, is not trained from the start "
         f"(trunk.schedule={options.trunk.schedule}), and with random weights it sees nothing; give "
         f"trunk.weights={file}, torchvision's ImageNet weights, which this saves: python -c "
         f'"from torchvision.models import get_model; from safetensors.torch import save_file; '
-        f"save_file(get_model('{backbone}', weights='DEFAULT').state_dict(), '{file}')\"; or "
+        f"save_file(get_model('{name}', weights='DEFAULT').state_dict(), '{file}')\"; or "
         "trunk.weights=torchvision to download them, or trunk.schedule=tuned to train them anew"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typing
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ import yaml
 
 from hficma.errors import InputError
 
-from .option_values import Tree, nearest, parse_options
+from .option_values import Tree, nearest, parse_options, with_new_names
 from .options import Options
+
+logger = logging.getLogger("hficma")
 
 PRESETS = Path(__file__).parents[1] / "presets"
 """Folder of the presets that come with the package."""
@@ -99,6 +101,7 @@ def _read(path: Path, including: tuple[Path, ...]) -> Tree:
         raise InputError(f"{path}: must hold sections of options")
     # Included files in their order, then the file itself: what comes later stands over the earlier.
     included = content.pop("include", ())
+    content = _renamed(content, str(path))
     tree: Tree = {}
     for name in [included] if isinstance(included, str) else included:
         other = path.parent / name if str(name).endswith((".yaml", ".yml")) else None
@@ -126,4 +129,12 @@ def parse_override(text: str) -> Tree:
         raise InputError(f"{name}: {value!r} cannot be read") from error
     for part in reversed(name.split(".")):
         tree = {part: tree}
-    return typing.cast(Tree, tree)
+    return _renamed(tree, text)
+
+
+def _renamed(tree: Tree, source: str) -> Tree:
+    """Return a user's options under today's names, with a notice where they had older ones."""
+    renamed = with_new_names(tree)
+    if renamed != tree:
+        logger.warning("%s: model.backbone is called model.image.encoder now", source)
+    return renamed

@@ -22,9 +22,23 @@ def parse_options(tree: Mapping[str, Any]) -> Options:
     Raises:
         InputError: naming the option and what is wrong with it.
     """
-    options = _convert(tree, Options, "")
+    options = _convert(with_new_names(tree), Options, "")
     assert isinstance(options, Options)
     return options
+
+
+def with_new_names(tree: Mapping[str, Any]) -> Tree:
+    """Return a tree of options in which what had another name in earlier releases has today's.
+
+    Args:
+        tree: of a preset, an override, or the options that a run recorded.
+    """
+    model = tree.get("model")
+    if not isinstance(model, Mapping) or "backbone" not in model:
+        return dict(tree)
+    model = dict(model)
+    image = {"encoder": model.pop("backbone"), **model.get("image", {})}
+    return {**tree, "model": {**model, "image": image}}
 
 
 def to_tree(options: Options) -> Tree:
@@ -47,6 +61,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return _convert_union(value, arguments, where)
     if origin is Literal:
         return _convert_choice(value, arguments, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(arguments):
+            raise InputError(f"{where}: must be a list of {len(arguments)}, not {value!r}")
+        return tuple(map(_convert, value, arguments, [where] * len(arguments)))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise InputError(f"{where}: must be a section of name: value, not {value!r}")

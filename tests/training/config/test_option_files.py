@@ -34,6 +34,18 @@ def test_an_override_beats_the_preset() -> None:
     assert options.loss.on_score == Hinge(margin=0.2), "what was not overridden stays"
 
 
+def test_an_older_name_of_an_option_is_read_with_a_notice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Presets and commands of earlier releases must not become wrong, nor silently out of date."""
+    options = load_options("hf-icma", ["model.backbone=mobilenet_v2"])
+    assert options == load_options("hf-icma", ["model.image.encoder=mobilenet_v2"])
+    assert caplog.text.count("model.image.encoder now") == 1
+    tree = to_tree(options)
+    tree["model"]["backbone"] = tree["model"].pop("image")["encoder"]
+    assert parse_options(tree) == options, "options that a run recorded"
+
+
 def test_a_loss_of_another_name_replaces_the_old_one_whole() -> None:
     """Merged field by field, the hinge's margin would be an unknown option of InfoNCE."""
     options = load_options("hf-icma", ["loss.on_score.name=infonce"])

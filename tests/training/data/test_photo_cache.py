@@ -18,7 +18,7 @@ from hficma.data.sources import open_source
 from hficma.data.store.importing import import_dataset
 from hficma.errors import InputError
 from hficma.images import preprocess
-from hficma.model import Model, ModelConfig, build_model
+from hficma.model import ImageConfig, Model, ModelConfig, build_model
 from hficma.text.word_vectors import WordVectors
 from hficma.training.data.photo_cache import cached_pixels, cached_regions
 from hficma.training.data.photo_views import halved, random_crops, random_view, windows
@@ -26,7 +26,12 @@ from hficma.training.data.photo_views import halved, random_crops, random_view, 
 
 def model(seed: int = 0) -> Model:
     config = ModelConfig(
-        width=8, heads=2, backbone="tiny", word_dim=4, sentence="mean", global_dim=8
+        width=8,
+        heads=2,
+        image=ImageConfig(encoder="tiny"),
+        word_dim=4,
+        sentence="mean",
+        global_dim=8,
     )
     vectors = WordVectors.from_rows(("salt",), (1,), np.ones((1, 4)))
     return build_model(config, vectors, seed=seed).eval()

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hficma.model import Model, ModelConfig, build_model
+from hficma.model import ImageConfig, Model, ModelConfig, build_model
 from hficma.recipe import Recipe
 from hficma.text.vocabulary import END_ID, TextConfig
 from hficma.text.word_vectors import WordVectors
@@ -27,7 +27,8 @@ RECIPES = (
 def model(title: Literal["instruction", "balanced"] = "instruction") -> Model:
     rows = np.random.default_rng(0).normal(size=(len(WORDS), 8))
     config = ModelConfig(
-        width=8, heads=2, backbone="tiny", word_dim=8, sentence="mean", global_dim=8,
+        width=8, heads=2, image=ImageConfig(encoder="tiny"), word_dim=8, sentence="mean",
+        global_dim=8,
         text=TextConfig(title=title),
     )  # fmt: skip
     return build_model(config, WordVectors.from_rows(WORDS, (3,) * len(WORDS), rows)).eval()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hficma.errors import InputError
-from hficma.model import Model, ModelConfig, RecipeBatch, build_model
+from hficma.model import ImageConfig, Model, ModelConfig, RecipeBatch, build_model
 from hficma.text.word_vectors import WordVectors
 from hficma.training import distributed
 from hficma.training.config.options import LossOptions
@@ -29,7 +29,8 @@ def small_model() -> Model:
     words = tuple(f"word{number}" for number in range(30))
     rows = np.random.default_rng(0).normal(size=(30, 8))
     config = ModelConfig(
-        width=8, heads=2, backbone="tiny", word_dim=8, sentence="mean", global_dim=8,
+        width=8, heads=2, image=ImageConfig(encoder="tiny"), word_dim=8, sentence="mean",
+        global_dim=8,
         global_similarity="cosine",
     )  # fmt: skip
     return build_model(config, WordVectors.from_rows(words, (3,) * 30, rows))
