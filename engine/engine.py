@@ -25,6 +25,7 @@ from .index.index_facts import model_mismatch
 from .index.item_encoding import Role
 from .query import (
     QuerySource,
+    ReadQuery,
     only_query,
     photo_input,
     query_name,
@@ -174,9 +175,25 @@ class Engine(Closing):
             raise answer
         return answer
 
+    def read(self, query: PhotoSource | Recipe, *, name: str) -> ReadQuery:
+        """Read one query, for `search_many` to search it later.
+
+        Args:
+            query: a photo or a recipe, whichever this index is searched with.
+            name: how to name it in an error, where it has no name of its own.
+
+        Raises:
+            InputError: it cannot be read, or is of the wrong kind for this index.
+        """
+        with self._entered():
+            model_input = read_query(query, self.index, self.bundle, name=name)
+        if isinstance(model_input, InputError):
+            raise model_input
+        return ReadQuery(self.bundle.model_id, model_input)
+
     def search_many(
         self,
-        queries: Iterable[PhotoSource | Recipe],
+        queries: Iterable[QuerySource],
         *,
         k: int = 10,
         candidates: int = CANDIDATES,
@@ -187,7 +204,8 @@ class Engine(Closing):
         """Yield an answer for each query, in their order; a bad one gives a `Failure` instead.
 
         Args:
-            queries: photos or recipes, as `search` takes them; read as answers are taken.
+            queries: photos or recipes, as `search` takes them, or as `read` gives them; read as
+                answers are taken.
             k: items to return for each, like the options below as in `search`.
             candidates: items to re-rank.
             exact: re-rank more, until all k ranks are proved.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -21,8 +21,21 @@ from .index.index import Index
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle
 
-QuerySource: TypeAlias = PhotoSource | Recipe
-"""A photo, as `hficma.images.load_photo` takes it, or a recipe."""
+
+class ReadQuery(NamedTuple):
+    """A query that was read before its turn to be searched: pixels or word ids, of one model.
+
+    A service reads photos while others are searched, and what waits is 150 KB instead of a file.
+    """
+
+    model_id: str
+    """Of the model that it was read for."""
+    model_input: ModelInput
+    """What the branches read of it."""
+
+
+QuerySource: TypeAlias = PhotoSource | Recipe | ReadQuery
+"""A photo, as `hficma.images.load_photo` takes it, a recipe, or either of them after reading."""
 
 
 def read_query(
@@ -40,6 +53,10 @@ def read_query(
         ArtifactError: the bundle cannot be read: that is no query's fault.
     """
     try:
+        if isinstance(query, ReadQuery):
+            if query.model_id != bundle.model_id:
+                raise InputError(f"{name}: was read for another model; read it again")
+            return query.model_input
         if isinstance(query, Recipe):
             if index.facts.of == "recipes":
                 raise InputError(
@@ -117,7 +134,7 @@ def several(queries: object, *, caller: str) -> Iterator[Any]:
         InputError: they are one query, or nothing that can be iterated.
     """
     one = isinstance(
-        queries, (str, bytes, bytearray, memoryview, os.PathLike, Recipe, Image.Image)
+        queries, (str, bytes, bytearray, memoryview, os.PathLike, Recipe, ReadQuery, Image.Image)
     ) or hasattr(queries, "read")
     # A photo is (H, W) or (H, W, 3); an array (N, H, W, 3) holds several.
     if one or (isinstance(queries, np.ndarray) and queries.ndim < 4):

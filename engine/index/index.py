@@ -22,6 +22,7 @@ from hficma.artifacts.closing import Closing
 from hficma.artifacts.file_memory import FileMemory
 from hficma.artifacts.manifest import MANIFEST, inside, read_manifest
 from hficma.errors import ArtifactError
+from hficma.recipe import Recipe
 from hficma.types import Floats, Mask, Offsets, Positions
 
 from .candidates import CandidateBatch
@@ -127,6 +128,21 @@ class Index(Closing):
         """
         shard = np.searchsorted(self.shard_offsets, positions, side="right") - 1
         return shard, positions - self.shard_offsets[shard]
+
+    def find(self, recipe_id: str) -> int | None:
+        """Return the position of the item of a recipe's id; None where no item has it any more."""
+        for shard, offset, remaining in zip(
+            self.shards, self.shard_offsets, self._remaining, strict=False
+        ):
+            position = shard.records.with_ids([recipe_id]).get(recipe_id)
+            if position is not None and (remaining is None or remaining[position]):
+                return int(offset) + position
+        return None
+
+    def recipe(self, position: int) -> Recipe:
+        """Return the recipe of the item at a position."""
+        shard, place = (int(one[0]) for one in self.locate(np.array([position])))
+        return self.shards[shard].records.recipes([place])[place]
 
     def first_candidates(
         self, queries: Floats, count: int, masks: Sequence[Mask | None], executor: Executor

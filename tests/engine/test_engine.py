@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from hficma.engine import Answer, Engine, Failure, Filter, IndexWriter, build_index
+from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level
 from hficma.errors import ArtifactError, InputError
@@ -248,6 +250,36 @@ def test_bad_queries_are_named(recipe_index: Path) -> None:
             ask(engine, 0, k=0)
         with pytest.raises(InputError, match="cannot be read"):
             engine.search(image=Path("missing.jpg"))
+
+
+def test_a_query_read_before_is_answered_as_if_read_in_time(recipe_index: Path) -> None:
+    """A service reads photos while others are searched; the answer must not tell."""
+    photo = PHOTOS.photo(3)
+    with Engine.open(recipe_index, threads=1) as engine:
+        query = engine.read(photo, name="photo")
+        [answer] = engine.search_many([query], k=5)
+        assert isinstance(answer, Answer)
+        assert [hit.id for hit in answer.hits] == [
+            hit.id for hit in engine.search(image=photo, k=5).hits
+        ]
+        [failure] = engine.search_many([query._replace(model_id="another")])
+        assert "read for another model" in getattr(failure, "error", "")
+        with pytest.raises(InputError, match="photos search"):
+            engine.read(RECIPES.recipe(0), name="recipe")
+
+
+def test_an_item_is_known_by_its_id_until_it_is_removed(recipe_index: Path, tmp_path: Path) -> None:
+    """A link to a recipe that was taken out would show it still."""
+    path = Path(shutil.copytree(recipe_index, tmp_path / "index"))
+    with Index.open(path) as index:
+        position = index.find("r7")
+        assert position is not None
+        assert index.recipe(position).id == "r7"
+        assert index.find("nobody") is None
+    with IndexWriter(path) as writer:
+        writer.remove(["r7"])
+    with Index.open(path) as index:
+        assert index.find("r7") is None
 
 
 def test_another_bundle_is_refused(
