@@ -144,7 +144,7 @@ def test_the_wheel_holds_every_module_and_no_test(wheel: Path) -> None:
     for part in PARTS:
         inside = Path() if part == "hficma" else Path(part)
         for file in (ROOT / part).rglob("*"):
-            if file.suffix in (".py", ".yaml", ".json", ".typed", ".j2", ".toml", ".tsv"):
+            if file.suffix in (".py", ".yaml", ".json", ".typed", ".j2", ".toml", ".tsv", ".jsonl"):
                 expected.add(inside / file.relative_to(ROOT / part))
     packed = {f.relative_to(wheel / "hficma") for f in (wheel / "hficma").rglob("*") if f.is_file()}
     assert packed == expected
