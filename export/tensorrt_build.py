@@ -114,7 +114,8 @@ def build_plan(graph: Graph, profiles: list[dict[str, Range]], timing: Path | No
         ArtifactError: the graph does not parse or build.
     """
     trt = library()
-    logger = trt.Logger(trt.Logger.ERROR)
+    errors: list[str] = []
+    logger = _error_logger(trt, errors)
     builder = trt.Builder(logger)
     # TensorRT 11 knows only strongly typed networks and may drop the flag.
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -133,11 +134,29 @@ def build_plan(graph: Graph, profiles: list[dict[str, Range]], timing: Path | No
         config.set_timing_cache(config.create_timing_cache(content), False)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise ArtifactError(f"{graph.file}: TensorRT cannot build it")
+        reason = errors[0].splitlines()[0] if errors else "it does not say why"
+        raise ArtifactError(
+            f"{graph.file}: TensorRT {trt.__version__} cannot build it ({reason}); export the "
+            "model again, or search with another runtime"
+        )
     if timing is not None:
         timing.parent.mkdir(parents=True, exist_ok=True)
         timing.write_bytes(bytes(config.get_timing_cache().serialize()))
     return bytes(serialized)
+
+
+def _error_logger(trt: Any, errors: list[str]) -> Any:
+    """Return a logger that appends TensorRT's errors to `errors` in place of printing them."""
+
+    class ErrorLogger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                errors.append(message)
+
+    return ErrorLogger()
 
 
 def _optimization_profile(builder: Any, graph: Graph, profile: dict[str, Range]) -> Any:

@@ -58,6 +58,7 @@ def trace(branch: Branch, path: Path) -> None:
     model = onnx.load(path)
     _inline_shared_weights(model.graph)
     _mend_casts(model.graph)
+    _select_before_bias(model.graph)
     _name_outputs(model.graph, branch.outputs)
     onnx.save(model, path)
 
@@ -109,6 +110,37 @@ def _mend_casts(graph: Any) -> None:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.i == complex128:
                 attribute.i = bfloat16
+
+
+def _select_before_bias(graph: Any) -> None:
+    """Add the bias of a layer with one output behind the selection of that output.
+
+        MatMul (..., 1) -> Add [1] -> Gather (...)     becomes     MatMul -> Gather -> Add
+
+    The same numbers: but compiling cross graphs, TensorRT-RTX 1.x gives the sum in the first order
+    three strides for its four axes and ends in an internal error, unless the bias is 0.
+    """
+    from onnx import helper
+
+    biases = {tensor.name for tensor in graph.initializer if list(tensor.dims) == [1]}
+    adds = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "Add" and node.input[0] in biases
+    }
+    nodes = []
+    for node in graph.node:
+        add = adds.get(node.input[0]) if node.op_type == "Gather" else None
+        if add is None:
+            nodes.append(node)
+            continue
+        assert sum(add.output[0] in other.input for other in graph.node) == 1
+        nodes.remove(add)
+        (bias, product), (result,) = add.input, node.output
+        node.input[0], node.output[0] = product, f"{result}_without_bias"
+        nodes += [node, helper.make_node("Add", [node.output[0], bias], [result], add.name)]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _name_outputs(graph: Any, ports: ArraySpecs) -> None:
