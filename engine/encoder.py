@@ -106,6 +106,7 @@ def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems
         batch = order[start : start + RECIPE_BATCH]
         ingredients, ingredient_counts = pad_ids([recipes[i].ingredients for i in batch])
         batch_rows, sentence_counts = pad_ids([rows[i] for i in batch])
+        titles = np.array([recipes[i].titles for i in batch], dtype=np.int64)
         output = bundle.run(
             "recipe",
             {
@@ -113,6 +114,7 @@ def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems
                 "ingredient_counts": ingredient_counts,
                 "sentences": sentences[batch_rows],
                 "sentence_counts": sentence_counts,
+                "title_counts": titles,
             },
         )
         # The widths are the outputs', known after the first run.

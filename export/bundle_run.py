@@ -23,6 +23,7 @@ ITEM_ARRAYS = (
     "ingredient_counts",
     "recipe_lengths",
     "sentence_counts",
+    "title_counts",
 )
 """Arrays that describe the items themselves: no graph's output."""
 

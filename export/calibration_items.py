@@ -41,7 +41,7 @@ def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
     def recipe(ingredients: int, sentences: int, words: int) -> RecipeIds:
         ids = generator.integers(FIRST_WORD_ID, rows, ingredients)
         texts = (generator.integers(FIRST_WORD_ID, rows, words) for _ in range(sentences))
-        return RecipeIds(ids, tuple(texts))
+        return RecipeIds(ids, tuple(texts), titles=min(1, sentences - 1))
 
     black = np.zeros((CROP, CROP, 3), dtype=np.uint8)
     noise = generator.integers(0, 256, black.shape, dtype=np.uint8)
@@ -124,4 +124,5 @@ def item_arrays(items: Items) -> dict[str, Array]:
         "ingredient_counts": ingredient_counts,
         "recipe_lengths": ingredient_counts,
         "sentence_counts": counts,
+        "title_counts": np.array([recipe.titles for recipe in items.recipes], dtype=np.int64),
     }

@@ -35,7 +35,7 @@ from hficma.engine.runtimes.reference import REFERENCE, Difference
 from hficma.engine.runtimes.selection import installed
 from hficma.errors import InputError
 from hficma.model import Model, load_model
-from hficma.model.graphs import REGIONS, Branch, branches, global_width
+from hficma.model.graphs import REGIONS, Branch, branches
 from hficma.model.loading import BUNDLE_WEIGHTS
 from hficma.text.vocabulary import VOCABULARY_FILE
 
@@ -176,7 +176,7 @@ def _facts(model: Model, data: str | None, run: str | None) -> dict[str, Any]:
         "dataset": data,
         "run": run,
         "has_local": model.has_local,
-        "global_dim": global_width(model),
+        "global_dim": model.global_dim,
         "width": config.width,
         "heads": config.heads,
         "regions": REGIONS,

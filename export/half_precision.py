@@ -99,7 +99,7 @@ def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> Narr
     pixels = model.normalize(torch.from_numpy(items.photos[:PHOTOS]))
     extremes = adversarial_items(model.tokenizer, seed=1).photos
     judges = model.normalize(torch.from_numpy(np.concatenate([items.photos[PHOTOS:], extremes])))
-    recipes = model.recipe_tokens(*model.recipe_batch(items.recipes)).global_
+    recipes = model.recipe_tokens(model.recipe_batch(items.recipes)).global_
     wide = _scores(model, model.trunk, judges, recipes)
     best, best_share = None, math.inf  # and how far S_global moves, as a share of its spread
     # Layers fit the photos that they were rounded on, so that others judge: calibration photos and

@@ -105,7 +105,9 @@ def bundle_differences(bundle: Bundle, reference: Arrays) -> list[Difference]:
     # Each graph ran on the reference's inputs above. What they add up to, each fed by the one
     # before, is what a search computes.
     runtime_name = differences[0].runtime
-    outputs = run_bundle(bundle, {name: reference[name] for name in ITEM_ARRAYS})
+    outputs = run_bundle(
+        bundle, {name: reference[name] for name in ITEM_ARRAYS if name in reference}
+    )
     for score in ("global", "local"):
         if score in reference:
             differences.append(

@@ -33,7 +33,7 @@ def encode(
         recipes: batches.
     """
     image = concatenate_tokens([model.image_tokens(batch) for batch in regions])
-    recipe = concatenate_tokens([model.recipe_tokens(*batch) for batch in recipes])
+    recipe = concatenate_tokens([model.recipe_tokens(batch) for batch in recipes])
     return image.float(), recipe.float()
 
 
@@ -78,9 +78,7 @@ def encode_positions(
     usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
     texts = RecipeTexts((dataset.recipe(int(row)) for row in rows[usable]), model.tokenizer)
     recipe = [
-        model.recipe_tokens(
-            *texts.batch(model, range(start, min(start + ENCODE_BATCH, len(texts))))
-        )
+        model.recipe_tokens(texts.batch(model, range(start, min(start + ENCODE_BATCH, len(texts)))))
         for start in range(0, len(texts), ENCODE_BATCH)
     ]
     return EncodedPairs(

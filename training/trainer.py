@@ -252,7 +252,7 @@ class Trainer:
                 small=self.epoch <= options.photos.small * options.trainer.epochs,
             )
             image = model.image_tokens(regions * self._channel_scale(regions))
-            recipe = model.recipe_tokens(*self._recipes(rows, views))
+            recipe = model.recipe_tokens(self._recipes(rows, views))
             loss = self.criterion(
                 model,
                 image,

@@ -25,6 +25,7 @@ from .config.option_files import flatten, load_options, merge, parse_override
 from .config.option_values import parse_options, to_tree
 from .config.options import Options
 from .data.dish_classes import dish_classes
+from .data.feature_means import fill_feature_means
 from .data.keep_out import HoldOut, keep_out
 from .data.pairs import Pairs, split
 from .device import pick_device
@@ -211,6 +212,8 @@ def train_on(
     # Sentences that nothing trains have the same vectors in every epoch.
     if not options.text.tune_sentences:
         pairs.texts.encode_sentences(model)
+    if checkpoint is None:
+        fill_feature_means(model, pairs, cached=options.trunk.schedule != "tuned")
     classes = np.zeros(len(pairs.recipes), dtype=np.int64)
     if uses_classes(options):
         classes = dish_classes(pairs.recipes, pairs.train)

@@ -62,7 +62,7 @@ def encode_cost(model: Model, recipes: list[RecipeIds]) -> StageCost:
     """
     if recipes:
         batches = [model.recipe_batch([recipe]) for recipe in recipes]
-        branch = _counted(lambda: [model.recipe_tokens(*batch) for batch in batches])
+        branch = _counted(lambda: [model.recipe_tokens(batch) for batch in batches])
         branch /= len(recipes)
         tokens = float(np.mean([len(recipe.ingredients) for recipe in recipes]))
     else:

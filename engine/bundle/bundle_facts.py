@@ -190,6 +190,8 @@ def graph_ports(facts: BundleFacts) -> dict[str, tuple[ArraySpecs, ArraySpecs]]:
             {"global": _floats("M", facts.global_dim)},
         ),
     }
+    if facts.model.global_text == "fields":
+        graphs["recipe"][0]["title_counts"] = ArraySpec("int64", ("M",))
     if facts.model.sentence == "gru":  # a mean over padded words does not need their number
         graphs["sentence"][0]["lengths"] = ArraySpec("int64", ("S",))
     if not facts.has_local:

@@ -1,4 +1,4 @@
-"""The network: vision, recipe, fusion, similarity; AdaMine beside HF-ICMA.
+"""The network: vision, recipe, fusion, similarity; AdaMine and dual encoders beside HF-ICMA.
 
 Names are loaded when first used: the engine reads a model's options (`ModelConfig`) without torch.
 """
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from .base import RecipeBatch as RecipeBatch
     from .base import Scores as Scores
     from .base import Tokens as Tokens
+    from .config import HeadConfig as HeadConfig
     from .config import ImageConfig as ImageConfig
     from .config import ModelConfig as ModelConfig
+    from .dual import DualEncoder as DualEncoder
     from .hf_icma import HFICMA as HFICMA
     from .loading import build_model as build_model
     from .loading import load_model as load_model
@@ -28,7 +30,9 @@ __getattr__ = on_demand(
     {
         "HFICMA": ".hf_icma",
         "AdaMine": ".adamine",
+        "DualEncoder": ".dual",
         "FoldedWeights": ".similarity",
+        "HeadConfig": ".config",
         "Model": ".base",
         "ImageConfig": ".config",
         "ModelConfig": ".config",

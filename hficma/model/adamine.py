@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..text.vocabulary import Tokenizer
-from .base import Model, Tokens
+from .base import Model, RecipeBatch, Tokens
 from .config import ModelConfig
 from .encoders.recurrent import Bidirectional, last_valid, run_steps
 from .encoders.sentence_encoder import SentenceEncoder
@@ -60,6 +60,11 @@ class AdaMine(Model):
             2 * config.ingredient_width + config.sentence_dim, config.width
         )
 
+    @property
+    def global_dim(self) -> int:
+        """See `Model.global_dim`."""
+        return self.config.width
+
     def image_tokens(self, regions: Tensor) -> Tokens:
         """See `Model.image_tokens`."""
         lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()
@@ -67,22 +72,17 @@ class AdaMine(Model):
             _embedded(at_least_float32(regions).mean(dim=1), self.image_embedding), None, lengths
         )
 
-    def recipe_tokens(
-        self,
-        ingredients: Tensor,
-        ingredient_counts: Tensor,
-        sentences: Tensor,
-        sentence_counts: Tensor,
-    ) -> Tokens:
+    def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""
+        counts = recipe.ingredient_counts
         # ahead, back (M, T, ingredient_width) and states (M, S, sentence_dim).
-        ahead, back = self.ingredient_lstm(self.ingredient_words(ingredients), ingredient_counts)
-        states = run_steps(self.sentence_lstm, sentences)
+        ahead, back = self.ingredient_lstm(self.ingredient_words(recipe.ingredients), counts)
+        states = run_steps(self.sentence_lstm, recipe.sentences)
         # The forward direction ends at the last ingredient, the backward one at the first.
-        parts = [last_valid(ahead, ingredient_counts), back[:, 0],
-                 last_valid(states, sentence_counts)]  # fmt: skip
+        parts = [last_valid(ahead, counts), back[:, 0],
+                 last_valid(states, recipe.sentence_counts)]  # fmt: skip
         embedding = _embedded(torch.cat(parts, dim=-1), self.recipe_embedding)
-        return Tokens(embedding, None, ingredient_counts)
+        return Tokens(embedding, None, counts)
 
     def project_image(self, image: Tokens) -> NoReturn:
         """Refuse: AdaMine has no local part."""

@@ -1,4 +1,4 @@
-"""What HF-ICMA and AdaMine have in common: the steps from photos and recipes to scores."""
+"""What all models have in common: the steps from photos and recipes to scores."""
 
 from __future__ import annotations
 
@@ -85,6 +85,16 @@ class RecipeBatch(NamedTuple):
     """(M, S, D_s) sentence vectors."""
     sentence_counts: Tensor
     """(M,) int64."""
+    title_counts: Tensor
+    """(M,) int64: how many of the sentences, the first ones, are the title."""
+
+    def select(self, recipes: Tensor | slice) -> RecipeBatch:
+        """Return some recipes.
+
+        Args:
+            recipes: their positions (K,) int64, or a slice of them.
+        """
+        return RecipeBatch(*(field[recipes] for field in self))
 
 
 class Model(nn.Module):
@@ -157,6 +167,11 @@ class Model(nn.Module):
         vectors: Tensor = self.sentence_encoder(word_ids, lengths)
         return vectors
 
+    @property
+    @abstractmethod
+    def global_dim(self) -> int:
+        """Return D_g, the width of a global vector."""
+
     @abstractmethod
     def image_tokens(self, regions: Tensor) -> Tokens:
         """Compute a photo's global vector and, with a local part, its tokens.
@@ -166,21 +181,8 @@ class Model(nn.Module):
         """
 
     @abstractmethod
-    def recipe_tokens(
-        self,
-        ingredients: Tensor,
-        ingredient_counts: Tensor,
-        sentences: Tensor,
-        sentence_counts: Tensor,
-    ) -> Tokens:
-        """Compute a recipe's global vector and, with a local part, its tokens.
-
-        Args:
-            ingredients: (M, T) int64; this and the others are the fields of a `RecipeBatch`.
-            ingredient_counts: (M,) int64.
-            sentences: (M, S, D_s).
-            sentence_counts: (M,) int64.
-        """
+    def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
+        """Compute a recipe's global vector and, with a local part, its tokens."""
 
     @abstractmethod
     def project_image(self, image: Tokens) -> PaddedEncodings:
@@ -276,7 +278,7 @@ class Model(nn.Module):
         batches = []
         for start in range(0, len(recipes), ENCODE_BATCH):
             ids = [self.tokenizer(recipe) for recipe in recipes[start : start + ENCODE_BATCH]]
-            batches.append(self.recipe_tokens(*self.recipe_batch(ids)))
+            batches.append(self.recipe_tokens(self.recipe_batch(ids)))
         return concatenate_tokens(batches)
 
     def recipe_batch(self, recipes: Sequence[RecipeIds]) -> RecipeBatch:
@@ -287,7 +289,11 @@ class Model(nn.Module):
         vectors = self.sentence_vectors(*self._padded(distinct.word_ids))
         # Row 0 is the padding's: zeros.
         table = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
-        return RecipeBatch(ingredients, ingredient_counts, table[rows], sentence_counts)
+        titles = np.array([one.titles for one in recipes], dtype=np.int64)
+        title_counts = torch.from_numpy(titles).to(self.device)
+        return RecipeBatch(
+            ingredients, ingredient_counts, table[rows], sentence_counts, title_counts
+        )
 
     def _padded(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """Return `pad_ids` of sequences as tensors where the weights are."""

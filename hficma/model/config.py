@@ -56,6 +56,24 @@ class ImageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """The layers that bring what encoders give into the joint space, by `global_text: fields`."""
+
+    layers: Literal["none", "linear", "mlp"] = "linear"
+    """One layer, or two with GELU between them; `none` where encoders share a space already."""
+    hidden: int = 1024
+    """Width between the two layers of an `mlp`."""
+    dropout: float = 0.0
+    """Chance of each number that a layer reads to be 0, in training."""
+
+    def __post_init__(self) -> None:
+        if self.layers not in ("none", "linear", "mlp"):
+            raise ValueError(f"layers must be none, linear or mlp, not {self.layers!r}")
+        if self.hidden < 1 or not 0 <= self.dropout < 1:
+            raise ValueError("hidden must be at least 1 and dropout in 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """What `build_model` builds. The defaults are HF-ICMA as published."""
 
@@ -82,6 +100,10 @@ class ModelConfig:
     global_text: Literal["fused", "fields"] = "fused"
     """What a recipe's global vector is made of: its sentences fused with its ingredients, as
     published, or the means of the vectors of its title, ingredients and instructions."""
+    image_head: HeadConfig = field(default_factory=HeadConfig)
+    """By `fields`: from a photo's pooled features to its global vector."""
+    recipe_head: HeadConfig = field(default_factory=HeadConfig)
+    """By `fields`: from the means of a recipe's fields to its global vector."""
     global_weight: float = 0.2
     """w_g in S = w_g S_global + w_l S_local."""
     local_weight: float = 0.8
@@ -97,12 +119,21 @@ class ModelConfig:
                 raise ValueError(f"{name} must be at least 1")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
+        if (self.kind, self.global_text) in (("dual", "fused"), ("adamine", "fields")):
+            text = "fields" if self.kind == "dual" else "fused"
+            raise ValueError(f"global_text must be {text} for {self.kind}")
+        if self.global_text == "fields" and self.global_dim is None:
+            for name in ("image_head", "recipe_head"):
+                if getattr(self, name).layers != "none":
+                    raise ValueError(f"global_dim must be given: it is what {name} leads to")
         if self.global_weight <= 0 or self.local_weight < 0:
             raise ValueError("global_weight must be positive and local_weight not negative")
 
     @property
     def score_weights(self) -> ScoreWeights:
-        """Return w_g and w_l; w_l is 0 for AdaMine, which has no local part."""
+        """Return w_g and w_l: w_l is 0 for AdaMine, a dual encoder's S is S_global."""
+        if self.kind == "dual":
+            return ScoreWeights(1.0, 0.0)
         return ScoreWeights(
             self.global_weight, self.local_weight if self.kind == "hf-icma" else 0.0
         )
@@ -139,8 +170,15 @@ class ModelConfig:
             record["image"] = {"encoder": record.pop("backbone")}
         fields = dataclass_fields(cls, record, "the model's options", most=LARGEST_SIZE)
         fields["image"] = ImageConfig.from_json(fields.get("image", {}))
+        for name in ("image_head", "recipe_head"):
+            head = dataclass_fields(HeadConfig, fields.get(name, {}), name, most=LARGEST_SIZE)
+            fields[name] = HeadConfig(**head)
         return cls(**{**fields, "text": TextConfig.from_json(fields["text"])})
 
 
-_LATER_DEFAULTS = (("global_text", "fused"),)
+_LATER_DEFAULTS = (
+    ("global_text", "fused"),
+    ("image_head", dataclasses.asdict(HeadConfig())),
+    ("recipe_head", dataclasses.asdict(HeadConfig())),
+)
 """Fields that came after models were saved without them, with the value that those have."""

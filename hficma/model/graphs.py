@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..images import CROP
 from ..types import ArraySpec, ArraySpecs
-from .base import Model, Tokens
+from .base import Model, RecipeBatch, Tokens
 from .config import REGION_GRID
 from .encoders.sentence_encoder import MeanSentences
 from .hf_icma import HFICMA
@@ -111,6 +111,8 @@ class RecipeBranch(Branch):
             "sentences": _floats("M", "N", model.sentence_encoder.width),
             "sentence_counts": ArraySpec("int64", ("M",)),
         }
+        if model.config.global_text == "fields":
+            inputs["title_counts"] = ArraySpec("int64", ("M",))
         outputs = {"global": _floats("M", global_dim)}
         if model.has_local:
             outputs["tokens"] = _floats("M", "T", model.config.width)
@@ -119,7 +121,10 @@ class RecipeBranch(Branch):
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Branch.compute`."""
-        return _present(self.model.recipe_tokens(**arrays))
+        # A graph has no input that nothing reads: titles are sentences like any to the others.
+        counts = arrays["sentence_counts"]
+        titles = {"title_counts": counts, **arrays}
+        return _present(self.model.recipe_tokens(RecipeBatch(**titles)))
 
 
 class ProjectBranch(Branch):
@@ -244,7 +249,7 @@ def branches(
             setattr(model, name, getattr(wide, name))
         if image_encoder is not None:
             model.normalize, model.trunk = wide.normalize, image_encoder
-    global_dim = global_width(wide)
+    global_dim = wide.global_dim
     yield "image", ImageBranch(model, global_dim, dtype).eval()
     yield "sentence", SentenceBranch(model, dtype).eval()
     yield "recipe", RecipeBranch(model, global_dim, dtype).eval()
@@ -260,14 +265,6 @@ def branches(
         ("cross_image_projections", ("recipe",)),
     ):
         yield name, CrossBranch(weights, wide, tabulated, global_dim, dtype).eval()
-
-
-def global_width(model: Model) -> int:
-    """Return D_g of a model, from its options."""
-    config = model.config
-    if config.kind == "adamine":
-        return config.width
-    return config.global_dim if config.global_dim is not None else 2 * config.width
 
 
 class _FoldedItemBuffers(nn.Module):

@@ -8,6 +8,9 @@
         ──┬▶ E^s (S, 2 D) ──▶ mean over S ──▶ global vector (2 D)
           └▶ Ẽ^g (T, 2 D) ──▶ joint embedding ──▶ tokens E^g (T, D)
 
+By `global_text: fields` the global vectors are those of a dual encoder instead (`dual.py`), in
+which ingredients have a part of their own.
+
 The symbols are those of the paper's figure of the framework. S_global is the inner product of the
 two global vectors, S_local comes from the two sets of tokens (`similarity.py`), and
 S = 0.2 S_global + 0.8 S_local.
@@ -22,8 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from ..text.vocabulary import Tokenizer
-from .base import GlobalProjection, Model, Tokens
+from .base import GlobalProjection, Model, RecipeBatch, Tokens
 from .config import ModelConfig
+from .dual import RecipeFields
+from .encoders.heads import Head
 from .encoders.recurrent import Bidirectional
 from .encoders.sentence_encoder import SentenceEncoder
 from .fusion import CrossFusion, JointEmbedding, RecipeFusion
@@ -55,7 +60,7 @@ class HFICMA(Model):
     has_local = True
     # A recipe's global vector is a mean of what passes these, un-normalised as published: what
     # rounding takes there is the same in many recipes, and no other layer makes it good.
-    float32_layers = ("sentence_adapter", "recipe_fusion", "recipe_global")
+    float32_layers: tuple[str, ...] = ("sentence_adapter", "recipe_fusion", "recipe_global")
 
     def __init__(
         self,
@@ -82,46 +87,62 @@ class HFICMA(Model):
         )
         self.recipe_fusion = RecipeFusion(width)
         self.joint_embedding = JointEmbedding(width)
-        self.image_global = GlobalProjection(config, channels)
-        self.recipe_global = GlobalProjection(config, 2 * width)
+        self.image_global: Head | GlobalProjection
+        self.recipe_global: RecipeFields | GlobalProjection
+        if config.global_text == "fields":
+            cosine = config.global_similarity == "cosine"
+            self.image_global = Head(
+                config.image_head, [channels], config.global_dim, cosine=cosine
+            )
+            self.recipe_global = RecipeFields(config, word_table.shape[1], sentence_encoder.width)
+        else:
+            self.image_global = GlobalProjection(config, channels)
+            self.recipe_global = GlobalProjection(config, 2 * width)
         self.cross_fusion = CrossFusion(width, config.heads)
+
+    @property
+    def global_dim(self) -> int:
+        """See `Model.global_dim`."""
+        if isinstance(self.image_global, Head):
+            return self.image_global.width
+        return self.config.global_dim or 2 * self.config.width
 
     def image_tokens(self, regions: Tensor) -> Tokens:
         """See `Model.image_tokens`."""
         lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()  # R, for each
         tokens = self.joint_embedding(self.region_adapter(regions))
-        return Tokens(self.image_global(regions.mean(dim=1)), tokens, lengths)
+        pooled = regions.mean(dim=1)
+        if isinstance(self.image_global, Head):
+            return Tokens(self.image_global([pooled], [None]), tokens, lengths)
+        return Tokens(self.image_global(pooled), tokens, lengths)
 
-    def recipe_tokens(
-        self,
-        ingredients: Tensor,
-        ingredient_counts: Tensor,
-        sentences: Tensor,
-        sentence_counts: Tensor,
-    ) -> Tokens:
+    def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""
-        ahead, back = self.ingredient_gru(self.ingredient_words(ingredients), ingredient_counts)
+        counts, sentences = recipe.ingredient_counts, recipe.sentences
+        words = self.ingredient_words(recipe.ingredients)
+        ahead, back = self.ingredient_gru(words, counts)
         # Averaged over both directions, as in the release (and in VSE++).
         ingredient_states = (ahead + back) / 2
         wide = self.recipe_fusion.sentence_key.weight.dtype  # see `float32_layers`
         fused_ingredients, fused_sentences = self.recipe_fusion(
             ingredient_states.to(wide),
-            ingredient_counts,
+            counts,
             self.sentence_adapter(sentences.to(wide)),
-            sentence_counts,
+            recipe.sentence_counts,
         )
-        # The released code divides by its 20 slots; here by the sentences that there are.
-        weights = mean_weights(sentence_counts, sentences.shape[1], fused_sentences.dtype)
-        mean_sentence = (weights[:, None] @ fused_sentences)[:, 0]
         tokens = self.joint_embedding(
             fused_ingredients.to(self.joint_embedding.linear.weight.dtype)
         )
-        is_padding = padding_bias(ingredient_counts, ingredients.shape[1], tokens.dtype) < 0
-        return Tokens(
-            self.recipe_global(mean_sentence),
-            tokens.masked_fill(is_padding[..., None], 0),
-            ingredient_counts,
-        )
+        is_padding = padding_bias(counts, words.shape[1], tokens.dtype) < 0
+        if isinstance(self.recipe_global, RecipeFields):
+            vectors = self.recipe_global(words, recipe)
+        else:
+            # The released code divides by its 20 slots; here by the sentences that there are.
+            weights = mean_weights(
+                recipe.sentence_counts, sentences.shape[1], fused_sentences.dtype
+            )
+            vectors = self.recipe_global((weights[:, None] @ fused_sentences)[:, 0])
+        return Tokens(vectors, tokens.masked_fill(is_padding[..., None], 0), counts)
 
     def fold(self) -> FoldedWeights:
         """Multiply out the weights of the cross scorer: once per training step or export."""

@@ -17,9 +17,16 @@ from ..text.word_vectors import WordVectors
 from .adamine import AdaMine
 from .base import Model
 from .config import ModelConfig
+from .dual import DualEncoder
 from .encoders.image_encoder import make_image_encoder
 from .encoders.sentence_encoder import GRUSentences, MeanSentences, SentenceEncoder, word_weights
 from .hf_icma import HFICMA
+
+_KINDS: dict[str, type[HFICMA | AdaMine | DualEncoder]] = {
+    "hf-icma": HFICMA,
+    "adamine": AdaMine,
+    "dual": DualEncoder,
+}
 
 BUNDLE_WEIGHTS = "model.safetensors"
 """The weights' name in a bundle; a run names its own in the manifest."""
@@ -134,12 +141,12 @@ def _assemble(
     else:
         encoder = GRUSentences(table, config.sentence_dim)
     image_encoder, channels = make_image_encoder(config.image.encoder, backbone_weights)
-    if config.kind == "hf-icma" and config.global_dim is None and channels != 2 * config.width:
+    fused = config.kind == "hf-icma" and config.global_text == "fused"
+    if fused and config.global_dim is None and channels != 2 * config.width:
         raise InputError(
             f"image encoder {config.image.encoder}: its global vector is {channels} wide, a "
             f"recipe's {2 * config.width}; give model.global_dim, such as 256, to bring both to "
             "one width"
         )
     tokenizer = Tokenizer(vocabulary, config.text)
-    kind = HFICMA if config.kind == "hf-icma" else AdaMine
-    return kind(config, tokenizer, image_encoder, channels, encoder, table)
+    return _KINDS[config.kind](config, tokenizer, image_encoder, channels, encoder, table)

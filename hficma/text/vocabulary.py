@@ -208,7 +208,7 @@ class Tokenizer:
         return RecipeIds(
             np.array(known, dtype=np.int64),
             tuple(encoded[: self.config.max_sentences]),
-            titles=titles,
+            titles=min(titles, self.config.max_sentences),
             left_out=tuple(left_out),
             lines=tuple(lines),
         )

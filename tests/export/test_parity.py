@@ -12,6 +12,7 @@ import torch
 
 from hficma.artifacts.manifest import read_manifest
 from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.encoder import encode_recipes
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import TOLERANCES, Difference
 from hficma.errors import ArtifactError, InputError
@@ -19,7 +20,8 @@ from hficma.export import ParityError, check_bundle, export_model, exporter
 from hficma.export.calibration_items import smooth_items
 from hficma.export.parity import require
 from hficma.export.rank_changes import RankChange, rank_change
-from hficma.model import load_model
+from hficma.model import HeadConfig, load_model
+from hficma.text.vocabulary import RecipeIds
 from tests.model.factories import make_model
 
 NARROW = ("fp16", "bf16", "int8")
@@ -51,6 +53,27 @@ def test_a_bundle_holds_what_inference_needs(narrow_bundle: Path) -> None:
     card = (narrow_bundle / "README.md").read_text()
     assert all(f"`{name}`" in card for name in graphs)
     assert manifest.facts["model_id"] == load_model(narrow_bundle).model_id
+
+
+@pytest.mark.parametrize(("kind", "precisions"), [("dual", NARROW), ("hf-icma", ())])
+def test_heads_over_fields_are_exported(
+    kind: str, precisions: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The recipe graph reads how many sentences are titles: left out, titles were instructions."""
+    head = HeadConfig(layers="mlp", hidden=7)
+    model = make_model(kind, global_text="fields", global_similarity="cosine", recipe_head=head)
+    out = export_model(model, tmp_path / "bundle", precisions=precisions, runtimes=["onnxruntime"])
+    recipe = read_manifest(out, kind="bundle").facts["graphs"]["recipe"]
+    assert list(recipe["inputs"])[-1] == "title_counts"
+    check_bundle(out, runtimes=["onnxruntime"])
+    recipes = [
+        RecipeIds(np.array([3, 4]), (np.array([5, 6]), np.array([7])), titles=titles)
+        for titles in (0, 1, 2)
+    ]
+    vectors = encode_recipes(Bundle.open(out, ExecutionOptions(threads=1)), recipes).vectors
+    expected = model.recipe_tokens(model.recipe_batch(recipes)).global_.detach().numpy()
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert len(np.unique(vectors.round(4), axis=0)) == 3
 
 
 def test_every_graph_and_precision_is_in_the_report(narrow_bundle: Path) -> None:

@@ -92,4 +92,5 @@ def random_recipes(
         torch.tensor([t for t, _ in counts]),
         sentences,
         torch.tensor([n for _, n in counts]),
+        torch.tensor([n > 1 for _, n in counts]).long(),
     )

@@ -38,7 +38,7 @@ def test_an_image_encoder_that_is_but_a_name_keeps_the_key_of_earlier_releases()
 def test_an_image_encoder_of_a_folder_survives_json() -> None:
     """A run must not need the folder that its encoder came from."""
     config = ModelConfig(
-        kind="dual",
+        kind="dual", global_text="fields", global_dim=8,
         image=ImageConfig(
             encoder="vit", family="transformers", architecture="{}", grid=7,
             input=ImageInput(size=256),

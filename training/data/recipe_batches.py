@@ -78,13 +78,15 @@ class RecipeTexts:
             options: with a generator, what is left out at random; None shows all.
             generator: draws what is left out.
         """
-        ingredients, sentences = [], []
+        ingredients, sentences, titles = [], [], []
         for position in positions:
             names, rows = self._ingredients[position], self._sentences[position]
+            title = self._titles[position]
             if options is not None and generator is not None:
-                names, rows = _thinned(names, rows, self._titles[position], options, generator)
+                names, rows, title = _thinned(names, rows, title, options, generator)
             ingredients.append(names)
             sentences.append(rows)
+            titles.append(title)
         ids, counts = _padded(ingredients)
         padded, sentence_counts = _padded(sentences)
         if padded.shape[1] == 0:
@@ -94,6 +96,7 @@ class RecipeTexts:
             counts.to(model.device),
             self._sentence_vectors(model, padded),
             sentence_counts.clamp_min(1).to(model.device),
+            torch.tensor(titles).to(model.device),
         )
 
     def _sentence_vectors(self, model: Model, rows: Tensor) -> Tensor:
@@ -132,8 +135,10 @@ def _thinned(
     titles: int,
     options: TextOptions,
     generator: np.random.Generator,
-) -> tuple[Ids, Ids]:
+) -> tuple[Ids, Ids, int]:
     """Return a recipe's ingredients and sentences with parts left out, never all of them.
+
+    Of the sentences that are left, the number that is returned, the first ones, are the title.
 
     Args:
         ingredients: ids (T,).
@@ -156,4 +161,6 @@ def _thinned(
     # Without any of the three nothing could be learnt: then none of them is left out.
     if not any(len(part) for part in parts):
         parts = [title, ingredients, steps]
-    return (parts[1] if len(parts[1]) else _NO_WORDS), np.concatenate([parts[0], parts[2]])
+    title, ingredients, steps = parts
+    names = ingredients if len(ingredients) else _NO_WORDS
+    return names, np.concatenate([title, steps]), len(title)

@@ -57,11 +57,7 @@ class Criterion(nn.Module):
                     "kind; give them to loss.on_global"
                 )
         self.options = options
-        self.head = (
-            nn.Linear(model.config.global_dim or model.config.width, classes)
-            if options.classification
-            else None
-        )
+        self.head = nn.Linear(model.global_dim, classes) if options.classification else None
 
     def forward(
         self,

@@ -19,7 +19,7 @@ def test_the_baseline_gives_the_same_scores() -> None:
     recipes = random_recipes([(3, 2), (20, 4), (1, 1)], 16, 2)
     with torch.no_grad():
         image = model.image_tokens(random_regions(4, 32, 0))
-        recipe = model.recipe_tokens(*recipes)
+        recipe = model.recipe_tokens(recipes)
         assert image.tokens is not None
         assert recipe.tokens is not None
         for block in (1, 2, 50):

@@ -53,7 +53,7 @@ def test_a_recipe_without_any_known_word_still_has_finite_tokens() -> None:
     network = model()
     batch = RecipeTexts(RECIPES, network.tokenizer).batch(network, [2])
     assert batch.ingredients.tolist() == [[END_ID]]
-    tokens = network.recipe_tokens(*batch)
+    tokens = network.recipe_tokens(batch)
     assert torch.isfinite(tokens.global_).all()
 
 

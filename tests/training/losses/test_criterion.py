@@ -42,7 +42,7 @@ def batch(count: int, seed: int = 0) -> tuple[Tensor, RecipeBatch]:
     ids = torch.randint(2, 32, (count, 4), generator=generator)
     ids *= torch.arange(4) < counts[:, None]
     sentences = torch.randn(count, 3, 8, generator=generator)
-    recipe = RecipeBatch(ids, counts, sentences, torch.full((count,), 3))
+    recipe = RecipeBatch(ids, counts, sentences, torch.full((count,), 3), torch.ones(count).long())
     return torch.randn(count, 49, 192, generator=generator), recipe
 
 
@@ -54,11 +54,11 @@ def gradients(
     torch.manual_seed(0)
     criterion = Criterion(options, model, classes=3)
     regions, recipe = batch(PAIRS)
-    part = RecipeBatch(*(value[rows] for value in recipe))
+    part = recipe.select(rows)
     loss = criterion(
         model,
         model.image_tokens(regions[rows]),
-        model.recipe_tokens(*part),
+        model.recipe_tokens(part),
         classes=torch.tensor([1, 1, 2, 2, 0, 0])[rows],
     )
     loss.value.backward()
@@ -99,7 +99,7 @@ def test_groups_are_the_mean_of_their_own_losses() -> None:
     model = small_model()
     regions, recipe = batch(PAIRS)
     with torch.no_grad():
-        image, text = model.image_tokens(regions), model.recipe_tokens(*recipe)
+        image, text = model.image_tokens(regions), model.recipe_tokens(recipe)
         scores = model.score(image, text).total
         groups = neighbour_groups(image.global_, text.global_, 3)
         losses = [

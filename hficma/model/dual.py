@@ -1,0 +1,136 @@
+"""Dual encoders: a photo's vector and a recipe's, and their cosine; no local score.
+
+    photo ──▶ image encoder ──▶ pooled features ──▶ head ──────────────────────────▶ (D_g)
+    recipe ─▶ vectors of title, ingredients, instructions ──▶ means ──▶ head ──▶ (D_g)
+
+The plain form of the field (CLIP, ICML 2021, with other encoders), strongest where there are few
+pairs to learn from. `RecipeFields` is what HF-ICMA shares with it by `global_text: fields`.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from ..text.vocabulary import Tokenizer
+from .base import Model, RecipeBatch, Tokens
+from .config import ModelConfig
+from .encoders.heads import Head, field_mean
+from .encoders.sentence_encoder import SentenceEncoder
+from .similarity import PaddedEncodings
+
+
+class RecipeFields(nn.Module):
+    """A recipe's global vector from the means of its fields.
+
+    Args:
+        config: of the model.
+        word_dim: D_w of the ingredients' vectors.
+        sentence_dim: D_s of the sentences' vectors.
+    """
+
+    def __init__(self, config: ModelConfig, word_dim: int, sentence_dim: int) -> None:
+        super().__init__()
+        self.head = Head(
+            config.recipe_head,
+            [sentence_dim, word_dim, sentence_dim],
+            config.global_dim,
+            cosine=config.global_similarity == "cosine",
+        )
+
+    def forward(self, ingredients: Tensor, recipe: RecipeBatch) -> Tensor:
+        """Compute the global vectors of M recipes.
+
+        Args:
+            ingredients: (M, T, D_w) word vectors of the ingredients.
+            recipe: M recipes.
+
+        Returns:
+            (M, D_g).
+        """
+        means, present = zip(*self.field_means(ingredients, recipe), strict=True)
+        vectors: Tensor = self.head(means, present)
+        return vectors
+
+    def field_means(self, ingredients: Tensor, recipe: RecipeBatch) -> list[tuple[Tensor, Tensor]]:
+        """Return what the head reads: the mean of each field, and who has it; see `field_mean`."""
+        sentences = recipe.sentences
+        # A recipe's sentences are its title, once or more, and then its instructions.
+        titles = _first(recipe.title_counts, sentences)
+        steps = _first(recipe.sentence_counts, sentences) - titles
+        return [
+            field_mean(sentences, titles),
+            field_mean(ingredients, _first(recipe.ingredient_counts, ingredients)),
+            field_mean(sentences, steps),
+        ]
+
+
+def _first(counts: Tensor, vectors: Tensor) -> Tensor:
+    """Return (M, N): 1 for the first vectors of each recipe, by counts (M,), 0 for the others."""
+    places = torch.arange(vectors.shape[1], device=vectors.device)
+    return (places < counts[:, None]).to(vectors.dtype)
+
+
+class DualEncoder(Model):
+    """S is the product of two global vectors, one of a photo and one of a recipe.
+
+    Args:
+        config: sizes and choices.
+        tokenizer: reads recipes.
+        image_encoder: (B, 3, 224, 224) to (B, C, 7, 7).
+        channels: C.
+        sentence_encoder: word ids to sentence vectors.
+        word_table: (V + 2, D_w) vectors of the words, trained further.
+    """
+
+    has_local = False
+    # What tells items apart is small beside what they share, until the heads have centred it.
+    float32_layers = ("image_global", "recipe_global")
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        image_encoder: nn.Module,
+        channels: int,
+        sentence_encoder: SentenceEncoder,
+        word_table: Tensor,
+    ) -> None:
+        super().__init__(config, tokenizer, image_encoder, sentence_encoder)
+        self.ingredient_words = nn.Embedding.from_pretrained(
+            word_table.clone(), freeze=False, padding_idx=0
+        )
+        cosine = config.global_similarity == "cosine"
+        self.image_global = Head(config.image_head, [channels], config.global_dim, cosine=cosine)
+        self.recipe_global = RecipeFields(config, word_table.shape[1], sentence_encoder.width)
+
+    @property
+    def global_dim(self) -> int:
+        """See `Model.global_dim`."""
+        return self.image_global.width
+
+    def image_tokens(self, regions: Tensor) -> Tokens:
+        """See `Model.image_tokens`."""
+        lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()
+        return Tokens(self.image_global([regions.mean(dim=1)], [None]), None, lengths)
+
+    def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
+        """See `Model.recipe_tokens`."""
+        vectors = self.recipe_global(self.ingredient_words(recipe.ingredients), recipe)
+        return Tokens(vectors, None, recipe.ingredient_counts)
+
+    def project_image(self, image: Tokens) -> NoReturn:
+        """Refuse: a dual encoder has no local part."""
+        raise TypeError("a dual encoder has no local part to project")
+
+    def project_recipe(self, recipe: Tokens) -> NoReturn:
+        """Refuse: a dual encoder has no local part."""
+        raise TypeError("a dual encoder has no local part to project")
+
+    def pair_scores(
+        self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
+    ) -> NoReturn:
+        """Refuse: a dual encoder has no local part."""
+        raise TypeError("a dual encoder has no local part to score")
