@@ -84,6 +84,7 @@ class Engine(Closing):
         *,
         bundle: str | os.PathLike[str] | None = None,
         gpu_memory: float | None = None,
+        photos: str | os.PathLike[str] | None = None,
         **execution: Unpack[ExecutionKeywords],
     ) -> Engine:
         """Open an index for searching.
@@ -92,6 +93,8 @@ class Engine(Closing):
             index: its folder.
             bundle: folder of a bundle of the index's model; None takes the one that made it.
             gpu_memory: GiB of a GPU for the index; None takes half of what is free.
+            photos: folder of the photos that the index remembers, if they were moved; None takes
+                what the environment variable `HFICMA_PHOTOS` names, or else the recorded one.
             **execution: `runtime`, `precision`, `device`, `threads` as in `ExecutionOptions`. The
                 precision is of the branches that encode queries, pairs are scored in fp32; a device
                 `cuda[:N]` runs branches, prefilter and scores on a GPU.
@@ -102,7 +105,9 @@ class Engine(Closing):
         options = ExecutionOptions(**execution).with_thread_count()
         # Whatever is open is closed again where the rest cannot be opened.
         with ExitStack() as stack:
-            open_index = stack.enter_context(Index.open(Path(index)))
+            open_index = stack.enter_context(
+                Index.open(Path(index), photos=None if photos is None else Path(photos))
+            )
             path = open_index.facts.find_bundle(open_index.path) if bundle is None else Path(bundle)
             open_bundle = stack.enter_context(Bundle.open(path, options))
             _check_same_model(open_index, open_bundle)

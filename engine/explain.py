@@ -183,7 +183,12 @@ def _data_url(pixels: Pixels) -> str:
     """Return what the model sees of the photo, as a JPEG inside the page."""
     buffer = io.BytesIO()
     Images.fromarray(pixels).save(buffer, "jpeg", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _jpeg_url(buffer.getvalue())
+
+
+def _jpeg_url(content: bytes) -> str:
+    """Return a JPEG as an address inside the page."""
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 
 def above_even(attention: Floats) -> Floats:
@@ -266,9 +271,17 @@ def _section(
         )
     )  # fmt: skip
     return (
-        f"<section><h2>{hit.rank}. {html.escape(hit.title or hit.id)}</h2>"
+        f"<section>{_dish(hit)}<h2>{hit.rank}. {html.escape(hit.title or hit.id)}</h2>"
         f"<p>{html.escape(parts)}</p>{_FLAT_HIT if flat and first else ''}<ul>{rows}</ul></section>"
     )
+
+
+def _dish(hit: Hit) -> str:
+    """Return the recipe's own photo; nothing where its index knows none."""
+    photo = hit.photo
+    if photo is None:
+        return ""
+    return f'<img class="dish" src="{_jpeg_url(photo)}" alt="{html.escape(hit.title or hit.id)}">'
 
 
 def _sharpness(peak: float) -> str:
@@ -301,7 +314,10 @@ body{font:16px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:62rem;paddi
 color:#222;background:#fff}
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem;overflow-wrap:anywhere}
 h2{margin:1.2rem 0 0;font-size:1.1rem;line-height:1.3;overflow-wrap:anywhere}
-section:first-of-type h2{margin-top:0}p{margin:.3em 0;color:#444}
+section:first-of-type h2{margin-top:0}
+section{display:flow-root}.dish{float:right;width:6rem;height:6rem;object-fit:cover;
+border-radius:6px;margin:1.2rem 0 .5rem 1rem}section:first-of-type .dish{margin-top:0}
+p{margin:.3em 0;color:#444}
 .columns{display:grid;grid-template-columns:minmax(14rem,26rem) 1fr;gap:2rem;margin-top:1rem}
 figure{position:sticky;top:1rem;margin:0;align-self:start;background:#fff}
 .photo{position:relative}.photo img{width:100%;display:block;border-radius:6px;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,10 @@ TEXT_WIDTH = 80
 """Columns of an answer as text."""
 
 
+PhotoReader: TypeAlias = Callable[[int], bytes | None]
+"""Reads the small JPEG of an item's photo by its number; None where there is none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hit:
     """One item of an answer."""
@@ -36,6 +41,10 @@ class Hit:
     """S_global."""
     local_score: float | None
     """S_local in [0, 1]; None for a model without a local part."""
+    number: int | None = None
+    """The item's own in its index, as `Index.photo` takes it."""
+    photo_reader: PhotoReader | None = field(default=None, repr=False, compare=False)
+    """Reads photos of the index by number."""
 
     @property
     def id(self) -> str:
@@ -66,6 +75,19 @@ class Hit:
     def image(self) -> str | None:
         """Return the path of the recipe's photo, as written in the dataset."""
         return self.recipe.image
+
+    @property
+    def photo(self) -> bytes | None:
+        """Return the recipe's photo as a small JPEG, read now; see `Index.photo`.
+
+        None where the index knows none, or it cannot be read any more.
+
+        Raises:
+            ArtifactError: what is kept of it is damaged, or the engine was closed.
+        """
+        if self.photo_reader is None or self.number is None:
+            return None
+        return self.photo_reader(self.number)
 
     @property
     def category(self) -> str | None:
@@ -175,9 +197,11 @@ class Answer:
     def _repr_html_(self) -> str:
         """Return the table for a notebook; whatever recipes hold is shown as text."""
         columns = hit_columns(self.of, parts=True)
-        head = _html_row("th", columns)
+        photos = [_html_photo(hit) for hit in self.hits]
+        head = _html_row("th", (*columns, *("photo",) * any(photos)))
         rows = "".join(
-            _html_row("td", (cell(hit) for cell in columns.values())) for hit in self.hits
+            _html_row("td", (cell(hit) for cell in columns.values()), photo)
+            for hit, photo in zip(self.hits, photos, strict=True)
         )
         text = "<br>".join(html.escape(printable(line)) for line in (self.summary, *self.notes))
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{text}</p>"
@@ -224,10 +248,25 @@ def add_hits(table: Table, answer: Answer, *, width: int) -> None:
         table.add_row(*(printable(cell(hit)) for cell in columns.values()))
 
 
-def _html_row(tag: str, cells: Iterable[str]) -> str:
-    """Return a row of an HTML table, its cells shown as the text that they are."""
+def _html_row(tag: str, cells: Iterable[str], last: str = "") -> str:
+    """Return a row of an HTML table, its cells shown as the text that they are.
+
+    Args:
+        tag: of a cell.
+        cells: their texts.
+        last: a cell of HTML behind them.
+    """
     row = "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in cells)
-    return f"<tr>{row}</tr>"
+    return f"<tr>{row}{last}</tr>"
+
+
+def _html_photo(hit: Hit) -> str:
+    """Return the cell of a hit's photo; empty where its index knows none."""
+    photo = hit.photo
+    if photo is None:
+        return ""
+    url = "data:image/jpeg;base64," + base64.b64encode(photo).decode()
+    return f'<td><img src="{url}" height="96"></td>'
 
 
 @dataclass(frozen=True, kw_only=True)

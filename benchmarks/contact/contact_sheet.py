@@ -16,6 +16,7 @@ from PIL import ImageOps
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.engine import Engine
 from hficma.engine.engine import CANDIDATES
+from hficma.images import decode_photo
 from hficma.printable import printable
 
 from ..common.page import write_page
@@ -43,8 +44,8 @@ def answer_sheet(
 
     Args:
         index: answers.
-        dataset: of the queries, and of the photos that answer; those that it lacks are shown as
-            empty frames.
+        dataset: of the queries, and of the photos that answer where the index does not know them;
+            those that it lacks too are shown as empty frames.
         positions: of the queries.
         shown: answers a query.
         threads: None takes all processors.
@@ -63,16 +64,21 @@ def answer_sheet(
         else:
             answers = [engine.search(recipe=recipe, k=k) for recipe in recipes]
             queries = [_recipe_card(recipe) for recipe in recipes]
-    shown_ids = {hit.id for answer in answers for hit in answer.hits[:shown]}
-    pictures = {
-        name: _jpeg(dataset.photo(position))
-        for position in range(0 if by_photo else len(dataset))
-        if (name := dataset.recipe(position).id) in shown_ids
-    }
+        shown_hits = [hit for answer in answers for hit in answer.hits[:shown]]
+        pictures = {
+            hit.id: _jpeg(decode_photo(photo, name=hit.id))
+            for hit in shown_hits
+            if (photo := hit.photo) is not None
+        }
+    # An index of an older version knows no photo; the dataset may hold it.
+    missing = {hit.id for hit in shown_hits} - pictures.keys()
+    for position in range(0 if by_photo or not missing else len(dataset)):
+        if (name := dataset.recipe(position).id) in missing:
+            pictures[name] = _jpeg(dataset.photo(position))
 
     def card(hit: Hit, own: bool) -> Card:
-        one = Card(title=hit.title or hit.id, photo=pictures.get(hit.id))
-        return replace(_recipe_card(hit.recipe) if by_photo else one, own=own, score=hit.score)
+        one = _recipe_card(hit.recipe) if by_photo else Card(title=hit.title or hit.id)
+        return replace(one, photo=pictures.get(hit.id), own=own, score=hit.score)
 
     rows = [
         AnsweredQuery(

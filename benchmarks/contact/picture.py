@@ -61,9 +61,14 @@ def _draw(axes: Axes, card: Card, foot: str) -> None:
     axes.spines[:].set(color=OWN if card.own else OTHER, linewidth=2.5 if card.own else 1)
     if card.photo is not None:
         with Image.open(BytesIO(card.photo)) as photo:
-            axes.imshow(photo, extent=(0, 1, 0, 1))
-        return
-    lines = [shorten(line, 30, placeholder="…") for line in card.ingredients[:LINES]]
-    if len(card.ingredients) > LINES:
-        lines.append(f"and {len(card.ingredients) - LINES} more")
-    axes.text(0.05, 0.95, "\n".join(lines) or "no photo here", va="top", **words)
+            # A recipe with a photo has it in the upper half, its lines below.
+            axes.imshow(photo, extent=(0.25, 0.75, 0.5, 1) if card.ingredients else (0, 1, 0, 1))
+            axes.set(xlim=(0, 1), ylim=(0, 1))  # which imshow sets to the photo's
+        if not card.ingredients:
+            return
+    most = LINES if card.photo is None else LINES // 2 + 1
+    lines = [shorten(line, 30, placeholder="…") for line in card.ingredients[:most]]
+    if len(card.ingredients) > most:
+        lines.append(f"and {len(card.ingredients) - most} more")
+    top = 0.95 if card.photo is None else 0.46
+    axes.text(0.05, top, "\n".join(lines) or "no photo here", va="top", **words)

@@ -1,4 +1,4 @@
-"""Reads the SQLite file of a shard's records: opened when it is needed, few of them at once.
+"""Reads an SQLite file of a shard: opened when it is needed, few of them at once.
 
 Each open file is a descriptor, and an index may have a thousand shards. Small files are read into
 memory instead; of the others the least recently used are closed and opened again.
@@ -7,6 +7,7 @@ memory instead; of the others the least recently used are closed and opened agai
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sqlite3
 import threading
@@ -14,6 +15,8 @@ import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 from hficma.artifacts.closing import Closing
 from hficma.errors import ArtifactError
@@ -25,6 +28,17 @@ _log = logging.getLogger("hficma")
 
 CONNECTIONS = 64
 """Files that a process keeps open at once: far below the 256 descriptors of some systems."""
+
+
+def row_checksum(position: int, *values: str | int | None) -> int:
+    """Return the checksum of an item's row: XXH3-64 as SQLite's signed integer.
+
+    Args:
+        position: of the item in its shard.
+        *values: the row's other columns, in the order of the table.
+    """
+    text = json.dumps([position, *values])  # no two rows give the same text
+    return int.from_bytes(xxhash.xxh3_64_digest(text.encode()), "little", signed=True)
 
 
 class RecordFile(Closing):

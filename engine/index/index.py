@@ -25,10 +25,12 @@ from hficma.errors import ArtifactError
 from hficma.recipe import Recipe
 from hficma.types import Floats, Mask, Offsets, Positions
 
+from ..files.photo_file import PhotoRow
 from .candidates import CandidateBatch
 from .filters import Filter
 from .index_facts import KIND, SHARDS, IndexFacts, files_by_shard
 from .item_encoding import ItemArrays
+from .photos import PhotoFinder
 from .prefilter import ShardCandidates
 from .shard import Shard
 
@@ -46,14 +48,18 @@ class Index(Closing):
             items' numbers.
         shard_offsets: (shards + 1,) the position of each shard's first item, and N.
         item_arrays: what scoring reads of each shard's items.
+        photos: finds the photos of items.
         verified: whether all that searches read is compared with checksums.
 
     Raises:
         ArtifactError: the shards are not those of the facts.
     """
 
-    def __init__(self, path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> None:
+    def __init__(
+        self, path: Path, facts: IndexFacts, shards: Sequence[Shard], photos: Path | None = None
+    ) -> None:
         self.path = path
+        self.photos = PhotoFinder(path, facts.photo_roots, photos)
         self.facts = facts
         self.shards = tuple(shards)
         _check_shards(path, facts, self.shards)
@@ -69,8 +75,12 @@ class Index(Closing):
             self._remaining.append(~in_removed if in_removed.any() else None)
 
     @classmethod
-    def open(cls, path: Path) -> Index:
+    def open(cls, path: Path, *, photos: Path | None = None) -> Index:
         """Open the index at `path`, without reading its large files.
+
+        Args:
+            path: of the index.
+            photos: where its photos are now, if they were moved; see `PhotoFinder`.
 
         Raises:
             ArtifactError: no index there, or a damaged one.
@@ -79,7 +89,7 @@ class Index(Closing):
             manifest = read_manifest(path, kind=KIND)
             facts = IndexFacts.of_manifest(path, manifest)
             try:
-                return cls(path, facts, open_shards(path, facts, manifest.files))
+                return cls(path, facts, open_shards(path, facts, manifest.files), photos)
             except ArtifactError:
                 # A writer may have replaced shards since the manifest was read: then it
                 # differs now. Otherwise the index is damaged.
@@ -99,6 +109,48 @@ class Index(Closing):
     def item_count(self) -> int:
         """Return how many items were not removed."""
         return self.count - len(self.facts.removed)
+
+    def photo(self, number: int) -> bytes | None:
+        """Return the photo of an item as a small JPEG, to be shown.
+
+        Args:
+            number: the item's own, as hits have it.
+
+        Returns:
+            at most 256 pixels a side, without EXIF; None where the index knows no photo of the
+            item, or it cannot be read any more, of which the first is logged.
+
+        Raises:
+            ArtifactError: what is kept of it is damaged, or the index was closed.
+        """
+        row = self._photo_row(number)
+        return None if row is None else self.photos.jpeg(row)
+
+    def photo_file(self, number: int) -> Path | None:
+        """Return the file of an item's photo; None where it is none of its own, or not known.
+
+        Args:
+            number: the item's own, as hits have it.
+
+        Raises:
+            ArtifactError: what the index knows of it is damaged, or the index was closed.
+            InputError: the file's path leads out of the folder of the photos.
+        """
+        row = self._photo_row(number)
+        return None if row is None else self.photos.file(row)
+
+    def _photo_row(self, number: int) -> PhotoRow | None:
+        """Return what is known of the photo of the item of a number."""
+        if self.count and not self.shards:
+            raise ArtifactError(f"{self.path}: this index was closed; open it again")
+        for shard in self.shards:
+            # Numbers rise within a shard and from each to the next.
+            if number <= int(shard.numbers[-1]):
+                position = int(np.searchsorted(shard.numbers, number))
+                if shard.photos is None or int(shard.numbers[position]) != number:
+                    return None
+                return shard.photos.rows([position]).get(position)
+        return None
 
     def filter_masks(self, filter: Filter | None) -> list[Mask | None]:
         """Return per shard which items may answer, (items,); None where all may.

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from hficma.artifacts.json_fields import Fields, integer, text
 from hficma.artifacts.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from hficma.artifacts.workspace import Workspace, find_bundle
+from hficma.data.photo_places import PhotoRoot, RootKind
 from hficma.errors import ArtifactError
 
 from .item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level, Role
@@ -27,11 +28,16 @@ SHARDS = "shards"
 SHARD_NAME = re.compile(r"\d{6,12}")
 """What a shard's folder may be called: names become paths."""
 
+PHOTO_ROOTS = 10_000
+"""Roots of photos that an index may have: one for each folder that items were added from."""
+
 ItemKind = Literal["recipes", "images"]
 """What an index holds: recipes answer photos, photos answer recipes."""
 
 _KEYS = {"level": "keep", "encoding_precision": "side_precision"}
 """The manifest's keys of the fields that have another name there: its format does not change."""
+_PHOTO_KEYS = ("keep_photos", "photo_roots")
+"""Keys that only an index with photos has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,10 @@ class IndexFacts:
     """The number of the next item; no number is used twice, so a removed one stays removed."""
     next_shard: int = 0
     """The next shard's name; no name is used twice, so a reader never finds another's files."""
+    keep_photos: bool = False
+    """Whether shards hold a small JPEG of each item's photo."""
+    photo_roots: tuple[PhotoRoot, ...] = ()
+    """What the places of photos are relative to; paths are relative to the index."""
 
     @property
     def role(self) -> Role:
@@ -75,7 +85,10 @@ class IndexFacts:
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values, under the manifest's keys."""
-        return {_KEYS.get(name, name): value for name, value in asdict(self).items()}
+        record = {_KEYS.get(name, name): value for name, value in asdict(self).items()}
+        record["photo_roots"] = [root._asdict() for root in self.photo_roots]
+        # Left out where there are none, as older versions did.
+        return {key: value for key, value in record.items() if value or key not in _PHOTO_KEYS}
 
     def find_bundle(self, path: Path) -> Path:
         """Return where the bundle of the index at `path` is now.
@@ -127,6 +140,8 @@ class IndexFacts:
             removed=tuple(integer(one, "removed") for one in record.sequence("removed")),
             next_number=record.integer("next_number"),
             next_shard=record.integer("next_shard"),
+            keep_photos="keep_photos" in record and record.flag("keep_photos"),
+            photo_roots=_photo_roots(record) if "photo_roots" in record else (),
         )
         for name in facts.shards:
             if not SHARD_NAME.fullmatch(name):
@@ -136,6 +151,18 @@ class IndexFacts:
         if any(a >= b for a, b in pairwise((-1, *facts.removed, facts.next_number))):
             raise ValueError("the numbers of removed items do not rise below next_number")
         return facts
+
+
+def _photo_roots(record: Fields) -> tuple[PhotoRoot, ...]:
+    """Return the roots of photos; raises ValueError where they are not of the format."""
+    roots = [Fields(root, "a photo root", PhotoRoot._fields)
+             for root in record.sequence("photo_roots")]  # fmt: skip
+    if len(roots) > PHOTO_ROOTS:
+        raise ValueError(f"it has {len(roots)} roots of photos")
+    return tuple(
+        PhotoRoot(cast(RootKind, root.text("kind", get_args(RootKind))), root.text("where"))
+        for root in roots
+    )
 
 
 def newest_index(workspace: Workspace, of: ItemKind) -> Path | None:

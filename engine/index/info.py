@@ -25,6 +25,7 @@ def index_info(path: Path) -> dict[str, Any]:
 def _info(index: Index) -> dict[str, Any]:
     """Return what an open index records; the keys are read by scripts, and stay."""
     facts = index.facts
+    photos = [shard.facts.photos for shard in index.shards if shard.facts.photos is not None]
     errors: dict[str, Any] = {}
     for shard in index.shards:
         for name, error in shard.facts.errors.items():
@@ -45,6 +46,11 @@ def _info(index: Index) -> dict[str, Any]:
             for shard in index.shards
         ),
         "checksums": index.verified,
+        "photos": {
+            "remembered": sum(counts.remembered for counts in photos),
+            "kept": sum(counts.kept for counts in photos),
+            "roots": index.photos.places,
+        },
         "tokens": sum(shard.facts.tokens for shard in index.shards),
         "bytes": sum(shard.bytes for shard in index.shards),
         "shards": [

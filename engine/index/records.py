@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import xxhash
 
 from hficma.artifacts.closing import Closing
 from hficma.recipe import Recipe
@@ -22,7 +21,7 @@ from hficma.text.inflection import RULES, folded_label, folded_words, singular
 from hficma.types import Positions
 
 from ..files.checksums import CheckedFile
-from ..files.record_file import RecordFile
+from ..files.record_file import RecordFile, row_checksum
 from .word_table import WordTable, clauses, contains, respelled
 
 FILE = "records.sqlite"
@@ -41,17 +40,6 @@ CREATE INDEX items_partition ON items (partition);
 
 Label = Literal["category", "partition"]
 """A column of labels that filters compare."""
-
-
-def row_checksum(position: int, *values: str | None) -> int:
-    """Return the checksum of an item's row: XXH3-64 as SQLite's signed integer.
-
-    Args:
-        position: of the item in its shard.
-        *values: the row's other columns, in the order of the table.
-    """
-    text = json.dumps([position, *values])  # no two rows give the same text
-    return int.from_bytes(xxhash.xxh3_64_digest(text.encode()), "little", signed=True)
 
 
 class RecordWriter:

@@ -8,6 +8,7 @@
     global            float32 (N, D_g)             vectors whose inner product is S_global
     prefilter.faiss   FAISS                        no file if it is Flat, which reads `global`
     records.sqlite    SQLite                       the recipes, and the words of their ingredients
+    photos.sqlite     SQLite                       the items' photos, where any is known
 
 and the encodings of one level, ragged (`item_encoding` draws their rows), in float32, float16 or
 int8 with a scale a row:
@@ -37,8 +38,10 @@ from hficma.artifacts.file_memory import FileMemory
 from hficma.errors import ArtifactError
 from hficma.types import Lengths, Positions
 
+from ..files import photo_file
 from ..files.checksums import CheckedFile, Checksums, block_count
 from ..files.file_bytes import open_bytes, unreadable
+from ..files.photo_file import PhotoFile
 from ..files.ragged import StoredRows
 from . import prefilter, records
 from .item_encoding import StoredEncodings
@@ -94,6 +97,10 @@ class Shard(Closing):
             self._open_file(records.FILE),
             rows_checked=self.facts.sizes is not None,
         )
+        self.photos: PhotoFile | None = None
+        """What is known of the items' photos; None where nothing is."""
+        if self.facts.photos is not None:
+            self.photos = PhotoFile(folder / photo_file.FILE, self._open_file(photo_file.FILE))
         assert self.facts.prefilter is not None
         stored = None
         if self.facts.prefilter.factory != "Flat":
@@ -101,12 +108,14 @@ class Shard(Closing):
         self.prefilter = Prefilter(self.facts.prefilter, self.vectors, stored)
 
     def close(self) -> None:
-        """Release the records' file.
+        """Release the files of records and photos.
 
         Arrays stay mapped while something refers to them, so a search that runs cannot read what
         is no longer there; the last reference gone, their files are unmapped.
         """
         self.records.close()
+        if self.photos is not None:
+            self.photos.close()
 
     @property
     def bytes(self) -> int:

@@ -12,7 +12,9 @@ from hficma.artifacts.manifest import inside
 from hficma.errors import ArtifactError, InputError
 from hficma.limits import MEGABYTE, read_regular_file
 
+from ..files import photo_file
 from ..files.checksums import BLOCK, block_count
+from ..files.photo_file import PhotoCounts
 from ..files.ragged import Layout
 from . import prefilter, records
 from .item_encoding import (
@@ -37,7 +39,7 @@ BASE: Mapping[str, str] = {"numbers": "<i8", "lengths": "<i8", "global": "<f4"}
 _WIDE = tuple(dict.fromkeys(n for names in LEVELS.values() for n in names if n not in NARROW))
 _ARRAYS = (*BASE, *_WIDE, *NARROW, *(name + SCALE for name in _WIDE))
 _DTYPES = (*dict.fromkeys((*BASE.values(), *PRECISION_DTYPES.values())),)
-_FILES = (*_ARRAYS, records.FILE, prefilter.FILE, BLOCKS)
+_FILES = (*_ARRAYS, records.FILE, prefilter.FILE, photo_file.FILE, BLOCKS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +60,12 @@ class ShardFacts:
     """File to SHA-256, without `shard.json` itself."""
     sizes: dict[str, int] | None = None
     """File to bytes, of those with checksums of their blocks; None from older versions."""
+    photos: PhotoCounts | None = None
+    """What is known of the items' photos; None where nothing is, as in older versions."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
-        return {
+        record = {
             "count": self.count,
             "tokens": self.tokens,
             "arrays": {name: layout.to_json() for name, layout in self.arrays.items()},
@@ -71,6 +75,7 @@ class ShardFacts:
             "block": BLOCK,
             "sizes": self.sizes,
         }
+        return record if self.photos is None else {**record, "photos": self.photos._asdict()}
 
     @classmethod
     def read(cls, folder: Path) -> ShardFacts:
@@ -172,6 +177,10 @@ class ShardFacts:
         expected = {*self.arrays, records.FILE}
         if self.prefilter.factory != "Flat":
             expected.add(prefilter.FILE)
+        if self.photos is not None:
+            if self.sizes is None or max(self.photos) > self.count:
+                raise ValueError(f"it has {max(self.photos)} photos of {self.count} items")
+            expected.add(photo_file.FILE)
         # Older versions wrote neither sizes nor `blocks`; a newer shard has both.
         if self.sizes is not None:
             if set(self.sizes) != expected:
@@ -223,7 +232,8 @@ def _parsed(content: bytes) -> ShardFacts:
     """Return the facts, each of its type and range but not yet compared with each other."""
     record = Fields(
         strict_json(content), "it",
-        {"count", "tokens", "arrays", "errors", "prefilter", "files", "block", "sizes"},
+        {"count", "tokens", "arrays", "errors", "prefilter", "files", "block", "sizes",
+         "photos"},
     )  # fmt: skip
     count = record.integer("count")
     arrays, errors = record.object("arrays", _ARRAYS), record.object("errors", _WIDE)
@@ -233,6 +243,7 @@ def _parsed(content: bytes) -> ShardFacts:
         of_files = record.object("sizes", _FILES)
         sizes = {name: of_files.integer(name) for name in of_files}
     record.object("files", _FILES)
+    photos = record.object("photos", PhotoCounts._fields) if "photos" in record else None
     return ShardFacts(
         count=count,
         tokens=record.integer("tokens"),
@@ -241,6 +252,7 @@ def _parsed(content: bytes) -> ShardFacts:
         prefilter=_prefilter(record) if record.value("prefilter") is not None else None,
         files=record.hashes("files"),
         sizes=sizes,
+        photos=None if photos is None else PhotoCounts(*map(photos.integer, PhotoCounts._fields)),
     )
 
 

@@ -29,10 +29,13 @@ def build_hits(
     items = np.unique(np.concatenate([ranking.items for ranking in rankings]))
     shard_of, positions = index.locate(items)
     recipes: dict[int, Recipe] = {}
+    numbers: dict[int, int] = {}
     for number in np.unique(shard_of):
         offset = int(index.shard_offsets[number])
-        records = index.shards[number].records.recipes(positions[shard_of == number].tolist())
+        shard = index.shards[number]
+        records = shard.records.recipes(positions[shard_of == number].tolist())
         recipes.update({offset + position: recipe for position, recipe in records.items()})
+        numbers.update({offset + position: int(shard.numbers[position]) for position in records})
     return [
         tuple(
             Hit(
@@ -41,6 +44,8 @@ def build_hits(
                 score=float(total),
                 global_score=float(global_),
                 local_score=float(local) if has_local else None,
+                number=numbers[int(item)],
+                photo_reader=index.photo,
             )
             for rank, (item, total, global_, local) in enumerate(
                 zip(ranking.items, *ranking.scores, strict=True), start=1

@@ -38,6 +38,7 @@ def build_index(
     side_precision: EncodingPrecision = "fp32",
     prefilter: str | None = None,
     shard_items: int = SHARD_ITEMS,
+    keep_photos: bool = False,
     restart: bool = False,
     strict: bool = False,
     on_bad: BadItemCallback = lambda message: None,
@@ -60,6 +61,8 @@ def build_index(
         side_precision: in which the wide arrays of the items' encodings are stored.
         prefilter: a FAISS factory string; None chooses by size, always one that can certify.
         shard_items: items a shard.
+        keep_photos: keep a small JPEG of each item's photo, about 10 KB, to be shown beside
+            answers; otherwise the index remembers where the photos are.
         restart: throw away what an unfinished build of other inputs left, instead of refusing.
         strict: raise on an item that cannot be read instead of leaving it out.
         on_bad: called with one line about each item that is left out.
@@ -83,7 +86,7 @@ def build_index(
     # said in the first second, and a build that goes on compares its inputs with the recorded ones.
     facts = _planned_facts(
         open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
-        prefilter=prefilter, shard_items=shard_items,
+        prefilter=prefilter, shard_items=shard_items, keep_photos=keep_photos,
     )  # fmt: skip
     with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
         facts = build.resume(facts, source, level=keep, restart=restart)
@@ -111,6 +114,7 @@ def _planned_facts(
     encoding_precision: EncodingPrecision,
     prefilter: str | None,
     shard_items: int,
+    keep_photos: bool,
 ) -> IndexFacts:
     """Return what the new index will record, every option checked and every choice made."""
     if of not in ("recipes", "images"):
@@ -135,6 +139,7 @@ def _planned_facts(
         encoding_precision=encoding_precision,
         prefilter=prefilter or default_factory(source.count),
         shard_items=shard_items,
+        keep_photos=keep_photos,
     )
     if bundle.has_local:
         level = level or _default_level(bundle, source, facts, existing_parent(out))

@@ -79,12 +79,14 @@ def copy_items(shard: Shard, mask: Mask, writer: ShardWriter) -> None:
         if encodings is not None:
             lengths = encodings.lengths[part]
             rows = {name: a[encodings.rows(name, part)] for name, a in encodings.arrays.items()}
+        photos = {} if shard.photos is None else shard.photos.rows(part.tolist())
         writer.append_stored(
             shard.numbers[part],
             [recipes[position] for position in part.tolist()],
             shard.vectors[part],
             lengths,
             rows,
+            [photos.get(position) for position in part.tolist()],
         )
     # Of the whole shard: what its removed items lost is not known apart.
     writer.add_errors(shard.facts.errors)

@@ -24,7 +24,9 @@ from hficma.text.vocabulary import RecipeIds
 from hficma.types import Floats, Mask, Pixels, Positions
 
 from ..encoder import encode, raise_level
+from ..files.photo_file import PhotoRow
 from ..index.item_encoding import BatchEncodings, Level, Role
+from .photo_settings import PhotoSettings
 
 if TYPE_CHECKING:
     from hficma.data.dataset import Dataset
@@ -56,6 +58,8 @@ class EncodedBatch(NamedTuple):
     """(N, D_g) global vectors."""
     encodings: BatchEncodings | None
     """At the index's level; None without a local part."""
+    photos: list[PhotoRow | None]
+    """What is known of each item's photo."""
 
     def finite(self) -> Mask:
         """Return which items have no NaN or infinity in what is stored of them, (N,)."""
@@ -79,7 +83,10 @@ class EncodedBatch(NamedTuple):
             arrays = {name: array[places] for name, array in encodings.arrays.items()}
             encodings = BatchEncodings(encodings.lengths[places], arrays)
         recipes = [self.recipes[place] for place in places]
-        return EncodedBatch(self.positions[places], recipes, self.vectors[places], encodings)
+        photos = [self.photos[place] for place in places]
+        return EncodedBatch(
+            self.positions[places], recipes, self.vectors[places], encodings, photos
+        )
 
 
 class _DecodedChunk(NamedTuple):
@@ -88,6 +95,7 @@ class _DecodedChunk(NamedTuple):
     positions: list[int]
     recipes: list[Recipe]
     contents: list[RecipeIds | Pixels]
+    photos: list[PhotoRow | None]
 
 
 def encoded_batches(
@@ -97,6 +105,7 @@ def encoded_batches(
     dataset: Dataset,
     positions: range,
     *,
+    photos: PhotoSettings,
     threads: int,
     strict: bool,
     on_bad: BadItemCallback,
@@ -111,6 +120,7 @@ def encoded_batches(
         level: to bring them to; None for a model without a local part.
         dataset: holds the items.
         positions: of the items in the dataset.
+        photos: what is noted of the items' photos.
         threads: that decode.
         strict: raise on an item that cannot be read instead of leaving it out.
         on_bad: called with a line about each item that is left out.
@@ -119,7 +129,16 @@ def encoded_batches(
         InputError: an item cannot be read, if `strict`.
     """
     decoded = run_ahead(
-        _decoded(bundle, role, dataset, positions, threads=threads, strict=strict, on_bad=on_bad)
+        _decoded(
+            bundle,
+            role,
+            dataset,
+            positions,
+            photos=photos,
+            threads=threads,
+            strict=strict,
+            on_bad=on_bad,
+        )
     )
     return run_ahead(_encoded(bundle, role, level, decoded))
 
@@ -176,21 +195,23 @@ def _decoded(
     dataset: Dataset,
     positions: range,
     *,
+    photos: PhotoSettings,
     threads: int,
     strict: bool,
     on_bad: BadItemCallback,
 ) -> Iterator[_DecodedChunk]:
     """Yield items as the encoder reads them, `ITEMS_PER_ENCODING` at a time."""
 
-    def read(position: int) -> tuple[Recipe, RecipeIds | Pixels] | str | None:
+    def read(position: int) -> tuple[Recipe, RecipeIds | Pixels, PhotoRow | None] | str | None:
         """Return an item, what is wrong with it, or None for a recipe without a photo."""
         try:
             recipe = dataset.recipe(position)
             if role == "recipe":
-                return recipe, bundle.tokenizer(recipe)
+                return recipe, bundle.tokenizer(recipe), photos.row(dataset, position, recipe)
             if recipe.image is None:
                 return None
-            return recipe, preprocess(dataset.photo(position))
+            photo = dataset.photo(position)
+            return recipe, preprocess(photo), photos.row(dataset, position, recipe, photo)
         except InputError as error:
             if strict:
                 raise
@@ -200,8 +221,9 @@ def _decoded(
         for start in range(0, len(positions), ITEMS_PER_ENCODING[role]):
             part = positions[start : start + ITEMS_PER_ENCODING[role]]
             # Photos decode outside the interpreter's lock; tokenising only wakes threads.
-            items = pool.map(read, part) if role == "image" else map(read, part)
-            chunk = _DecodedChunk([], [], [])
+            decodes = role == "image" or photos.keep
+            items = pool.map(read, part) if decodes else map(read, part)
+            chunk = _DecodedChunk([], [], [], [])
             for position, item in zip(part, items, strict=True):
                 if isinstance(item, str):
                     on_bad(item)
@@ -209,6 +231,7 @@ def _decoded(
                     chunk.positions.append(position)
                     chunk.recipes.append(item[0])
                     chunk.contents.append(item[1])
+                    chunk.photos.append(item[2])
             if chunk.positions:
                 yield chunk
 
@@ -230,6 +253,7 @@ def _encoded(
                 chunk.recipes[part],
                 encoded.vectors[part],
                 encodings,
+                chunk.photos[part],
             )
 
 

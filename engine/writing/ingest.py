@@ -19,6 +19,7 @@ from ..bundle.bundle import Bundle
 from ..index.index_facts import SHARDS, IndexFacts
 from .chunks import Chunk, ItemSource
 from .encoding_pipeline import BadItemCallback, EncodedBatch, ProgressCallback, encoded_batches
+from .photo_settings import with_photo_root
 from .shard_writer import ShardWriter
 from .transaction import new_shard, shard_name, shards_with_items
 from .unique_ids import UniqueIds
@@ -68,6 +69,7 @@ def write_shards(
         InputError: a bad item, if `strict`.
         ArtifactError: a finished shard holds other items than its chunk.
     """
+    facts, photos = with_photo_root(facts, folder, source.sample)
     names: list[str] = []
     items = 0
     for chunk in source.chunks():
@@ -75,7 +77,7 @@ def write_shards(
         if finished is None or not finished.holds(name, chunk):
             batches = encoded_batches(
                 bundle, facts.role, facts.level, chunk.dataset, chunk.positions,
-                threads=threads, strict=strict, on_bad=on_bad,
+                photos=photos, threads=threads, strict=strict, on_bad=on_bad,
             )  # fmt: skip
             with new_shard(folder, name, facts) as writer:
                 _write_chunk(writer, chunk, batches, facts.next_number, unique, progress)
@@ -110,5 +112,7 @@ def _write_chunk(
         new[finite] = unique.accept([batch.recipes[place] for place in np.flatnonzero(finite)])
         selected = batch if new.all() else batch.selected(np.flatnonzero(new))
         numbers = first_number + chunk.offset + selected.positions
-        writer.append(numbers, selected.recipes, selected.vectors, selected.encodings)
+        writer.append(
+            numbers, selected.recipes, selected.vectors, selected.encodings, selected.photos
+        )
         progress(chunk.offset + int(batch.positions[-1]) + 1, chunk.total)

@@ -14,7 +14,9 @@ from hficma.errors import InputError
 from hficma.recipe import Recipe
 from hficma.types import Array, Floats, Positions
 
+from ..files import photo_file
 from ..files.checksums import FileDigest, digest_file
+from ..files.photo_file import PhotoRow, PhotoWriter
 from ..files.ragged import ArrayFile, map_array
 from ..index import prefilter, records
 from ..index.item_encoding import (
@@ -54,6 +56,7 @@ class ShardWriter:
         self._stack = ExitStack()
         self._records = RecordWriter(folder / records.FILE)
         self._stack.callback(self._records.abandon)
+        self._photos: PhotoWriter | None = None
         self._last_number = -1
         self.count = 0
         self._tokens = 0
@@ -64,6 +67,7 @@ class ShardWriter:
         recipes: Sequence[Recipe],
         vectors: Floats,
         encodings: BatchEncodings | None,
+        photos: Sequence[PhotoRow | None] = (),
     ) -> None:
         """Write N items.
 
@@ -72,6 +76,7 @@ class ShardWriter:
             recipes: their records.
             vectors: (N, D_g) global vectors, float32.
             encodings: at the shard's level; None without a local part.
+            photos: what is known of each item's photo; empty where nothing is.
 
         Raises:
             InputError: a value that is not finite.
@@ -93,7 +98,7 @@ class ShardWriter:
             if scales is not None:
                 rows[name + SCALE] = scales
         lengths = encodings.lengths if encodings else np.zeros(len(recipes), dtype=np.int64)
-        self.append_stored(numbers, recipes, vectors, lengths, rows)
+        self.append_stored(numbers, recipes, vectors, lengths, rows, photos)
 
     def append_stored(
         self,
@@ -102,6 +107,7 @@ class ShardWriter:
         vectors: Floats,
         lengths: Positions,
         rows: Mapping[str, Array],
+        photos: Sequence[PhotoRow | None] = (),
     ) -> None:
         """Write N items whose rows are as another shard stored them.
 
@@ -111,6 +117,7 @@ class ShardWriter:
             vectors: (N, D_g) global vectors, float32.
             lengths: (N,) L, tokens of each item; zeros without a local part.
             rows: array to its stored rows, with scales beside int8 ones.
+            photos: what is known of each item's photo; empty where nothing is.
 
         Raises:
             InputError: a vector that is not finite.
@@ -133,6 +140,8 @@ class ShardWriter:
         for name, values in rows.items():
             self._array(name).append(values)
         self._records.append(recipes)
+        if any(photo is not None for photo in photos):
+            self._photo_writer().append(self.count, photos)
         self.count += len(numbers)
         self._tokens += int(lengths.sum())
 
@@ -158,6 +167,8 @@ class ShardWriter:
         for file in self._files.values():
             file.close()
         self._records.close()
+        if self._photos is not None:
+            self._photos.close()
         arrays = {name: file.layout for name, file in self._files.items()}
         digests = {
             name: FileDigest(file.layout.nbytes, file.sha256, file.sums)
@@ -167,7 +178,7 @@ class ShardWriter:
         if self.count:
             vectors = map_array(self._folder / "global", arrays["global"])
             facts = prefilter.build_prefilter(vectors, factory, self._folder)
-        for name in (records.FILE, prefilter.FILE):
+        for name in (records.FILE, prefilter.FILE, photo_file.FILE):
             if (self._folder / name).exists():
                 digests[name] = digest_file(self._folder / name)
         # In the order of names, by which `ShardFacts.block_slices` gives each file its part.
@@ -182,12 +193,20 @@ class ShardWriter:
             prefilter=facts,
             files={**files, BLOCKS: sha256(self._folder / BLOCKS)},
             sizes={name: digest.size for name, digest in digests.items()},
+            photos=None if self._photos is None else self._photos.counts,
         )
         # Last, since it holds the hashes of all others; the manifest will hold its own.
         (self._folder / FACTS).write_text(json.dumps(shard.to_json()), encoding="utf-8")
         for path in (*self._folder.iterdir(), self._folder):
             sync(path)
         return shard
+
+    def _photo_writer(self) -> PhotoWriter:
+        """Return the writer of photos, opened at the first one: most indexes of text have none."""
+        if self._photos is None:
+            self._photos = PhotoWriter(self._folder / photo_file.FILE)
+            self._stack.callback(self._photos.abandon)
+        return self._photos
 
     def _array(self, name: str) -> ArrayFile:
         """Return the file of an array, opened at its first rows: shapes are not known before."""

@@ -16,6 +16,7 @@ from ..artifacts.manifest import MANIFEST
 from ..errors import InputError
 from ..recipe import Recipe, read_jsonl
 from ..types import Mask, Positions, Strings
+from .photo_places import PhotoRoot, place_in_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -107,6 +108,16 @@ class RecipeList:
         """Return the recipe's photo file; empty where it has none."""
         recipe = self._recipes[index]
         return "" if recipe.image is None else self._folder / recipe.image
+
+    @property
+    def photo_root(self) -> PhotoRoot:
+        """Return the folder that photos lie relative to."""
+        return PhotoRoot("folder", str(self._folder.absolute()))
+
+    def photo_place(self, index: int) -> str | None:
+        """Return the path of the recipe's photo in the folder; see `PhotoPlaces`."""
+        image = self._recipes[index].image
+        return None if image is None else place_in_folder(self._folder, image)
 
 
 class JsonlDataset(RecipeList):

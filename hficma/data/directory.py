@@ -39,6 +39,7 @@ from .layout import (
     shard_name,
 )
 from .lmdb_files import open_lmdb, whole_size
+from .photo_places import PhotoRoot
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -151,6 +152,15 @@ class DatasetDirectory:
     def photo_origin(self, index: int) -> Path | str:
         """Return the file that holds all photos."""
         return self._path / PHOTOS / "data.mdb"
+
+    @property
+    def photo_root(self) -> PhotoRoot:
+        """Return this dataset: its photos lie inside."""
+        return PhotoRoot("dataset", self.name)
+
+    def photo_place(self, index: int) -> int | None:
+        """Return the position, where the recipe has a photo; see `PhotoPlaces`."""
+        return index if self.photo_count(index) else None
 
     def sentence_vectors(self, index: int) -> Floats | None:
         """Return vectors (n, D) of the recipe's instructions that came with the source, or None."""

@@ -17,6 +17,7 @@ from ..limits import parse_json
 from ..recipe import PARTITIONS, Recipe
 from .dataset import Dataset, open_dataset, positions
 from .photo_origin import photo_origin
+from .photo_places import PhotoRoot, Place, photo_place, photo_root
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,6 +52,15 @@ class DatasetView:
     def photo_origin(self, index: int) -> Path | str:
         """Return where the photo's bytes are."""
         return photo_origin(self._dataset, index)
+
+    @property
+    def photo_root(self) -> PhotoRoot | None:
+        """Return the dataset's own."""
+        return photo_root(self._dataset)
+
+    def photo_place(self, index: int) -> Place | None:
+        """Return the place of the recipe's photo; see `PhotoPlaces`."""
+        return photo_place(self._dataset, index)
 
 
 class Partitioned(DatasetView):

@@ -11,6 +11,7 @@ from ..recipe import Recipe
 from ..types import Positions
 from .dataset import Dataset, positions
 from .photo_origin import photo_origin
+from .photo_places import PhotoRoot, Place, photo_place, photo_root
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,3 +60,12 @@ class Subset:
     def photo_origin(self, index: int) -> Path | str:
         """Return where the photo's bytes are."""
         return photo_origin(self._dataset, int(self._positions[index]))
+
+    @property
+    def photo_root(self) -> PhotoRoot | None:
+        """Return the whole dataset's."""
+        return photo_root(self._dataset)
+
+    def photo_place(self, index: int) -> Place | None:
+        """Return the place of the recipe's photo; see `PhotoPlaces`."""
+        return photo_place(self._dataset, int(self._positions[index]))

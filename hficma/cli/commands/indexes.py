@@ -57,6 +57,10 @@ def make(
     prefilter: Annotated[
         str | None, typer.Option(help="A FAISS factory string.", show_default="by size")
     ] = None,
+    keep_photos: Annotated[
+        bool,
+        typer.Option("--keep-photos", help="Keep small photos to show, about 10 KB each."),
+    ] = False,
     partition: Annotated[
         list[str] | None, typer.Option(help="Index only these: train, val, test.")
     ] = None,
@@ -85,7 +89,8 @@ def make(
         new = workspace.new("index", of)
         path = build_index(
             bundle, dataset, out or find_unfinished_index(new.parent, of) or new, of=of, keep=keep,
-            side_precision=side_precision, prefilter=prefilter, restart=restart, strict=strict,
+            side_precision=side_precision, prefilter=prefilter, keep_photos=keep_photos,
+            restart=restart, strict=strict,
             on_bad=bars.bad, progress=bars.counting(f"indexing {of}"), runtime=runtime,
             precision=precision, device=device,
         )  # fmt: skip
@@ -222,12 +227,23 @@ def _info_lines(facts: Mapping[str, Any], changed: float) -> list[tuple[str, str
         ("last change", readable_time(changed)),
         ("on disk", f"{readable_bytes(facts['bytes'])} in {counted(len(shards), 'shard')}"),
         ("stored of each", stored),
+        ("photos", _photos_line(facts["photos"])),
         ("tokens", f"{facts['tokens']:,}{per_item}"),
         ("prefilter", f"{facts['prefilter']}: {proves}"),
         ("checksums", "yes" if facts["checksums"] else "no, it is of an older version"),
         ("bundle", str(facts["bundle"])),
         ("model", facts["model_id"][:16]),
     ]
+
+
+def _photos_line(photos: Mapping[str, Any]) -> str:
+    """Return what an index knows of its photos: how many it keeps, how many lie elsewhere."""
+    kept, remembered = photos["kept"], photos["remembered"]
+    if kept:
+        return f"{counted(kept, 'small one')} kept"
+    if remembered:
+        return f"{remembered:,} remembered in {', '.join(photos['roots'])}"
+    return "none known"
 
 
 def _open_data(

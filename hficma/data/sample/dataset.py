@@ -12,6 +12,7 @@ from PIL import Image
 from ...artifacts.content_digests import code_digest
 from ...errors import InputError
 from ...recipe import Recipe
+from ..photo_places import PhotoRoot
 from .appearance import appearance
 from .grammar import Draft, draft
 from .render import render
@@ -95,6 +96,15 @@ class SampleDataset:
     def photo_origin(self, index: int) -> str:
         """Return a text that changes with the photo: item, looks and the code that draws."""
         return f"sample/{self.seed}/{index} {self._looks} {_drawing()}"
+
+    @property
+    def photo_root(self) -> PhotoRoot:
+        """Return this sample: its photos are drawn."""
+        return PhotoRoot("dataset", self.name)
+
+    def photo_place(self, index: int) -> int | None:
+        """Return the position; None for a shuffled table of looks, which no name gives again."""
+        return index if self._looks is None else None
 
     def partition(self, index: int) -> str:
         """Return `train` (80 %), `val` (10 %) or `test` (10 %).
