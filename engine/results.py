@@ -15,6 +15,8 @@ from hficma.recipe import Recipe
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from hficma.sureness import Sureness
+
     from .encoder import EncodedQuery
 
 ROOM_FOR_PARTS = 100
@@ -146,6 +148,9 @@ class Answer:
     """What the index holds, and so what hits are."""
     notes: tuple[str, ...] = ()
     """What of the query was not used, and what of the filter no item has, in words."""
+    sureness: Sureness | None = None
+    """How likely the first ranks are right, and that the right item is not among those searched;
+    None for a model that was not calibrated."""
     query: EncodedQuery | None = field(default=None, repr=False, compare=False)
     """What was computed of the query, where the search was told to keep it."""
 
@@ -167,8 +172,8 @@ class Answer:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer as JSON values."""
-        return {
+        """Return the answer as JSON values; `sureness` only where there is one."""
+        record: dict[str, Any] = {
             "hits": [hit.to_json() for hit in self.hits],
             "certified": self.certified,
             "scored": self.scored,
@@ -177,6 +182,15 @@ class Answer:
             "milliseconds": {name: round(ms, 3) for name, ms in self.milliseconds.items()},
             "notes": list(self.notes),
         }
+        if self.sureness is not None:
+            record["sureness"] = self.sureness.to_json()
+        return record
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return what stands below a table of the hits: how sure it is, and how the search went."""
+        sure = () if self.sureness is None else (self.sureness.text,)
+        return (*sure, self.summary)
 
     def __str__(self) -> str:
         """Return the hits as a table of plain text, and how the search went, 80 columns wide."""
@@ -190,7 +204,7 @@ class Answer:
                 table = Table(box=None, expand=True, pad_edge=False)
                 add_hits(table, self, width=TEXT_WIDTH)
                 console.print(table)
-            for text in (self.summary, *self.notes):
+            for text in (*self.lines, *self.notes):
                 console.print(printable(text))
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
@@ -203,7 +217,7 @@ class Answer:
             _html_row("td", (cell(hit) for cell in columns.values()), photo)
             for hit, photo in zip(self.hits, photos, strict=True)
         )
-        text = "<br>".join(html.escape(printable(line)) for line in (self.summary, *self.notes))
+        text = "<br>".join(html.escape(printable(line)) for line in (*self.lines, *self.notes))
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{text}</p>"
 
 

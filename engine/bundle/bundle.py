@@ -12,6 +12,7 @@ from hficma.artifacts.closing import Closing
 from hficma.artifacts.manifest import Manifest, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError
 from hficma.scores import ScoreWeights
+from hficma.sureness import SurenessFacts
 from hficma.text.vocabulary import VOCABULARY_FILE, Tokenizer, Vocabulary
 from hficma.types import Array
 
@@ -21,6 +22,7 @@ from ..runtimes.options import AUTO, ExecutionOptions
 from ..runtimes.reference import REFERENCE, read_reference
 from ..runtimes.selection import Choice, choose
 from .bundle_facts import KIND, BundleFacts, longest_sizes
+from .sureness_file import read_sureness
 
 DEFAULT_EXECUTION = ExecutionOptions()
 """The fastest runtime here, in fp32, on all CPU cores."""
@@ -96,6 +98,11 @@ class Bundle(Closing):
         """Return what reads recipes as the model does."""
         vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY_FILE))
         return Tokenizer(vocabulary, self.facts.model.text)
+
+    @cached_property
+    def sureness(self) -> SurenessFacts | None:
+        """Return what scores say of how sure an answer is; None for a model not calibrated."""
+        return read_sureness(self.path, self.manifest)
 
     def graph(self, name: str, precision: str | None = None) -> Graph:
         """Return a graph, its file verified and checked.

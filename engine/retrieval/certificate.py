@@ -83,8 +83,13 @@ class Ranking(NamedTuple):
     """Of `items`."""
     certified: int
     """How many of the first ranks are proved."""
-    scored: int
-    """Items that were scored."""
+    totals: Floats64
+    """(scored,) S of every item that was scored, those behind the best too."""
+
+    @property
+    def scored(self) -> int:
+        """Return how many items were scored."""
+        return len(self.totals)
 
 
 def rank_with_certificate(
@@ -113,11 +118,12 @@ def rank_with_certificate(
     """
     items = np.empty(0, dtype=np.int64)
     scores = ItemScores(np.empty(0), np.empty(0), np.empty(0))
-    scored = certified = 0
+    totals = [np.empty(0)]
+    certified = 0
     for batch in batches:
         batch_scores = score(batch.items)
         _check_scores(batch_scores)
-        scored += len(batch.items)
+        totals.append(batch_scores.total)
         items = np.concatenate([items, batch.items])
         scores = scores.join(batch_scores)
         # By falling S, then by position, so that equal scores stand the same way in every search.
@@ -131,7 +137,7 @@ def rank_with_certificate(
         certified = int(np.argmax(np.append(scores.total < bound, True)))
         if certified == k or not exact:
             break
-    return Ranking(items, scores, certified, scored)
+    return Ranking(items, scores, certified, np.concatenate(totals))
 
 
 def score_upper_bound(global_bound: float, weights: ScoreWeights) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from hficma.errors import InputError
+from hficma.sureness import sureness
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Mask, Positions
 
@@ -119,6 +120,8 @@ class Searcher:
         timer.end_stage("rerank")
         hits = build_hits(self._index, rankings, has_local=self._bundle.has_local)
         timer.end_stage("records")
+        facts = self._bundle.sureness
+        calibration = None if facts is None else facts.of(self._index.facts.query_role)
         milliseconds = timer.milliseconds()
         return [
             Answer(
@@ -130,6 +133,9 @@ class Searcher:
                 verified=self._index.verified,
                 of=self._index.facts.of,
                 notes=(*_query_notes(one), *allowed.notes),
+                sureness=None
+                if calibration is None or not ranking.scored
+                else sureness(ranking.totals, allowed.total, calibration),
                 query=query if options.keep_query else None,
             )
             for one, query, ranking, query_hits in zip(inputs, queries, rankings, hits, strict=True)

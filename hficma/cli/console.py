@@ -245,7 +245,8 @@ def print_answer(answer: Answer, *, title: str) -> None:
     table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False)
     add_hits(table, answer, width=stdout.width)
     stdout.print(table)
-    stdout.print_line(answer.summary)
+    for line in answer.lines:
+        stdout.print_line(line)
     for line in answer.notes:
         note(line)
 
