@@ -2,6 +2,7 @@
 
 from .exporter import export_model, export_run
 from .parity import ParityError, check_bundle
+from .slim import slim_bundle
 from .tensorrt_build import build_plans, check_tensorrt
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "check_tensorrt",
     "export_model",
     "export_run",
+    "slim_bundle",
 ]

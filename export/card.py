@@ -16,6 +16,8 @@ from hficma.types import ArraySpecs
 
 from .rank_changes import RankChange
 
+CARD = "README.md"
+"""The card's name in a bundle."""
 _AXES = {
     "B": "photos",
     "M": "recipes",
@@ -43,7 +45,7 @@ def write_card(
         changes: what each precision does to ranks; empty where none was measured.
     """
     lines = [*_opening(facts), *_graphs(directory, facts), *_parity(facts, differences, changes)]
-    (directory / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (directory / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _opening(facts: BundleFacts) -> Iterator[str]:
@@ -59,6 +61,12 @@ def _opening(facts: BundleFacts) -> Iterator[str]:
             f"S_global is the inner product of two global vectors of {facts.global_dim}."
         )
     yield ""
+    if facts.slim:
+        yield (
+            "A slim bundle: what a search runs, one precision a graph. Torch weights (the runtime "
+            "torch, training further) and the reference are in the bundle that it was made from."
+        )
+        yield ""
     yield (
         "Photos: RGB, shorter side 256 (bilinear, antialiased), centre crop 224, uint8; "
         "normalisation is in the graph. Recipes: `vocabulary.json`, word i has id i + 2."
@@ -106,8 +114,13 @@ def _parity(
     """Yield the tables of differences and of answers."""
     yield "## Against the torch model in float32"
     yield ""
+    where = (
+        "`reference.npz` of the whole bundle, before this was made,"
+        if facts.slim
+        else ("`reference.npz`,")
+    )
     yield (
-        "Largest difference of scores on the items in `reference.npz`, S_local as it is, S_global "
+        f"Largest difference of scores on the items in {where} S_local as it is, S_global "
         "relative to its spread; every graph's own figures are in `parity.json`."
     )
     yield ""

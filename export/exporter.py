@@ -55,7 +55,6 @@ from .quantize import quantize_image
 from .rank_changes import RankChange, rank_change
 from .trace import OPSET, trace
 
-PARITY = "parity.json"
 REFERENCE_PAIRS = 4
 """Items from the dataset in the reference, beside the adversarial ones."""
 CALIBRATION_PHOTOS = 32
@@ -161,7 +160,8 @@ def export_model(
                 _write_graphs(model, building, facts["graphs"], precision, image_encoder)
         names = installed("cpu") if runtimes is None else runtimes
         differences, changes = _prove(model, building, facts, data, names, queries)
-        (building / PARITY).write_text(json.dumps(parity.report(differences, changes), indent=1))
+        report = json.dumps(parity.report(differences, changes), indent=1)
+        (building / parity.PARITY).write_text(report)
         facts["export_seconds"] = round(time.perf_counter() - began, 1)
         write_card(building, BundleFacts.from_json(facts, out), differences, changes)
     return out

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hficma.artifacts.json_fields import strict_json
 from hficma.artifacts.manifest import read_manifest, verified_file
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.bundle.bundle_facts import BundleFacts
@@ -26,11 +27,13 @@ from hficma.engine.runtimes.reference import (
     graph_differences,
     read_reference,
 )
-from hficma.errors import HficmaError
+from hficma.errors import ArtifactError, HficmaError
 
 from .bundle_run import ITEM_ARRAYS, run_bundle
 from .rank_changes import RankChange
 
+PARITY = "parity.json"
+"""The bundle's file of `report`."""
 AFTER_ENCODING = ("project_", "tabulate_", "cross_")
 """How the names of those graphs begin that only S_local comes from."""
 LEAST_QUERIES = 500
@@ -53,6 +56,9 @@ def check_bundle(
         runtimes: names of those to run it on.
         device: `cpu` or `cuda[:N]`.
 
+    Returns:
+        how far each graph is; nothing for a slim bundle, whose reference was left out.
+
     Raises:
         ArtifactError: a file is missing, changed or leads elsewhere.
         ParityError: a graph does not give here what it should.
@@ -60,6 +66,8 @@ def check_bundle(
     manifest = read_manifest(path, kind="bundle")
     for name in manifest.files:
         verified_file(path, manifest, name)
+    if BundleFacts.from_json(manifest.facts, path).slim:
+        return []
     reference = read_reference(path / REFERENCE)
     differences = all_differences(path, reference, runtimes=runtimes, device=device)
     require(differences, ())
@@ -162,4 +170,28 @@ def report(differences: Sequence[Difference], changes: Sequence[RankChange]) -> 
             {**dataclasses.asdict(one), "held": one.within_tolerance} for one in differences
         ],
         "ranks": [{**dataclasses.asdict(one), "held": one.within_tolerance} for one in changes],
+    }
+
+
+def read_report(path: Path) -> tuple[list[Difference], list[RankChange]]:
+    """Read what `report` returned out of a bundle's `parity.json`.
+
+    Raises:
+        ArtifactError: no such file, or one that no export wrote.
+    """
+    try:
+        record = strict_json(path.read_bytes())
+        differences = [Difference(**_fields(row)) for row in record["differences"]]
+        changes = [RankChange(**_fields(row)) for row in record["ranks"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: is no parity report ({error})") from error
+    return differences, changes
+
+
+def _fields(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's fields: without its verdict, K of recalls as numbers, which JSON has not."""
+    return {
+        name: {int(k): share for k, share in value.items()} if isinstance(value, dict) else value
+        for name, value in row.items()
+        if name != "held"
     }

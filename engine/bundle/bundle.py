@@ -20,7 +20,7 @@ from ..runtimes import Arrays, ExecutionReport, Graph, Runtime, runtime_class
 from ..runtimes.onnx_check.graph_costs import check_graph
 from ..runtimes.options import AUTO, ExecutionOptions
 from ..runtimes.reference import REFERENCE, read_reference
-from ..runtimes.selection import Choice, choose
+from ..runtimes.selection import Choice, choose, first_able
 from .bundle_facts import KIND, BundleFacts, longest_sizes
 from .sureness_file import read_sureness
 
@@ -71,7 +71,8 @@ class Bundle(Closing):
         directory = Path(path)
         manifest = read_manifest(directory, kind=KIND)
         facts = BundleFacts.from_json(manifest.facts, directory)
-        if execution.precision not in facts.precisions:
+        # fp32 is what nobody asked for: the graphs of a slim bundle run in what they have.
+        if execution.precision not in facts.precisions | {"fp32"}:
             raise ArtifactError(
                 f"{directory}: has no {execution.precision} graphs; export the model in that "
                 f"precision, or take one of {', '.join(sorted(facts.precisions))}"
@@ -109,7 +110,8 @@ class Bundle(Closing):
 
         Args:
             name: `image`, `recipe`, ...
-            precision: None takes the bundle's, or `fp32` where this graph lacks it.
+            precision: None takes the bundle's; where this graph lacks it `fp32`, or the only one
+                that a slim bundle has.
 
         Raises:
             ArtifactError: the model has no such graph, or its file was changed.
@@ -120,9 +122,9 @@ class Bundle(Closing):
         files = facts.files
         if precision is None:
             requested = self.execution.precision
-            precision = requested if requested in files else "fp32"
+            precision = facts.precision(requested)
             if precision != requested and (name, precision) not in self._graphs:
-                _log.info("graph %s has no %s: it runs in fp32", name, requested)
+                _log.info("graph %s has no %s: it runs in %s", name, requested, precision)
         if (name, precision) in self._graphs:
             return self._graphs[name, precision]  # hashed and checked once, not at every use
         if precision not in files:
@@ -185,7 +187,11 @@ class Bundle(Closing):
         """Load a graph into the runtime of the options, or the one that `auto` measures."""
         name = self.execution.runtime
         if name == AUTO:
-            choice = choose(graph, lambda: self._reference, self.execution)
+            choice = (
+                first_able(graph, self.execution)
+                if self.facts.slim
+                else choose(graph, lambda: self._reference, self.execution)
+            )
             self.choices[graph.name] = choice
             name = choice.runtime
         return runtime_class(name).load(

@@ -33,7 +33,17 @@ class GraphFacts:
     outputs: ArraySpecs
     """By name."""
     files: Mapping[str, str]
-    """Precision to the ONNX file in the bundle; always has `fp32`."""
+    """Precision to the ONNX file in the bundle; has `fp32`, unless the bundle is slim."""
+
+    def precision(self, requested: str) -> str:
+        """Return the precision that the graph runs in where another is requested.
+
+        Args:
+            requested: of `PRECISIONS`; where the graph lacks it, that is `fp32`, or the only one.
+        """
+        if requested in self.files:
+            return requested
+        return "fp32" if "fp32" in self.files else next(iter(self.files))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +83,19 @@ class BundleFacts:
     """Name of the data set that the model was trained on, where that is known."""
     int8_kept_wide: tuple[str, ...] | None
     """Layers that the int8 graph keeps in fp32."""
+    slim: bool = False
+    """Whether it has one precision a graph, and neither torch weights nor a reference."""
 
     @property
     def precisions(self) -> set[str]:
         """Return every precision that some graph has."""
         return {precision for graph in self.graphs.values() for precision in graph.files}
+
+    @property
+    def contents(self) -> str:
+        """Return in words what graphs there are: `fp32, int8` or `int8, slim`."""
+        order = [precision for precision in PRECISIONS if precision in self.precisions]
+        return ", ".join([*order, "slim"] if self.slim else order)
 
     @classmethod
     def read(cls, path: Path) -> BundleFacts:
@@ -126,6 +144,7 @@ class BundleFacts:
             dataset=record.optional_text("dataset") if "dataset" in record else None,
             trained_on=record.optional_text("trained_on") if "trained_on" in record else None,
             int8_kept_wide=None if wide is None else tuple(text(one, "a layer") for one in wide),
+            slim=record.flag("slim") if "slim" in record else False,
         )
 
     def _check(self) -> None:
@@ -147,7 +166,9 @@ class BundleFacts:
             graph = self.graphs[name]
             if (graph.inputs, graph.outputs) != (inputs, outputs):
                 raise ValueError(f"graphs.{name} reads or gives other arrays than its model")
-            if "fp32" not in graph.files:
+            if self.slim and len(graph.files) != 1:
+                raise ValueError(f"graphs.{name} has {len(graph.files)} files, a slim bundle has 1")
+            if not self.slim and "fp32" not in graph.files:
                 raise ValueError(f"graphs.{name} has no fp32")
 
 

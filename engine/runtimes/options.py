@@ -40,7 +40,8 @@ class ExecutionOptions:
     runtime: str = AUTO
     """`auto`, `onnxruntime`, `openvino`, `tensorrt` or `torch`."""
     precision: str = "fp32"
-    """`fp32`, `fp16`, `bf16` or `int8`; a graph that lacks it runs in `fp32`."""
+    """`fp32`, `fp16`, `bf16` or `int8`; a graph that lacks it runs in `fp32`, and one of a slim
+    bundle in the only one that it has."""
     device: str = "cpu"
     """`cpu` or `cuda[:N]`."""
     threads: int | None = None

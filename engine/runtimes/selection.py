@@ -13,7 +13,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -89,6 +89,30 @@ def choose(
     return choice
 
 
+def first_able(graph: Graph, execution: ExecutionOptions) -> Choice:
+    """Return the first runtime here that loads a graph: without a reference none can be held to it.
+
+    Args:
+        graph: of a slim bundle, which was proved where it was made.
+        execution: the device and threads.
+
+    Raises:
+        HficmaError: no runtime on this machine can run the graph.
+    """
+    refused: dict[str, str] = {}
+    for name in installed(execution.device):
+        if graph.precision not in runtime_class(name).precisions:
+            refused[name] = f"cannot run {graph.precision}"
+            continue
+        try:
+            runtime_class(name).load(graph, device=execution.device, threads=execution.threads)
+        except HficmaError as error:
+            refused[name] = str(error)
+            continue
+        return Choice(runtime=name, milliseconds={}, refused=refused)
+    raise _none_able(graph, refused)
+
+
 def measure(graph: Graph, reference: Arrays, execution: ExecutionOptions) -> Choice:
     """Load a graph in every runtime that is installed, compare it with the reference, and time it.
 
@@ -115,8 +139,7 @@ def measure(graph: Graph, reference: Arrays, execution: ExecutionOptions) -> Cho
             level = logging.WARNING
         _log.log(level, "graph %s: runtime %s is left out (%s)", graph.name, name, refused[name])
     if not candidates:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
-        raise HficmaError(f"graph {graph.name}: no runtime here can run it ({reasons})")
+        raise _none_able(graph, refused)
     fastest = dict.fromkeys(candidates, float("inf"))
     inputs = example_inputs(graph, TIMED_SIZES)
     for _ in range(ROUNDS if len(candidates) > 1 else 0):
@@ -140,6 +163,12 @@ def installed(device: str) -> list[str]:
     names = [name for name in usable if find_spec(name) is not None]
     assert set(names) <= set(RUNTIMES)
     return names or ["onnxruntime"]  # whose absence is reported with what to install
+
+
+def _none_able(graph: Graph, refused: Mapping[str, str]) -> HficmaError:
+    """Return the error that says why each runtime was not taken."""
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+    return HficmaError(f"graph {graph.name}: no runtime here can run it ({reasons})")
 
 
 def _load_and_compare(

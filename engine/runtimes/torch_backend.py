@@ -45,11 +45,11 @@ class TorchRuntime(Runtime):
             import torch
         except ImportError as error:
             raise MissingDependencyError("torch", "train", "the runtime torch") from error
-        if graph.precision != "fp32":
-            raise InputError(f"runtime torch runs fp32, not {graph.precision}")
         if device != "cpu" and not torch.cuda.is_available():
             raise InputError(f"device {device}: torch sees no CUDA device; take the device cpu")
         model = _load_branches(graph)
+        if graph.precision != "fp32":
+            raise InputError(f"runtime torch runs fp32, not {graph.precision}")
         return cls(model, model.branches[graph.name].to(device), graph, device)
 
     def run(self, inputs: Arrays) -> dict[str, Array]:

@@ -68,8 +68,13 @@ def load_model(path: str | Path, *, weights: str = "best") -> Model:
         ArtifactError: no run or bundle there, or a file in it was changed.
     """
     directory = Path(path)
-    kind = "bundle" if (directory / BUNDLE_WEIGHTS).is_file() else "run"
+    kind = "bundle" if (directory / "onnx").is_dir() else "run"
     manifest = read_manifest(directory, kind=kind)
+    if kind == "bundle" and BUNDLE_WEIGHTS not in manifest.files:
+        raise ArtifactError(
+            f"{directory}: is a slim bundle, without torch weights; take the run, or the bundle "
+            "that it was made from"
+        )
     name = BUNDLE_WEIGHTS if kind == "bundle" else _checkpoint(directory, manifest, weights)
     file = verified_file(directory, manifest, name)
     vocabulary = Vocabulary.load(verified_file(directory, manifest, VOCABULARY_FILE))

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from ...artifacts.workspace import Workspace
+from ...errors import ArtifactError
 from ..console import print_json, stdout, table
 
 # What a user may do: the extras of `pip install hficma[EXTRA]` that it needs, and their packages.
@@ -51,12 +53,17 @@ def doctor(
     packages = sorted({p for extras in STEPS.values() for group in extras.values() for p in group})
     versions = {package: _version(package) or "not installed" for package in packages}
     runtimes = _runtimes()
+    bundles = _bundles()
     if as_json:
-        print_json({"steps": steps, "packages": versions, "runtimes": runtimes})
+        findings = {"steps": steps, "packages": versions, "runtimes": runtimes, "bundles": bundles}
+        print_json(findings)
         return
     stdout.print(table("steps", ("step", "state"), [[k, v] for k, v in steps.items()]))
     stdout.print(table("packages", ("package", "version"), [[k, v] for k, v in versions.items()]))
     stdout.print(table("runtimes", ("runtime", "state"), [[k, v] for k, v in runtimes.items()]))
+    if bundles:
+        rows = [[name, graphs] for name, graphs in bundles.items()]
+        stdout.print(table("bundles here", ("bundle", "graphs"), rows))
     both = [names for names in _DISTRIBUTIONS.values() if len(names) > 1 and _all_installed(names)]
     for names in both:
         stdout.print_line(
@@ -80,6 +87,19 @@ def _runtimes() -> dict[str, str]:
         faiss = importlib.import_module("faiss")
         count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
         states["faiss"] = f"{count} GPUs" if count else "CPU"
+    return states
+
+
+def _bundles() -> dict[str, str]:
+    """Return what graphs the workspace's bundles have, newest first, or why one does not open."""
+    from hficma.engine.bundle.bundle_facts import BundleFacts
+
+    states = {}
+    for path in Workspace.default().all("bundle"):
+        try:
+            states[path.name] = BundleFacts.read(path).contents
+        except ArtifactError as error:
+            states[path.name] = str(error)
     return states
 
 

@@ -173,7 +173,7 @@ def info(
     Example: hficma index info workspace/indexes/recipes
     """
     path = _path(path or index)
-    facts = {**_info(path), "bundle": _bundle(path, bundle)}
+    facts = {**_info(path), **_bundle(path, bundle)}
     if as_json:
         print_json(facts)
         return
@@ -232,6 +232,7 @@ def _info_lines(facts: Mapping[str, Any], changed: float) -> list[tuple[str, str
         ("prefilter", f"{facts['prefilter']}: {proves}"),
         ("checksums", "yes" if facts["checksums"] else "no, it is of an older version"),
         ("bundle", str(facts["bundle"])),
+        *([("graphs", facts["graphs"])] if facts["graphs"] else ()),
         ("model", facts["model_id"][:16]),
     ]
 
@@ -272,21 +273,23 @@ def _info(path: Path) -> dict[str, Any]:
     return index_info(path)
 
 
-def _bundle(path: Path, bundle: Path | None) -> str:
-    """Return the path of an index's bundle, or that it is not there.
+def _bundle(path: Path, bundle: Path | None) -> dict[str, str | None]:
+    """Return the path of an index's bundle and what its graphs are, or that it is not there.
 
     Raises:
         ArtifactError: the bundle that the user named is of another model.
     """
     from hficma.engine import Bundle
+    from hficma.engine.bundle.bundle_facts import BundleFacts
     from hficma.engine.index.index_facts import IndexFacts, model_mismatch
 
     facts = IndexFacts.read(path)
     if bundle is None:
         try:
-            return str(facts.find_bundle(path))
+            bundle = facts.find_bundle(path)
         except ArtifactError:
-            return f"{(path / facts.bundle).resolve()} (not there; give --bundle)"
-    if (other := Bundle.open(bundle)).model_id != facts.model_id:
+            missing = f"{(path / facts.bundle).resolve()} (not there; give --bundle)"
+            return {"bundle": missing, "graphs": None}
+    elif (other := Bundle.open(bundle)).model_id != facts.model_id:
         raise model_mismatch(path, facts, other)
-    return str(bundle)
+    return {"bundle": str(bundle), "graphs": BundleFacts.read(bundle).contents}

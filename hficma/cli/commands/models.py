@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ...artifacts.workspace import Workspace, undated_name
+from ...errors import InputError
 from ..console import Bars, hint, note, print_json, stdout, table
 from ..process_settings import quiet_exporter
+from ..quantities import readable_bytes
 
 if TYPE_CHECKING:
     from hficma.training.comparison import EvaluationRanking
@@ -252,6 +254,9 @@ def export(
     check: Annotated[
         Path | None, typer.Option(help="Verify this bundle here instead of making one.")
     ] = None,
+    slim: Annotated[
+        Path | None, typer.Option(help="Cut this bundle down to one precision instead.")
+    ] = None,
 ) -> None:
     """Compile a run's branches into a bundle, and prove them equal to the model.
 
@@ -268,8 +273,22 @@ def export(
             [f"{d.graph} {d.output}", d.runtime, d.precision, f"{d.max:.1e}", f"{d.mean:.1e}"]
             for d in differences
         ]
+        if not differences:
+            stdout.print_line(f"{check}: every file is as it was made; slim, so proved beforehand")
+            return
         columns = ("output", "runtime", "precision", "largest difference", "mean")
         stdout.print(table(f"{check}: every file and graph is as it was made", columns, rows))
+        return
+    if slim is not None:
+        from hficma.export import slim_bundle
+
+        if precision is not None and len(precision) != 1:
+            raise InputError(f"--precision {' '.join(precision)}: a slim bundle has one precision")
+        whole = workspace.resolve("bundle", str(slim))
+        target = out or workspace.new("bundle", f"{undated_name(whole)}-slim")
+        path = slim_bundle(whole, target, precision=precision[0] if precision else None)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        stdout.print_line(f"bundle: {path} ({readable_bytes(size)})")
         return
     if trt:
         from hficma.export import check_tensorrt
