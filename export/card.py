@@ -104,7 +104,10 @@ def _graphs(directory: Path, facts: BundleFacts) -> Iterator[str]:
     )
     wide = facts.int8_kept_wide
     if wide is not None:
-        yield f"int8: `image` only; layers kept in fp32: {', '.join(wide) or 'none'}."
+        yield (
+            "int8: `image` computes in it, but for layers kept in fp32: "
+            f"{', '.join(wide) or 'none'}; the other encoders store tables and layers in it."
+        )
         yield ""
 
 

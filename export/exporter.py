@@ -2,7 +2,7 @@
 
     weights ─▶ graphs in float32 ─▶ ONNX ─▶ parity with torch ─▶ card, manifest
              └▶ rounded to fp16, bf16 ─▶ ONNX ─┤
-                       ONNX of image ─▶ int8 ─┘
+                 ONNX of the encoders ─▶ int8 ─┘
 
 Nothing is left at the bundle's place unless every graph is what the model is.
 """
@@ -53,6 +53,7 @@ from .calibration_items import (
 from .card import write_card
 from .quantize import quantize_image
 from .rank_changes import RankChange, rank_change
+from .stored_int8 import store_int8
 from .trace import OPSET, trace
 
 REFERENCE_PAIRS = 4
@@ -152,6 +153,7 @@ def export_model(
                 photos = _items(model, data, ("train",), CALIBRATION_PHOTOS).photos
                 image = facts["graphs"]["image"]
                 facts |= quantize_image(building, image, photos, widen=data is not None)
+                _store_int8(building, facts["graphs"])
             else:
                 image_encoder = None
                 if precision == "fp16":
@@ -212,6 +214,21 @@ def _write_graphs(
         trace(branch, building / file)
         record = graphs.setdefault(name, _ports(branch) | {"precisions": {}})
         record["precisions"][precision] = file
+
+
+def _store_int8(building: Path, graphs: dict[str, Any]) -> None:
+    """Write int8 graphs of all encoders, with what no graph computes in int8 stored so."""
+    import onnx
+
+    for name, record in graphs.items():
+        if name.startswith(parity.AFTER_ENCODING):
+            continue
+        files = record["precisions"]
+        file = f"onnx/{name}.int8.onnx"
+        graph = onnx.load(building / files.get("int8", files["fp32"]))
+        store_int8(graph)
+        onnx.save(graph, building / file)
+        files["int8"] = file
 
 
 def _ports(branch: Branch) -> dict[str, Any]:
