@@ -62,7 +62,7 @@ def encode(bundle: Bundle, inputs: Sequence[ModelInput]) -> EncodedItems:
 
     Args:
         bundle: whose branches run.
-        inputs: N of them, at least one: pixels (224, 224, 3), or ids of the bundle's tokenizer.
+        inputs: N of them, at least one: pixels (s, s, 3), or ids of the bundle's tokenizer.
     """
     photos = [one for one in inputs if isinstance(one, np.ndarray)]
     if photos:
@@ -75,7 +75,7 @@ def encode_photos(bundle: Bundle, pixels: Pixels) -> EncodedItems:
 
     Args:
         bundle: whose image branch runs.
-        pixels: (B, 224, 224, 3) as `hficma.images.preprocess` gives them, B at least 1.
+        pixels: (B, s, s, 3) as `hficma.images.preprocess` gives them, B at least 1.
     """
     outputs = [
         bundle.run("image", {"photos": pixels[start : start + PHOTO_BATCH]})

@@ -253,7 +253,7 @@ class Engine(Closing):
         def read(numbered: tuple[int, Any]) -> ModelInput:
             number, source = numbered
             if images is not None:
-                return photo_input(source, name=f"photo {number + 1}")
+                return photo_input(source, self.bundle.image_input, name=f"photo {number + 1}")
             return recipe_input(source, self.bundle, name=f"recipe {number + 1}")
 
         vectors = [np.empty((0, self.bundle.facts.global_dim), np.float32)]

@@ -27,8 +27,6 @@ from .bundle.bundle import Bundle
 from .encoder import EncodedQuery, encode_recipes, raise_level
 from .results import Answer, Hit
 
-GRID = 7
-"""Regions a side: R = 49 of them lie row by row."""
 EXPLAINED_HITS = 5
 """Hits of an answer that are explained where nothing else is said."""
 FLAT = 0.2
@@ -121,7 +119,11 @@ def write_page(
         style=_STYLE,
         script=_SCRIPT,
         weights=_weights(bundle.score_weights),
-        cells=_cells(None if first is None else explanations[first[0]].on_regions[first[1]]),
+        grid=bundle.facts.grid,
+        cells=_cells(
+            bundle.facts.regions,
+            None if first is None else explanations[first[0]].on_regions[first[1]],
+        ),
         flat=_FLAT_PAGE if first is None else "",
         caption=_FLAT_CAPTION if first is None else _CAPTION,
         summary=f"{answer.scored:,} of {answer.searched:,} items scored; {answer.proof}.",
@@ -234,9 +236,9 @@ def _weights(weights: ScoreWeights) -> str:
     return f"S = {weights.global_:g} × S_global + {weights.local:g} × S_local"
 
 
-def _cells(attention: Floats | None) -> str:
-    """Return the regions over the photo, shaded as a line looked at them; None shades nothing."""
-    shaded = np.zeros(GRID * GRID) if attention is None else shades(attention)
+def _cells(regions: int, attention: Floats | None) -> str:
+    """Return R regions over the photo, shaded as a line looked at them; None shades nothing."""
+    shaded = np.zeros(regions) if attention is None else shades(attention)
     return "".join(f'<i style="opacity:{MOST_SHADE * shade:.2f}"></i>' for shade in shaded)
 
 
@@ -322,7 +324,8 @@ p{margin:.3em 0;color:#444}
 figure{position:sticky;top:1rem;margin:0;align-self:start;background:#fff}
 .photo{position:relative}.photo img{width:100%;display:block;border-radius:6px;
 filter:saturate(.45)}
-.grid{position:absolute;inset:0;display:grid;grid-template:repeat(7,1fr)/repeat(7,1fr)}
+.grid{position:absolute;inset:0;display:grid;
+grid-template:repeat(var(--grid),1fr)/repeat(var(--grid),1fr)}
 .grid i{background:#5b2be0;transition:opacity .15s}
 figcaption{font-size:.9rem;margin-top:.4rem}
 ul{list-style:none;padding:0;margin:.4rem 0}
@@ -361,7 +364,8 @@ and the recipe as wholes; S_local compares regions of the photo with the
 ingredients. Each is higher the better they fit.</p>
 {flat}
 <div class="columns">
-<figure><div class="photo"><img src="{photo}" alt="{name}"><div class="grid">{cells}</div></div>
+<figure><div class="photo"><img src="{photo}" alt="{name}">
+<div class="grid" style="--grid:{grid}">{cells}</div></div>
 <figcaption>{caption}</figcaption></figure>
 <main>
 {sections}

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hficma.errors import HficmaError, InputError
-from hficma.images import PhotoSource, load_photo, preprocess
+from hficma.images import ImageInput, PhotoSource, load_photo, preprocess
 from hficma.limits import printable_path, reason
 from hficma.recipe import Recipe
 
@@ -70,23 +70,24 @@ def read_query(
                 f"{index.path}: is an index of photos, which recipes search; "
                 "to search with a photo, make an index of recipes"
             )
-        return photo_input(query, name=name)
+        return photo_input(query, bundle.image_input, name=name)
     except InputError as error:
         return error
 
 
-def photo_input(photo: PhotoSource, *, name: str) -> ModelInput:
+def photo_input(photo: PhotoSource, image_input: ImageInput, *, name: str) -> ModelInput:
     """Return what the image branch reads of a photo.
 
     Args:
         photo: as `hficma.images.load_photo` takes it.
+        image_input: of the bundle.
         name: how to name it in an error, where it has no name of its own.
 
     Raises:
         InputError: it cannot be read.
     """
     with _reading(name):
-        return preprocess(load_photo(photo, name=name))
+        return preprocess(load_photo(photo, name=name), image_input)
 
 
 def recipe_input(recipe: Recipe, bundle: Bundle, *, name: str) -> ModelInput:

@@ -9,15 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from hficma.data.dataset import Dataset, positions
 from hficma.data.photos import readable_photos
-from hficma.images import CROP, preprocess
+from hficma.images import ImageInput, preprocess
 from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import FIRST_WORD_ID, RecipeIds, Tokenizer
 from hficma.types import Array, Mask, Pixels
+
+
+class ItemReader(Protocol):
+    """What items are made for: a model, or the bundle that it was compiled to."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Return what reads recipes."""
+
+    @property
+    def image_input(self) -> ImageInput:
+        """Return the pixels that are read of a photo."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +38,17 @@ class Items:
     """Photos and recipes; pairs where they come from a dataset."""
 
     photos: Pixels
-    """(B, 224, 224, 3)."""
+    """(B, s, s, 3)."""
     recipes: list[RecipeIds]
     """M recipes as the tokenizer reads them."""
     test: Mask | None = None
     """(M,): which are test pairs of their dataset; None where they are of none."""
 
 
-def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
+def adversarial_items(reader: ItemReader, seed: int = 0) -> Items:
     """Return the edges: black, white, noise; one ingredient, the most there can be, odd lengths."""
     generator = np.random.default_rng(seed)
+    tokenizer, size = reader.tokenizer, reader.image_input.size
     rows = tokenizer.vocabulary.table_rows
     config = tokenizer.config
 
@@ -43,7 +57,7 @@ def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
         texts = (generator.integers(FIRST_WORD_ID, rows, words) for _ in range(sentences))
         return RecipeIds(ids, tuple(texts), titles=min(1, sentences - 1))
 
-    black = np.zeros((CROP, CROP, 3), dtype=np.uint8)
+    black = np.zeros((size, size, 3), dtype=np.uint8)
     noise = generator.integers(0, 256, black.shape, dtype=np.uint8)
     # A recipe of one of everything, one at every limit, and two of odd lengths between.
     most = (config.max_ingredients, config.max_sentences, config.max_words)
@@ -51,13 +65,15 @@ def adversarial_items(tokenizer: Tokenizer, seed: int = 0) -> Items:
     return Items(np.stack([black, 255 - black, noise]), recipes)
 
 
-def smooth_items(tokenizer: Tokenizer, count: int, seed: int = 1) -> Items:
+def smooth_items(reader: ItemReader, count: int, seed: int = 1) -> Items:
     """Return random smooth photos and recipes, where no dataset has real ones."""
     generator = np.random.default_rng(seed)
+    tokenizer, size = reader.tokenizer, reader.image_input.size
     # Blocks of one colour under a little noise: pure noise would drive activations where no photo
     # does, and ranges calibrated on it would be those of nothing.
     coarse = generator.integers(0, 256, (count, 8, 8, 3)).astype(np.float32)
-    fine = coarse.repeat(CROP // 8, axis=1).repeat(CROP // 8, axis=2)
+    block = -(-size // 8)
+    fine = coarse.repeat(block, axis=1).repeat(block, axis=2)[:, :size, :size]
     fine += generator.normal(scale=12, size=fine.shape)
     rows = tokenizer.vocabulary.table_rows
     recipes = [
@@ -74,13 +90,13 @@ def smooth_items(tokenizer: Tokenizer, count: int, seed: int = 1) -> Items:
 
 
 def real_items(
-    dataset: Dataset, tokenizer: Tokenizer, partitions: Sequence[str], limit: int
+    dataset: Dataset, reader: ItemReader, partitions: Sequence[str], limit: int
 ) -> Items:
     """Return up to `limit` pairs of a dataset, spread evenly over some of its partitions.
 
     Args:
         dataset: read from.
-        tokenizer: the model's.
+        reader: of the model.
         partitions: of `train`, `val`, `test`; where they hold no pairs, all are taken.
         limit: the most pairs.
     """
@@ -91,9 +107,9 @@ def real_items(
     recipes, photos = [], []
     for position, photo in readable_photos(dataset, pairs):
         recipes.append(dataset.recipe(position))
-        photos.append(preprocess(photo))
+        photos.append(preprocess(photo, reader.image_input))
     test = np.array([recipe.partition == "test" for recipe in recipes], dtype=np.bool_)
-    return Items(np.stack(photos), [tokenizer(recipe) for recipe in recipes], test)
+    return Items(np.stack(photos), [reader.tokenizer(recipe) for recipe in recipes], test)
 
 
 def concatenate(*parts: Items) -> Items:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hficma.engine.bundle.bundle_facts import BundleFacts
 from hficma.engine.runtimes.reference import Difference
+from hficma.images import ImageInput
 from hficma.metrics import figure_text, recall_interval
 from hficma.types import ArraySpecs
 
@@ -68,10 +69,19 @@ def _opening(facts: BundleFacts) -> Iterator[str]:
         )
         yield ""
     yield (
-        "Photos: RGB, shorter side 256 (bilinear, antialiased), centre crop 224, uint8; "
+        f"Photos: RGB, {_scaled(model.image_input)}, uint8; "
         "normalisation is in the graph. Recipes: `vocabulary.json`, word i has id i + 2."
     )
     yield ""
+
+
+def _scaled(image_input: ImageInput) -> str:
+    """Return in words how a photo is brought to the pixels that are read."""
+    how, size = f"({image_input.interpolation}, antialiased)", image_input.size
+    if image_input.resize == "shorter":
+        return f"shorter side {image_input.short_side} {how}, centre crop {size}"
+    whole = f"squashed to {image_input.short_side} x {image_input.short_side} {how}"
+    return whole if size == image_input.short_side else f"{whole}, centre crop {size}"
 
 
 def _graphs(directory: Path, facts: BundleFacts) -> Iterator[str]:

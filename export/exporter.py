@@ -35,7 +35,7 @@ from hficma.engine.runtimes.reference import REFERENCE, Difference
 from hficma.engine.runtimes.selection import installed
 from hficma.errors import InputError
 from hficma.model import Model, load_model
-from hficma.model.graphs import REGIONS, Branch, branches
+from hficma.model.graphs import Branch, branches
 from hficma.model.loading import BUNDLE_WEIGHTS
 from hficma.text.vocabulary import VOCABULARY_FILE
 
@@ -181,7 +181,7 @@ def _facts(model: Model, data: str | None, run: str | None) -> dict[str, Any]:
         "global_dim": model.global_dim,
         "width": config.width,
         "heads": config.heads,
-        "regions": REGIONS,
+        "regions": model.region_count,
         "sentence_dim": model.sentence_encoder.width,
         "opset": OPSET,
         "graphs": {},
@@ -242,8 +242,8 @@ def _ports(branch: Branch) -> dict[str, Any]:
 def _items(model: Model, data: Dataset | None, partitions: Sequence[str], limit: int) -> Items:
     """Return up to `limit` pairs of a dataset, or random items where there is none."""
     if data is None:
-        return smooth_items(model.tokenizer, limit)
-    return real_items(data, model.tokenizer, partitions, limit)
+        return smooth_items(model, limit)
+    return real_items(data, model, partitions, limit)
 
 
 def _prove(
@@ -268,7 +268,7 @@ def _prove(
     try:
         torch_bundle = Bundle.open(building, ExecutionOptions(runtime="torch"))
         pairs = _items(model, data, ("test", "val"), REFERENCE_PAIRS)
-        items = item_arrays(concatenate(adversarial_items(model.tokenizer), pairs))
+        items = item_arrays(concatenate(adversarial_items(model), pairs))
         reference = run_bundle(torch_bundle, items)
         with (building / REFERENCE).open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **reference)

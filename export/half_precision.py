@@ -35,20 +35,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hficma.engine.runtimes.reference import TOLERANCES
-from hficma.images import CROP
 from hficma.model import Model
+from hficma.model.encoders.image.features import mean_pooled
 
 from .calibration_items import Items, adversarial_items
 
 PHOTOS = 8
-"""Photos that layers are rounded on: at 7 x 7 they still give 400 positions."""
+"""Photos that layers are rounded on: at 7 x 7 regions they still give 400 positions."""
 JUDGES = 8
 """Photos beside those that a stem is chosen by: layers fit what they were rounded on."""
 ENOUGH = TOLERANCES["fp16"] / 2
 """Largest change of S_global, as a share of its spread, at which a stem grows no further: other
 photos move further than these few, and the recipes' branch adds its own."""
-STEM_SIZES = (CROP // 2, CROP // 4, CROP // 8, CROP // 16)
-"""Pixels a side down to which layers belong to the stem, the narrowest stem first."""
+STEM_SHARES = (2, 4, 8, 16)
+"""Shares of the photo's side down to which layers belong to the stem, the narrowest stem first."""
 MOST_STEM_SHARE = 1 / 3
 """Share of the weights that a grown stem may hold: a narrow graph is there to be small."""
 SAMPLES = 20_000
@@ -82,7 +82,7 @@ class NarrowImageEncoder(nn.Module):
         self.dtype = dtype
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map normalised float32 pixels (B, 3, 224, 224) to features (B, C, 7, 7) in `dtype`."""
+        """Map normalised float32 pixels (B, 3, s, s) to features (B, C, h, w) in `dtype`."""
         features: Tensor = self.rest(self.stem(pixels).to(self.dtype))
         return features
 
@@ -97,14 +97,15 @@ def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> Narr
         dtype: to round to.
     """
     pixels = model.normalize(torch.from_numpy(items.photos[:PHOTOS]))
-    extremes = adversarial_items(model.tokenizer, seed=1).photos
+    extremes = adversarial_items(model, seed=1).photos
     judges = model.normalize(torch.from_numpy(np.concatenate([items.photos[PHOTOS:], extremes])))
     recipes = model.recipe_tokens(model.recipe_batch(items.recipes)).global_
     wide = _scores(model, model.trunk, judges, recipes)
     best, best_share = None, math.inf  # and how far S_global moves, as a share of its spread
     # Layers fit the photos that they were rounded on, so that others judge: calibration photos and
     # the extremes. The narrowest stem is tried first, and a wider one only where scores need it.
-    for size in STEM_SIZES:
+    for share_of_side in STEM_SHARES:
+        size = model.image_input.size // share_of_side
         stem, rest = _split(copy.deepcopy(model.trunk), pixels, size)
         if best is not None and _weights(stem) > MOST_STEM_SHARE * _weights(model.trunk):
             break
@@ -125,8 +126,8 @@ def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> Narr
 def _scores(model: Model, encoder: nn.Module, pixels: Tensor, recipes: Tensor) -> Tensor:
     """Compute S_global (B, M) of photos through an encoder and recipes' global vectors (M, D_g)."""
     # Everything behind the encoder is wide here: its own loss has nothing to do with the stem.
-    regions = encoder(pixels).float().flatten(2).mT
-    scores: Tensor = model.image_tokens(regions).global_ @ recipes.mT
+    features = mean_pooled(encoder(pixels).float().flatten(2).mT)
+    scores: Tensor = model.image_tokens(features).global_ @ recipes.mT
     return scores
 
 

@@ -42,7 +42,7 @@ def quantize_image(
     Args:
         directory: of the bundle being written.
         graph: record of the `image` graph; gets the new file.
-        photos: (B, 224, 224, 3) real photos; every fourth judges, the others calibrate.
+        photos: (B, s, s, 3) real photos; every fourth judges, the others calibrate.
         widen: leave the noisiest layers in float32; without real photos nothing tells which.
 
     Returns:

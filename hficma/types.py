@@ -10,7 +10,7 @@ B photos. A letter means the same thing in every file:
 | N | items, of either kind: what an index holds, or a batch of one kind |
 | Q | queries that are answered together |
 | K | candidates that one query is scored against, or results that it returns |
-| R | regions of a photo: 49, a 7 x 7 grid read row by row from the top left |
+| R | regions of a photo: a square grid read row by row from the top left, 7 x 7 at 224 pixels |
 | T | ingredient tokens of a recipe: at most 20, padded to the longest of its batch |
 | S | sentences (instructions) of a recipe, padded likewise |
 | W | words of a sentence |

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hficma.data.dataset import Dataset
 from hficma.errors import InputError
+from hficma.images import ImageInput
 from hficma.model import Model, RecipeBatch, Tokens
 from hficma.model.base import concatenate_tokens
+from hficma.model.encoders.image.features import ImageFeatures
 from hficma.progress import Progress
 from hficma.types import Mask, Pixels, Positions
 
@@ -23,16 +24,16 @@ from .data.recipe_batches import RecipeTexts
 
 @torch.inference_mode()
 def encode(
-    model: Model, regions: Iterable[Tensor], recipes: Iterable[RecipeBatch]
+    model: Model, photos: Iterable[ImageFeatures], recipes: Iterable[RecipeBatch]
 ) -> tuple[Tokens, Tokens]:
     """Encode photos and recipes, batch by batch, to tokens in float32.
 
     Args:
         model: in evaluation mode.
-        regions: (B, R, C) of each batch of photos.
+        photos: features of each batch of photos.
         recipes: batches.
     """
-    image = concatenate_tokens([model.image_tokens(batch) for batch in regions])
+    image = concatenate_tokens([model.image_tokens(batch) for batch in photos])
     recipe = concatenate_tokens([model.recipe_tokens(batch) for batch in recipes])
     return image.float(), recipe.float()
 
@@ -69,8 +70,8 @@ def encode_positions(
     progress.stage("photos", len(rows))
     complaints: list[str | None] = []
     image = [
-        model.image_tokens(model.regions(torch.from_numpy(pixels).to(model.device)))
-        for pixels in _photo_batches(dataset, rows, complaints, progress)
+        model.image_tokens(model.image_features(torch.from_numpy(pixels).to(model.device)))
+        for pixels in _photo_batches(dataset, rows, model.image_input, complaints, progress)
     ]
     lines = tuple(text for text in complaints if text is not None)
     if not image:
@@ -87,11 +88,15 @@ def encode_positions(
 
 
 def _photo_batches(
-    dataset: Dataset, rows: Positions, complaints: list[str | None], progress: Progress
+    dataset: Dataset,
+    rows: Positions,
+    image_input: ImageInput,
+    complaints: list[str | None],
+    progress: Progress,
 ) -> Iterator[Pixels]:
-    """Yield photos (B, 224, 224, 3), B = ENCODE_BATCH but for the last; fill in `complaints`."""
+    """Yield photos (B, s, s, 3), B = ENCODE_BATCH but for the last; fill in `complaints`."""
     batch: list[Pixels] = []
-    for pixels, complaint in read_photos(dataset, rows):
+    for pixels, complaint in read_photos(dataset, rows, image_input):
         complaints.append(complaint)
         progress.advance()
         if pixels is not None:

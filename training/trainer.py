@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hficma.errors import InputError
 from hficma.model import Model, RecipeBatch
+from hficma.model.encoders.image.features import ImageFeatures
 from hficma.progress import Progress
 from hficma.types import Classes, Positions
 
@@ -183,7 +184,7 @@ class Trainer:
         self.skipped.begin_epoch()
         # Dropout draws from torch's own generator. A prime factor keeps (seed, epoch) pairs apart.
         torch.manual_seed(options.seed * 100_003 + self.epoch)
-        self.pairs.prepare(self.model, cached_regions=not self.schedule.touched)
+        self.pairs.prepare(self.model, cached=not self.schedule.touched)
         self.schedule.apply(self.model, self.parameters)
         batches = self._batches()
         # What is shown of photos and recipes differs between processes; what losses draw must not.
@@ -243,15 +244,15 @@ class Trainer:
         statistics = self._statistics() if self.schedule.image_encoder else []
         with self._autocast():
             # A frozen image encoder would see each photo again in every epoch, for the same
-            # regions: they are read from the cache until it is trained for the first time.
-            regions = self.pairs.training_regions(
+            # features: they are read from the cache until it is trained for the first time.
+            features = self.pairs.training_features(
                 model,
                 rows,
                 views,
                 cached=not self.schedule.touched,
                 small=self.epoch <= options.photos.small * options.trainer.epochs,
             )
-            image = model.image_tokens(regions * self._channel_scale(regions))
+            image = model.image_tokens(self._without_channels(features))
             recipe = model.recipe_tokens(self._recipes(rows, views))
             loss = self.criterion(
                 model,
@@ -279,10 +280,16 @@ class Trainer:
         recipes = self.pairs.texts.batch(self.model, rows, options=text, generator=views)
         return recipes._replace(sentences=F.dropout(recipes.sentences, text.dropout))
 
-    def _channel_scale(self, regions: Tensor) -> Tensor:
-        """Return the scale of a photo's channels in all its regions, (B, 1, C): 0 where dropped."""
-        ones = regions.new_ones(len(regions), 1, regions.shape[2])
-        return F.dropout(ones, self.options.photos.dropout)
+    def _without_channels(self, features: ImageFeatures) -> ImageFeatures:
+        """Return features with some channels dropped, a photo's in all its regions alike."""
+        rate, (pooled, regions) = self.options.photos.dropout, features
+        if regions is None:
+            return ImageFeatures(F.dropout(pooled, rate), None)
+        # The scale of a photo's channels, (B, 1, C): 0 where dropped.
+        scale = F.dropout(regions.new_ones(len(regions), 1, regions.shape[2]), rate)
+        # A mean of regions has their channels; another vector's mean something else.
+        whole = pooled * scale[:, 0] if self.model.pools_regions else F.dropout(pooled, rate)
+        return ImageFeatures(whole, regions * scale)
 
     def _set_rate(self, number: int, batches: int) -> float:
         """Set the learning rate of the epoch's step of that number, and return it."""
@@ -304,7 +311,7 @@ class Trainer:
                 model.eval(),
                 self.pairs,
                 most=self.options.trainer.validation_pairs,
-                cached_regions=not self.schedule.touched,
+                cached=not self.schedule.touched,
                 autocast=self._autocast(),
             )
         weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}

@@ -23,7 +23,7 @@ def validate(
     pairs: Pairs,
     *,
     most: int,
-    cached_regions: bool,
+    cached: bool,
     autocast: contextlib.AbstractContextManager[Any],
 ) -> dict[str, Any]:
     """Return medR and recall of a model on a run's validation pairs.
@@ -32,8 +32,8 @@ def validate(
         model: in evaluation mode.
         pairs: of the run.
         most: pairs that are ranked at most; the same ones each time.
-        cached_regions: the image encoder is as it was when the run began, so that the cache holds
-            its regions.
+        cached: the image encoder is as it was when the run began, so that the cache holds its
+            features.
         autocast: the precision of the forward pass.
 
     Returns:
@@ -44,7 +44,7 @@ def validate(
     with torch.no_grad(), autocast:
         image, recipe = encode(
             model,
-            (pairs.centre_regions(model, block, cached=cached_regions) for block in blocks),
+            (pairs.centre_features(model, block, cached=cached) for block in blocks),
             (pairs.texts.batch(model, block) for block in blocks),
         )
     # In float32, as they are served: in half precision many scores are the same.

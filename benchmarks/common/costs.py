@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from hficma.engine import Bundle
 from hficma.engine.index.index import Index
 from hficma.engine.index.item_encoding import Level, bytes_per_token
-from hficma.images import CROP
 from hficma.model import Model
 from hficma.text.vocabulary import RecipeIds
 
@@ -36,7 +35,13 @@ class StageCost(NamedTuple):
 
 
 def pair_multiply_adds(
-    level: Level, *, width: int, heads: int, tokens: float, photos: int = 1
+    level: Level,
+    *,
+    width: int,
+    heads: int,
+    tokens: float,
+    photos: int = 1,
+    regions: int = REGIONS,
 ) -> float:
     """Return the multiply-adds of one pair's S_local in the folded form.
 
@@ -46,9 +51,10 @@ def pair_multiply_adds(
         heads: H.
         tokens: T, of the recipe.
         photos: B that share what is made of the recipe.
+        regions: R, of the photo.
     """
-    attention = 4 * REGIONS * tokens * width
-    gather = 2 * REGIONS * heads * tokens * width
+    attention = 4 * regions * tokens * width
+    gather = 2 * regions * heads * tokens * width
     match = 2 * width * width + width
     return attention + gather + match + RAISED[level] * tokens * width * width / photos
 
@@ -66,9 +72,10 @@ def encode_cost(model: Model, recipes: list[RecipeIds]) -> StageCost:
         branch /= len(recipes)
         tokens = float(np.mean([len(recipe.ingredients) for recipe in recipes]))
     else:
-        photo = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8, device=model.device)
-        branch = _counted(lambda: model.image_tokens(model.regions(photo)))
-        tokens = float(REGIONS)
+        size = model.image_input.size
+        photo = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=model.device)
+        branch = _counted(lambda: model.image_tokens(model.image_features(photo)))
+        tokens = float(model.region_count)
     raising = RAISED["tokens"] * tokens * model.config.width**2 if model.has_local else 0.0
     return StageCost(branch + raising)
 
@@ -90,7 +97,8 @@ def search_costs(index: Index, bundle: Bundle, candidates: int) -> dict[str, Sta
         shard = index.shards[0]
         recipes = shard.records.recipes(range(min(50, shard.count)))
         tokens = float(np.mean([min(20, len(recipe.ingredients)) for recipe in recipes.values()]))
-    pair = pair_multiply_adds("tables", width=width, heads=heads, tokens=tokens)
+    regions = bundle.facts.regions
+    pair = pair_multiply_adds("tables", width=width, heads=heads, tokens=tokens, regions=regions)
     pair += RAISED[index.facts.level] * item_tokens * width * width
     costs["gather"] = StageCost(None, candidates * item_tokens * each)
     costs["cross branch"] = StageCost(candidates * pair)

@@ -19,7 +19,7 @@ import numpy as np
 from hficma.engine.runtimes.options import processors
 
 REGIONS = 49
-"""R: regions of a photo."""
+"""R: regions of a photo, where a benchmark draws them: those of torchvision's classifiers."""
 NOT_SAID = ("--json", "--out", "--plot", "--png", "--only", "--cache")
 """Options that only say where to write, or which part of a file of figures is made this time."""
 NOISY = 0.15

@@ -32,7 +32,7 @@ from hficma.types import Array
 from ..common.arguments import JsonFile, Repeats
 from ..common.readme_tables import publish
 from ..common.synthetic_index import random_model
-from ..common.timing import REGIONS, environment, interleaved, peak_resident_mb
+from ..common.timing import environment, interleaved, peak_resident_mb
 
 WORDS = 20_000
 """Words of the random model's vocabulary; a word costs a row of a table and no time."""
@@ -63,7 +63,7 @@ def measure(path: Path, *, repeats: int, threads: int) -> list[dict[str, Any]]:
             if precision in bundles[0].facts.precisions:
                 execution = ExecutionOptions(runtime=name, precision=precision, threads=threads)
                 bundles.append(Bundle.open(path, execution))
-    items = smooth_items(bundles[0].tokenizer, 64)
+    items = smooth_items(bundles[0], 64)
     photos, recipes = items.photos[:16], items.recipes
     cases: dict[str, tuple[str, Callable[[Bundle], Task]]] = {
         "image, 1 photo": ("image", lambda bundle: partial(encode_photos, bundle, photos[:1])),
@@ -153,7 +153,7 @@ def _cross_encodings(model: HFICMA) -> tuple[PaddedEncodings, PaddedEncodings]:
         rows = torch.randn(count, size, model.config.width, generator=generator).relu()
         return Tokens(rows[:, 0], unit_rows(rows), torch.full((count,), size))
 
-    image = tabulate(model.project_image(tokens(1, REGIONS)), model.fold().image)
+    image = tabulate(model.project_image(tokens(1, model.region_count)), model.fold().image)
     return image, model.project_recipe(tokens(CANDIDATES, INGREDIENTS))
 
 

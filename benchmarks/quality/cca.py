@@ -13,7 +13,7 @@ from hficma.model import Model, build_model
 from hficma.progress import Progress
 from hficma.recipe import Recipe
 from hficma.training.config.option_files import load_options
-from hficma.training.data.photo_cache import cached_regions
+from hficma.training.data.photo_cache import cached_features
 from hficma.training.data.recipe_batches import RecipeTexts
 from hficma.training.text.text_vectors import word_vectors
 from hficma.types import AnyFloats, Floats, Positions
@@ -92,8 +92,8 @@ def cca_scores(dataset: Dataset, rows: Positions, overrides: Sequence[str], cach
 
 
 def _pooled_regions(model: Model, dataset: Dataset, rows: Positions, cache: Path) -> AnyFloats:
-    regions = cached_regions(model, dataset, rows, cache, lambda count: None).rows
-    pooled: AnyFloats = np.stack([one[0].astype(np.float32).mean(axis=0) for one in regions])
+    arrays = cached_features(model, dataset, rows, cache, lambda count: None, regions=False)
+    pooled: AnyFloats = arrays.features(np.arange(len(rows)), 0).pooled.numpy()
     return pooled
 
 

@@ -117,7 +117,7 @@ class Baselines:
         assert isinstance(photo, bytes)
         engine, k = self._engine, self._candidates
         with self._recorder.timed(VECTORS):
-            self._flat.search(encode_photos(engine.bundle, _pixels(photo)).vectors, 10)
+            self._flat.search(encode_photos(engine.bundle, self._pixels(photo)).vectors, 10)
         if isinstance(self._model, HFICMA):
             with self._recorder.timed(ENGINE):
                 answer = engine.search(image=photo, candidates=k)
@@ -145,14 +145,15 @@ class Baselines:
 
         for name, way in ((EAGER, fast), (PUBLISHED, published)):
             with self._recorder.timed(name):
-                pixels = torch.from_numpy(_pixels(photo).copy()).to(model.device)
-                image = model.image_tokens(model.regions(pixels))
+                pixels = torch.from_numpy(self._pixels(photo).copy()).to(model.device)
+                image = model.image_tokens(model.image_features(pixels))
                 self._flat.search(image.global_.cpu().numpy(), self._candidates)
                 with self._recorder.timed(f"{name} re-rank"):
                     local = way(image)[0].cpu().numpy()
             difference = float(np.abs(local - expected).max())
             self._differences[name] = max(self._differences.get(name, 0.0), difference)
 
-
-def _pixels(photo: bytes) -> Pixels:
-    return preprocess(decode_photo(photo, name="query"))[None]
+    def _pixels(self, photo: bytes) -> Pixels:
+        """Return a photo as the image branch reads it, (1, s, s, 3)."""
+        image_input = self._engine.bundle.image_input
+        return preprocess(decode_photo(photo, name="query"), image_input)[None]

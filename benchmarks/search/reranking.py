@@ -18,7 +18,7 @@ from hficma.model.published_attention import published_scores
 from ..common.costs import StageCost, pair_multiply_adds
 from ..common.hardware import Limits
 from ..common.synthetic_index import REAL_LENGTHS, synthetic_index
-from ..common.timing import REGIONS, Recorder, interleaved
+from ..common.timing import Recorder, interleaved
 
 if TYPE_CHECKING:
     from hficma.data.dataset import Dataset
@@ -48,7 +48,7 @@ def rerank_table(
     """
     model = load_model(bundle)
     assert isinstance(model, HFICMA)
-    width, heads = model.config.width, model.config.heads
+    width, heads, regions = model.config.width, model.config.heads, model.region_count
     rows: list[Cells] = []
     for title, lengths in (("20 ingredients", (20,)), ("real lengths", REAL_LENGTHS)):
         published = _published_seconds(model, lengths)
@@ -66,7 +66,7 @@ def rerank_table(
                     answer = engine.search(image=photo, candidates=CANDIDATES)
                     recorder.add("engine", answer.milliseconds["rerank"] / 1000)
             seconds, mean = recorder.median("engine"), float(np.mean(lengths))
-            pair = pair_multiply_adds(level, width=width, heads=heads, tokens=mean)
+            pair = pair_multiply_adds(level, width=width, heads=heads, tokens=mean, regions=regions)
             rows.append(
                 {
                     "what": f"{level}, {title}",
@@ -120,7 +120,7 @@ def batch_table(
 def _published_seconds(model: HFICMA, lengths: Sequence[int]) -> float:
     """Time the published graph on a photo and as many random recipes, of lengths in turn."""
     width, generator = model.config.width, torch.Generator().manual_seed(1)
-    image = unit_rows(torch.randn(1, REGIONS, width, generator=generator))
+    image = unit_rows(torch.randn(1, model.region_count, width, generator=generator))
     tokens = unit_rows(torch.randn(CANDIDATES, max(lengths), width, generator=generator))
     counts = torch.from_numpy(np.resize(lengths, CANDIDATES))
     tokens[torch.arange(max(lengths)) >= counts[:, None]] = 0.0

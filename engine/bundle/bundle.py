@@ -11,6 +11,7 @@ from typing import Self
 from hficma.artifacts.closing import Closing
 from hficma.artifacts.manifest import Manifest, read_manifest, verified_file
 from hficma.errors import ArtifactError, InputError
+from hficma.images import ImageInput
 from hficma.scores import ScoreWeights
 from hficma.sureness import SurenessFacts
 from hficma.text.vocabulary import VOCABULARY_FILE, Tokenizer, Vocabulary
@@ -88,6 +89,11 @@ class Bundle(Closing):
     def has_local(self) -> bool:
         """Return whether the model has cross-attention, and so S a local part."""
         return self.facts.has_local
+
+    @property
+    def image_input(self) -> ImageInput:
+        """Return the pixels that the image branch reads of a photo."""
+        return self.facts.model.image_input
 
     @property
     def score_weights(self) -> ScoreWeights:

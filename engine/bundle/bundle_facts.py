@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class BundleFacts:
     heads: int
     """H: attention heads; divides the width."""
     regions: int
-    """R: regions of a photo."""
+    """R: regions of a photo, a square grid row by row."""
     sentence_dim: int
     """Width of a sentence vector."""
     graphs: Mapping[str, GraphFacts]
@@ -85,6 +86,11 @@ class BundleFacts:
     """Layers that the int8 graph keeps in fp32."""
     slim: bool = False
     """Whether it has one precision a graph, and neither torch weights nor a reference."""
+
+    @property
+    def grid(self) -> int:
+        """Return the regions a side: R = grid²."""
+        return math.isqrt(self.regions)
 
     @property
     def precisions(self) -> set[str]:
@@ -154,6 +160,8 @@ class BundleFacts:
             raise ValueError("facts.model_id is no SHA-256")
         if self.has_local != (self.model.kind == "hf-icma"):
             raise ValueError(f"facts.has_local is {self.has_local}, the model is {self.model.kind}")
+        if self.grid**2 != self.regions:
+            raise ValueError(f"facts.regions {self.regions} are no square grid")
         if self.width % self.heads:
             raise ValueError(f"facts.width {self.width} is not divisible by {self.heads} heads")
         for name in ("max_ingredients", "max_sentences", "max_words"):
@@ -192,9 +200,10 @@ def graph_ports(facts: BundleFacts) -> dict[str, tuple[ArraySpecs, ArraySpecs]]:
         facts: the sizes of the model; its graphs are not looked at.
     """
     d, h, r = facts.width, facts.heads, facts.regions
+    size = facts.model.image_input.size
     graphs: dict[str, tuple[ArraySpecs, ArraySpecs]] = {
         "image": (
-            {"photos": ArraySpec("uint8", ("B", 224, 224, 3))},
+            {"photos": ArraySpec("uint8", ("B", size, size, 3))},
             {"global": _floats("B", facts.global_dim)},
         ),
         "sentence": (

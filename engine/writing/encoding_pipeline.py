@@ -211,7 +211,8 @@ def _decoded(
             if recipe.image is None:
                 return None
             photo = dataset.photo(position)
-            return recipe, preprocess(photo), photos.row(dataset, position, recipe, photo)
+            pixels = preprocess(photo, bundle.image_input)
+            return recipe, pixels, photos.row(dataset, position, recipe, photo)
         except InputError as error:
             if strict:
                 raise

@@ -170,7 +170,8 @@ def _encoded_again(
     if dataset is None or recipe.id not in photos:
         return None
     try:
-        return encode_photos(bundle, preprocess(dataset.photo(photos[recipe.id]))[None])
+        photo = dataset.photo(photos[recipe.id])
+        return encode_photos(bundle, preprocess(photo, bundle.image_input)[None])
     except InputError as error:
         _log.info("%s: is not encoded again (%s)", recipe.id, error)
         return None

@@ -1,7 +1,8 @@
 """Photos of a dataset: shrinks them for storage, and reads those that can be read.
 
-A stored photo is a JPEG in upright RGB whose shorter side has at most 256 pixels: training crops
-224 of them, so more would only be decoded and thrown away.
+A stored photo is a JPEG in upright RGB whose shorter side has at most 256 pixels: more than
+torchvision's classifiers are shown would only be decoded and thrown away. An image encoder that
+reads more pixels is shown it enlarged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..images import SHORT_SIDE, decode_photo, resize_short_side
+from ..images import decode_photo, resize_short_side
 from ..images.file_formats import image_format, read_jpeg_header
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 QUALITY = 92
 """JPEG quality of stored photos."""
+STORED_SIDE = 256
+"""Pixels of a stored photo's shorter side, at most."""
 log = logging.getLogger("hficma")
 
 
@@ -77,8 +80,8 @@ def shrink_photo(content: bytes, *, name: str) -> bytes:
     photo = decode_photo(content, name=name)
     if _fits(content, name=name):
         return content
-    if min(photo.size) > SHORT_SIDE:
-        photo = resize_short_side(photo, SHORT_SIDE)
+    if min(photo.size) > STORED_SIDE:
+        photo = resize_short_side(photo, STORED_SIDE)
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
@@ -91,6 +94,6 @@ def _fits(content: bytes, *, name: str) -> bool:
     header = read_jpeg_header(content, name=name)
     return (
         header.components == 3
-        and min(header.width, header.height) <= SHORT_SIDE
+        and min(header.width, header.height) <= STORED_SIDE
         and header.orientation == 1
     )

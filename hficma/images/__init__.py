@@ -1,8 +1,7 @@
 """Photos from wherever they come, decoded and preprocessed one way for training and serving."""
 
+from .image_input import ImageInput
 from .preprocessing import (
-    CROP,
-    SHORT_SIDE,
     PhotoSource,
     decode_photo,
     load_photo,
@@ -10,12 +9,12 @@ from .preprocessing import (
     read_photo,
     read_photo_file,
     resize_short_side,
+    scale_photo,
 )
 from .upright import upright
 
 __all__ = [
-    "CROP",
-    "SHORT_SIDE",
+    "ImageInput",
     "PhotoSource",
     "decode_photo",
     "load_photo",
@@ -23,5 +22,6 @@ __all__ = [
     "read_photo",
     "read_photo_file",
     "resize_short_side",
+    "scale_photo",
     "upright",
 ]

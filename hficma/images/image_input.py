@@ -32,6 +32,9 @@ class ImageInput:
     the square, as SigLIP does."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
     """How pixels are interpolated, always antialiased."""
+    longer_side: Literal["round", "truncate"] = "round"
+    """How the longer side comes to whole pixels where the shorter one is scaled; torchvision, timm
+    and transformers truncate. It moves a photo by half a pixel at most."""
     mean: Triple = (0.485, 0.456, 0.406)
     """Mean of red, green and blue, of values from 0 to 1, that is taken off."""
     deviation: Triple = (0.229, 0.224, 0.225)

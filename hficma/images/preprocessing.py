@@ -19,12 +19,15 @@ from ..errors import InputError
 from ..limits import PHOTO_BYTES, printable_path, read_regular_file, reason
 from ..types import Array, Pixels
 from .decoding import decode_image
+from .image_input import ImageInput
 from .upright import centre_cut, to_rgb, upright
 
-SHORT_SIDE = 256
-"""Pixels of the shorter side that a photo is scaled to."""
-CROP = 224
-"""Pixels of the sides of the square in its centre, which the image encoder sees."""
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+"""Pillow's name of each `ImageInput.interpolation`; its filters widen where a photo shrinks."""
 
 PhotoSource: TypeAlias = (
     Image.Image | Array | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
@@ -106,36 +109,67 @@ def load_photo(source: PhotoSource, *, name: str = "photo") -> Image.Image:
     )
 
 
-def preprocess(photo: Image.Image) -> Pixels:
-    """Return a photo as the network reads it: shorter side scaled to 256, centre crop of 224.
+def preprocess(photo: Image.Image, image_input: ImageInput) -> Pixels:
+    """Return a photo as an image encoder reads it: scaled, its centre cut out.
 
     Args:
         photo: any image of Pillow's; turned as its EXIF says.
+        image_input: of the encoder.
 
     Returns:
-        uint8 (224, 224, 3); normalisation is the network's first layer.
+        uint8 (size, size, 3); normalisation is the network's first layer.
     """
-    resized = resize_short_side(upright(photo), SHORT_SIDE)
-    left = (resized.width - CROP) // 2
-    top = (resized.height - CROP) // 2
-    return np.asarray(resized.crop((left, top, left + CROP, top + CROP)), dtype=np.uint8)
+    size = image_input.size
+    resized = scale_photo(upright(photo), image_input)
+    left = (resized.width - size) // 2
+    top = (resized.height - size) // 2
+    return np.asarray(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)
 
 
-def resize_short_side(photo: Image.Image, side: int) -> Image.Image:
-    """Scale so that the shorter side is `side` pixels (bilinear, antialiased).
+def scale_photo(photo: Image.Image, image_input: ImageInput) -> Image.Image:
+    """Scale a photo to what the centre of an encoder's input is cut out of.
+
+    Args:
+        photo: upright RGB.
+        image_input: of the encoder; its `short_side` is the shorter side of what is returned, or
+            both sides where the photo's shape is not kept.
+    """
+    side = image_input.short_side
+    resampling = RESAMPLING[image_input.interpolation]
+    if image_input.resize == "squash":
+        photo = centre_cut(photo)
+        return photo if photo.size == (side, side) else photo.resize((side, side), resampling)
+    truncate = image_input.longer_side == "truncate"
+    return resize_short_side(photo, side, resampling=resampling, truncate=truncate)
+
+
+def resize_short_side(
+    photo: Image.Image,
+    side: int,
+    *,
+    resampling: Image.Resampling = Image.Resampling.BILINEAR,
+    truncate: bool = False,
+) -> Image.Image:
+    """Scale so that the shorter side is `side` pixels.
 
     The longer one gets at most 16 times as many, whatever the photo's shape: see `PHOTO_ASPECT`.
 
     Args:
         photo: in RGB.
         side: pixels.
+        resampling: how pixels are interpolated, antialiased.
+        truncate: cut the fraction of the longer side's pixels off, rather than rounding it.
     """
     photo = centre_cut(photo)
-    scale = side / min(photo.size)
-    width, height = (max(side, round(length * scale)) for length in photo.size)
+    shortest = min(photo.size)
+    # Whole numbers when truncated: a quotient just below one would lose a pixel.
+    width, height = (
+        max(side, side * length // shortest if truncate else round(length * (side / shortest)))
+        for length in photo.size
+    )
     if (width, height) == photo.size:
         return photo
-    return photo.resize((width, height), Image.Resampling.BILINEAR)
+    return photo.resize((width, height), resampling)
 
 
 def _from_file(file: IO[bytes], *, name: str) -> Image.Image:

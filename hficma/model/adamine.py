@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..text.vocabulary import Tokenizer
 from .base import Model, RecipeBatch, Tokens
 from .config import ModelConfig
+from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.recurrent import Bidirectional, last_valid, run_steps
 from .encoders.sentence_encoder import SentenceEncoder
 from .numerics import at_least_float32, unit_rows
@@ -31,8 +32,7 @@ class AdaMine(Model):
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        image_encoder: (B, 3, 224, 224) to (B, C, 7, 7).
-        channels: C.
+        image_encoder: with its sizes, C_p of the whole photo.
         sentence_encoder: word ids to sentence vectors.
         word_table: (V + 2, D_w) vectors of the words, trained further.
     """
@@ -44,8 +44,7 @@ class AdaMine(Model):
         self,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        image_encoder: nn.Module,
-        channels: int,
+        image_encoder: ImageEncoder,
         sentence_encoder: SentenceEncoder,
         word_table: Tensor,
     ) -> None:
@@ -55,7 +54,7 @@ class AdaMine(Model):
         )
         self.ingredient_lstm = Bidirectional(nn.LSTM, word_table.shape[1], config.ingredient_width)
         self.sentence_lstm = nn.LSTM(sentence_encoder.width, config.sentence_dim, batch_first=True)
-        self.image_embedding = nn.Linear(channels, config.width)
+        self.image_embedding = nn.Linear(image_encoder.pooled_width, config.width)
         self.recipe_embedding = nn.Linear(
             2 * config.ingredient_width + config.sentence_dim, config.width
         )
@@ -65,12 +64,11 @@ class AdaMine(Model):
         """See `Model.global_dim`."""
         return self.config.width
 
-    def image_tokens(self, regions: Tensor) -> Tokens:
+    def image_tokens(self, features: ImageFeatures) -> Tokens:
         """See `Model.image_tokens`."""
-        lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()
-        return Tokens(
-            _embedded(at_least_float32(regions).mean(dim=1), self.image_embedding), None, lengths
-        )
+        pooled = features.pooled
+        lengths = pooled.new_full((pooled.shape[0],), self.region_count).long()
+        return Tokens(_embedded(pooled, self.image_embedding), None, lengths)
 
     def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""

@@ -17,7 +17,7 @@ from .similarity import attend
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionMaps:
-    """Attention and gates of one photo and one recipe; regions are the 7 x 7 grid row by row."""
+    """Attention and gates of one photo and one recipe; regions lie row by row."""
 
     ingredient_to_regions: Tensor
     """(H, T, R): of each ingredient over the regions; sums to 1 over R."""

@@ -13,13 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..images import preprocess
+from ..images import ImageInput, preprocess
 from ..recipe import Recipe
 from ..text.batching import DistinctSentences, pad_ids
 from ..text.vocabulary import RecipeIds, Tokenizer
 from ..types import Ids
 from .config import ModelConfig
-from .encoders.image_encoder import Normalize
+from .encoders.image.features import (
+    ImageEncoder,
+    ImageFeatures,
+    image_features,
+    pool_regions,
+)
+from .encoders.image.normalize import Normalize
 from .encoders.sentence_encoder import SentenceEncoder
 from .numerics import at_least_float32, unit_rows
 from .similarity import PaddedEncodings
@@ -102,8 +108,8 @@ class Model(nn.Module):
 
     Encoding is in steps, so that each can be run, stored and exported by itself:
 
-        regions            photos (B, 224, 224, 3)        ─▶ features (B, R, C)
-        image_tokens       features                       ─▶ Tokens of B photos
+        image_features     photos (B, s, s, 3)            ─▶ ImageFeatures of B photos
+        image_tokens       ImageFeatures                  ─▶ Tokens of B photos
         sentence_vectors   word ids (S, W)                ─▶ vectors (S, D_s)
         recipe_batch       RecipeIds of M recipes         ─▶ RecipeBatch, sentences encoded
         recipe_tokens      RecipeBatch                    ─▶ Tokens of M recipes
@@ -114,11 +120,13 @@ class Model(nn.Module):
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        image_encoder: (B, 3, 224, 224) to (B, C, 7, 7).
+        image_encoder: with its sizes.
         sentence_encoder: word ids to sentence vectors.
 
     Attributes:
         has_local: whether S has a local part.
+        grid: regions a side: a photo's R = grid² regions lie row by row.
+        pools_regions: see `ImageEncoder`.
         float32_layers: names of layers that stay float32 where a graph computes in less: what
             tells items apart is small there beside what they share, so that rounding it to 11
             bits would show.
@@ -131,28 +139,30 @@ class Model(nn.Module):
         self,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        image_encoder: nn.Module,
+        image_encoder: ImageEncoder,
         sentence_encoder: SentenceEncoder,
     ) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.normalize = Normalize()
+        self.normalize = Normalize(config.image_input)
         # The attribute's name is in every weights file, as `trunk.*`, and in `model_id`.
-        self.trunk = image_encoder
+        self.trunk = image_encoder.trunk
+        self.grid = image_encoder.grid
+        self.pools_regions = image_encoder.pools_regions
         self.sentence_encoder = sentence_encoder
 
-    def regions(self, photos: Tensor) -> Tensor:
+    def image_features(self, photos: Tensor) -> ImageFeatures:
         """Run the image encoder.
 
         Args:
-            photos: (B, 224, 224, 3) uint8.
-
-        Returns:
-            (B, R, C), row by row of the 7 x 7 grid.
+            photos: (B, s, s, 3) uint8, as `hficma.images.preprocess` gives them for `image_input`.
         """
-        features: Tensor = self.trunk(self.normalize(photos))
-        return features.flatten(2).mT
+        features = image_features(self.trunk, self.normalize(photos))
+        if self.config.image.grid is None:
+            return features
+        assert features.regions is not None
+        return features._replace(regions=pool_regions(features.regions, self.grid))
 
     def sentence_vectors(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
         """Encode sentences.
@@ -173,11 +183,11 @@ class Model(nn.Module):
         """Return D_g, the width of a global vector."""
 
     @abstractmethod
-    def image_tokens(self, regions: Tensor) -> Tokens:
+    def image_tokens(self, features: ImageFeatures) -> Tokens:
         """Compute a photo's global vector and, with a local part, its tokens.
 
         Args:
-            regions: (B, R, C).
+            features: of B photos; without a local part their regions are not read.
         """
 
     @abstractmethod
@@ -244,6 +254,16 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
     @property
+    def image_input(self) -> ImageInput:
+        """Return the pixels that the image encoder reads."""
+        return self.config.image_input
+
+    @property
+    def region_count(self) -> int:
+        """Return R, the regions of a photo."""
+        return self.grid**2
+
+    @property
     def model_id(self) -> str:
         """Return a SHA-256 over weights, options and vocabulary: what an index belongs to."""
         # A format: every index names the model that its vectors come from, so that neither the
@@ -266,10 +286,10 @@ class Model(nn.Module):
         """
         batches = []
         for start in range(0, len(photos), ENCODE_BATCH):
-            pixels = np.stack([preprocess(photo) for photo in photos[start : start + ENCODE_BATCH]])
-            batches.append(
-                self.image_tokens(self.regions(torch.from_numpy(pixels).to(self.device)))
-            )
+            part = photos[start : start + ENCODE_BATCH]
+            pixels = np.stack([preprocess(photo, self.image_input) for photo in part])
+            features = self.image_features(torch.from_numpy(pixels).to(self.device))
+            batches.append(self.image_tokens(features))
         return concatenate_tokens(batches)
 
     @torch.no_grad()
@@ -321,7 +341,7 @@ class GlobalProjection(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Map vectors (N, input width) to (N, D_g)."""
         if self.linear is not None:
-            vectors = self.linear(vectors)
+            vectors = self.linear(vectors.to(self.linear.weight.dtype))
         return unit_rows(at_least_float32(vectors)) if self.cosine else vectors
 
 

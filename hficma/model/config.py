@@ -12,9 +12,6 @@ from ..images.image_input import ImageInput
 from ..scores import ScoreWeights
 from ..text.vocabulary import TextConfig
 
-REGION_GRID = 7
-"""Regions a side: every image encoder ends at 7 x 7 for photos of 224 x 224."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig:

@@ -18,6 +18,7 @@ from ..text.vocabulary import Tokenizer
 from .base import Model, RecipeBatch, Tokens
 from .config import ModelConfig
 from .encoders.heads import Head, field_mean
+from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.sentence_encoder import SentenceEncoder
 from .similarity import PaddedEncodings
 
@@ -79,8 +80,7 @@ class DualEncoder(Model):
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        image_encoder: (B, 3, 224, 224) to (B, C, 7, 7).
-        channels: C.
+        image_encoder: with its sizes, C_p of the whole photo.
         sentence_encoder: word ids to sentence vectors.
         word_table: (V + 2, D_w) vectors of the words, trained further.
     """
@@ -93,8 +93,7 @@ class DualEncoder(Model):
         self,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        image_encoder: nn.Module,
-        channels: int,
+        image_encoder: ImageEncoder,
         sentence_encoder: SentenceEncoder,
         word_table: Tensor,
     ) -> None:
@@ -103,7 +102,8 @@ class DualEncoder(Model):
             word_table.clone(), freeze=False, padding_idx=0
         )
         cosine = config.global_similarity == "cosine"
-        self.image_global = Head(config.image_head, [channels], config.global_dim, cosine=cosine)
+        pooled = image_encoder.pooled_width
+        self.image_global = Head(config.image_head, [pooled], config.global_dim, cosine=cosine)
         self.recipe_global = RecipeFields(config, word_table.shape[1], sentence_encoder.width)
 
     @property
@@ -111,10 +111,11 @@ class DualEncoder(Model):
         """See `Model.global_dim`."""
         return self.image_global.width
 
-    def image_tokens(self, regions: Tensor) -> Tokens:
+    def image_tokens(self, features: ImageFeatures) -> Tokens:
         """See `Model.image_tokens`."""
-        lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()
-        return Tokens(self.image_global([regions.mean(dim=1)], [None]), None, lengths)
+        pooled = features.pooled
+        lengths = pooled.new_full((pooled.shape[0],), self.region_count).long()
+        return Tokens(self.image_global([pooled], [None]), None, lengths)
 
     def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""

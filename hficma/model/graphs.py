@@ -24,16 +24,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..images import CROP
 from ..types import ArraySpec, ArraySpecs
 from .base import Model, RecipeBatch, Tokens
-from .config import REGION_GRID
 from .encoders.sentence_encoder import MeanSentences
 from .hf_icma import HFICMA
 from .similarity import FoldedItemWeights, FoldedWeights, PaddedEncodings, pair_block, project
 
-REGIONS = REGION_GRID**2
-"""R: regions of a photo."""
 PROJECTIONS = ("query", "key", "value", "gate", "fuse")
 """Arrays of the level `projections` that have a row of D numbers a token."""
 ROLES = ("image", "recipe")
@@ -74,15 +70,16 @@ class ImageBranch(Branch):
     def __init__(self, model: Model, global_dim: int, dtype: torch.dtype) -> None:
         outputs = {"global": _floats("B", global_dim)}
         if model.has_local:
-            outputs["tokens"] = _floats("B", REGIONS, model.config.width)
-        super().__init__({"photos": ArraySpec("uint8", ("B", CROP, CROP, 3))}, outputs, dtype)
+            outputs["tokens"] = _floats("B", model.region_count, model.config.width)
+        size = model.image_input.size
+        super().__init__({"photos": ArraySpec("uint8", ("B", size, size, 3))}, outputs, dtype)
         # The graph needs the image encoder and two or three layers; the rest is left out of its
         # weights.
         self.model = _without(model, "sentence_encoder", "ingredient_words")
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Branch.compute`."""
-        return _present(self.model.image_tokens(self.model.regions(arrays["photos"])))
+        return _present(self.model.image_tokens(self.model.image_features(arrays["photos"])))
 
 
 class SentenceBranch(Branch):
@@ -128,10 +125,19 @@ class RecipeBranch(Branch):
 
 
 class ProjectBranch(Branch):
-    """Tokens of photos or recipes to their projections."""
+    """Tokens of photos or recipes to their projections.
 
-    def __init__(self, role: str, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
-        count, size = _letters(role)
+    Args:
+        role: of the items.
+        weights: of the role, folded, in float64.
+        regions: R.
+        dtype: what the graph computes in.
+    """
+
+    def __init__(
+        self, role: str, weights: FoldedItemWeights, regions: int, dtype: torch.dtype
+    ) -> None:
+        count, size = _letters(role, regions)
         width = weights.fuse_bias.shape[0]
         inputs = {"tokens": _floats(count, size, width)}
         if role == "recipe":
@@ -146,16 +152,18 @@ class ProjectBranch(Branch):
         tokens = arrays["tokens"].to(self.dtype)
         lengths = arrays.get("lengths")
         if lengths is None:  # photos: every one has R regions
-            lengths = torch.full_like(tokens[:, 0, 0], REGIONS)
+            lengths = torch.full_like(tokens[:, 0, 0], tokens.shape[1])
         encodings = project(tokens, lengths, self.weights.folded())
         return tuple(getattr(encodings, name) for name in self.outputs)
 
 
 class TabulateBranch(Branch):
-    """Values of photos or recipes to their tables."""
+    """Values of photos or recipes to their tables; the arguments are those of `ProjectBranch`."""
 
-    def __init__(self, role: str, weights: FoldedItemWeights, dtype: torch.dtype) -> None:
-        count, size = _letters(role)
+    def __init__(
+        self, role: str, weights: FoldedItemWeights, regions: int, dtype: torch.dtype
+    ) -> None:
+        count, size = _letters(role, regions)
         heads, _, width = weights.table.shape
         super().__init__(
             {"value": _floats(count, size, width)},
@@ -191,7 +199,7 @@ class CrossBranch(Branch):
         heads, _, width = weights.image.table.shape
         inputs: ArraySpecs = {}
         for role in ROLES:
-            count, size = _letters(role)
+            count, size = _letters(role, model.region_count)
             for name in PROJECTIONS:
                 inputs[f"{role}_{name}"] = _floats("G", count, size, width)
             inputs[f"{role}_gate_bias"] = _floats("G", count, size)
@@ -222,7 +230,7 @@ class CrossBranch(Branch):
         parts = {name: arrays[f"{role}_{name}"].to(self.dtype) for name in names}
         lengths = arrays.get(f"{role}_lengths")
         if lengths is None:  # photos: every one has R regions
-            lengths = torch.full_like(parts["mean"][..., 0], REGIONS)
+            lengths = torch.full_like(parts["mean"][..., 0], parts["key"].shape[-2])
         stored = arrays.get(f"{role}_table")
         table = _table(parts["value"], weights.table) if stored is None else stored.to(self.dtype)
         return PaddedEncodings(**parts, lengths=lengths, table=table)
@@ -255,10 +263,10 @@ def branches(
     yield "recipe", RecipeBranch(model, global_dim, dtype).eval()
     if not isinstance(wide, HFICMA):
         return
-    weights = wide.fold_in_float64()
+    weights, regions = wide.fold_in_float64(), wide.region_count
     for role, item_weights in (("image", weights.image), ("recipe", weights.recipe)):
-        yield f"project_{role}", ProjectBranch(role, item_weights, dtype).eval()
-        yield f"tabulate_{role}", TabulateBranch(role, item_weights, dtype).eval()
+        yield f"project_{role}", ProjectBranch(role, item_weights, regions, dtype).eval()
+        yield f"tabulate_{role}", TabulateBranch(role, item_weights, regions, dtype).eval()
     for name, tabulated in (
         ("cross_tables", ROLES),
         ("cross_recipe_projections", ("image",)),
@@ -322,9 +330,9 @@ def _without(model: Model, *names: str) -> Model:
     return partial
 
 
-def _letters(role: str) -> tuple[str, int | str]:
+def _letters(role: str, regions: int) -> tuple[str, int | str]:
     """Return the axes of a role's items and of their tokens."""
-    return ("B", REGIONS) if role == "image" else ("M", "T")
+    return ("B", regions) if role == "image" else ("M", "T")
 
 
 def _floats(*shape: int | str) -> ArraySpec:

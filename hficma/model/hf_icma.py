@@ -29,6 +29,7 @@ from .base import GlobalProjection, Model, RecipeBatch, Tokens
 from .config import ModelConfig
 from .dual import RecipeFields
 from .encoders.heads import Head
+from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.recurrent import Bidirectional
 from .encoders.sentence_encoder import SentenceEncoder
 from .fusion import CrossFusion, JointEmbedding, RecipeFusion
@@ -51,8 +52,7 @@ class HFICMA(Model):
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        image_encoder: (B, 3, 224, 224) to (B, C, 7, 7).
-        channels: C.
+        image_encoder: with its sizes, C_p of the whole photo and C of a region.
         sentence_encoder: word ids to sentence vectors.
         word_table: (V + 2, D_w) vectors of the words, trained further.
     """
@@ -66,8 +66,7 @@ class HFICMA(Model):
         self,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        image_encoder: nn.Module,
-        channels: int,
+        image_encoder: ImageEncoder,
         sentence_encoder: SentenceEncoder,
         word_table: Tensor,
     ) -> None:
@@ -83,20 +82,21 @@ class HFICMA(Model):
             else nn.Identity()
         )
         self.region_adapter = (
-            nn.Linear(channels, 2 * width) if channels != 2 * width else nn.Identity()
+            nn.Linear(image_encoder.channels, 2 * width)
+            if image_encoder.channels != 2 * width
+            else nn.Identity()
         )
         self.recipe_fusion = RecipeFusion(width)
         self.joint_embedding = JointEmbedding(width)
         self.image_global: Head | GlobalProjection
         self.recipe_global: RecipeFields | GlobalProjection
+        pooled = image_encoder.pooled_width
         if config.global_text == "fields":
             cosine = config.global_similarity == "cosine"
-            self.image_global = Head(
-                config.image_head, [channels], config.global_dim, cosine=cosine
-            )
+            self.image_global = Head(config.image_head, [pooled], config.global_dim, cosine=cosine)
             self.recipe_global = RecipeFields(config, word_table.shape[1], sentence_encoder.width)
         else:
-            self.image_global = GlobalProjection(config, channels)
+            self.image_global = GlobalProjection(config, pooled)
             self.recipe_global = GlobalProjection(config, 2 * width)
         self.cross_fusion = CrossFusion(width, config.heads)
 
@@ -107,14 +107,15 @@ class HFICMA(Model):
             return self.image_global.width
         return self.config.global_dim or 2 * self.config.width
 
-    def image_tokens(self, regions: Tensor) -> Tokens:
+    def image_tokens(self, features: ImageFeatures) -> Tokens:
         """See `Model.image_tokens`."""
+        regions = features.regions
+        assert regions is not None
         lengths = regions.new_full((regions.shape[0],), regions.shape[1]).long()  # R, for each
         tokens = self.joint_embedding(self.region_adapter(regions))
-        pooled = regions.mean(dim=1)
         if isinstance(self.image_global, Head):
-            return Tokens(self.image_global([pooled], [None]), tokens, lengths)
-        return Tokens(self.image_global(pooled), tokens, lengths)
+            return Tokens(self.image_global([features.pooled], [None]), tokens, lengths)
+        return Tokens(self.image_global(features.pooled), tokens, lengths)
 
     def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""

@@ -18,7 +18,7 @@ from .adamine import AdaMine
 from .base import Model
 from .config import ModelConfig
 from .dual import DualEncoder
-from .encoders.image_encoder import make_image_encoder
+from .encoders.image.image_encoder import make_image_encoder
 from .encoders.sentence_encoder import GRUSentences, MeanSentences, SentenceEncoder, word_weights
 from .hf_icma import HFICMA
 
@@ -44,7 +44,7 @@ def build_model(
     Args:
         config: sizes and choices; `word_dim` must be the vectors' width.
         vectors: vocabulary and table.
-        backbone_weights: see `hficma.model.encoders.image_encoder.make_image_encoder`.
+        backbone_weights: see `hficma.model.encoders.image.image_encoder.make_image_encoder`.
         seed: of the random weights; the caller's random state is left as it was.
     """
     if vectors.dim != config.word_dim:
@@ -145,13 +145,14 @@ def _assemble(
         encoder = MeanSentences(table, word_weights(counts))
     else:
         encoder = GRUSentences(table, config.sentence_dim)
-    image_encoder, channels = make_image_encoder(config.image.encoder, backbone_weights)
+    image_encoder = make_image_encoder(config.image, backbone_weights)
+    pooled = image_encoder.pooled_width
     fused = config.kind == "hf-icma" and config.global_text == "fused"
-    if fused and config.global_dim is None and channels != 2 * config.width:
+    if fused and config.global_dim is None and pooled != 2 * config.width:
         raise InputError(
-            f"image encoder {config.image.encoder}: its global vector is {channels} wide, a "
+            f"image encoder {config.image.encoder}: its global vector is {pooled} wide, a "
             f"recipe's {2 * config.width}; give model.global_dim, such as 256, to bring both to "
             "one width"
         )
     tokenizer = Tokenizer(vocabulary, config.text)
-    return _KINDS[config.kind](config, tokenizer, image_encoder, channels, encoder, table)
+    return _KINDS[config.kind](config, tokenizer, image_encoder, encoder, table)

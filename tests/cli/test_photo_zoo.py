@@ -18,6 +18,7 @@ from hficma.data.store.importing import import_dataset
 from hficma.data.summary import contact_sheet
 from hficma.engine import Answer, Engine, Failure, build_index
 from hficma.errors import InputError
+from hficma.images import ImageInput
 from hficma.images.photo_folder import photo_folder
 from hficma.recipe import Recipe
 from tests.cli.conftest import Hficma
@@ -145,10 +146,10 @@ def test_training_and_evaluation_go_on(recipes: JsonlDataset, tmp_path: Path) ->
 
     rows = np.arange(len(recipes))
     expected = [recipes.recipe(int(row)).id in READ for row in rows]
-    pixels = cached_pixels(recipes, rows, tmp_path, lambda count: None)
+    pixels = cached_pixels(recipes, rows, ImageInput(), tmp_path, lambda count: None)
     assert pixels.usable.tolist() == expected
     assert len(pixels.complaints) == expected.count(False)
-    read = [actual is not None for actual, _ in read_photos(recipes, rows)]
+    read = [actual is not None for actual, _ in read_photos(recipes, rows, ImageInput())]
     assert read == expected
 
 
@@ -173,8 +174,8 @@ def test_export_and_contact_sheet_go_on(
     from hficma.engine.bundle.bundle import Bundle
     from hficma.export.calibration_items import real_items
 
-    tokenizer = Bundle.open(next((home / "bundles").iterdir())).tokenizer
-    items = real_items(recipes, tokenizer, ("train",), 1000)
+    bundle = Bundle.open(next((home / "bundles").iterdir()))
+    items = real_items(recipes, bundle, ("train",), 1000)
     assert len(items.photos) == len(items.recipes) == len(GOOD)
     assert contact_sheet(recipes, count=12).width > 0
     nothing = RecipeList(

@@ -24,7 +24,7 @@ DATA = NoiseDataset(5)
 
 def encoded(bundle: Bundle, photo: int) -> EncodedQuery:
     """A photo of the dataset as an engine encodes it."""
-    [query] = encode_queries(bundle, "image", [preprocess(DATA.photo(photo))])
+    [query] = encode_queries(bundle, "image", [preprocess(DATA.photo(photo), bundle.image_input)])
     return query
 
 

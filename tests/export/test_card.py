@@ -67,10 +67,10 @@ def test_without_test_pairs_no_recall_is_quoted_and_the_card_says_why(
 
 
 def test_items_know_which_of_them_are_test_pairs() -> None:
-    dataset, tokenizer = open_dataset("sample:100"), make_model().tokenizer
-    items = real_items(dataset, tokenizer, ("test", "val"), 8)
+    dataset, model = open_dataset("sample:100"), make_model()
+    items = real_items(dataset, model, ("test", "val"), 8)
     assert items.test is not None
     assert 0 < items.test.sum() < 8
-    only = real_items(dataset, tokenizer, ("test",), 4)
+    only = real_items(dataset, model, ("test",), 4)
     assert only.test is not None
     assert np.all(only.test)

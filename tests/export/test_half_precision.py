@@ -18,7 +18,7 @@ from hficma.export import half_precision as narrow
 from hficma.export.calibration_items import smooth_items
 from hficma.export.half_precision import narrow_image_encoder
 from hficma.model import ImageConfig, Model, ModelConfig, build_model
-from hficma.model.encoders.image_encoder import _torchvision
+from hficma.model.encoders.image.torchvision_models import import_torchvision
 from hficma.training.config.option_files import load_options, presets
 from tests.model.factories import make_model, make_vectors
 
@@ -61,7 +61,7 @@ def test_every_preset_exports_in_fp16(
 
 
 def photos_of(model: Model, count: int, seed: int) -> np.ndarray:
-    return smooth_items(model.tokenizer, count, seed).photos
+    return smooth_items(model, count, seed).photos
 
 
 def with_encoder(encoder: nn.Module) -> Model:
@@ -72,7 +72,7 @@ def with_encoder(encoder: nn.Module) -> Model:
         for layer in encoder.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = None  # statistics of exactly these photos
-        model.regions(torch.from_numpy(photos_of(model, 4, seed=3)))
+        model.image_features(torch.from_numpy(photos_of(model, 4, seed=3)))
     return model.eval()
 
 
@@ -117,7 +117,7 @@ def test_filters_that_nearly_cancel_are_rounded_together() -> None:
     model.trunk = edges().eval()
     alone = changes(model, rounded_alone(model))
     together = changes(
-        model, narrow_image_encoder(model, smooth_items(model.tokenizer, 12, 4), torch.float16)
+        model, narrow_image_encoder(model, smooth_items(model, 12, 4), torch.float16)
     )
     assert together < alone / 4
 
@@ -126,7 +126,7 @@ def test_filters_that_nearly_cancel_are_rounded_together() -> None:
 def real_model() -> Model:
     """A model over MobileNetV2's own layers, a quarter as wide: an eighth of the work."""
     torch.manual_seed(0)
-    encoder = _torchvision().models.mobilenet_v2(width_mult=0.25).features
+    encoder = import_torchvision().models.mobilenet_v2(width_mult=0.25).features
     encoder[-1] = nn.Conv2d(encoder[-2].out_channels, 192, 1)
     return with_encoder(encoder)
 
@@ -136,10 +136,8 @@ def test_a_real_trunk_keeps_what_tells_photos_apart(
 ) -> None:
     """A kind of layer that is rounded wrongly: strides, groups, layers without a bias."""
     monkeypatch.setattr(narrow, "PHOTOS", 4)
-    monkeypatch.setattr(narrow, "STEM_SIZES", (112,))
-    encoder = narrow_image_encoder(
-        real_model, smooth_items(real_model.tokenizer, 5, 4), torch.float16
-    )
+    monkeypatch.setattr(narrow, "STEM_SHARES", (2,))
+    encoder = narrow_image_encoder(real_model, smooth_items(real_model, 5, 4), torch.float16)
     assert {p.dtype for p in encoder.rest.parameters()} == {torch.float16}
     # Random layers, one behind the other, enlarge any difference; trained ones do not.
     assert changes(real_model, encoder) < 0.6 * changes(real_model, rounded_alone(real_model))
@@ -149,7 +147,7 @@ def test_a_stem_grows_only_while_scores_need_it(
     real_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stem too short for scores that lie close together, or wide layers that serve nothing."""
-    items = smooth_items(real_model.tokenizer, 2, 4)
+    items = smooth_items(real_model, 2, 4)
     monkeypatch.setattr(narrow, "PHOTOS", 1)
     tried: list[int] = []
     split = narrow._split

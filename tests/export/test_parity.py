@@ -183,7 +183,7 @@ def test_ranks_fail_an_export_only_with_enough_queries() -> None:
 def test_equal_graphs_change_no_answer(kind: str, request: pytest.FixtureRequest) -> None:
     path: Path = request.getfixturevalue(f"{kind}_bundle")
     bundle = Bundle.open(path, ExecutionOptions(runtime="onnxruntime", threads=1))
-    items = smooth_items(bundle.tokenizer, 12)
+    items = smooth_items(bundle, 12)
     change = rank_change(bundle, Bundle.open(path, ExecutionOptions(runtime="torch")), items)
     assert (change.queries, change.overlap) == (12, 1.0)
     assert change.within_tolerance

@@ -48,7 +48,7 @@ def test_it_holds_one_file_a_graph_and_nothing_of_training(whole: Path, slim: Pa
 def test_it_gives_what_the_whole_bundle_gives(whole: Path, slim: Path, runtime: str) -> None:
     if runtime == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed")
-    items = item_arrays(smooth_items(Bundle.open(whole).tokenizer, 3))
+    items = item_arrays(smooth_items(Bundle.open(whole), 3))
     known = "onnxruntime" if runtime == "auto" else runtime
     expected, actual = (
         run_bundle(Bundle.open(path, ExecutionOptions(runtime=name, precision=precision)), items)

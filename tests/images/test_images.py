@@ -25,8 +25,7 @@ from PIL import Image
 
 from hficma.errors import InputError
 from hficma.images import (
-    CROP,
-    SHORT_SIDE,
+    ImageInput,
     decode_photo,
     load_photo,
     preprocess,
@@ -49,6 +48,9 @@ from tests.photo_zoo import (
     on_its_side,
     special_files,
 )
+
+INPUT = ImageInput()
+"""What torchvision's classifiers read."""
 
 SORTS = {
     "jpeg": JPEG,
@@ -258,8 +260,8 @@ def test_fuzzed_photos(content: bytes, edits: list[tuple[int, bytes]]) -> None:
 def test_preprocessed_size(width: int, height: int) -> None:
     """The network takes 224 x 224, whatever the photo's shape."""
     photo = Image.new("RGB", (width, height), (10, 200, 30))
-    pixels = preprocess(photo)
-    assert pixels.shape == (CROP, CROP, 3)
+    pixels = preprocess(photo, INPUT)
+    assert pixels.shape == (INPUT.size, INPUT.size, 3)
     assert pixels.dtype == np.uint8
     assert (pixels == (10, 200, 30)).all()
     assert min(resize_short_side(photo, 256).size) == 256
@@ -280,11 +282,11 @@ def test_any_shape_takes_bounded_memory(size: tuple[int, int], seed: int) -> Non
     photo = Image.new("RGB", size, (10, 200, 30))
     before = _peak()
     for pixels in (
-        preprocess(photo),
-        square(photo)[:CROP, :CROP],
-        random_view(upright(photo), 0.3, np.random.default_rng(seed)),
+        preprocess(photo, INPUT),
+        square(photo, INPUT)[: INPUT.size, : INPUT.size],
+        random_view(upright(photo), INPUT, 0.3, np.random.default_rng(seed)),
     ):
-        assert pixels.shape == (CROP, CROP, 3)
+        assert pixels.shape == (INPUT.size, INPUT.size, 3)
         assert (pixels == (10, 200, 30)).all()
     assert _peak() - before < 150 * 2**20
 
@@ -306,14 +308,15 @@ def test_ordinary_shapes_are_scaled_whole(width: int, height: int, seed: int) ->
 
     generator = np.random.default_rng(seed)
     photo = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
-    scale = SHORT_SIDE / min(photo.size)
-    to = tuple(max(SHORT_SIDE, round(side * scale)) for side in photo.size)
+    short_side, size = INPUT.short_side, INPUT.size
+    scale = short_side / min(photo.size)
+    to = tuple(max(short_side, round(side * scale)) for side in photo.size)
     scaled = photo.resize(to, Image.Resampling.BILINEAR)
-    left, top = ((side - CROP) // 2 for side in to)
-    expected = np.asarray(scaled.crop((left, top, left + CROP, top + CROP))).astype(int)
-    margin = (SHORT_SIDE - CROP) // 2
-    seen = preprocess(photo)
-    assert np.array_equal(square(photo)[margin:-margin, margin:-margin], seen)
+    left, top = ((side - size) // 2 for side in to)
+    expected = np.asarray(scaled.crop((left, top, left + size, top + size))).astype(int)
+    margin = (short_side - size) // 2
+    seen = preprocess(photo, INPUT)
+    assert np.array_equal(square(photo, INPUT)[margin:-margin, margin:-margin], seen)
     if max(photo.size) <= 16 * min(photo.size):
         assert np.array_equal(seen, expected)
     else:  # cut about the same centre: its length is rounded elsewhere, by half a pixel at most
@@ -362,12 +365,12 @@ def test_a_photo_is_the_same_however_it_is_given(
     path.write_bytes(on_its_side(orientation, "PNG"))
     photo = load_photo(SOURCES[kind](path))  # type: ignore[arg-type]
     assert is_upright(photo)
-    assert np.array_equal(preprocess(photo), preprocess(read_photo(path)))
+    assert np.array_equal(preprocess(photo, INPUT), preprocess(read_photo(path), INPUT))
 
 
 def test_exif_of_a_pil_image_is_followed_wherever_photos_are_taken() -> None:
     """`preprocess` is what a model's `encode_images` and a page of explanations call."""
-    assert np.array_equal(preprocess(_lying()), preprocess(upright(_lying())))
+    assert np.array_equal(preprocess(_lying(), INPUT), preprocess(upright(_lying()), INPUT))
     set_by_hand = _lying().copy()
     assert is_upright(upright(set_by_hand))
     assert is_upright(upright(upright(_lying()))), "turned twice"
@@ -422,7 +425,7 @@ def test_what_is_no_photo(kind: str) -> None:
     """A program's mistake is told in one line too: what it is, what to give."""
     source, said = WRONG[kind]
     with pytest.raises(InputError, match=re.escape(said)):
-        preprocess(load_photo(source))  # type: ignore[arg-type]
+        preprocess(load_photo(source), INPUT)  # type: ignore[arg-type]
 
 
 def test_closed_files_are_no_photos(tmp_path: Path) -> None:
@@ -441,14 +444,14 @@ def test_one_pil_image_in_many_threads(tmp_path: Path) -> None:
     """Loading moves in the image's file; two threads at once read each other's place."""
     path = tmp_path / "dish.png"
     noise((900, 700)).save(path)
-    expected = preprocess(read_photo(path))
+    expected = preprocess(read_photo(path), INPUT)
     for _ in range(5):
         image = Image.open(path)
         start = threading.Barrier(4)
 
         def seen(shared: Image.Image = image, start: threading.Barrier = start) -> bool:
             start.wait()
-            return np.array_equal(preprocess(shared), expected)
+            return np.array_equal(preprocess(shared, INPUT), expected)
 
         with ThreadPoolExecutor(4) as pool:
             assert all(done.result() for done in [pool.submit(seen) for _ in range(4)])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hficma.model import HFICMA, ImageConfig, Model, ModelConfig, RecipeBatch, build_model
+from hficma.model.encoders.image.features import ImageEncoder
 from hficma.model.encoders.sentence_encoder import MeanSentences
 from hficma.text.vocabulary import Tokenizer
 from hficma.text.word_vectors import WordVectors
@@ -52,8 +53,13 @@ def published_model(width: int, heads: int, seed: int) -> HFICMA:
         model = HFICMA(
             config,
             Tokenizer(vectors.vocabulary, config.text),
-            nn.Identity(),
-            2 * width,
+            ImageEncoder(
+                trunk=nn.Identity(),
+                pooled_width=2 * width,
+                channels=2 * width,
+                grid=7,
+                pools_regions=True,
+            ),
             MeanSentences(table, torch.ones(len(table))),
             table,
         )

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from hficma.model import DualEncoder, HeadConfig, ModelConfig
 from hficma.model.dual import RecipeFields
 from hficma.model.encoders.heads import Centred, Head
+from hficma.model.encoders.image.features import mean_pooled
 from tests.model.factories import make_model, random_recipes, random_regions, tiny_config
 
 FIELDS = {"global_text": "fields", "global_similarity": "cosine"}
@@ -56,8 +57,8 @@ def test_hf_icma_shares_the_heads_and_keeps_its_local_part() -> None:
     assert state.keys() == both.state_dict().keys()  # a dual encoder has no other weights
     both.load_state_dict(state)
     photos, recipes = random_regions(2, 192, 0), random_recipes([(3, 4), (1, 1)], 8, 0)
-    alone = dual.score(dual.image_tokens(photos), dual.recipe_tokens(recipes))
-    beside = both.score(both.image_tokens(photos), both.recipe_tokens(recipes))
+    alone = dual.score(dual.image_tokens(mean_pooled(photos)), dual.recipe_tokens(recipes))
+    beside = both.score(both.image_tokens(mean_pooled(photos)), both.recipe_tokens(recipes))
     assert torch.equal(alone.total, alone.global_)
     assert torch.equal(alone.global_, beside.global_)
     assert alone.local is None

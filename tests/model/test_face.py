@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 
 from hficma.artifacts.manifest import new_directory
 from hficma.errors import ArtifactError, InputError
-from hficma.model import HFICMA, Model, load_model
+from hficma.model import HFICMA, ImageConfig, Model, load_model
 from hficma.model.attention_maps import attention_maps
-from hficma.model.encoders.image_encoder import make_image_encoder
+from hficma.model.encoders.image.image_encoder import make_image_encoder
+from hficma.model.encoders.image.tiny import tiny_image_encoder
 from hficma.recipe import Recipe
 from tests.model.factories import make_model
 
@@ -120,10 +121,11 @@ def test_a_changed_weights_file_is_refused(tmp_path: Path) -> None:
 )
 def test_torchvision_trunks_give_49_regions(backbone: str, channels: int) -> None:
     """Any torchvision classifier of convolutions serves."""
-    encoder, width = make_image_encoder(backbone)
-    assert width == channels
+    encoder = make_image_encoder(ImageConfig(encoder=backbone))
+    assert (encoder.pooled_width, encoder.channels, encoder.grid) == (channels, channels, 7)
     with torch.no_grad():
-        assert encoder.eval()(torch.zeros(1, 3, 224, 224)).shape == (1, channels, 7, 7)
+        pixels = torch.zeros(1, 3, 224, 224)
+        assert encoder.trunk.eval()(pixels).shape == (1, channels, 7, 7)
 
 
 def test_global_vectors_of_two_widths_are_refused() -> None:
@@ -134,10 +136,8 @@ def test_global_vectors_of_two_widths_are_refused() -> None:
 
 def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     """Each would otherwise end in a traceback from inside torchvision."""
-    from hficma.model.encoders.image_encoder import tiny_image_encoder
-
     wrong = tmp_path / "wrong.safetensors"
-    save_file(tiny_image_encoder()[0].state_dict(), wrong)
+    save_file(tiny_image_encoder().state_dict(), wrong)
     mistakes = [
         ("no_such_net", None, "torchvision has no such classifier"),
         ("vit_b_16", None, "is no convolutional network"),
@@ -147,7 +147,7 @@ def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     ]
     for backbone, weights, message in mistakes:
         with pytest.raises(InputError, match=message) as caught:
-            make_image_encoder(backbone, weights)
+            make_image_encoder(ImageConfig(encoder=backbone), weights)
         assert "\n" not in str(caught.value)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from hficma.model import HFICMA, Model, RecipeBatch, Scores, Tokens
 from hficma.model.base import concatenate_tokens
+from hficma.model.encoders.image.features import mean_pooled
 from hficma.model.similarity import tabulate
 from tests.model.factories import make_model, published_model, random_recipes, random_regions
 
@@ -20,7 +21,7 @@ counts = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1,
 
 def scored(model: Model, photos: torch.Tensor, recipes: RecipeBatch) -> Scores:
     with torch.no_grad():
-        return model.score(model.image_tokens(photos), model.recipe_tokens(recipes))
+        return model.score(model.image_tokens(mean_pooled(photos)), model.recipe_tokens(recipes))
 
 
 @pytest.mark.parametrize("kind", ["hf-icma", "adamine"])
@@ -88,7 +89,7 @@ def test_training_in_bf16_gives_every_parameter_a_finite_gradient() -> None:
     recipes = random_recipes([(2, 2), (5, 3)], 8, 1)
     recipes = recipes._replace(sentences=recipes.sentences.float())
     with torch.autocast("cpu", torch.bfloat16):
-        image = model.image_tokens(random_regions(2, 192, 0).float())
+        image = model.image_tokens(mean_pooled(random_regions(2, 192, 0).float()))
         total = model.score(image, model.recipe_tokens(recipes)).total
     total.sum().backward()
     for name, parameter in model.named_parameters():
@@ -105,7 +106,7 @@ def test_gradients_do_not_depend_on_the_tile() -> None:
     gradients = []
     for tile in (None, 1, 2, 4, 100):
         model.zero_grad()
-        image, recipe = model.image_tokens(photos), model.recipe_tokens(recipes)
+        image, recipe = model.image_tokens(mean_pooled(photos)), model.recipe_tokens(recipes)
         model.score(image, recipe, tile=tile).total.square().sum().backward()
         gradients.append(
             {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -188,7 +189,7 @@ def test_groups_scored_together_are_groups_scored_alone(
     results = []
     for scored_by in (HFICMA, Model):
         model = make_model().double()
-        image = model.image_tokens(random_regions(pairs, 192, seed))
+        image = model.image_tokens(mean_pooled(random_regions(pairs, 192, seed)))
         recipe = model.recipe_tokens(random_recipes(counts, 8, seed))
         scores = scored_by.grouped_local_scores(model, image, recipe, groups, tile=tile)
         assert [tuple(table.shape) for table in scores] == [(len(r), len(r)) for r in groups]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hficma.model import HFICMA, RecipeBatch
+from hficma.model.encoders.image.features import mean_pooled
 from hficma.model.similarity import tabulate
 from hficma.model.tiling import pair_scores
 from tests.model import published
@@ -57,10 +58,10 @@ def test_scores_equal_the_published_formulas(
     recipes = random_recipes([(slots, slots + 1), (max(1, slots - 1), 1)], width, seed)
     expected = plain_scores(model, photos, recipes, model.state_dict())
     with torch.no_grad():
-        wide = model.score(model.image_tokens(photos), model.recipe_tokens(recipes))
+        wide = model.score(model.image_tokens(mean_pooled(photos)), model.recipe_tokens(recipes))
         single = copy.deepcopy(model).float()
         narrow = single.score(
-            single.image_tokens(photos.float()),
+            single.image_tokens(mean_pooled(photos.float())),
             single.recipe_tokens(recipes._replace(sentences=recipes.sentences.float())),
         )
     for got, want in zip(wide, expected, strict=True):
@@ -84,7 +85,9 @@ def test_every_gradient_equals_the_published_one(tile: int | None) -> None:
     parameters = dict(model.named_parameters())
     leaves = [parameters[name] for name in names] + [photos, recipes.sentences]
 
-    total = model.score(model.image_tokens(photos), model.recipe_tokens(recipes), tile=tile).total
+    total = model.score(
+        model.image_tokens(mean_pooled(photos)), model.recipe_tokens(recipes), tile=tile
+    ).total
     fast = torch.autograd.grad((total * weight).sum(), leaves)
     state = {name: parameters.get(name, value) for name, value in model.state_dict().items()}
     plain = torch.autograd.grad(
@@ -104,7 +107,7 @@ def test_all_twenty_slots_full_is_the_case_that_was_published() -> None:
     recipes = random_recipes([(20, 20)], 8, 6)
     expected = plain_scores(model, photos, recipes, model.state_dict())
     with torch.no_grad():
-        got = model.score(model.image_tokens(photos), model.recipe_tokens(recipes))
+        got = model.score(model.image_tokens(mean_pooled(photos)), model.recipe_tokens(recipes))
     torch.testing.assert_close(got.total, expected[0], atol=1e-12, rtol=1e-12)
 
 
@@ -115,7 +118,10 @@ def test_levels_blocks_and_candidates_give_one_score() -> None:
     photos = random_regions(3, 32, 1)
     recipes = random_recipes([(1, 1), (20, 3), (7, 20), (2, 2), (9, 1)], 16, 4)
     with torch.no_grad():
-        image_tokens, recipe_tokens = model.image_tokens(photos), model.recipe_tokens(recipes)
+        image_tokens, recipe_tokens = (
+            model.image_tokens(mean_pooled(photos)),
+            model.recipe_tokens(recipes),
+        )
         image, recipe = model.project_image(image_tokens), model.project_recipe(recipe_tokens)
         block = pair_scores(image, recipe, weights)
         tables = pair_scores(

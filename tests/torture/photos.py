@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from hficma.errors import InputError
-from hficma.images import decode_photo, preprocess
+from hficma.images import ImageInput, decode_photo, preprocess
 from tests.photo_zoo import write_zoo
 from tests.torture.damage import damaged
 
@@ -56,7 +56,7 @@ def _read_many(zoo: list[bytes], batch: int, writer: int, ends: float) -> None:
         content = damaged(chance.choice(zoo), chance)
         began = time.monotonic()
         try:
-            pixels = preprocess(decode_photo(content, name="damaged"))
+            pixels = preprocess(decode_photo(content, name="damaged"), ImageInput())
             outcome = "read" if pixels.shape == (224, 224, 3) else "wrong"
         except InputError as error:
             outcome = "refused" if len(str(error).splitlines()) == 1 else "wrong"

@@ -13,7 +13,7 @@ from hficma.artifacts.manifest import read_manifest
 from hficma.engine import Bundle
 from hficma.errors import ArtifactError, InputError
 from hficma.export import export_run
-from hficma.model import load_model
+from hficma.model import ImageConfig, load_model
 from hficma.training import evaluate, extract, train
 from hficma.training.convert import convert
 from hficma.training.runs.run import RunDirectory
@@ -31,9 +31,9 @@ def vocabulary(tmp_path: Path) -> Path:
 
 
 def resnet18() -> nn.Module:
-    from hficma.model.encoders.image_encoder import make_image_encoder
+    from hficma.model.encoders.image.image_encoder import make_image_encoder
 
-    return make_image_encoder("resnet18")[0]
+    return make_image_encoder(ImageConfig(encoder="resnet18")).trunk
 
 
 def hf_icma(rows: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from hficma.data.dataset import open_dataset, positions
 from hficma.errors import ArtifactError, InputError
-from hficma.images import preprocess
+from hficma.images import ImageInput, preprocess
 from hficma.metrics import figures, ranks
 from hficma.model import load_model
 from hficma.training import compare, evaluate, evaluation, extract
@@ -186,10 +186,20 @@ def test_extract_reads_a_bare_folder_of_photos(reference: Path, tmp_path: Path) 
         extract(reference, tmp_path / "x.safetensors", images=tmp_path / "photos")
 
 
-def test_centre_of_the_cached_square_is_the_serving_crop() -> None:
+@pytest.mark.parametrize(
+    "shown",
+    [
+        ImageInput(),
+        ImageInput(size=260, short_side=277, interpolation="bicubic", longer_side="truncate"),
+        ImageInput(size=24, short_side=24),
+        ImageInput(size=40, short_side=41, resize="squash"),
+    ],
+)
+def test_centre_of_the_cached_square_is_the_serving_crop(shown: ImageInput) -> None:
     """Trained on one crop and served another, a model loses recall for nothing."""
     from hficma.training.data.photo_views import centre_crops, square
 
     for index in range(3):
         photo = open_dataset("sample:100").photo(index).resize((301 + 17 * index, 257 + index))
-        assert np.array_equal(centre_crops(square(photo)[None])[0], preprocess(photo))
+        seen = preprocess(photo, shown)
+        assert np.array_equal(centre_crops(square(photo, shown)[None], shown)[0], seen)

@@ -22,6 +22,7 @@ from hficma.artifacts.manifest import read_manifest
 from hficma.artifacts.workspace import Workspace
 from hficma.errors import ArtifactError, InputError
 from hficma.model import Model, load_model
+from hficma.model.encoders.image.features import ImageFeatures
 from hficma.training import load_options, presets, train
 from hficma.training.runs.log import read_log
 
@@ -184,14 +185,14 @@ def test_the_first_epochs_show_small_photos_and_the_last_ones_whole(
 ) -> None:
     """An image encoder that never sees the size of evaluation scores it badly."""
     seen: list[int] = []
-    regions = Model.regions
+    image_features = Model.image_features
 
-    def watched(model: Model, photos: Tensor) -> Tensor:
+    def watched(model: Model, photos: Tensor) -> ImageFeatures:
         if model.trunk.training:
             seen.append(photos.shape[1])
-        return regions(model, photos)
+        return image_features(model, photos)
 
-    monkeypatch.setattr(Model, "regions", watched)
+    monkeypatch.setattr(Model, "image_features", watched)
     trained("small", "trunk.schedule=tuned", "photos.small=0.5", "trainer.epochs=3")
     steps = len(seen) // 3
     assert seen == [112] * steps + [224] * 2 * steps

@@ -30,20 +30,20 @@ def fill_feature_means(model: Model, pairs: Pairs, *, cached: bool) -> None:
     Args:
         model: whose encoders and heads these are.
         pairs: of the run.
-        cached: read photos from the cache of regions, as the first epoch does.
+        cached: read photos from the cache of features, as the first epoch does.
     """
     if not isinstance(model, HFICMA | DualEncoder):
         return
     image, recipe = model.image_global, model.recipe_global
     if not isinstance(image, Head) or not isinstance(recipe, RecipeFields):
         return
-    pairs.prepare(model, cached_regions=cached)
+    pairs.prepare(model, cached=cached)
     count = min(MOST_PAIRS, len(pairs.train))
     rows = pairs.train[np.linspace(0, len(pairs.train) - 1, count).astype(np.int64)]
     batches = [rows[start : start + BATCH] for start in range(0, count, BATCH)]
     training = model.training
     model.eval()
-    pooled = (pairs.centre_regions(model, batch, cached=cached).mean(dim=1) for batch in batches)
+    pooled = (pairs.centre_features(model, batch, cached=cached).pooled for batch in batches)
     _fill(image.parts, ([(one, one.new_ones(len(one)))] for one in pooled))
     recipes = (pairs.texts.batch(model, batch) for batch in batches)
     words = model.ingredient_words

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hficma.data.dataset import Dataset, positions
 from hficma.errors import InputError
-from hficma.images import CROP
 from hficma.model import Model
+from hficma.model.encoders.image.features import ImageFeatures, mean_pooled
 from hficma.progress import Progress
 from hficma.types import Positions
 
 from ..config.options import Options
 from .keep_out import VALIDATION_SHARE
-from .photo_cache import PhotoArray, cached_pixels, cached_regions
+from .photo_cache import PhotoArrays, cached_features, cached_pixels
 from .photo_views import centre_crops, halved, random_crops, windows
 from .recipe_batches import RecipeTexts
 
@@ -90,8 +89,8 @@ class Pairs:
         self._cache, self._progress = cache, progress
         # In the dataset's order, so that other splits of the same pairs find the same cache.
         self._positions = np.sort(np.concatenate([train, validation]))
-        self._regions: PhotoArray | None = None
-        self._pixels: PhotoArray | None = None
+        self._features: PhotoArrays | None = None
+        self._pixels: PhotoArrays | None = None
         self._noted = False
         recipes = [dataset.recipe(int(position)) for position in self._positions]
         self.recipes = recipes
@@ -100,18 +99,18 @@ class Pairs:
         self.train = np.searchsorted(self._positions, np.sort(train))
         self.validation = np.searchsorted(self._positions, np.sort(validation))
 
-    def prepare(self, model: Model, *, cached_regions: bool) -> None:
+    def prepare(self, model: Model, *, cached: bool) -> None:
         """Fill the cache that the next epochs read, and leave out photos that cannot be read.
 
         Args:
-            model: whose image encoder is run once where regions are cached.
-            cached_regions: the image encoder is as it was when the run began: its regions are
-                read, not the photos' pixels.
+            model: whose image encoder is run once where features are cached.
+            cached: the image encoder is as it was when the run began: its features are read, not
+                the photos' pixels.
 
         Raises:
             InputError: hardly any photo can be read.
         """
-        cache = self._region_cache(model) if cached_regions else self._pixel_cache()
+        cache = self._feature_cache(model) if cached else self._pixel_cache(model)
         if cache.complaints and not self._noted:
             self._noted = True
             self._progress.note(
@@ -123,7 +122,7 @@ class Pairs:
         if len(self.train) < 2 or (validates and not len(self.validation)):
             raise InputError(f"{self._dataset.name}: hardly any photo can be read")
 
-    def training_regions(
+    def training_features(
         self,
         model: Model,
         rows: Positions,
@@ -131,67 +130,75 @@ class Pairs:
         *,
         cached: bool,
         small: bool = False,
-    ) -> Tensor:
-        """Return regions (B, R', C) of random views of photos, for a training step.
+    ) -> ImageFeatures:
+        """Return features of random views of photos, for a training step.
 
         Args:
             model: whose image encoder is used.
             rows: which pairs (B,).
             generator: draws views and regions.
             cached: the image encoder is as it was when the run began, so that the cache holds its
-                regions.
+                features.
             small: photos at half their size, where the image encoder runs.
 
         Returns:
-            R' regions, as many for each photo: R, or those of a window.
+            as many regions for each photo: R, or those of a window.
         """
         if cached:
-            cache = self._region_cache(model).rows  # (P, 1 + views, R, C)
-            view = generator.integers(cache.shape[1], size=len(rows))
-            regions = torch.from_numpy(cache[rows, view]).to(model.device).float()
+            cache = self._feature_cache(model)
+            view = generator.integers(cache.views, size=len(rows))
+            features = _moved(cache.features(rows, view), model)
         else:
-            squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
+            size = model.image_input.size
+            squares = np.asarray(self._pixel_cache(model).squares[rows], dtype=np.uint8)
             crops = (
-                random_crops(halved(squares), CROP // 2, generator)
+                random_crops(halved(squares), size // 2, generator)
                 if small
-                else random_crops(squares, CROP, generator)
+                else random_crops(squares, size, generator)
             )
-            regions = model.regions(torch.from_numpy(crops).to(model.device))
+            features = model.image_features(torch.from_numpy(crops).to(model.device))
         if self._options.photos.window < 1:
-            return windows(regions, self._options.photos.window, generator)
-        return regions
+            assert features.regions is not None
+            shown = windows(features.regions, self._options.photos.window, generator)
+            # A vector of the whole that is no mean of regions has seen all of them.
+            return mean_pooled(shown) if model.pools_regions else features._replace(regions=shown)
+        return features
 
-    def centre_regions(self, model: Model, rows: Positions, *, cached: bool) -> Tensor:
-        """Return regions (B, R, C) of centre crops, for validation; see `training_regions`."""
+    def centre_features(self, model: Model, rows: Positions, *, cached: bool) -> ImageFeatures:
+        """Return features of centre crops, for validation; see `training_features`."""
         if cached:
-            cache = self._region_cache(model).rows  # view 0 is the centre crop
-            return torch.from_numpy(np.asarray(cache[rows, 0])).to(model.device).float()
-        squares = np.asarray(self._pixel_cache().rows[rows], dtype=np.uint8)
-        crops = torch.from_numpy(np.ascontiguousarray(centre_crops(squares)))
-        return model.regions(crops.to(model.device))
+            return _moved(self._feature_cache(model).features(rows, 0), model)
+        squares = np.asarray(self._pixel_cache(model).squares[rows], dtype=np.uint8)
+        crops = torch.from_numpy(np.ascontiguousarray(centre_crops(squares, model.image_input)))
+        return model.image_features(crops.to(model.device))
 
-    def _region_cache(self, model: Model) -> PhotoArray:
-        """Return the regions of all photos, computed where the workspace does not hold them."""
-        if self._regions is None:
+    def _feature_cache(self, model: Model) -> PhotoArrays:
+        """Return the features of all photos, computed where the workspace does not hold them."""
+        if self._features is None:
             training = model.trunk.training
             model.trunk.eval()
-            self._regions = cached_regions(
+            self._features = cached_features(
                 model,
                 self._dataset,
                 self._positions,
                 self._cache,
                 self._photo_counter(),
+                regions=model.has_local or self._options.photos.window < 1,
                 views=self._options.photos.views,
                 scale=self._options.photos.scale,
             )
             model.trunk.train(training)
-        return self._regions
+        return self._features
 
-    def _pixel_cache(self) -> PhotoArray:
+    def _pixel_cache(self, model: Model) -> PhotoArrays:
         """Return the pixels of all photos, decoded where the workspace does not hold them."""
         if self._pixels is None:
             self._pixels = cached_pixels(
-                self._dataset, self._positions, self._cache, self._photo_counter()
+                self._dataset,
+                self._positions,
+                model.image_input,
+                self._cache,
+                self._photo_counter(),
             )
         return self._pixels
 
@@ -207,3 +214,11 @@ class Pairs:
             self._progress.advance(photos)
 
         return count
+
+
+def _moved(features: ImageFeatures, model: Model) -> ImageFeatures:
+    """Return features where a model's weights are."""
+    regions = features.regions
+    return ImageFeatures(
+        features.pooled.to(model.device), None if regions is None else regions.to(model.device)
+    )

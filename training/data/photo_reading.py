@@ -14,7 +14,7 @@ import numpy as np
 
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.errors import InputError
-from hficma.images import preprocess
+from hficma.images import ImageInput, preprocess
 from hficma.types import Pixels, Positions
 
 from .photo_views import random_view, square
@@ -22,7 +22,7 @@ from .photo_views import random_view, square
 Reading: TypeAlias = tuple[Pixels | None, str | None]
 """A photo's pixels (V, H, W, 3), or why there are none, in one line."""
 Form: TypeAlias = Literal["square", "views"]
-"""`square`: the 256 x 256 that crops are cut from; `views`: the centre crop, then random views."""
+"""`square`: what crops are cut from; `views`: the centre crop, then random views."""
 
 _CHUNK = 32
 """Photos that one worker reads in one go."""
@@ -32,25 +32,33 @@ _PARALLEL_FROM = 2_000
 """Photos of a sample from which starting processes is worth its seconds."""
 
 
-def read_photos(dataset: Dataset, positions: Positions) -> Iterator[Reading]:
-    """Yield each photo's centre crop (1, 224, 224, 3), or why it cannot be read, in order."""
-    return read_all(dataset, positions, "views")
+def read_photos(
+    dataset: Dataset, positions: Positions, image_input: ImageInput
+) -> Iterator[Reading]:
+    """Yield each photo's centre crop (1, s, s, 3), or why it cannot be read, in order."""
+    return read_all(dataset, positions, image_input, "views")
 
 
 def read_all(
-    dataset: Dataset, positions: Positions, form: Form, views: int = 0, scale: float = 1.0
+    dataset: Dataset,
+    positions: Positions,
+    image_input: ImageInput,
+    form: Form,
+    views: int = 0,
+    scale: float = 1.0,
 ) -> Iterator[Reading]:
     """Yield each photo in a form, or why it cannot be read, in order.
 
     Args:
         dataset: where the photos are.
         positions: which.
+        image_input: of the encoder that sees them.
         form: what is made of a photo.
         views: random views beside the centre crop; the same ones each time.
         scale: least share of a photo's area in a random view.
 
     Yields:
-        pixels (1, 256, 256, 3) of a square, (1 + views, 224, 224, 3) of views.
+        pixels (1, short_side, short_side, 3) of a square, (1 + views, s, s, 3) of views.
     """
     chunks = deque(positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
     pool = _workers(dataset, len(positions))
@@ -61,7 +69,8 @@ def read_all(
         while chunks or jobs:
             while chunks and len(jobs) < _CHUNKS_AHEAD:
                 chunk = chunks.popleft()
-                jobs.append(pool.submit(_read_chunk, source, chunk, form, views, scale))
+                arguments = (source, chunk, image_input, form, views, scale)
+                jobs.append(pool.submit(_read_chunk, *arguments))
             yield from jobs.popleft().result()
     finally:
         # An interrupt must not wait for chunks that nobody will read.
@@ -87,7 +96,12 @@ def _leave_interrupts_to_the_parent() -> None:
 
 
 def _read_chunk(
-    source: Dataset | str, positions: Positions, form: Form, views: int, scale: float
+    source: Dataset | str,
+    positions: Positions,
+    image_input: ImageInput,
+    form: Form,
+    views: int,
+    scale: float,
 ) -> list[Reading]:
     """Return the readings of some photos; see `read_all`."""
     dataset = open_dataset(source) if isinstance(source, str) else source
@@ -99,12 +113,12 @@ def _read_chunk(
             readings.append((None, str(error)))
             continue
         if form == "square":
-            pixels = square(photo)[None]
+            pixels = square(photo, image_input)[None]
         else:
             # Seeded by the position: a cache that is filled again holds the same views.
             generator = np.random.default_rng(position)
-            pixels = np.stack(
-                [preprocess(photo), *(random_view(photo, scale, generator) for _ in range(views))]
-            )
+            shown = [preprocess(photo, image_input)]
+            shown += [random_view(photo, image_input, scale, generator) for _ in range(views)]
+            pixels = np.stack(shown)
         readings.append((pixels, None))
     return readings

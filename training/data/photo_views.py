@@ -8,28 +8,42 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from hficma.images import CROP, SHORT_SIDE, resize_short_side
+from hficma.images import ImageInput, scale_photo
+from hficma.images.preprocessing import RESAMPLING
 from hficma.types import Pixels
 
-MARGIN = (SHORT_SIDE - CROP) // 2
-"""Pixels from the edge of a square to that of its centre crop."""
 
+def square(photo: Image.Image, image_input: ImageInput) -> Pixels:
+    """Return the square in a photo's centre that an encoder's crops are cut from.
 
-def square(photo: Image.Image) -> Pixels:
-    """Return the centre 256 x 256 of a photo whose shorter edge is brought to 256.
-
-    Its centre 224 x 224 is exactly what `hficma.images.preprocessing.preprocess` gives.
-    """
-    resized = resize_short_side(photo, SHORT_SIDE)
-    left, top = (resized.width - CROP) // 2 - MARGIN, (resized.height - CROP) // 2 - MARGIN
-    return np.asarray(resized.crop((left, top, left + SHORT_SIDE, top + SHORT_SIDE)))
-
-
-def random_view(photo: Image.Image, scale: float, generator: np.random.Generator) -> Pixels:
-    """Return a random part of a photo, mirrored half the time, as uint8 (224, 224, 3).
+    Its own centre is exactly what `hficma.images.preprocess` gives.
 
     Args:
         photo: upright RGB.
+        image_input: of the encoder.
+
+    Returns:
+        uint8 (short_side, short_side, 3).
+    """
+    resized = scale_photo(photo, image_input)
+    size, side, margin = image_input.size, image_input.short_side, _margin(image_input)
+    left, top = (resized.width - size) // 2 - margin, (resized.height - size) // 2 - margin
+    return np.asarray(resized.crop((left, top, left + side, top + side)))
+
+
+def _margin(image_input: ImageInput) -> int:
+    """Return the pixels from the edge of a square to that of its centre crop."""
+    return (image_input.short_side - image_input.size) // 2
+
+
+def random_view(
+    photo: Image.Image, image_input: ImageInput, scale: float, generator: np.random.Generator
+) -> Pixels:
+    """Return a random part of a photo, mirrored half the time, as uint8 (size, size, 3).
+
+    Args:
+        photo: upright RGB.
+        image_input: of the encoder.
         scale: least share of the area; the aspect ratio lies within 3:4 and 4:3.
         generator: draws the part.
 
@@ -44,16 +58,24 @@ def random_view(photo: Image.Image, scale: float, generator: np.random.Generator
     left = int(generator.integers(width - wide + 1))
     top = int(generator.integers(height - high + 1))
     view = photo.resize(
-        (CROP, CROP), Image.Resampling.BILINEAR, box=(left, top, left + wide, top + high)
+        (image_input.size, image_input.size),
+        RESAMPLING[image_input.interpolation],
+        box=(left, top, left + wide, top + high),
     )
     if generator.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(view)
 
 
-def centre_crops(squares: Pixels) -> Pixels:
-    """Return the evaluation crop of squares: (B, 256, 256, 3) -> (B, 224, 224, 3)."""
-    return squares[:, MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
+def centre_crops(squares: Pixels, image_input: ImageInput) -> Pixels:
+    """Return the crop that evaluation shows: (B, short_side, short_side, 3) to (B, s, s, 3).
+
+    Args:
+        squares: of B photos, from `square`.
+        image_input: of the encoder.
+    """
+    centre = slice(_margin(image_input), _margin(image_input) + image_input.size)
+    return squares[:, centre, centre]
 
 
 def random_crops(squares: Pixels, side: int, generator: np.random.Generator) -> Pixels:

@@ -7,6 +7,7 @@ import torch
 
 from hficma.benchmarks.common.costs import pair_multiply_adds
 from hficma.benchmarks.kernels.pair_scores import measure
+from hficma.model.encoders.image.features import mean_pooled
 from hficma.model.published_attention import multiply_adds, published_scores
 from hficma.model.similarity import project
 from hficma.model.tiling import pair_scores
@@ -18,7 +19,7 @@ def test_the_baseline_gives_the_same_scores() -> None:
     model = published_model(16, 4, 1)
     recipes = random_recipes([(3, 2), (20, 4), (1, 1)], 16, 2)
     with torch.no_grad():
-        image = model.image_tokens(random_regions(4, 32, 0))
+        image = model.image_tokens(mean_pooled(random_regions(4, 32, 0)))
         recipe = model.recipe_tokens(recipes)
         assert image.tokens is not None
         assert recipe.tokens is not None

@@ -17,11 +17,14 @@ from hficma.data.sample import SampleDataset
 from hficma.data.sources import open_source
 from hficma.data.store.importing import import_dataset
 from hficma.errors import InputError
-from hficma.images import preprocess
+from hficma.images import ImageInput, preprocess
 from hficma.model import ImageConfig, Model, ModelConfig, build_model
 from hficma.text.word_vectors import WordVectors
-from hficma.training.data.photo_cache import cached_pixels, cached_regions
+from hficma.training.data.photo_cache import cached_features, cached_pixels
 from hficma.training.data.photo_views import halved, random_crops, random_view, windows
+
+INPUT = ImageInput()
+"""What torchvision's classifiers read."""
 
 
 def model(seed: int = 0) -> Model:
@@ -42,24 +45,22 @@ def test_cached_regions_are_those_of_the_image_encoder_and_are_computed_once(
 ) -> None:
     dataset, rows, seen = open_dataset("sample:100"), np.array([3, 7]), []
     network = model()
-    array = cached_regions(network, dataset, rows, tmp_path, seen.append, views=2, scale=0.5)
-    again = cached_regions(network, dataset, rows, tmp_path, seen.append, views=2, scale=0.5)
-    assert array.rows.shape == (2, 3, 49, 192)
+    array = cached_features(network, dataset, rows, tmp_path, seen.append, views=2, scale=0.5)
+    again = cached_features(network, dataset, rows, tmp_path, seen.append, views=2, scale=0.5)
+    assert array.arrays["regions"].shape == (2, 3, 49, 192)
     assert sum(seen) == 2, "the trunk ran twice over the same photos"
-    assert np.array_equal(array.rows, again.rows)
-    crop = torch.from_numpy(preprocess(dataset.photo(7)).copy())[None]  # it is read-only
+    assert np.array_equal(array.arrays["regions"], again.arrays["regions"])
+    crop = torch.from_numpy(preprocess(dataset.photo(7), INPUT).copy())[None]  # it is read-only
     with torch.no_grad():
-        expected = network.regions(crop)[0]
-    torch.testing.assert_close(
-        torch.from_numpy(np.array(array.rows[1, 0])).float(), expected, rtol=1e-2, atol=1e-2
-    )
+        expected = network.image_features(crop)
+    torch.testing.assert_close(array.features(np.array([1]), 0), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_another_image_encoder_or_other_views_are_another_cache(tmp_path: Path) -> None:
     """A stale cache trains on features of weights that are long gone."""
     dataset, rows, seen = open_dataset("sample:100"), np.array([1]), []
     for network, views in ((model(0), 0), (model(1), 0), (model(0), 1)):
-        cached_regions(network, dataset, rows, tmp_path, seen.append, views=views, scale=0.5)
+        cached_features(network, dataset, rows, tmp_path, seen.append, views=views, scale=0.5)
     assert sum(seen) == 3
 
 
@@ -69,7 +70,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_told_of(tmp_path: Path) -> 
     lines = [f'{{"ingredients": ["salt"], "image": "{name}"}}' for name in ("bad.jpg", "good.png")]
     (tmp_path / "recipes.jsonl").write_text("\n".join(lines))
     dataset = open_dataset(str(tmp_path / "recipes.jsonl"))
-    array = cached_pixels(dataset, np.array([0, 1]), tmp_path / "cache", lambda count: None)
+    array = cached_pixels(dataset, np.array([0, 1]), INPUT, tmp_path / "cache", lambda count: None)
     assert array.usable.tolist() == [False, True]
     assert len(array.complaints) == 1
     assert "bad.jpg" in array.complaints[0]
@@ -88,7 +89,7 @@ def photos_of(folder: Path, colours: Sequence[str]) -> Path:
 
 def first_pixel(dataset: Dataset, cache: Path) -> list[int]:
     rows = np.arange(len(dataset))
-    array = cached_pixels(dataset, rows, cache, lambda count: None).rows[0, 100, 100]
+    array = cached_pixels(dataset, rows, INPUT, cache, lambda count: None).squares[0, 100, 100]
     return [int(value) for value in array]
 
 
@@ -115,10 +116,10 @@ def test_a_dataset_made_again_under_its_name_shows_its_new_photos(
 def test_one_photo_replaced_is_seen_and_a_dataset_moved_costs_nothing(tmp_path: Path) -> None:
     file = photos_of(tmp_path / "a", ["red", "green"])
     cache, rows, seen = tmp_path / "cache", np.arange(2), list[int]()
-    cached_pixels(open_dataset(str(file)), rows, cache, seen.append)
+    cached_pixels(open_dataset(str(file)), rows, INPUT, cache, seen.append)
     (tmp_path / "a").rename(tmp_path / "b")
     moved = tmp_path / "b" / "r.jsonl"
-    cached_pixels(open_dataset(str(moved)), rows, cache, seen.append)
+    cached_pixels(open_dataset(str(moved)), rows, INPUT, cache, seen.append)
     assert sum(seen) == 2, "the same bytes elsewhere were decoded again"
     Image.new("RGB", (256, 256), "blue").save(tmp_path / "b" / "p" / "0.jpg")
     assert first_pixel(open_dataset(str(moved)), cache)[2] > 200
@@ -131,7 +132,7 @@ def test_a_damaged_photo_that_is_replaced_counts_again(tmp_path: Path) -> None:
     dataset, rows = open_dataset(str(file)), np.arange(2)
 
     def usable() -> list[bool]:
-        array = cached_pixels(dataset, rows, tmp_path / "cache", lambda count: None)
+        array = cached_pixels(dataset, rows, INPUT, tmp_path / "cache", lambda count: None)
         assert len(array.complaints) == 2 - array.usable.sum()
         return [bool(one) for one in array.usable]
 
@@ -155,9 +156,9 @@ def test_a_photo_that_was_only_out_of_reach_counts_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(type(dataset), "photo", away)
-        assert not cached_pixels(dataset, rows, cache, lambda count: None).usable[0]
-        assert not cached_pixels(dataset, rows, cache, lambda count: None).usable[0]
-    assert cached_pixels(dataset, rows, cache, lambda count: None).usable.all()
+        assert not cached_pixels(dataset, rows, INPUT, cache, lambda count: None).usable[0]
+        assert not cached_pixels(dataset, rows, INPUT, cache, lambda count: None).usable[0]
+    assert cached_pixels(dataset, rows, INPUT, cache, lambda count: None).usable.all()
     assert first_pixel(dataset, cache)[0] > 200
 
 
@@ -172,8 +173,8 @@ def test_photos_that_change_while_they_are_read_are_not_kept_under_another_key(
             (tmp_path / "done").touch()
             Image.new("RGB", (256, 256), "blue").save(tmp_path / "p" / "0.jpg")
 
-    array = cached_pixels(dataset, np.arange(1), tmp_path / "cache", replaced)
-    assert array.rows[0, 100, 100, 2] > 200
+    array = cached_pixels(dataset, np.arange(1), INPUT, tmp_path / "cache", replaced)
+    assert array.squares[0, 100, 100, 2] > 200
     assert len(list((tmp_path / "cache" / "photos").iterdir())) == 1
 
 
@@ -185,12 +186,12 @@ def test_samples_that_differ_in_their_looks_alone_share_no_photos(tmp_path: Path
 
 
 def first_pixels(dataset: Dataset, cache: Path) -> NDArray[np.generic]:
-    return np.array(cached_pixels(dataset, np.arange(3), cache, lambda count: None).rows)
+    return np.array(cached_pixels(dataset, np.arange(3), INPUT, cache, lambda count: None).squares)
 
 
 def test_random_crops_and_views_have_the_networks_size_and_repeat_with_the_seed() -> None:
     photo = open_dataset("sample:100").photo(0)
-    first, again = (random_view(photo, 0.3, np.random.default_rng(5)) for _ in range(2))
+    first, again = (random_view(photo, INPUT, 0.3, np.random.default_rng(5)) for _ in range(2))
     assert first.shape == (224, 224, 3)
     assert np.array_equal(first, again)
     squares = np.arange(2 * 256 * 256 * 3, dtype=np.uint32).astype(np.uint8)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hficma.errors import InputError
 from hficma.model import ImageConfig, Model, ModelConfig, RecipeBatch, build_model
+from hficma.model.encoders.image.features import mean_pooled
 from hficma.text.word_vectors import WordVectors
 from hficma.training import distributed
 from hficma.training.config.options import LossOptions
@@ -57,7 +58,7 @@ def gradients(
     part = recipe.select(rows)
     loss = criterion(
         model,
-        model.image_tokens(regions[rows]),
+        model.image_tokens(mean_pooled(regions[rows])),
         model.recipe_tokens(part),
         classes=torch.tensor([1, 1, 2, 2, 0, 0])[rows],
     )
@@ -99,7 +100,7 @@ def test_groups_are_the_mean_of_their_own_losses() -> None:
     model = small_model()
     regions, recipe = batch(PAIRS)
     with torch.no_grad():
-        image, text = model.image_tokens(regions), model.recipe_tokens(recipe)
+        image, text = model.image_tokens(mean_pooled(regions)), model.recipe_tokens(recipe)
         scores = model.score(image, text).total
         groups = neighbour_groups(image.global_, text.global_, 3)
         losses = [

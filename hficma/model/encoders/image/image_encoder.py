@@ -1,0 +1,85 @@
+"""Builds an image encoder of any family, and measures what it gives."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ....errors import InputError
+from ....images import ImageInput
+from ...config import ImageConfig
+from .features import ImageEncoder, ImageFeatures
+from .tiny import tiny_image_encoder
+from .torchvision_models import torchvision_encoder
+
+
+def make_image_encoder(config: ImageConfig, weights: str | Path | None = None) -> ImageEncoder:
+    """Build an image encoder.
+
+    Args:
+        config: which one.
+        weights: a file of its weights, `torchvision` to download them, or None for random ones.
+
+    Raises:
+        InputError: no such encoder, it has no square grid of regions, or the weights do not fit.
+    """
+    return _measured(_trunk(config, weights), config)
+
+
+def _trunk(config: ImageConfig, weights: str | Path | None) -> nn.Module:
+    """Return the network of a configuration."""
+    if config.encoder == "tiny":
+        if weights is not None:
+            raise InputError("backbone tiny has no weights to load; it is trained from random")
+        return tiny_image_encoder()
+    return torchvision_encoder(config.encoder, weights)
+
+
+def _measured(trunk: nn.Module, config: ImageConfig) -> ImageEncoder:
+    """Return a network with the sizes of what it gives, found without computing anything."""
+    name, size = config.encoder, (config.input or ImageInput()).size
+    # Shapes without numbers: a run of a large network would take seconds at every opening.
+    tensors = {**dict(trunk.named_parameters()), **dict(trunk.named_buffers())}
+    shapes = {key: tensor.detach().to("meta") for key, tensor in tensors.items()}
+    pixels = torch.empty(1, 3, size, size, device="meta")
+    training = trunk.training
+    trunk.eval()
+    try:
+        with torch.no_grad():
+            result: Any = torch.func.functional_call(trunk, shapes, (pixels,))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"backbone {name}: is no convolutional network") from error
+    finally:
+        trunk.train(training)
+    if isinstance(result, ImageFeatures):
+        assert result.regions is not None
+        _, regions, channels = result.regions.shape
+        pooled_width = result.pooled.shape[1]
+    else:
+        if result.ndim != 4 or result.shape[2] != result.shape[3]:
+            raise InputError(
+                f"backbone {name}: ends at {tuple(result.shape[1:])}, not at a square map of "
+                "regions; take resnet50 or mobilenet_v2"
+            )
+        channels = pooled_width = result.shape[1]
+        regions = result.shape[2] * result.shape[3]
+    side = math.isqrt(regions)
+    if side**2 != regions:
+        raise InputError(f"image encoder {name}: its {regions} regions are no square")
+    grid = side if config.grid is None else config.grid
+    if grid > side:
+        raise InputError(
+            f"model.image.grid={grid}: {name} has {side} x {side} regions; give as many or fewer, "
+            "or a larger model.image.input.size"
+        )
+    return ImageEncoder(
+        trunk=trunk,
+        pooled_width=pooled_width,
+        channels=channels,
+        grid=grid,
+        pools_regions=not isinstance(result, ImageFeatures),
+    )
