@@ -19,13 +19,17 @@ FILES_A_FOLDER = 14
 BASE = "hficma.base"
 """The modules directly in `hficma/`: errors, limits, types and the like."""
 
-FOUNDATION = {BASE, "hficma.artifacts", "hficma.untrusted", "hficma.recipe", "hficma.images"}
+FOUNDATION = {
+    BASE, "hficma.pretrained", "hficma.artifacts", "hficma.untrusted", "hficma.recipe",
+    "hficma.images",
+}  # fmt: skip
 LIBRARY = FOUNDATION | {"hficma.text", "hficma.model", "hficma.data"}
 ENGINE_READING = {"engine.runtimes", "engine.bundle", "engine.files", "engine.index"}
 
 ALLOWED: dict[str, set[str]] = {
     BASE: set(),
-    "hficma.artifacts": {BASE},
+    "hficma.pretrained": {BASE},
+    "hficma.artifacts": {BASE, "hficma.pretrained"},
     "hficma.untrusted": {BASE, "hficma.artifacts"},
     "hficma.recipe": {BASE},
     "hficma.images": {BASE, "hficma.artifacts", "hficma.untrusted"},

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .. import pretrained
 from ..errors import ArtifactError
 from .manifest import MANIFEST, read_manifest
 
@@ -122,7 +123,8 @@ def find_bundle(index: Path, *, recorded: str, model_id: str) -> Path:
 
     It is looked for where the index says, which is relative to the index, or absolute in those of
     older versions; then among the bundles of the workspace that the index lies in; then beside the
-    index; then in the default workspace. Where several are of its model, the newest is taken.
+    index; then in the default workspace; then in the package. Where several are of its model, the
+    newest is taken.
 
     Args:
         index: its directory.
@@ -137,6 +139,8 @@ def find_bundle(index: Path, *, recorded: str, model_id: str) -> Path:
         return first
     places = [workspace.home / _FOLDERS["bundle"] for workspace in Workspace.containing(index)]
     places += [index.absolute().parent, Workspace.default().home / _FOLDERS["bundle"]]
+    # Whoever indexed with the package's model may have moved to another installation of it.
+    places.append(pretrained.FOLDER)
     places = list(dict.fromkeys(place.absolute() for place in places))
     for place in places:
         for bundle in _newest_first(place):
@@ -145,7 +149,7 @@ def find_bundle(index: Path, *, recorded: str, model_id: str) -> Path:
                 return bundle
     raise ArtifactError(
         f"{index}: its bundle (model {model_id[:12]}) is neither at {first} nor in "
-        f"{', '.join(map(str, places))}; say where it is"
+        f"{', '.join(map(str, places))}; say where it is, or index again"
     )
 
 

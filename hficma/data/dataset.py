@@ -14,6 +14,7 @@ import numpy as np
 
 from ..artifacts.manifest import MANIFEST
 from ..errors import InputError
+from ..pretrained import pretrained_path
 from ..recipe import Recipe, read_jsonl
 from ..types import Mask, Positions, Strings
 from .photo_places import PhotoRoot, place_in_folder
@@ -21,6 +22,9 @@ from .photo_places import PhotoRoot, place_in_folder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
+COOKBOOK = "cookbook"
+"""Names the recipes that come with the package, where no file or folder is called so."""
 
 # Suffixes that `hficma data import` reads. Taken for JSONL, each line of them would be a bad
 # record.
@@ -159,7 +163,7 @@ class JsonlDataset(RecipeList):
 def open_dataset(
     spec: str, *, strict: bool = False, on_bad: Callable[[str], None] | None = None
 ) -> Dataset:
-    """Open what `--data` names: a JSONL file, a dataset directory, or `sample:N[:SEED]`.
+    """Open what `--data` names: a JSONL file, a dataset directory, `sample:N[:SEED]` or `cookbook`.
 
     Args:
         spec: the option's text.
@@ -174,9 +178,14 @@ def open_dataset(
 
         return SampleDataset.from_spec(spec)
     path = Path(spec)
+    if not path.exists() and spec == COOKBOOK:
+        # By this name an index finds it again in any installation.
+        file = pretrained_path("cookbook")
+        recipes = list(read_jsonl(file, strict=strict, on_bad=on_bad))
+        return RecipeList(recipes, name=COOKBOOK, folder=file.parent)
     if not path.exists() and spec != "-":
         raise InputError(
-            f"{path}: no such file; give a JSONL file, a dataset directory or sample:N"
+            f"{path}: no such file; give a JSONL file, a dataset directory, sample:N or {COOKBOOK}"
         )
     if (path / MANIFEST).is_file():
         from .directory import DatasetDirectory

@@ -138,9 +138,10 @@ def test_what_search_asks_for(hficma: Hficma, photo: Path) -> None:
 
 @pytest.mark.torch
 def test_an_empty_home_names_the_command_to_run(
-    hficma: Hficma, photo: Path, tmp_path: Path
+    hficma: Hficma, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first thing that a new user meets is an empty workspace."""
+    monkeypatch.setattr("hficma.pretrained.FOLDER", tmp_path)  # which else stands in
     empty = tmp_path / "empty"
     refused(hficma("--home", empty, "search", "--image", photo), "hficma index")
     refused(hficma("--home", empty, "index"), "hficma export")

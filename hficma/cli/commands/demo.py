@@ -1,4 +1,4 @@
-"""`hficma demo`: trains, exports, indexes and searches on the synthetic sample."""
+"""`hficma demo`: on the synthetic sample from training to an answer, or an answer to a photo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from ...artifacts.workspace import Workspace
+from ...errors import InputError
 from ..console import Bars, hint, note, print_answer, stdout
+from ..defaults import cookbook_index
 from ..process_settings import quiet_exporter
 
 PRESET = "demo"
@@ -25,11 +27,20 @@ def demo(
     workspace: Annotated[
         Path | None, typer.Option(help="Where the demo's directories go.", show_default="workspace")
     ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="A photo of a dish: ask hficma's pretrained model, and train nothing."),
+    ] = None,
 ) -> None:
     """From nothing to an answer, on synthetic dishes: train, export, index, search.
 
     Example: hficma demo
     """
+    if image is not None:
+        if workspace is not None:
+            raise InputError("demo --image makes no directories: leave --workspace out")
+        _ask_cookbook(image)
+        return
     from hficma.engine import Engine, build_index
     from hficma.export import export_run
     from hficma.training import train
@@ -62,3 +73,12 @@ def demo(
         "your own:",
         "train --preset best --data recipes.jsonl --hold-out 10% trunk.weights=torchvision",
     )
+
+
+def _ask_cookbook(image: Path) -> None:
+    """Answer a photo from the package's cookbook, whatever the workspace holds."""
+    from hficma.engine import Engine
+
+    with Engine.open(cookbook_index()) as engine:
+        answer = engine.search(image=image, k=10)
+    print_answer(answer, title=str(image))

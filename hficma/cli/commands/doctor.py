@@ -11,6 +11,7 @@ import typer
 
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError
+from ...pretrained import has_pretrained
 from ..console import print_json, stdout, table
 
 # What a user may do: the extras of `pip install hficma[EXTRA]` that it needs, and their packages.
@@ -27,6 +28,8 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "export --trt": {"trt-rtx": ("tensorrt_rtx",)},
     "runtime openvino": {"openvino": ("openvino",)},
 }
+COOKBOOK_STEP = "search the cookbook"
+"""A search with nothing of one's own, which needs what any search does and the package's model."""
 # Packages that are installed under other names, or under one of several.
 _DISTRIBUTIONS = {
     "faiss": ("faiss-cpu", "faiss-gpu"),
@@ -50,6 +53,10 @@ def doctor(
         }
         lacking = [extra for extra, packages in missing.items() if packages]
         steps[step] = f"needs pip install 'hficma[{','.join(lacking)}]'" if lacking else "ready"
+    if steps["search, index"] == "ready":
+        steps[COOKBOOK_STEP] = "ready" if has_pretrained() else "not in this installation"
+    else:
+        steps[COOKBOOK_STEP] = steps["search, index"]
     packages = sorted({p for extras in STEPS.values() for group in extras.values() for p in group})
     versions = {package: _version(package) or "not installed" for package in packages}
     runtimes = _runtimes()

@@ -13,6 +13,7 @@ from ...artifacts.manifest import MANIFEST
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError, InputError
 from ..console import Bars, hint, note, print_json, stdout
+from ..defaults import default_bundle, default_index
 from ..help_text import command_group
 from ..quantities import counted, readable_bytes, readable_time
 
@@ -28,9 +29,12 @@ app = command_group(
 # Options that several of the commands have.
 Index = Annotated[Path | None, typer.Option(help="An index.", show_default="the newest")]
 Data = Annotated[
-    str | None, typer.Option(help="A JSONL file (- reads stdin), a dataset, sample:N.")
+    str | None, typer.Option(help="A JSONL file (- reads stdin), a dataset, sample:N, cookbook.")
 ]
-Bundle = Annotated[Path | None, typer.Option(help="A bundle.", show_default="the newest")]
+Bundle = Annotated[
+    Path | None,
+    typer.Option(help="A bundle.", show_default="the newest, else hficma's pretrained one"),
+]
 IndexBundle = Annotated[
     Path | None, typer.Option("--bundle", help="A bundle.", show_default="the index's own")
 ]
@@ -79,7 +83,7 @@ def make(
     from hficma.engine.writing.unfinished_build import find_unfinished_index
 
     workspace = Workspace.default()
-    bundle = bundle or workspace.newest("bundle")
+    bundle = bundle or default_bundle()
     if data is None:
         data = BundleFacts.read(bundle).dataset
         if data is None:
@@ -162,7 +166,8 @@ def compact(index: Index = None) -> None:
 @app.command("info")
 def info(
     path: Annotated[
-        Path | None, typer.Argument(help="An index.", show_default="the newest")
+        Path | None,
+        typer.Argument(help="An index.", show_default="the newest, else the cookbook's"),
     ] = None,
     index: Annotated[Path | None, typer.Option(help="The same.", hidden=True)] = None,
     bundle: IndexBundle = None,
@@ -172,7 +177,10 @@ def info(
 
     Example: hficma index info workspace/indexes/recipes
     """
-    path = _path(path or index)
+    path = path or index
+    if path is None:
+        # Of either kind: what `add` and the like would take. Nothing is written to the cookbook's.
+        path = next(iter(Workspace.default().all("index")), None) or default_index("recipes")
     facts = {**_info(path), **_bundle(path, bundle)}
     if as_json:
         print_json(facts)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ...artifacts.workspace import Workspace
-from ...errors import ArtifactError, InputError
+from ...errors import InputError
 from ...images.photo_folder import photo_folder
 from ...limits import printable_path
 from ...printable import json_text
 from ...recipe import BadRecord, Recipe, read_jsonl_lines, read_recipe
 from ...recipe.text_lists import parted
 from ..console import note, print_answer, print_json, stdout
+from ..defaults import default_index
 
 if TYPE_CHECKING:
     from hficma.engine import Answer, Engine, Failure, Filter
@@ -80,7 +80,9 @@ def search(
     index: Annotated[
         Path | None,
         typer.Option(
-            help="An index.", show_default="the newest that can answer", rich_help_panel=ENGINE
+            help="An index.",
+            show_default="the newest that can answer, else hficma's cookbook",
+            rich_help_panel=ENGINE,
         ),
     ] = None,
     bundle: Annotated[
@@ -135,7 +137,7 @@ def search(
         partitions=tuple(partition or ()),
     )
     with Engine.open(
-        index or _newest(of), bundle=bundle, runtime=runtime, precision=precision,
+        index or default_index(of), bundle=bundle, runtime=runtime, precision=precision,
         device=device, gpu_memory=gpu_memory,
     ) as engine:  # fmt: skip
         if query is None:
@@ -255,15 +257,3 @@ def _from_ingredients(text: str) -> Recipe:
     if not lines:
         raise InputError('--ingredients is empty; write names such as "tomato, basil"')
     return Recipe.parse({"id": text, "ingredients": list(lines)}, where="--ingredients")
-
-
-def _newest(of: Literal["recipes", "images"]) -> Path:
-    """Return the newest index that answers this kind of query."""
-    from hficma.engine.index.index_facts import newest_index
-
-    workspace = Workspace.default()
-    if (path := newest_index(workspace, of)) is None:
-        raise ArtifactError(
-            f"{workspace.home}: no index of {of} here yet; make one with `hficma index --of {of}`"
-        )
-    return path
