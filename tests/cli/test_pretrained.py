@@ -150,8 +150,9 @@ def test_info_and_doctor_tell_of_it(
     facts = json.loads(hficma("index", "info", "--json").out)
     assert (facts["items"], facts["dataset"]) == (300, "cookbook")
     assert facts["bundle"] == str(pretrained / "bundle")
-    steps = json.loads(hficma("doctor", "--json").out)["steps"]
-    assert steps["search the cookbook"] == "ready"
+    findings = json.loads(hficma("doctor", "--json").out)
+    assert findings["steps"]["search the cookbook"] == "ready"
+    assert findings["bundles"]["hficma's pretrained"] == "fp32"
     monkeypatch.setattr("hficma.pretrained.FOLDER", tmp_path)
     steps = json.loads(hficma("doctor", "--json").out)["steps"]
     assert steps["search the cookbook"] == "not in this installation"

@@ -11,7 +11,7 @@ import typer
 
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError
-from ...pretrained import has_pretrained
+from ...pretrained import has_pretrained, pretrained_path
 from ..console import print_json, stdout, table
 
 # What a user may do: the extras of `pip install hficma[EXTRA]` that it needs, and their packages.
@@ -98,15 +98,20 @@ def _runtimes() -> dict[str, str]:
 
 
 def _bundles() -> dict[str, str]:
-    """Return what graphs the workspace's bundles have, newest first, or why one does not open."""
+    """Return what graphs each bundle has, or why it does not open: the workspace's, newest first,
+    and the package's.
+    """
     from hficma.engine.bundle.bundle_facts import BundleFacts
 
+    bundles = {path.name: path for path in Workspace.default().all("bundle")}
+    if has_pretrained():
+        bundles["hficma's pretrained"] = pretrained_path("bundle")
     states = {}
-    for path in Workspace.default().all("bundle"):
+    for name, path in bundles.items():
         try:
-            states[path.name] = BundleFacts.read(path).contents
+            states[name] = BundleFacts.read(path).contents
         except ArtifactError as error:
-            states[path.name] = str(error)
+            states[name] = str(error)
     return states
 
 
