@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hficma.metrics import DIRECTIONS, figure_text, recall_interval
-from hficma.terminal import TextConsole
 
-from .report import Column, Figure, Report, cell_text, write_json
+from .report import Column, Figure, Report, cell_text, print_markdown, write_json
 from .timing import NOISY, noise_warning
 
 Record = Mapping[str, Any]
@@ -313,5 +312,5 @@ def publish(
     """
     writers = {**PARTS["speed"], **PARTS["quality"]}
     lines = [*writers[benchmark](record), noise_warning(spreads)]
-    TextConsole().print("\n".join(lines).rstrip(), soft_wrap=True)
+    print_markdown("\n".join(lines))
     write_json(file, record)

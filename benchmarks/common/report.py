@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table as RichTable
+
 from hficma.artifacts.manifest import write_atomically
 from hficma.errors import ArtifactError
+from hficma.terminal import TextConsole
 
 FORMAT = 1
+FIRST_WIDTH = 30
+"""Columns of characters that the names of a table's rows have at least, where they need them."""
+BETWEEN_COLUMNS = 3
+"""Columns of characters between two columns of a table."""
 FILE = "report.json"
 
 
@@ -163,6 +172,66 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iter
     for line in (header, rule, *rows):
         figures = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
         yield "| " + " | ".join([line[0].ljust(widths[0]), *figures]) + " |"
+
+
+def print_markdown(text: str, console: TextConsole | None = None) -> None:
+    """Print Markdown: as it is into a file or a pipe, and on a terminal in tables that fit it.
+
+    Args:
+        text: paragraphs, lists and tables.
+        console: None takes standard output.
+    """
+    console = console or TextConsole()
+    if not console.is_terminal:
+        console.print(text.rstrip(), soft_wrap=True)
+        return
+    for is_table, group in groupby(text.rstrip().splitlines(), lambda line: line.startswith("|")):
+        if is_table:
+            header, _, *rows = ([c.strip() for c in line.strip("|").split("|")] for line in group)
+            for number, table in enumerate(fitted_tables(header, rows, console.width)):
+                if number:
+                    console.print()
+                console.print(table)
+        else:
+            for line in group:
+                console.print(line.lstrip("# ").replace("**", ""))
+
+
+def fitted_tables(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> Iterator[RichTable]:
+    """Yield a table as one or more that fit a width: columns without room make another, below.
+
+    Args:
+        header: labels, which break between words.
+        rows: cells; the first of a row is text, which breaks, the others figures, which do not.
+        width: columns of characters.
+    """
+    columns = [[row[place] for row in (header, *rows)] for place in range(len(header))]
+    whole = [max(map(len, column)) for column in columns]
+    least = [max(_longest_word(label), *map(len, cells)) for label, *cells in columns]
+    least[0] = max(min(whole[0], FIRST_WIDTH), _longest_word(header[0]))
+    blocks = [[0]]
+    for place in range(1, len(header)):
+        if sum(least[n] + BETWEEN_COLUMNS for n in blocks[-1]) + least[place] > width:
+            blocks.append([0])
+        blocks[-1].append(place)
+    for block in blocks:
+        table = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        room = width - sum(least[n] + BETWEEN_COLUMNS for n in block) + BETWEEN_COLUMNS
+        for place in block:
+            # Given outright: Rich shares room out by its own rules, and cuts what is left over.
+            extra = min(room, whole[place] - least[place])
+            room -= extra
+            justify: Literal["left", "right"] = "right" if place else "left"
+            table.add_column(header[place], justify=justify, width=least[place] + extra)
+        for row in rows:
+            table.add_row(*(row[place] for place in block))
+        yield table
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
 
 
 def write_json(file: Path | None, record: Mapping[str, Any]) -> None:

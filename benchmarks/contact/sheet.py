@@ -39,8 +39,9 @@ class AnsweredQuery:
         """Where the query's own item stands, in words."""
         if self.own_rank is not None:
             return f"the right one: rank {self.own_rank:,}"
-        everything = self.scored == self.searched
-        return f"the right one: not {'in this index' if everything else f'among {self.scored:,}'}"
+        if self.scored == self.searched:
+            return "the right one: not in this index"
+        return f"the right one: not among the best {self.scored:,}"
 
     @property
     def bars(self) -> list[float]:

@@ -116,8 +116,8 @@ class Quality:
         report: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
         for (part, direction), bag_figures in by_bag.items():
             means = report[part][direction] = summary(bag_figures)
-            cells = "  ".join(f"{name} {mean:.1f}" for name, (mean, _) in means.items())
-            print(f"{part:9} {direction:16} {cells}")
+            cells = " ".join(f"{name} {mean:.1f}" for name, (mean, _) in means.items())
+            print(f"{part:8} {direction:15} {cells}")
         return {"preset": preset, "overrides": list(overrides), "folds": FOLDS, "figures": report}
 
     def test(

@@ -33,7 +33,7 @@ from hficma.types import Ids
 
 from ..common import readme_tables
 from ..common.arguments import JsonFile
-from ..common.report import write_json
+from ..common.report import print_markdown, write_json
 from ..common.timing import environment
 from .bootstrap import figures_of
 from .cca import unit
@@ -139,7 +139,7 @@ def main(
     for name, row in report["ingredients"].items():
         console.print_line(f"{name}: {row['accuracy']:.1f} % of {row['lines']} lines")
     if "sentences" in report:
-        console.print("\n".join(readme_tables.text_quality(report)), soft_wrap=True)
+        print_markdown("\n".join(readme_tables.text_quality(report)))
     write_json(json_file, report)
 
 

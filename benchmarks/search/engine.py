@@ -18,11 +18,10 @@ from hficma.data.sample import SampleDataset
 from hficma.engine.runtimes.options import ExecutionOptions, processors
 from hficma.errors import InputError
 from hficma.progress import Progress
-from hficma.terminal import TextConsole
 
 from ..common import readme_tables
 from ..common.arguments import JsonFile, Repeats, Threads
-from ..common.report import write_json
+from ..common.report import print_markdown, write_json
 from ..common.synthetic_index import random_bundle
 from ..common.timing import environment, torch_threads
 from ..common.workload import SMALLEST_SAMPLE, IndexKind, bundle_of, index_of, query_positions
@@ -74,7 +73,7 @@ def main(
     def show(key: str, title: str, rows: list[Cells]) -> None:
         """Print a table as the pages have it, and write it at once with all its figures."""
         record["tables"][key] = {"title": title, "rows": rows}
-        TextConsole().print("\n".join(readme_tables.engine(record, (key,))), soft_wrap=True)
+        print_markdown("\n".join(readme_tables.engine(record, (key,))))
         write_json(json_file, record)
 
     with torch_threads(threads):

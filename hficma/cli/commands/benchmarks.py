@@ -68,11 +68,12 @@ def bench(
     ctx.with_resource(quiet_exporter())
     if ctx.invoked_subcommand is not None:
         return
+    from hficma.benchmarks.common.report import print_markdown
     from hficma.benchmarks.search.bench import BenchOptions, Report, compare_reports, run_bench
 
     if compare is not None:
         comparison = compare_reports(*compare, tolerance)
-        print(comparison.markdown(), end="")
+        print_markdown(comparison.markdown())
         raise typer.Exit(comparison.exit_code)
     options = BenchOptions(
         setup=setup,
@@ -89,7 +90,7 @@ def bench(
     )
     with Bars() as bars:
         path = run_bench(options, Workspace.default(), bars, out=out)
-    print(Report.read(path).markdown(), end="")
+    print_markdown(Report.read(path).markdown())
     stdout.print_line(f"report: {path / 'report.html'}")
 
 

@@ -208,10 +208,12 @@ def verify(index: Index = None, bundle: IndexBundle = None, data: Data = None) -
         report = verify_index(
             path, bundle=bundle, dataset=dataset, progress=bars.counting("verifying")
         )
+    difference = ""
+    if report.encoded_again:
+        difference = f" (largest difference {report.largest_difference:.1e})"
     stdout.print_line(
         f"{path}: {counted(report.files, 'file')}, {counted(report.items, 'item')}, "
-        f"{report.encoded_again:,} encoded again "
-        f"(largest difference {report.largest_difference:.1e})"
+        f"{report.encoded_again:,} encoded again{difference}"
     )
     if report.problems:
         raise ArtifactError("; ".join(report.problems))

@@ -172,11 +172,11 @@ def search(
 
 def _note_options(answer: Answer, *, explained: bool, over_recipes: bool) -> None:
     """Print the options that would tell more of this answer and were not used."""
-    options = ["--json gives instructions and links"]
+    options = ["--json (instructions, links)"]
     if answer.certified < len(answer.hits):
-        options.append("--exact proves every rank")
+        options.append("--exact (proof of every rank)")
     if over_recipes and not explained and answer.hits[0].local_score is not None:
-        options.append("--explain PAGE shows why")
+        options.append("--explain PAGE (why)")
     note(f"more: {', '.join(options)}")
 
 
