@@ -5,7 +5,7 @@ EXTRAS := train,data,report,cpu,dev
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: install demo test lint links types unit docs torture
-.PHONY: bundles lowest lowest-lock pythons dist format clean
+.PHONY: bundles pretrained lowest lowest-lock pythons dist format clean
 
 install: .venv/installed
 
@@ -41,6 +41,23 @@ unit: install
 docs: install links
 	$(BIN)/python $(PIP) -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# What the package brings, learnt from pairs of one's own (make pretrained DATA=pairs.jsonl): a model
+# by PRESET and OPTIONS, slim, and the cookbook's index by it. Both move together, for the index names
+# its bundle as ../bundle. Half an hour; the tests then say whether it may ship.
+PRESET ?= photos
+OPTIONS ?= trunk.weights=torchvision
+pretrained: install
+	@test -n "$(DATA)" || { echo "pretrained: DATA is missing, the pairs to learn from"; exit 2; }
+	rm -rf .build/pretrained
+	$(BIN)/hficma --home .build/pretrained train --preset $(PRESET) --data "$(DATA)" \
+		--run .build/pretrained/run $(OPTIONS)
+	$(BIN)/hficma export --run .build/pretrained/run --precision int8 --out .build/pretrained/whole
+	$(BIN)/hficma export --slim .build/pretrained/whole --out .build/pretrained/bundle
+	$(BIN)/hficma index --bundle .build/pretrained/bundle --data cookbook --out .build/pretrained/index
+	rm -rf hficma/pretrained/bundle hficma/pretrained/index
+	mv .build/pretrained/bundle .build/pretrained/index hficma/pretrained/
+	$(BIN)/python -m pytest tests/pretrained
 
 # Not in `test`: attacks on every promise about damage, kills and hostile input, at random.
 SECONDS ?= 1200

@@ -63,6 +63,10 @@ def slim_bundle(bundle: Path, out: Path, *, precision: str | None = None) -> Pat
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(verified_file(bundle, manifest, name), target)
         record |= manifest.facts | {"slim": True, "graphs": _only(manifest.facts["graphs"], slim)}
+        # It goes to where the data is not: a path of this disk would only mislead there.
+        record["dataset"] = None
+        if facts.trained_on is not None:
+            record["trained_on"] = Path(facts.trained_on).name
         differences, changes = parity.read_report(building / parity.PARITY)
         write_card(
             building,

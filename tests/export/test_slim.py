@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hficma.artifacts.manifest import read_manifest
+from hficma.data import open_dataset
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import ArtifactError
@@ -15,6 +17,7 @@ from hficma.export import check_bundle, export_model, slim_bundle
 from hficma.export.bundle_run import run_bundle
 from hficma.export.calibration_items import item_arrays, smooth_items
 from hficma.model import load_model
+from tests.engine.datasets import NoiseDataset
 from tests.model.factories import make_model
 
 
@@ -42,6 +45,23 @@ def test_it_holds_one_file_a_graph_and_nothing_of_training(whole: Path, slim: Pa
     }  # fmt: skip
     assert facts.model_id == Bundle.open(whole).model_id
     assert "A slim bundle" in (slim / "README.md").read_text()
+
+
+def test_it_names_no_path_of_the_disk_that_made_it(tmp_path: Path) -> None:
+    """Where it goes the data is not: indexing would look for it there, and a package tell of it."""
+    data = tmp_path / "pairs.jsonl"
+    record = {"ingredients": ["salt"], "image": "photo.png"}
+    data.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    NoiseDataset(1).photo(0).save(tmp_path / "photo.png")
+    whole = export_model(
+        make_model(), tmp_path / "whole", runtimes=("onnxruntime",), data=open_dataset(str(data)),
+        trained_on=str(data), queries=0,
+    )  # fmt: skip
+    facts = Bundle.open(slim_bundle(whole, tmp_path / "slim")).facts
+    assert (facts.dataset, facts.trained_on) == (None, "pairs.jsonl")
+    for file in (tmp_path / "slim").iterdir():
+        if file.suffix in (".json", ".md"):
+            assert str(tmp_path) not in file.read_text(encoding="utf-8"), file
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "auto"])
