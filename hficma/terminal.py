@@ -6,6 +6,7 @@ one such as "[/b]" would end the program.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any
 
@@ -45,6 +46,22 @@ class TextConsole(Console):
             style: of Rich.
         """
         self.print(one_line(text), style=style, soft_wrap=True)
+
+    def print_prose(self, text: str, *, style: str | None = None) -> None:
+        """Print one line, on a terminal broken between words where it is longer than that.
+
+        Args:
+            text: the line; line ends in it become spaces.
+            style: of Rich.
+        """
+        if self.is_terminal:
+            # A word that is longer than the line, such as a path, stays whole.
+            lines = textwrap.wrap(
+                one_line(text), self.width, break_long_words=False, break_on_hyphens=False
+            )
+            self.print("\n".join(lines), style=style, soft_wrap=True)
+        else:
+            self.print_line(text, style=style)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a string as text to render, its controls escaped; also for cells of tables."""

@@ -85,6 +85,20 @@ def test_a_long_line_is_not_broken():
     assert rendered(lambda console: console.print_line(f"index: {path}")) == f"index: {path}\n"
 
 
+def test_prose_is_broken_between_words_on_a_terminal_alone():
+    """A terminal breaks words in two, and whoever reads a file reads a line."""
+    prose = "told in words, " * 8
+    console = TextConsole(file=io.StringIO(), width=80)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORCE_COLOR", "1")
+        with console.capture() as capture:
+            console.print_prose(prose + "/".join(["folder"] * 30))
+        lines = capture.get().splitlines()
+    assert [len(line.rstrip()) <= 80 for line in lines] == [True, True, False]
+    assert lines[-1].rstrip() == "/".join(["folder"] * 30)
+    assert rendered(lambda console: console.print_prose(prose)) == prose + "\n"
+
+
 def test_messages_of_several_lines_become_one():
     """A log that is read by the line would hold half a message."""
     assert one_line("a\nb\x1b[2J") == "a b\\x1b[2J"

@@ -47,7 +47,7 @@ def print_json(value: object) -> None:
 
 def note(text: str) -> None:
     """Print a line that a user should know of, on stderr."""
-    stderr.print_line(text, style="dim")
+    stderr.print_prose(text, style="dim")
 
 
 def hint(label: str, command: str) -> None:
@@ -177,7 +177,7 @@ class Bars(hficma.progress.Progress):
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
-        self._console.print_line(text, style="dim")
+        self._console.print_prose(text, style="dim")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Print a line for an epoch that ended.

@@ -69,7 +69,7 @@ def train(
             workspace=workspace, progress=bars,
         )  # fmt: skip
     stdout.print_line(f"run: {path}")
-    stdout.print_line(RunDirectory.open(path).outcome)
+    stdout.print_prose(RunDirectory.open(path).outcome)
     hint("next:", "export")
 
 

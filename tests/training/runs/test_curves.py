@@ -74,3 +74,23 @@ def test_runs_whose_folders_have_one_name_are_all_drawn(tmp_path: Path) -> None:
     assert all(name in page for name in names)
     assert "best 1 in epoch 1" in page
     assert "best 2 in epoch 1" in page
+
+
+def test_switches_that_never_change_are_not_drawn(tmp_path: Path) -> None:
+    """A frozen encoder's plot is a flat line at 0, which tells nothing."""
+    run = tmp_path / "run"
+    run.mkdir()
+
+    def titles(*trained: int) -> str:
+        records = [
+            {"kind": "epoch", "epoch": n, "step": 4 * n, "trunk_trained": one, "skipped": 0,
+             "train": {"loss": 1.0}}
+            for n, one in enumerate(trained, 1)
+        ]  # fmt: skip
+        (run / "log.jsonl").write_text("\n".join(map(json.dumps, records)))
+        return write_curves([run]).read_text()
+
+    assert "image encoder trained" not in titles(0, 0)
+    assert "image encoder trained" in titles(0, 1)
+    assert "skipped steps" not in titles(0, 1)
+    assert "training loss" in titles(0, 0)
