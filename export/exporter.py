@@ -30,6 +30,7 @@ from hficma.data.dataset import Dataset, open_dataset
 from hficma.data.partitions import open_runs_dataset
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.bundle.bundle_facts import PRECISIONS, BundleFacts
+from hficma.engine.bundle.sureness_file import read_sureness
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, Difference
 from hficma.engine.runtimes.selection import installed
@@ -37,6 +38,7 @@ from hficma.errors import InputError
 from hficma.model import Model, load_model
 from hficma.model.graphs import Branch, branches
 from hficma.model.loading import BUNDLE_WEIGHTS
+from hficma.sureness import SURENESS_FILE, SurenessFacts
 from hficma.text.vocabulary import VOCABULARY_FILE
 
 from . import half_precision as narrow
@@ -92,14 +94,15 @@ def export_run(
     """
     model = load_model(run)
     dataset = open_runs_dataset(run, data)
-    trained_on = read_manifest(run, kind="run").facts.get("dataset")
+    manifest = read_manifest(run, kind="run")
     return export_model(
         model,
         out,
         precisions=precisions,
         data=dataset,
-        trained_on=trained_on,
+        trained_on=manifest.facts.get("dataset"),
         run=run.name,
+        sureness=read_sureness(run, manifest),
         runtimes=runtimes,
         queries=queries,
     )
@@ -113,6 +116,7 @@ def export_model(
     data: str | Dataset | None = None,
     trained_on: str | None = None,
     run: str | None = None,
+    sureness: SurenessFacts | None = None,
     runtimes: Sequence[str] | None = None,
     queries: int = 0,
 ) -> Path:
@@ -126,6 +130,7 @@ def export_model(
         trained_on: name of the dataset that the model was trained on, where it is known: its test
             pairs are new to the model.
         run: name of the run that trained it, or None for weights that nothing trained.
+        sureness: what its scores say of how sure an answer is, if it was calibrated.
         runtimes: names of those held to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; random weights need none.
 
@@ -147,6 +152,8 @@ def export_model(
         facts.update(_facts(model, None if data is None else data.name, run))
         facts["trained_on"] = trained_on
         _write_model(model, building)
+        if sureness is not None:
+            (building / SURENESS_FILE).write_text(json.dumps(sureness.to_json(), indent=1))
         # fp32 first: int8 is made from its graph.
         for precision in ordered:
             if precision == "int8":

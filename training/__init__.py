@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .evaluation_figures import Evaluation
     from .extraction import extract
+    from .sureness.calibrate import calibrate
     from .training import train
 
 __all__ = [
     "Evaluation",
     "Progress",
     "RunComparison",
+    "calibrate",
     "compare",
     "evaluate",
     "extract",
@@ -34,6 +36,7 @@ __getattr__ = on_demand(
     __name__,
     {
         "RunComparison": ".comparison",
+        "calibrate": ".sureness.calibrate",
         "compare": ".comparison",
         "Evaluation": ".evaluation_figures",
         "evaluate": ".evaluation",

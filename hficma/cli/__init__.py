@@ -40,6 +40,7 @@ class _Commands(LazyGroup):
     homes: ClassVar[Mapping[str, tuple[str, str]]] = {
         "train": ("hficma.cli.commands.models", "train"),
         "eval": ("hficma.cli.commands.models", "evaluate"),
+        "calibrate": ("hficma.cli.commands.models", "calibrate"),
         "export": ("hficma.cli.commands.models", "export"),
         "index": ("hficma.cli.commands.indexes", "app"),
         "search": ("hficma.cli.commands.search", "search"),

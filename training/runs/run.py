@@ -5,6 +5,8 @@
     vocabulary.json                  the words of the model
     environment.json                 versions, device, commit
     partitions.json                  ids of the pairs that the run itself kept out, if it did
+    sureness.json                    how sure answers are, once it was calibrated, and ...
+    sureness.safetensors             ... the scores of unseen pairs that say so
     checkpoints/0007.safetensors     weights after epoch 7
     checkpoints/0007.state.safetensors, 0007.state.json    what training needs to go on
     log.jsonl, events/, curves.html  the course of training; they grow, so they have no hash
@@ -274,6 +276,19 @@ class RunDirectory:
         """Record more in the manifest."""
         self.manifest = replace(self.manifest, facts={**self.facts, **facts})
         write_manifest(self.path, self.manifest)
+
+    def add_files(self, contents: Mapping[str, bytes]) -> None:
+        """Write files into the run, in the place of those of their names, and list them.
+
+        Args:
+            contents: of each file, by its name in the run.
+        """
+        with self.writing():
+            for name, content in contents.items():
+                write_atomically(inside(self.path, name), content)
+            files = self.manifest.files | {name: sha256(self.path / name) for name in contents}
+            self.manifest = replace(self.manifest, files=files)
+            write_manifest(self.path, self.manifest)
 
     def save_evaluation(self, name: str, record: Json) -> Path:
         """Write an evaluation's figures into the run under a name, and return the file."""

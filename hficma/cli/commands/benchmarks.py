@@ -27,6 +27,7 @@ class _Benchmarks(LazyGroup):
             "quality.sample_hardness",
             "quality.text_quality",
             "quality.quality",
+            "quality.sureness",
             "contact.contact-sheet",
             "search.search-against",
             "quality.page-accuracy",

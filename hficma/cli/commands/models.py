@@ -119,6 +119,29 @@ def _lines(row: list[str]) -> list[list[str]]:
     return [figures, below] if any(ends) else [figures]
 
 
+def calibrate(
+    run: Run = None,
+    data: Annotated[
+        str | None, typer.Option(help="The pairs that the run learnt from; its own.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Models to train.")] = 5,
+) -> None:
+    """Learn how sure a run's answers are, from pairs that its like had not seen.
+
+    Trains a model on all folds of the pairs but one, for each in turn: five trainings. What they
+    tell goes into the run, and into bundles that are exported afterwards.
+
+    Example: hficma calibrate
+    """
+    from hficma.training import calibrate as learn
+
+    path = _run_path(run)
+    with Bars() as bars:
+        facts = learn(path, data, folds=folds, progress=bars)
+    stdout.print_line(f"calibrated: {path}, on {facts.pairs:,} pairs in {facts.folds} folds")
+    hint("next:", "export")
+
+
 def compare(
     runs: Annotated[
         list[str], typer.Argument(help="Runs: their names in the workspace, or their paths.")

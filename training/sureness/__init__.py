@@ -1,0 +1,1 @@
+"""Learns how sure answers are: scores of pairs that no model had learnt from, and what they say."""

@@ -1,0 +1,172 @@
+"""Scores pairs by models that have not learnt from them: one training a fold.
+
+The folds part the pairs that a run learnt from; its test pairs are in none. A model is trained on
+all folds but one, like the run itself, and its queries of that one are scored with every item:
+
+                      items of fold 1   2   3
+    photos of fold 1  by model 1 ───────────▶     photos of a fold are new to its model,
+    photos of fold 2  by model 2 ───────────▶     recipes on the way only where they are of
+    photos of fold 3  by model 3 ───────────▶     the same fold
+
+Recipes look for photos the same way. That some of the items were learnt from matters little: they
+are only what a query must not be mixed up with, and pools as large as a cookbook take them all.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from hficma.data.dataset import Dataset, positions
+from hficma.data.partitions import Partitioned
+from hficma.errors import InputError
+from hficma.model import load_model
+from hficma.progress import Progress
+from hficma.types import AnyFloats, Positions
+
+from ..config.options import Options
+from ..data.keep_out import dish_groups, photo_names
+from ..encoding import encode_positions
+from ..scoring import score_tables
+from ..training import train_on
+from .pools import CrossFitScores
+
+FOLDS = 5
+"""Models that are trained: each learns from four fifths of the pairs."""
+MOST_PAIRS = 4000
+"""Pairs that are scored with each other; of more, some are drawn, and all are learnt from."""
+LEAST_PAIRS = 50
+"""Pairs whose answers say something of chances."""
+SEED = 0
+"""Draws the folds, and which pairs are scored."""
+
+
+class CrossFit(NamedTuple):
+    """Scores of P pairs by models that had not learnt from the query's."""
+
+    image: AnyFloats
+    """(P, P) S of photos, down, with recipes."""
+    recipe: AnyFloats
+    """(P, P) S of recipes, down, with photos."""
+    folds: Positions
+    """(P,) the fold that each pair was held out with, from 0."""
+
+    def queries(self, scores: AnyFloats) -> CrossFitScores:
+        """Return one of the two tables as scores of queries with their partners."""
+        return CrossFitScores(scores, np.arange(len(scores)), self.folds)
+
+
+def cross_fit(
+    options: Options, dataset: Dataset, *, folds: int, cache: Path, progress: Progress
+) -> CrossFit:
+    """Train a model a fold and score the pairs that it has not seen.
+
+    Args:
+        options: of each training.
+        dataset: its training and validation pairs are parted.
+        folds: how many.
+        cache: the workspace's cache folder.
+        progress: receives the stages of each training.
+
+    Raises:
+        InputError: the pairs are too few.
+    """
+    rows = positions(dataset, ("train", "val"), with_photo=True)
+    if len(rows) < LEAST_PAIRS or folds < 2:
+        raise InputError(
+            f"{dataset.name}: {len(rows)} pairs to learn from, in {folds} folds: how sure answers "
+            f"are is learnt from {LEAST_PAIRS} pairs or more, in two folds or more"
+        )
+    fold_of = dish_folds(dataset, rows, folds, cache)
+    scored = np.arange(len(rows))
+    if len(rows) > MOST_PAIRS:
+        scored = np.sort(np.random.default_rng(SEED).choice(scored, MOST_PAIRS, replace=False))
+    tables = list(_fold_tables(options, dataset, rows, fold_of, scored, cache, progress))
+    usable = tables[0].usable
+    image = np.empty((len(usable), len(usable)), np.float32)
+    recipe = np.empty_like(image)
+    folds_scored = fold_of[scored[usable]]
+    for fold, table in enumerate(tables):
+        held_out = folds_scored == fold
+        image[held_out], recipe[held_out] = table.image, table.recipe
+    return CrossFit(image, recipe, folds_scored)
+
+
+class _FoldTable(NamedTuple):
+    """What one fold's model says."""
+
+    image: AnyFloats
+    """(Q, P) S of the fold's photos with all recipes."""
+    recipe: AnyFloats
+    """(Q, P) S of the fold's recipes with all photos."""
+    usable: Positions
+    """(P,) places, among those to be scored, of the pairs whose photos can be read."""
+
+
+def _fold_tables(
+    options: Options,
+    dataset: Dataset,
+    rows: Positions,
+    fold_of: Positions,
+    scored: Positions,
+    cache: Path,
+    progress: Progress,
+) -> Iterator[_FoldTable]:
+    """Train and score, fold by fold; see `cross_fit`."""
+    ids = [dataset.recipe(int(row)).id for row in rows]
+    for fold in range(int(fold_of.max()) + 1):
+        # As test pairs they are neither learnt from nor looked at to choose an epoch.
+        held_out = {ids[place]: "test" for place in np.flatnonzero(fold_of == fold)}
+        view = Partitioned(dataset, held_out)
+        progress.note(f"fold {fold + 1}: {len(held_out)} pairs held out")
+        with tempfile.TemporaryDirectory() as folder:
+            run = train_on(options, view, Path(folder) / "run", cache=cache, progress=progress)
+            model = load_model(run)
+        encoded = encode_positions(model, view, rows[scored], progress)
+        usable = np.flatnonzero(encoded.usable)
+        queries = torch.from_numpy(np.flatnonzero(fold_of[scored[usable]] == fold))
+        image, recipe = encoded.image, encoded.recipe
+        yield _FoldTable(
+            score_tables(model, image.select(queries), recipe).total,
+            score_tables(model, image, recipe.select(queries)).total.T,
+            usable,
+        )
+
+
+def dish_folds(dataset: Dataset, rows: Positions, count: int, cache: Path) -> Positions:
+    """Return the fold of each pair, (P,) from 0; pairs that may be one dish are of one fold.
+
+    A dish that a model has learnt from by its other photo is known by heart, and its scores look
+    surer than those of new dishes.
+
+    Args:
+        dataset: holds the pairs.
+        rows: (P,) their positions.
+        count: folds, of about equal sizes.
+        cache: the workspace's cache folder.
+    """
+    recipes = [dataset.recipe(int(row)) for row in rows]
+    groups = dish_groups(recipes, photo_names(dataset, rows, cache))
+    return balanced_folds(groups, count)
+
+
+def balanced_folds(groups: Sequence[Sequence[int]], count: int) -> Positions:
+    """Return the fold of each member of groups, (P,): every group goes to the smallest fold.
+
+    Args:
+        groups: of places 0 to P - 1.
+        count: folds.
+    """
+    folds = np.empty(sum(map(len, groups)), np.int64)
+    sizes = [0] * count
+    for number in np.random.default_rng(SEED).permutation(len(groups)):
+        group = groups[int(number)]
+        smallest = sizes.index(min(sizes))
+        folds[list(group)] = smallest
+        sizes[smallest] += len(group)
+    return folds
