@@ -85,6 +85,10 @@ SKIPPED: dict[str, str] = {
     "hficma bench pair_scores --json "
     "benchmarks/results/pair-scores-epyc-avx2-2-cores-2026-11-22.json": _MEASURES,
     "hficma bench readme": "writes into the checkout; tests/benchmarks holds what it writes",
+    "hficma calibrate": "five trainings; tests/training/sureness calibrates a small run",
+    "hficma bench sureness": "needs a calibrated run; tests/benchmarks judges small scores",
+    "hficma bench sureness --bundle workspace/bundles/demo --data recipes.jsonl": "needs a "
+    "calibrated bundle; tests/benchmarks judges one",
     "hficma bench text_quality --data recipes-text.jsonl.gz --vectors sentences": "48 recipes keep "
     "too few out; tests/benchmarks measures more",
     "hficma bench page-accuracy recipe-scrapers/tests/test_data": "needs pages of another project",
