@@ -1,10 +1,10 @@
-# The README's two commands: `make demo` and `make test`. Each makes .venv if need be.
+# The README's commands: `make demo`, `make serve`, `make test`. Each makes .venv if need be.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := train,data,report,cpu,dev
+EXTRAS := train,data,report,cpu,serve,dev
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test lint links types unit docs torture
+.PHONY: install demo serve test lint links types unit docs torture
 .PHONY: bundles pretrained lowest lowest-lock pythons dist format clean
 
 install: .venv/installed
@@ -17,6 +17,10 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/hficma demo
+
+# The page, at http://127.0.0.1:8000: over the newest indexes of the workspace.
+serve: install
+	$(BIN)/hficma serve
 
 test: lint types unit
 
@@ -99,7 +103,7 @@ python-%: bundles
 		|| ls -d "$$(pyenv root 2>/dev/null)"/versions/$*.*/bin/python 2>/dev/null | tail -n 1); \
 	if [ -z "$$python" ]; then echo "Python $*: not found, so not tested"; exit 0; fi; \
 	set -ex; rm -rf .build/python-$*; $$python -m venv .build/python-$*; \
-	.build/python-$*/bin/python $(PIP) -c constraints.txt -e '.[data,cpu,report,dev]' $(TEST_TOOLS); \
+	.build/python-$*/bin/python $(PIP) -c constraints.txt -e '.[data,cpu,report,serve,dev]' $(TEST_TOOLS); \
 	HFICMA_TEST_BUNDLES=$(CURDIR)/.build/bundles .build/python-$*/bin/python -m pytest -n 2
 
 # Both distributions, each installed and answering in an empty folder.

@@ -46,6 +46,8 @@ class PairExplanation(NamedTuple):
     """(T,) in (0, 1): how far each ingredient's attention was let through."""
     region_gates: Floats
     """(R,) in (0, 1): how far each region's was."""
+    on_ingredients: Floats
+    """(R, T): of each region over the ingredients, averaged over the heads; rows sum to 1."""
 
 
 def explain_pairs(
@@ -115,7 +117,7 @@ def write_page(
     first = _sharpest(explanations)
     page = _PAGE.format(
         name=html.escape(name or "this photo"),
-        photo=_data_url(query.model_input),
+        photo=pixels_url(query.model_input),
         style=_STYLE,
         script=_SCRIPT,
         weights=_weights(bundle.score_weights),
@@ -151,6 +153,7 @@ def _explain(
         on_regions.mean(axis=0),
         _gates(on_regions, text["gate"], image["value"], text["gate_bias"]),
         _gates(on_ingredients, image["gate"], text["value"], image["gate_bias"]),
+        on_ingredients.mean(axis=0),
     )
 
 
@@ -181,7 +184,7 @@ def _gates(attention: Floats, gate: Floats, value: Floats, bias: Floats) -> Floa
     return gates
 
 
-def _data_url(pixels: Pixels) -> str:
+def pixels_url(pixels: Pixels) -> str:
     """Return what the model sees of the photo, as a JPEG inside the page."""
     buffer = io.BytesIO()
     Images.fromarray(pixels).save(buffer, "jpeg", quality=90)

@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     | ENGINE_READING
     | {f"engine.{part}" for part in ("encoder", "explain", "gpu", "query", "results")}
     | {"engine.retrieval"},
+    "engine.serving": LIBRARY | {"engine"},
     "export": LIBRARY | {"engine"},
     "training": LIBRARY,
     "benchmarks": LIBRARY | {"engine", "export", "training"},

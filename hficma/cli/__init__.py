@@ -44,6 +44,7 @@ class _Commands(LazyGroup):
         "export": ("hficma.cli.commands.models", "export"),
         "index": ("hficma.cli.commands.indexes", "app"),
         "search": ("hficma.cli.commands.search", "search"),
+        "serve": ("hficma.cli.commands.serve", "serve"),
         "bench": ("hficma.cli.commands.benchmarks", "app"),
         "demo": ("hficma.cli.commands.demo", "demo"),
         "doctor": ("hficma.cli.commands.doctor", "doctor"),

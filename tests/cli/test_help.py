@@ -11,7 +11,7 @@ from hficma import __version__
 from tests.cli.conftest import Hficma
 
 COMMANDS = [
-    "train", "eval", "export", "index", "search", "bench", "demo", "doctor", "compare",
+    "train", "eval", "export", "index", "search", "bench", "demo", "serve", "doctor", "compare",
     "extract", "convert", "index add", "index remove", "index compact", "index info",
     "index verify", "data import", "data show", "vectors words", "vectors sentences",
     "bench pair_scores", "bench training_step", "bench engine", "bench branches",

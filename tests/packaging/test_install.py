@@ -15,7 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("hficma", "training", "export", "engine", "benchmarks")
-SUFFIXES = (".py", ".yaml", ".json", ".typed", ".j2", ".toml", ".tsv")
+SUFFIXES = (
+    ".py", ".yaml", ".json", ".typed", ".j2", ".toml", ".tsv", ".html", ".css", ".js", ".svg",
+)  # fmt: skip
 """Of the files that make the package."""
 
 LOCATE = """

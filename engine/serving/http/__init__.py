@@ -1,0 +1,1 @@
+"""The service as an ASGI app: bodies to queries, guards around it, routes and their document."""

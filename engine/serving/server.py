@@ -1,0 +1,189 @@
+"""The process of a service: uvicorn, with limits on clients that are slow or many, and workers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.supervisors import Multiprocess
+
+from hficma.errors import HficmaError, InputError
+
+from .options import CONNECTIONS, HEAD_SECONDS, ServeOptions
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+KEEP_ALIVE_SECONDS = 15
+"""Seconds that a connection may stay idle between two requests."""
+_WORKER_FILES = "PROMETHEUS_MULTIPROC_DIR"  # see metrics.WORKER_FILES, which must be imported later
+
+_log = logging.getLogger("hficma")
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, which ends connections whose request's head does not come to an end.
+
+    uvicorn itself waits for a head for ever, and takes any number of connections: a client that
+    sends a byte now and then on each of a thousand would leave none for the others.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection, unless there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+            return
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; the timer runs while a head is awaited of which something has come."""
+        super().data_received(data)
+        if self._reads_head:
+            if self._head_timer is None:
+                self._await_head()
+        else:
+            self._stop_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a connection."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    @property
+    def _reads_head(self) -> bool:
+        """Return whether the next thing that must come is a request's head."""
+        idle = self.cycle is None or self.cycle.response_complete
+        return idle and self.conn.their_state is h11.IDLE
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._reads_head and not self.transport.is_closing():
+            self.transport.abort()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def serve(options: ServeOptions) -> None:
+    """Serve until the process is told to end (SIGINT, SIGTERM); requests that run are answered.
+
+    Args:
+        options: of the service.
+
+    Raises:
+        InputError: the API keys cannot be read, or the address cannot be listened on.
+        ArtifactError: an index cannot be opened.
+    """
+    logging.getLogger("hficma").setLevel(logging.INFO)
+    # uvicorn's own lines say less than ours, and what it logs of a failed start is raised below.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    failures: list[HficmaError] = []
+    alone = options.workers == 1
+    make = functools.partial(_make_app, options, failures.append if alone else _log_failure)
+    config = uvicorn.Config(
+        make,
+        factory=True,
+        http=BoundedProtocol,
+        ws="none",
+        workers=options.workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        # Whoever is being answered has at most so long to wait.
+        timeout_graceful_shutdown=int(options.deadline) + 1,
+        ssl_certfile=options.ssl_certfile,
+        ssl_keyfile=options.ssl_keyfile,
+    )
+    with _listening(options) as listener:
+        if alone:
+            _Server(config, options).run([listener])
+            if failures:
+                raise failures[0]
+            return
+        with tempfile.TemporaryDirectory(prefix="hficma-metrics-") as folder:
+            os.environ[_WORKER_FILES] = folder
+            _say_where(options, listener)
+            Multiprocess(config, sockets=[listener]).run()
+
+
+class _Server(uvicorn.Server):
+    """Says where the page is once it is served."""
+
+    def __init__(self, config: uvicorn.Config, options: ServeOptions) -> None:
+        super().__init__(config)
+        self._options = options
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the indexes, listen, and say so."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # the lifespan has failed; `serve` raises why
+            self.should_exit = True
+            return
+        assert sockets is not None
+        _say_where(self._options, sockets[0])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was asked, and end."""
+        await super().shutdown(sockets)
+        # uvicorn would now send itself the signals that it got: an end that was asked for is no
+        # failure of the command.
+        self._captured_signals.clear()
+
+
+def _listening(options: ServeOptions) -> socket.socket:
+    """Return a socket that listens at the address of the options.
+
+    Raises:
+        InputError: it is not this machine's, or taken.
+    """
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"{options.host}, port {options.port}: cannot be listened on ({error.strerror}); "
+            "choose another"
+        ) from error
+
+
+def _make_app(options: ServeOptions, on_failure: Callable[[HficmaError], None]) -> ASGIApp:
+    """Return the app, in a worker too."""
+    from .http.app import make_app
+
+    return make_app(options, on_failure)
+
+
+def _log_failure(error: HficmaError) -> None:
+    """Say why a worker cannot start."""
+    _log.error("%s", error)
+
+
+def _say_where(options: ServeOptions, listener: socket.socket) -> None:
+    """Log the address of the page."""
+    scheme = "https" if options.ssl_certfile else "http"
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    port = listener.getsockname()[1]
+    _log.info("serving at %s://%s:%d (Ctrl-C ends)", scheme, host, port)

@@ -1,0 +1,394 @@
+"""Indexes and lanes together: what a request can ask of a service, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hficma.errors import InputError
+from hficma.images import ImageInput
+from hficma.images.file_formats import image_format
+from hficma.recipe import Recipe
+from hficma.types import Floats, Pixels
+
+from ..encoder import encode_queries
+from ..engine import BATCH, Engine
+from ..explain import PairExplanation, explain_pairs
+from ..index.index_facts import ItemKind
+from ..query import ReadQuery
+from ..results import Answer, Failure
+from ..retrieval.search import SearchOptions
+from ..runtimes.options import ExecutionOptions
+from . import metrics
+from .lanes import Lane
+from .live_index import LiveIndex
+from .options import HEAVY_PHOTOS, LOOKUP_QUEUE, POLL_SECONDS, SLOW_QUEUE, ServeOptions
+from .refusals import Busy, DeadlinePassed, NotThere, Unusable
+
+Query = bytes | Recipe
+"""A photo's file, or a recipe."""
+Value = TypeVar("Value")
+
+QUICK_PHOTO_BYTES = 8_000_000
+"""Bytes up to which a JPEG is decoded with the others: such are decoded at a reduced size."""
+QUICK_PNG_PIXELS = 12_000_000
+"""Pixels up to which a PNG is decoded with the others: a quarter of a second."""
+
+
+class Service:
+    """Answers requests from the newest states of some indexes, a batch at a time.
+
+    Args:
+        options: of the service.
+    """
+
+    def __init__(self, options: ServeOptions) -> None:
+        self.options = options
+        self.ready = False
+        self.threads = ExecutionOptions(**options.execution).with_thread_count().thread_count
+        self.indexes = [LiveIndex(path, self._open_engine) for path in options.indexes]
+        # What is searched fast, what may take seconds, and all else: none holds another up.
+        self.searches: Lane[tuple[Engine, ReadQuery, SearchOptions], Answer] = Lane(
+            "search", _search, limit=options.queue, batch=options.batch, wait=options.batch_wait
+        )
+        self.exact: Lane[tuple[Engine, ReadQuery, SearchOptions], Answer] = Lane(
+            "exact", _search, limit=SLOW_QUEUE
+        )
+        self.others: Lane[Callable[[], Any], Any] = Lane("other", _call, limit=SLOW_QUEUE)
+        self.lookups: Lane[Callable[[], Any], Any] = Lane("lookup", _call, limit=LOOKUP_QUEUE)
+        self.changes: Lane[Callable[[], Any], Any] = Lane("change", _call, limit=SLOW_QUEUE)
+        self._decoders = ThreadPoolExecutor(self.threads, "decoder")
+        self._heavy_decoder = ThreadPoolExecutor(1, "heavy-decoder")
+        self._heavy_photos = 0
+        self._reading = 0
+        self._watches: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Open and warm every index, then follow its changes.
+
+        Raises:
+            ArtifactError: one of them cannot be opened.
+        """
+        for index in self.indexes:
+            await index.open()
+        self._watches = [asyncio.create_task(index.watch()) for index in self.indexes]
+        self._watches.append(asyncio.create_task(_watch_memory()))
+        self.ready = True
+
+    async def close(self) -> None:
+        """Finish what waits and close everything; no request comes any more."""
+        self.ready = False
+        for task in self._watches:
+            task.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        for lane in (self.searches, self.exact, self.others, self.lookups, self.changes):
+            await asyncio.to_thread(lane.close)
+        for index in self.indexes:
+            await index.close()
+        self._decoders.shutdown()
+        self._heavy_decoder.shutdown()
+
+    def index(self, of: ItemKind | None, name: str | None) -> LiveIndex:
+        """Return the index that answers a request.
+
+        Args:
+            of: what it must hold; None takes either.
+            name: as the request says; None takes the first.
+
+        Raises:
+            NotThere: there is no such index.
+        """
+        for index in self.indexes:
+            if of in (None, index.of) and name in (None, index.name):
+                return index
+        what = {"recipes": " that photos search", "images": " that recipes search", None: ""}[of]
+        called = f" called {name[:80]!r}" if name is not None else ""
+        raise NotThere(f"no index{called}{what} is served here; /info lists those that are")
+
+    @property
+    def busy(self) -> bool:
+        """Return whether another search would be refused now."""
+        return self.searches.full or self._reading >= self.options.queue
+
+    async def search(
+        self, query: Query, options: SearchOptions, *, index: str | None, deadline: float
+    ) -> Answer:
+        """Answer one query.
+
+        Args:
+            query: a photo, for an index of recipes, or a recipe, for one of photos.
+            options: how to search.
+            index: name of the index; None takes the first that answers such a query.
+            deadline: by `time.monotonic`.
+
+        Raises:
+            Refusal: it cannot be answered, or not now.
+        """
+        live = self.index("images" if isinstance(query, Recipe) else "recipes", index)
+        lane = self.exact if options.exact else self.searches
+        with live.state.used() as engine:
+            read = await self._read(engine, query, deadline)
+            # Queries that search the same state in the same way share a batch.
+            work = (engine, read, options)
+            future = lane.submit(work, key=(id(engine), options), deadline=deadline)
+            answer = await _result(future, deadline)
+        metrics.observe_stages(answer.milliseconds)
+        return answer
+
+    async def search_batch(
+        self,
+        queries: Sequence[Query],
+        options: SearchOptions,
+        *,
+        index: str | None,
+        deadline: float,
+    ) -> list[Answer | Failure]:
+        """Answer many queries of one kind, in their order; a bad one is a `Failure`.
+
+        Args:
+            queries: photos, or recipes.
+            options: how to search.
+            index: as in `search`.
+            deadline: by `time.monotonic`.
+        """
+        live = self.index("images" if isinstance(queries[0], Recipe) else "recipes", index)
+        with live.state.used() as engine:
+
+            def answers() -> list[Answer | Failure]:
+                return list(
+                    engine.search_many(
+                        queries, k=options.k, candidates=options.candidates, exact=options.exact,
+                        filter=options.filter, batch=BATCH,
+                    )
+                )  # fmt: skip
+
+            return await self.run(answers, deadline)
+
+    async def embed(
+        self, queries: Sequence[Query], *, index: str | None, deadline: float
+    ) -> tuple[str, list[Floats | str]]:
+        """Return the model's id, and the global vector (D_g,) of each photo or recipe.
+
+        A query that cannot be read has its error instead of a vector.
+
+        Args:
+            queries: photos and recipes.
+            index: name of the index whose model encodes them; None takes the first.
+            deadline: by `time.monotonic`.
+        """
+        live = self.index(None, index)
+        with live.state.used() as engine:
+            vectors = functools.partial(_embed, engine, queries)
+            return engine.bundle.model_id, await self.run(vectors, deadline)
+
+    async def explain(
+        self, photo: bytes, ids: Sequence[str], *, index: str | None, deadline: float
+    ) -> tuple[Pixels, ImageInput, list[tuple[Recipe, PairExplanation]]]:
+        """Return what the model sees of a photo, and its attention with some recipes.
+
+        Args:
+            photo: a photo's file.
+            ids: of recipes in an index that photos search.
+            index: name of the index; None takes the first.
+            deadline: by `time.monotonic`.
+
+        Returns:
+            pixels (H, W, 3); how the model comes to them; each recipe with its explanation.
+        """
+        live = self.index("recipes", index)
+        with live.state.used() as engine:
+            if not engine.bundle.has_local:
+                raise Unusable(
+                    "this model compares photo and recipe as wholes; it has no attention to show"
+                )
+            recipes = await self.look_up(
+                lambda: [find_recipe(engine, one) for one in ids], deadline
+            )
+            read = await self._read(engine, photo, deadline)
+
+            def explanations() -> list[PairExplanation]:
+                [query] = encode_queries(engine.bundle, "image", [read.model_input])
+                return explain_pairs(engine.bundle, query, recipes)
+
+            explained = await self.run(explanations, deadline)
+        pixels = read.model_input
+        assert isinstance(pixels, np.ndarray)
+        image_input = engine.bundle.facts.model.image_input
+        return pixels, image_input, list(zip(recipes, explained, strict=True))
+
+    async def run(self, work: Callable[[], Value], deadline: float) -> Value:
+        """Do something in the lane of what is no plain search.
+
+        Args:
+            work: to do, in a thread.
+            deadline: by `time.monotonic`.
+        """
+        return await _result(self.others.submit(work, key=None, deadline=deadline), deadline)
+
+    async def look_up(self, work: Callable[[], Value], deadline: float) -> Value:
+        """Look something up in an index, in a thread; see `run`."""
+        return await _result(self.lookups.submit(work, key=None, deadline=deadline), deadline)
+
+    async def change(self, work: Callable[[], Value]) -> Value:
+        """Change an index, one change after the other; it is not given up halfway."""
+        result: Value = await self.changes.submit(work, key=None, deadline=math.inf)
+        return result
+
+    async def _read(self, engine: Engine, query: Query, deadline: float) -> ReadQuery:
+        """Read a query in a decoding thread; slow photos have a thread of their own.
+
+        Raises:
+            Unusable: it cannot be read.
+            Busy: too many are being read.
+        """
+        heavy = isinstance(query, bytes) and decodes_slowly(query)
+        if (heavy and self._heavy_photos >= HEAVY_PHOTOS) or self._reading >= self.options.queue:
+            raise Busy("too many photos wait to be read; try again in a moment")
+        pool: Executor = self._heavy_decoder if heavy else self._decoders
+        self._heavy_photos += heavy
+        self._reading += not heavy
+        name = "recipe" if isinstance(query, Recipe) else "photo"
+        reading = asyncio.get_running_loop().run_in_executor(
+            pool, functools.partial(_read_in_time, engine, query, name, deadline)
+        )
+        try:
+            return await _result(reading, deadline)
+        except InputError as error:
+            raise Unusable(str(error)) from error
+        finally:
+            self._heavy_photos -= heavy
+            self._reading -= not heavy
+
+    def _open_engine(self, path: Path) -> Engine:
+        """Open an engine as the options say."""
+        return Engine.open(path, gpu_memory=self.options.gpu_memory, **self.options.execution)
+
+
+def find_recipe(engine: Engine, recipe_id: str) -> Recipe:
+    """Return the recipe of an id.
+
+    Args:
+        engine: in whose index to look.
+        recipe_id: as the recipe's author, or its dataset, wrote it.
+
+    Raises:
+        NotThere: no item has it.
+    """
+    position = engine.index.find(recipe_id)
+    if position is None:
+        raise NotThere("no item of this index has this id")
+    return engine.index.recipe(position)
+
+
+def find_photo(engine: Engine, recipe_id: str) -> bytes:
+    """Return the photo of an item as a small JPEG.
+
+    Args:
+        engine: in whose index to look.
+        recipe_id: of the item's recipe.
+
+    Raises:
+        NotThere: no item has the id, or the index knows no photo of it.
+    """
+    index = engine.index
+    position = index.find(recipe_id)
+    if position is None:
+        raise NotThere("no item of this index has this id")
+    shard, place = (int(one[0]) for one in index.locate(np.array([position])))
+    photo = index.photo(int(index.shards[shard].numbers[place]))
+    if photo is None:
+        raise NotThere("this index knows no photo of the item")
+    return photo
+
+
+def decodes_slowly(photo: bytes) -> bool:
+    """Return whether a photo's file may take longer to decode than a search does.
+
+    Args:
+        photo: the file; only its head is looked at.
+    """
+    kind = image_format(photo)
+    if kind == "PNG":
+        # IHDR is the first chunk: width and height stand at bytes 16 and 20, big-endian.
+        width, height = (int.from_bytes(photo[at : at + 4], "big") for at in (16, 20))
+        return width * height > QUICK_PNG_PIXELS
+    return kind is not None and (kind != "JPEG" or len(photo) > QUICK_PHOTO_BYTES)
+
+
+async def _result(future: Awaitable[Value], deadline: float) -> Value:
+    """Wait for a result until a deadline; what is late is given up.
+
+    Raises:
+        DeadlinePassed: it was not there in time.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await future
+    except TimeoutError as error:
+        raise DeadlinePassed("was not answered in time; try again") from error
+
+
+def _read_in_time(engine: Engine, query: Query, name: str, deadline: float) -> ReadQuery:
+    """Read a query, unless it waited past its deadline."""
+    if time.monotonic() > deadline:
+        raise DeadlinePassed("was not read in time; try again")
+    return engine.read(query, name=name)
+
+
+def _search(
+    batch: Sequence[tuple[Engine, ReadQuery, SearchOptions]],
+) -> Sequence[Answer | Exception]:
+    """Answer queries of one engine and one set of options together."""
+    engine, _, options = batch[0]
+    answers = engine.search_many(
+        [query for _, query, _ in batch],
+        k=options.k, candidates=options.candidates, exact=options.exact, filter=options.filter,
+        batch=len(batch),
+    )  # fmt: skip
+    return [Unusable(one.error) if isinstance(one, Failure) else one for one in answers]
+
+
+def _call(batch: Sequence[Callable[[], Any]]) -> Sequence[Any]:
+    """Do one thing."""
+    [work] = batch
+    return [work()]
+
+
+def _embed(engine: Engine, queries: Sequence[Query]) -> list[Floats | str]:
+    """Return vectors (D_g,), or what is wrong with a query."""
+    results: list[Floats | str] = [""] * len(queries)
+    photos = [(place, one) for place, one in enumerate(queries) if isinstance(one, bytes)]
+    recipes = [(place, one) for place, one in enumerate(queries) if isinstance(one, Recipe)]
+
+    def fill(kind: str, numbered: Sequence[tuple[int, Query]]) -> None:
+        try:
+            vectors = engine.encode(**{kind: [one for _, one in numbered]})  # type: ignore[arg-type]
+        except InputError as error:
+            if len(numbered) == 1:
+                results[numbered[0][0]] = str(error)
+                return
+            for one in numbered:  # one by one, to tell the bad from the good
+                fill(kind, [one])
+            return
+        for (place, _), vector in zip(numbered, vectors, strict=True):
+            results[place] = vector
+
+    for kind, numbered in (("images", photos), ("recipes", recipes)):
+        if numbered:
+            fill(kind, numbered)
+    return results
+
+
+async def _watch_memory() -> None:
+    """Measure the memory of the process until cancelled."""
+    while True:
+        metrics.MEMORY_BYTES.set(metrics.memory_bytes())
+        await asyncio.sleep(POLL_SECONDS)
