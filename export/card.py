@@ -115,8 +115,8 @@ def _graphs(directory: Path, facts: BundleFacts) -> Iterator[str]:
     wide = facts.int8_kept_wide
     if wide is not None:
         yield (
-            "int8: `image` computes in it, but for layers kept in fp32: "
-            f"{', '.join(wide) or 'none'}; the other encoders store tables and layers in it."
+            "int8: encoders of photos and texts compute in it, but for layers kept in fp32: "
+            f"{', '.join(wide) or 'none'}; other graphs store tables and layers in it."
         )
         yield ""
 

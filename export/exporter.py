@@ -32,7 +32,7 @@ from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.bundle.bundle_facts import PRECISIONS, BundleFacts
 from hficma.engine.bundle.sureness_file import read_sureness
 from hficma.engine.runtimes.options import ExecutionOptions
-from hficma.engine.runtimes.reference import REFERENCE, Difference
+from hficma.engine.runtimes.reference import REFERENCE, Difference, array_name
 from hficma.engine.runtimes.selection import installed
 from hficma.errors import InputError
 from hficma.model import Model, load_model
@@ -53,15 +53,17 @@ from .calibration_items import (
     smooth_items,
 )
 from .card import write_card
-from .quantize import quantize_image
+from .quantize import quantize
 from .rank_changes import RankChange, rank_change
 from .stored_int8 import store_int8
 from .trace import OPSET, trace
 
 REFERENCE_PAIRS = 4
 """Items from the dataset in the reference, beside the adversarial ones."""
-CALIBRATION_PHOTOS = 32
-"""Training photos that int8 is calibrated and judged on."""
+CALIBRATION_PAIRS = 32
+"""Training pairs that int8 is calibrated and judged on."""
+CALIBRATION_TEXTS = 96
+"""Of their texts, which are several a recipe."""
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -157,10 +159,8 @@ def export_model(
         # fp32 first: int8 is made from its graph.
         for precision in ordered:
             if precision == "int8":
-                photos = _items(model, data, ("train",), CALIBRATION_PHOTOS).photos
-                image = facts["graphs"]["image"]
-                facts |= quantize_image(building, image, photos, widen=data is not None)
-                _store_int8(building, facts["graphs"])
+                items = _items(model, data, ("train",), CALIBRATION_PAIRS)
+                facts |= _write_int8(building, facts["graphs"], items, widen=data is not None)
             else:
                 image_encoder = None
                 if precision == "fp16":
@@ -223,19 +223,44 @@ def _write_graphs(
         record["precisions"][precision] = file
 
 
-def _store_int8(building: Path, graphs: dict[str, Any]) -> None:
-    """Write int8 graphs of all encoders, with what no graph computes in int8 stored so."""
+def _write_int8(
+    building: Path, graphs: dict[str, Any], items: Items, *, widen: bool
+) -> dict[str, Any]:
+    """Write int8 graphs of all encoders; what no graph computes in int8 is stored so.
+
+    Args:
+        building: the bundle's directory, with the float32 graphs.
+        graphs: the manifest's records; get the new files.
+        items: of training, to calibrate on.
+        widen: leave the noisiest layers in float32.
+
+    Returns:
+        facts for the manifest: the layers in float32 and the noise that remains.
+    """
     import onnx
 
+    arrays = item_arrays(items)
+    facts: dict[str, Any] = {"int8_kept_wide": []}
     for name, record in graphs.items():
         if name.startswith(parity.AFTER_ENCODING):
             continue
         files = record["precisions"]
-        file = f"onnx/{name}.int8.onnx"
-        graph = onnx.load(building / files.get("int8", files["fp32"]))
+        graph = None
+        if name in ("image", "text"):
+            inputs = {
+                port: arrays[array_name(name, port)][:CALIBRATION_TEXTS]
+                for port in record["inputs"]
+            }
+            content, float32_layers, noise = quantize(building / files["fp32"], inputs, widen=widen)
+            facts["int8_kept_wide"] += float32_layers
+            facts["int8_noise" if name == "image" else "int8_text_noise"] = round(noise, 4)
+            graph = None if content is None else onnx.load_from_string(content)
+        if graph is None:
+            graph = onnx.load(building / files["fp32"])
         store_int8(graph)
-        onnx.save(graph, building / file)
-        files["int8"] = file
+        files["int8"] = f"onnx/{name}.int8.onnx"
+        onnx.save(graph, building / files["int8"])
+    return facts
 
 
 def _ports(branch: Branch) -> dict[str, Any]:

@@ -1,52 +1,76 @@
-"""int8 for the graph `image`: static quantisation, a scale a channel, calibrated on photos.
+"""int8 for the graphs `image` and `text`: static quantisation, a scale a channel, calibrated.
 
 Weights and activations become integers with a scale, x is about scale * (q - zero point), and the
 graph says where (QuantizeLinear and DequantizeLinear nodes, "Q/DQ"), so that every runtime fuses
 them with its own integer kernels. Scales of weights follow from the weights. Those of activations
-need calibration: photos are run through the float32 graph, and the smallest and largest value that
-each activation takes are its range. With ranges from too few photos others are clipped; photos are
-training pairs, never those that figures are of.
+need calibration: photos or texts are run through the float32 graph, and the smallest and largest
+value that each activation takes are its range. With ranges from too few of them others are clipped;
+they are of training pairs, never of those that figures are of.
 
-Only the image encoder is quantised: there int8 pays, and there its noise is averaged over regions.
-Which layers stay float32 is measured on photos that did not calibrate: those whose quantisation
-alone makes the most noise in the outputs, two more at a time, until the noise is small enough.
+Convolutional graphs compute in integers from end to end. Of transformers only the layers do, the
+products of activations with weights: those of attention, normalisations and what stands between
+them are a small part of the work and the one that int8 serves worst.
+
+Only encoders whose layers are the work are quantised; what is small is stored in int8 alone
+(`stored_int8`). Which layers compute in float32 is measured on items that did not calibrate: those
+whose quantisation alone makes the most noise in the outputs, two more at a time, until the noise is
+small enough.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hficma.engine.runtimes import Arrays
 from hficma.errors import MissingDependencyError
-from hficma.types import Floats, Pixels
+from hficma.types import Array, Floats
 
 LARGEST_NOISE = 0.1
-"""Noise of an output, as a share of its spread over photos, up to which no layer stays float32."""
+"""Noise of an output, as a share of its spread over items, up to which no layer stays float32."""
 MOST_FLOAT32_LAYERS = 8
-"""The most layers that stay float32: beyond that int8 is no longer worth its noise."""
+"""The most convolutions that stay float32: beyond that int8 is no longer worth its noise."""
+MOST_FLOAT32_SHARE = 1 / 3
+"""Share of a transformer's layers that may compute in float32; their weights are stored in int8."""
 BATCH = 8
-"""Photos run at once."""
-
-_QUANTISED = ["Conv", "Add", "MaxPool", "Relu", "Clip"]
+"""Items run at once."""
 
 
-def quantize_image(
-    directory: Path, graph: dict[str, Any], photos: Pixels, *, widen: bool
-) -> dict[str, Any]:
-    """Write `onnx/image.int8.onnx` beside the fp32 graph.
+@dataclass(frozen=True, kw_only=True)
+class _Scheme:
+    """What of a graph is quantised."""
+
+    operators: tuple[str, ...]
+    """Those that read and give integers."""
+    layers: tuple[str, ...]
+    """Names of the nodes with weights, which may stay float32."""
+    nodes: tuple[str, ...]
+    """Names of all nodes that are quantised; none names all of the operators."""
+    most_float32: int
+    """How many may."""
+    options: Mapping[str, Any]
+    """Of onnxruntime's quantiser."""
+    may_give_up: bool
+    """Whether a graph that stays too noisy is left to compute in float32 altogether."""
+
+
+def quantize(file: Path, inputs: Arrays, *, widen: bool) -> tuple[bytes | None, list[str], float]:
+    """Quantise a graph.
 
     Args:
-        directory: of the bundle being written.
-        graph: record of the `image` graph; gets the new file.
-        photos: (B, s, s, 3) real photos; every fourth judges, the others calibrate.
-        widen: leave the noisiest layers in float32; without real photos nothing tells which.
+        file: the float32 graph.
+        inputs: of real items, by name, the first axis of each counting them; every fourth item
+            judges, the others calibrate.
+        widen: leave the noisiest layers in float32; without real items nothing tells which.
 
     Returns:
-        facts for the manifest: the layers in float32 and the noise that remains.
+        the ONNX file's bytes, or None where a transformer is too noisy in int8 whatever stays
+        float32; the names of the layers that do; the noise that remains.
 
     Raises:
         MissingDependencyError: onnx is not installed.
@@ -55,27 +79,60 @@ def quantize_image(
         import onnx
     except ImportError as error:
         raise MissingDependencyError("onnx", "train", "precision int8") from error
-    is_judge = np.arange(len(photos)) % 4 == 3
-    calibrating = photos[~is_judge] if is_judge.any() else photos
-    judging = photos[is_judge] if is_judge.any() else photos
-    wide_file = directory / graph["precisions"]["fp32"]
-    model = onnx.load(wide_file)
-    layers = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    is_judge = np.arange(len(next(iter(inputs.values())))) % 4 == 3
+    if not is_judge.any():
+        is_judge[:] = True
+    calibrates = ~is_judge if not is_judge.all() else is_judge
+    calibrating, judging = (
+        {name: array[some] for name, array in inputs.items()} for some in (calibrates, is_judge)
+    )
+    scheme = _scheme(onnx.load(file).graph)
     with tempfile.TemporaryDirectory() as folder:
-        quantizer = _Quantizer(wide_file, calibrating, judging, Path(folder))
+        quantizer = _Quantizer(file, scheme, calibrating, judging, Path(folder))
         float32_layers: list[str] = []
         content, noise = quantizer.quantize(float32_layers)
         if widen and noise > LARGEST_NOISE:
-            noisiest = quantizer.by_noise(layers)
-            most = min(MOST_FLOAT32_LAYERS, len(noisiest))
+            noisiest = quantizer.by_noise(scheme.layers)
+            most = min(scheme.most_float32, len(noisiest))
             # Two at a time, each try on the whole graph: noises of single layers do not add up.
             while noise > LARGEST_NOISE and len(float32_layers) < most:
                 float32_layers = noisiest[: len(float32_layers) + 2]
                 content, noise = quantizer.quantize(float32_layers)
-    file = "onnx/image.int8.onnx"
-    (directory / file).write_bytes(content)
-    graph["precisions"]["int8"] = file
-    return {"int8_kept_wide": float32_layers, "int8_noise": round(noise, 4)}
+    if scheme.may_give_up and widen and noise > LARGEST_NOISE:
+        return None, list(scheme.layers), 0.0
+    return content, float32_layers, noise
+
+
+def _scheme(graph: Any) -> _Scheme:
+    """Return how a graph is quantised: transformers are known by normalising each token."""
+    constants = {tensor.name for tensor in graph.initializer}
+    if all(node.op_type != "LayerNormalization" for node in graph.node):
+        convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+        return _Scheme(
+            operators=("Conv", "Add", "MaxPool", "Relu", "Clip", "Pad"),
+            layers=tuple(convolutions),
+            nodes=(),
+            most_float32=MOST_FLOAT32_LAYERS,
+            options={},
+            may_give_up=False,
+        )
+    products = [
+        node.name
+        for node in graph.node
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants
+    ]
+    return _Scheme(
+        operators=("MatMul", "Gemm"),
+        layers=tuple(products),
+        nodes=tuple(products),
+        most_float32=max(MOST_FLOAT32_LAYERS, int(MOST_FLOAT32_SHARE * len(products))),
+        options={
+            # What a layer gives is summed, normalised or bent next, in float32: rounding it first
+            # would only lose digits.
+            "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+        },
+        may_give_up=True,
+    )
 
 
 class _Quantizer:
@@ -83,24 +140,28 @@ class _Quantizer:
 
     Args:
         file: the float32 graph.
-        calibrating: photos that ranges of activations are read from.
-        judging: photos that noise is measured on.
+        scheme: what is quantised.
+        calibrating: inputs that ranges of activations are read from.
+        judging: inputs that noise is measured on.
         folder: for files of its own.
     """
 
-    def __init__(self, file: Path, calibrating: Pixels, judging: Pixels, folder: Path) -> None:
+    def __init__(
+        self, file: Path, scheme: _Scheme, calibrating: Arrays, judging: Arrays, folder: Path
+    ) -> None:
         from onnxruntime.quantization import CalibrationMethod
         from onnxruntime.quantization.calibrate import create_calibrator
 
         self._file = file
+        self._scheme = scheme
         self._judging = judging
         calibrator = create_calibrator(
             file,
-            _QUANTISED,
+            list(scheme.operators),
             augmented_model_path=str(folder / "calibration.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
         )
-        calibrator.collect_data(_Photos(calibrating))
+        calibrator.collect_data(_Reader(calibrating))
         self._ranges = calibrator.compute_data()
         self._exact = _outputs(file.read_bytes(), judging)
 
@@ -121,16 +182,18 @@ class _Quantizer:
         quantizer = QDQQuantizer(
             onnx.load(self._file),
             per_channel=True,
-            # 7-bit weights: CPUs without VNNI add products in 16 bits, which 8-bit ones overflow.
+            # 7-bit weights: CPUs without VNNI add pairs of products in 16 bits, which 8-bit ones
+            # overflow, 2 x 255 x 127; 2 x 255 x 64 are 32,640, and the same on every CPU.
             reduce_range=True,
             weight_qType=QuantType.QInt8,
             # Unsigned, so that ReLU is the type's own lower end and leaves the graph.
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
-            nodes_to_quantize=list(only),
+            # All of the operators, or none but these: a transformer's layers, not its attention.
+            nodes_to_quantize=list(only or self._scheme.nodes),
             nodes_to_exclude=list(wide),
-            op_types_to_quantize=_QUANTISED,
-            extra_options={},
+            op_types_to_quantize=list(self._scheme.operators),
+            extra_options=dict(self._scheme.options),
         )
         quantizer.quantize_model()
         content: bytes = quantizer.model.model.SerializeToString()
@@ -142,9 +205,9 @@ class _Quantizer:
         return sorted(layers, key=lambda layer: -noise[layer])
 
     def _noise(self, content: bytes) -> float:
-        """Return the larger, over outputs, of rms error over rms deviation from the mean photo.
+        """Return the larger, over outputs, of rms error over rms deviation from the mean item.
 
-        What all photos share tells none apart, so that noise is held against what differs.
+        What all items share tells none apart, so that noise is held against what differs.
         """
         outputs = _outputs(content, self._judging)
         return max(
@@ -156,24 +219,27 @@ class _Quantizer:
         )
 
 
-class _Photos:
-    """Calibration photos as onnxruntime's calibrator reads them: batch after batch, then None."""
+class _Reader:
+    """Calibration items as onnxruntime's calibrator reads them: batch after batch, then None."""
 
-    def __init__(self, photos: Pixels) -> None:
-        self._batches = _batches(photos)
+    def __init__(self, inputs: Arrays) -> None:
+        self._batches = _batches(inputs)
 
-    def get_next(self) -> dict[str, Pixels] | None:
+    def get_next(self) -> dict[str, Array] | None:
         return next(self._batches, None)
 
 
-def _batches(photos: Pixels) -> Iterator[dict[str, Pixels]]:
-    """Yield the inputs of the graph for each batch of photos."""
-    for start in range(0, len(photos), BATCH):
-        yield {"photos": photos[start : start + BATCH]}
+def _batches(inputs: Arrays) -> Iterator[dict[str, Array]]:
+    """Yield the inputs of the graph for each batch of items, texts no longer than its longest."""
+    for start in range(0, len(next(iter(inputs.values()))), BATCH):
+        batch = {name: array[start : start + BATCH] for name, array in inputs.items()}
+        if "lengths" in batch:
+            batch["word_ids"] = batch["word_ids"][:, : int(batch["lengths"].max())]
+        yield batch
 
 
-def _outputs(content: bytes, photos: Pixels) -> list[Floats]:
-    """Run a graph on photos: each of its outputs, (B, ...)."""
+def _outputs(content: bytes, inputs: Arrays) -> list[Floats]:
+    """Run a graph on items: each of its outputs, (items, ...)."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -181,5 +247,5 @@ def _outputs(content: bytes, photos: Pixels) -> list[Floats]:
     # Exact sums of 8-bit products also where the processor lacks instructions for them.
     options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    parts = [session.run(None, batch) for batch in _batches(photos)]
+    parts = [session.run(None, batch) for batch in _batches(inputs)]
     return [np.concatenate(output) for output in zip(*parts, strict=True)]

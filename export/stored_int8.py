@@ -77,8 +77,8 @@ def round_rows(values: Array, axis: int) -> tuple[Array, Array]:
         int8 of the same shape, and float32 scales, of size 1 along the axis; their product is the
         values but for half a scale at most.
     """
-    largest = np.abs(values).max(axis=axis, keepdims=True)
-    scales = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    scales = (np.abs(values).max(axis=axis, keepdims=True) / LARGEST).astype(np.float32)
+    scales[scales == 0] = 1  # a row of zeros, or of numbers too small to be told from them
     return np.round(values / scales).astype(np.int8), scales
 
 

@@ -51,7 +51,7 @@ def test_encoders_give_nearly_the_same_in_half_the_bytes(
     pytest.importorskip("openvino", reason="openvino is not installed")
     monkeypatch.setattr(stored, "LEAST_WEIGHTS", 500)  # the tests' vocabulary has twenty words
     out = export_model(model, tmp_path / "bundle", precisions=("int8",))
-    items = item_arrays(smooth_items(model.tokenizer, 6))
+    items = item_arrays(smooth_items(model, 6))
     exact = run_bundle(Bundle.open(out, ExecutionOptions(runtime="onnxruntime")), items)
     for runtime in ("onnxruntime", "openvino"):
         bundle = Bundle.open(out, ExecutionOptions(runtime=runtime, precision="int8"))
@@ -62,3 +62,26 @@ def test_encoders_give_nearly_the_same_in_half_the_bytes(
     for name in ("sentence", "recipe"):
         sizes = {p: (out / f"onnx/{name}.{p}.onnx").stat().st_size for p in ("fp32", "int8")}
         assert sizes["int8"] < 0.5 * sizes["fp32"], name
+
+
+def test_a_table_that_two_graphs_nodes_read_is_stored_once() -> None:
+    """Twice the bytes, or a name that stands twice in a file, which runtimes refuse."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    table = numpy_helper.from_array(np.ones((100, 30), np.float32), "table")
+    ids, rows, others = (
+        helper.make_tensor_value_info(name, kind, ["n", *rest])
+        for name, kind, rest in (
+            ("ids", TensorProto.INT64, ()),
+            ("rows", TensorProto.FLOAT, (30,)),
+            ("others", TensorProto.FLOAT, (30,)),
+        )
+    )
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], [name], name) for name in ("rows", "others")
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", [ids], [rows, others], [table]))
+    stored.store_int8(model)
+    names = [tensor.name for tensor in model.graph.initializer]
+    assert len(names) == 2
+    assert len(model.SerializeToString()) < 100 * 30 + 1500
