@@ -17,7 +17,7 @@ from hficma.data.dataset import Dataset, open_dataset
 from hficma.engine import Engine
 from hficma.engine.engine import CANDIDATES
 from hficma.images import decode_photo
-from hficma.printable import printable
+from hficma.terminal import TextConsole
 
 from ..common.page import write_page
 from ..common.workload import query_positions
@@ -126,9 +126,10 @@ def main(
         from .picture import write_picture
 
         write_picture(sheets, png)
+    console = TextConsole()
     for sheet in sheets:
-        print(printable(f"{sheet.title}: {sheet.summary}"))
-    print(printable(f"page: {out}"))
+        console.print_prose(f"{sheet.title}: {sheet.summary}")
+    console.print_line(f"page: {out}")
 
 
 def _recipe_card(recipe: Recipe) -> Card:

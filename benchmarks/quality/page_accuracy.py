@@ -20,6 +20,7 @@ import typer
 
 from hficma.data.sources.formats.page_worker import page_worker, read_page_file
 from hficma.errors import InputError
+from hficma.terminal import TextConsole
 
 FIELDS = {"title": "title", "ingredients": "ingredients", "instructions": "instructions_list"}
 SECONDS = 30.0
@@ -66,7 +67,7 @@ def main(
         counts = page_accuracy(pages[::every], sites=sites)
         shown = ", ".join(f"{name} {counts[name]}" for name in ("imported", *FIELDS, "vanished"))
         how = "with known sites' layouts" if sites else "schema.org alone"
-        typer.echo(
+        TextConsole().print_prose(
             f"{how}: of {counts['pages']} pages: {shown}; {time.monotonic() - started:.0f} s"
         )
 

@@ -174,7 +174,7 @@ def _note_options(answer: Answer, *, explained: bool, over_recipes: bool) -> Non
     """Print the options that would tell more of this answer and were not used."""
     options = ["--json (instructions, links)"]
     if answer.certified < len(answer.hits):
-        options.append("--exact (proof of every rank)")
+        options.append("--exact (proof)")
     if over_recipes and not explained and answer.hits[0].local_score is not None:
         options.append("--explain PAGE (why)")
     note(f"more: {', '.join(options)}")

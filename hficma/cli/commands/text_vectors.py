@@ -38,6 +38,8 @@ def words_command(
 ) -> None:
     """Train word2vec (skip-gram, hierarchical softmax) on the recipes that are not held out.
 
+    Of 73,000 recipes that takes about two minutes.
+
     Example: hficma vectors words --data recipes.jsonl --out words
     """
     from hficma.training.text.word2vec import train_word_vectors
@@ -73,6 +75,8 @@ def sentences_command(
     as_json: Json = False,
 ) -> None:
     """Train a sentence encoder over word vectors to tell a sentence's neighbours from others.
+
+    Of 73,000 recipes that takes about twenty minutes.
 
     Example: hficma vectors sentences --data recipes.jsonl --vectors words --out sentences --dim 256
     """
