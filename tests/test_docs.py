@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from hficma.cli import main
+from hficma.pretrained import has_pretrained
 from tests.cli.conftest import Ended
 from tests.docs.kitchen import make_kitchen
 from tests.docs.pages import ROOT, Block, blocks, commands, inline_commands, pages, prose, text_of
@@ -46,6 +47,8 @@ def here(kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copytree(ROOT / "docs" / "examples", folder / "docs" / "examples")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("HFICMA_HOME", raising=False)
+    if not has_pretrained():
+        monkeypatch.setattr("hficma.pretrained.FOLDER", folder / "brought")
     monkeypatch.setenv("COLUMNS", "120")
     return folder
 

@@ -13,6 +13,7 @@ from hficma.artifacts.workspace import Workspace
 from hficma.data import open_dataset
 from hficma.engine import build_index
 from hficma.export import export_run
+from hficma.pretrained import pretrained_path
 from hficma.recipe import Recipe
 from hficma.training import train
 from tests.docs.runner import SMALL
@@ -47,10 +48,18 @@ def make_kitchen(folder: Path) -> Path:
         bundle = export_run(run, space.home / "bundles/demo", runtimes=("onnxruntime",), queries=0)
         for of, name in (("recipes", "recipes"), ("images", "photos")):
             build_index(bundle, open_dataset("recipes.jsonl"), space.home / "indexes" / name, of=of)  # type: ignore[arg-type]
+        _bring(folder / "brought", bundle)
         sample.photo(7).save(space.home / "demo-photo.png")
     finally:
         os.chdir(before)
     return folder
+
+
+def _bring(folder: Path, bundle: Path) -> None:
+    """Write what a released package brings, with the kitchen's model in the place of its own."""
+    shutil.copytree(bundle, folder / "bundle")
+    shutil.copy(pretrained_path("cookbook"), folder)
+    build_index(folder / "bundle", open_dataset("cookbook"), folder / "index")
 
 
 def _records(recipes: list[Recipe], *, split: bool) -> Iterator[dict[str, object]]:
