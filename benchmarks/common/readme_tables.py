@@ -32,6 +32,17 @@ _GRAPHS = {
     "runtime": "{runtime} {precision}",
     "ms": "{milliseconds:.1f}{noise}",
 }
+_ENCODERS = {
+    "of": "{name}",
+    "encoder": "{encoder}",
+    "precision": "{precision}",
+    "MB": "{mb:.1f}",
+    "ms, 1 item, 1 thread": "{milliseconds[1 x 1]:.1f}",
+    "2 threads": "{milliseconds[2 x 1]:.1f}",
+    "16 items, 1 thread": "{milliseconds[1 x 16]:.1f}",
+    "16 items, 2 threads": "{milliseconds[2 x 16]:.1f}{noise}",
+    "R@10": "{ten}",
+}
 _ENGINE = {
     "growth": {
         "": "{what}",
@@ -183,6 +194,20 @@ def engine(record: Record, parts: Sequence[str] = tuple(_ENGINE)) -> Lines:
     return lines[:-1]
 
 
+def encoders(record: Record) -> Lines:
+    """Tell of `encoders`: a line for each encoder in each precision, with its method's R@10."""
+    rows = [
+        row | {"ten": "–" if row["recall"] is None else f"{row['recall']:.1f}"}
+        for row in record["rows"]
+    ]
+    return [
+        f"**Encoders**: photos, and texts of {record['words']} tokens, in onnxruntime; R@10 is of "
+        "the method that an encoder is part of.",
+        "",
+        *table(_ENCODERS, rows),
+    ]
+
+
 def quality(record: Record) -> Lines:
     """Tell of `quality`: every loss and system on the test pairs."""
     count, rows = record["test_pairs"], []
@@ -287,6 +312,7 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
         "bench-1k": search,
         "bench-10k": search,
         "branches": branches,
+        "encoders": encoders,
         "engine": engine,
         "training-step": training_step,
     },

@@ -23,6 +23,7 @@ class _Benchmarks(LazyGroup):
             "kernels.pair_scores",
             "kernels.training_step",
             "kernels.branches",
+            "kernels.encoders",
             "search.engine",
             "quality.sample_hardness",
             "quality.text_quality",
