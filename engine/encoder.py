@@ -18,7 +18,7 @@ import numpy as np
 from hficma.errors import ArtifactError
 from hficma.text.batching import DistinctSentences, pad_ids
 from hficma.text.vocabulary import RecipeIds
-from hficma.types import Array, Floats, Pixels, Positions
+from hficma.types import Array, Floats, Ids, Lengths, Pixels, Positions
 
 from .index.item_encoding import LEVELS, BatchEncodings, Level, Role
 
@@ -93,11 +93,19 @@ def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems
     """Encode recipes; a sentence that several of them have is encoded once.
 
     Args:
-        bundle: whose sentence and recipe branches run.
+        bundle: whose sentence, text and recipe branches run.
         recipes: M of them, at least one, as the bundle's tokenizer gives them.
     """
-    sentences, rows = _sentence_vectors(bundle, recipes)
+    graphs = bundle.facts.graphs
+    sentences = texts = None
+    if "sentence" in graphs:
+        sentences = _Vectors(bundle, "sentence", [recipe.sentences for recipe in recipes])
+    if "text" in graphs:
+        texts = _Vectors(bundle, "text", [recipe.texts for recipe in recipes])
     # Recipes of like sizes share a batch, so that little of it is padding.
+    first = sentences or texts
+    assert first is not None  # a model reads words, or texts
+    rows = first.rows
     order = sorted(range(len(recipes)), key=lambda i: (len(rows[i]), len(recipes[i].ingredients)))
     lengths = np.array([len(recipe.ingredients) for recipe in recipes], dtype=np.int64)
     vectors: Floats | None = None
@@ -105,18 +113,17 @@ def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems
     for start in range(0, len(order), RECIPE_BATCH):
         batch = order[start : start + RECIPE_BATCH]
         ingredients, ingredient_counts = pad_ids([recipes[i].ingredients for i in batch])
-        batch_rows, sentence_counts = pad_ids([rows[i] for i in batch])
-        titles = np.array([recipes[i].titles for i in batch], dtype=np.int64)
-        output = bundle.run(
-            "recipe",
-            {
-                "ingredients": ingredients,
-                "ingredient_counts": ingredient_counts,
-                "sentences": sentences[batch_rows],
-                "sentence_counts": sentence_counts,
-                "title_counts": titles,
-            },
-        )
+        inputs: dict[str, Array] = {
+            "ingredients": ingredients,
+            "ingredient_counts": ingredient_counts,
+            "title_counts": np.array([recipes[i].titles for i in batch], dtype=np.int64),
+        }
+        if sentences is not None:
+            inputs["sentences"], inputs["sentence_counts"] = sentences.padded(batch)
+        if texts is not None:
+            inputs["texts"], _ = texts.padded(batch)
+            inputs["text_fields"], _ = pad_ids([np.array(recipes[i].text_fields) for i in batch])
+        output = bundle.run("recipe", inputs)
         # The widths are the outputs', known after the first run.
         if vectors is None:
             vectors = np.empty((len(recipes), output["global"].shape[1]), np.float32)
@@ -231,24 +238,37 @@ def _check_finite(query: EncodedQuery) -> None:
         )
 
 
-def _sentence_vectors(
-    bundle: Bundle, recipes: Sequence[RecipeIds]
-) -> tuple[Floats, list[Positions]]:
-    """Return vectors of the distinct sentences (1 + S, D_s), and each recipe's rows among them.
+class _Vectors:
+    """Vectors of the sentences, or texts, of recipes, each distinct one encoded once.
 
-    Row 0 is zero: what a recipe with fewer sentences than its batch is padded with.
+    Args:
+        bundle: whose graph runs.
+        graph: `sentence` or `text`.
+        items: ids of each of the sentences (W,) of M recipes.
+
+    Attributes:
+        rows: of each recipe (S,): its sentences' rows in the table of vectors, from 1.
     """
-    distinct = DistinctSentences()
-    rows = [distinct.rows(recipe.sentences) for recipe in recipes]
-    sentences = distinct.word_ids
-    vectors: Floats | None = None
-    order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-    for start in range(0, len(order), SENTENCE_BATCH):
-        batch = order[start : start + SENTENCE_BATCH]
-        word_ids, lengths = pad_ids([sentences[i] for i in batch])
-        output = bundle.run("sentence", {"word_ids": word_ids, "lengths": lengths})["vectors"]
-        if vectors is None:
-            vectors = np.zeros((len(sentences) + 1, output.shape[1]), np.float32)
-        vectors[np.array(batch) + 1] = output
-    assert vectors is not None
-    return vectors, rows
+
+    def __init__(self, bundle: Bundle, graph: str, items: Sequence[Sequence[Ids]]) -> None:
+        distinct = DistinctSentences()
+        self.rows: list[Positions] = [distinct.rows(item) for item in items]
+        sentences = distinct.word_ids
+        vectors: Floats | None = None
+        order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+        for start in range(0, len(order), SENTENCE_BATCH):
+            batch = order[start : start + SENTENCE_BATCH]
+            word_ids, lengths = pad_ids([sentences[i] for i in batch])
+            output = bundle.run(graph, {"word_ids": word_ids, "lengths": lengths})["vectors"]
+            if vectors is None:
+                # Row 0 is zero: what a recipe with fewer sentences than its batch is padded with.
+                vectors = np.zeros((len(sentences) + 1, output.shape[1]), np.float32)
+            vectors[np.array(batch) + 1] = output
+        assert vectors is not None
+        self._vectors = vectors
+
+    def padded(self, recipes: Sequence[int]) -> tuple[Floats, Lengths]:
+        """Return the vectors of some recipes (M, S, D_s), padded with zeros, and counts (M,)."""
+        rows, counts = pad_ids([self.rows[i] for i in recipes])
+        padded: Floats = self._vectors[rows]
+        return padded, counts

@@ -24,6 +24,10 @@ ITEM_ARRAYS = (
     "recipe_lengths",
     "sentence_counts",
     "title_counts",
+    "text_word_ids",
+    "text_lengths",
+    "text_rows",
+    "text_fields",
 )
 """Arrays that describe the items themselves: no graph's output."""
 
@@ -41,9 +45,7 @@ def run_bundle(bundle: Bundle, items: Arrays) -> dict[str, Array]:
     arrays = dict(items)
     for name in bundle.facts.graphs:
         if name == "recipe":
-            arrays["sentences"] = batch_sentences(
-                arrays["sentence_vectors"], arrays["sentence_rows"]
-            )
+            arrays |= batch_vectors(arrays)
         outputs = bundle.run(name, arrays_of(name, bundle.graph(name).inputs, arrays))
         for port, array in outputs.items():
             # Cross graphs have an axis of groups, of which there is one here.
@@ -51,6 +53,20 @@ def run_bundle(bundle: Bundle, items: Arrays) -> dict[str, Array]:
     if not bundle.has_local:
         arrays["global"] = arrays["image_global"] @ arrays["recipe_global"].T
     return arrays
+
+
+def batch_vectors(arrays: Arrays) -> dict[str, Array]:
+    """Return the sentences and texts of each recipe, those that the model reads.
+
+    Args:
+        arrays: what the graphs `sentence` and `text` gave, and the rows of the items.
+    """
+    names = (("sentences", "sentence"), ("texts", "text"))
+    return {
+        name: batch_sentences(arrays[f"{graph}_vectors"], arrays[f"{graph}_rows"])
+        for name, graph in names
+        if f"{graph}_vectors" in arrays
+    }
 
 
 def batch_sentences(vectors: Floats, rows: Positions) -> Floats:

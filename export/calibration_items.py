@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +17,17 @@ from hficma.data.dataset import Dataset, positions
 from hficma.data.photos import readable_photos
 from hficma.images import ImageInput, preprocess
 from hficma.text.batching import DistinctSentences, pad_ids
-from hficma.text.vocabulary import FIRST_WORD_ID, RecipeIds, Tokenizer
+from hficma.text.vocabulary import (
+    FIRST_WORD_ID,
+    INGREDIENTS,
+    INSTRUCTIONS,
+    TITLE,
+    RecipeIds,
+    Tokenizer,
+)
 from hficma.types import Array, Mask, Pixels
+
+_FIELDS = (TITLE, INSTRUCTIONS, INGREDIENTS)
 
 
 class ItemReader(Protocol):
@@ -49,13 +58,16 @@ def adversarial_items(reader: ItemReader, seed: int = 0) -> Items:
     """Return the edges: black, white, noise; one ingredient, the most there can be, odd lengths."""
     generator = np.random.default_rng(seed)
     tokenizer, size = reader.tokenizer, reader.image_input.size
-    rows = tokenizer.vocabulary.table_rows
+    # Without words of its own a model reads none of these ids.
+    rows = max(tokenizer.vocabulary.table_rows, FIRST_WORD_ID + 1)
     config = tokenizer.config
 
     def recipe(ingredients: int, sentences: int, words: int) -> RecipeIds:
         ids = generator.integers(FIRST_WORD_ID, rows, ingredients)
         texts = (generator.integers(FIRST_WORD_ID, rows, words) for _ in range(sentences))
-        return RecipeIds(ids, tuple(texts), titles=min(1, sentences - 1))
+        return RecipeIds(
+            ids, tuple(texts), titles=min(1, sentences - 1), **_texts(generator, tokenizer, words)
+        )
 
     black = np.zeros((size, size, 3), dtype=np.uint8)
     noise = generator.integers(0, 256, black.shape, dtype=np.uint8)
@@ -75,7 +87,8 @@ def smooth_items(reader: ItemReader, count: int, seed: int = 1) -> Items:
     block = -(-size // 8)
     fine = coarse.repeat(block, axis=1).repeat(block, axis=2)[:, :size, :size]
     fine += generator.normal(scale=12, size=fine.shape)
-    rows = tokenizer.vocabulary.table_rows
+    # Without words of its own a model reads none of these ids.
+    rows = max(tokenizer.vocabulary.table_rows, FIRST_WORD_ID + 1)
     recipes = [
         RecipeIds(
             generator.integers(FIRST_WORD_ID, rows, int(generator.integers(3, 12))),
@@ -83,10 +96,24 @@ def smooth_items(reader: ItemReader, count: int, seed: int = 1) -> Items:
                 generator.integers(FIRST_WORD_ID, rows, int(generator.integers(3, 15)))
                 for _ in range(int(generator.integers(2, 8)))
             ),
+            **_texts(generator, tokenizer, int(generator.integers(3, 15))),
         )
         for _ in range(count)
     ]
     return Items(fine.clip(0, 255).astype(np.uint8), recipes)
+
+
+def _texts(generator: np.random.Generator, tokenizer: Tokenizer, tokens: int) -> dict[str, Any]:
+    """Return random texts for a text encoder, one of each field, as fields of `RecipeIds`."""
+    if tokenizer.text_tokenizer is None:
+        return {}
+    architecture = tokenizer.text_tokenizer.architecture
+    fields = (TITLE,) if tokenizer.config.encoder_reads == "line" else _FIELDS
+    # Texts that are padded have one length.
+    length = architecture.longest if architecture.pad is not None else tokens
+    length = min(length, architecture.longest)
+    texts = generator.integers(0, architecture.config["vocab_size"], (len(fields), length))
+    return {"texts": tuple(texts), "text_fields": fields}
 
 
 def real_items(
@@ -126,11 +153,20 @@ def item_arrays(items: Items) -> dict[str, Array]:
     Returns:
         the arrays of `bundle_run.ITEM_ARRAYS`, by name.
     """
+    arrays: dict[str, Array] = {}
+    if items.recipes[0].texts:
+        distinct = DistinctSentences()
+        text_rows, _ = pad_ids([distinct.rows(recipe.texts) for recipe in items.recipes])
+        arrays["text_word_ids"], arrays["text_lengths"] = pad_ids(distinct.word_ids)
+        arrays["text_rows"] = text_rows - 1
+        arrays["text_fields"], _ = pad_ids(
+            [np.array(recipe.text_fields) for recipe in items.recipes]
+        )
     distinct = DistinctSentences()
     rows, counts = pad_ids([distinct.rows(recipe.sentences) for recipe in items.recipes])
     word_ids, sentence_lengths = pad_ids(distinct.word_ids)
     ingredients, ingredient_counts = pad_ids([recipe.ingredients for recipe in items.recipes])
-    return {
+    return arrays | {
         "photos": items.photos,
         "word_ids": word_ids,
         "sentence_lengths": sentence_lengths,

@@ -26,6 +26,7 @@ _AXES = {
     "S": "sentences in a batch",
     "W": "words of a sentence",
     "N": "sentences of a recipe",
+    "P": "texts of a recipe",
     "G": "groups, each B x M pairs",
 }
 """Dynamic axes of the graphs, as their files name them."""

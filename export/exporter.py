@@ -39,6 +39,7 @@ from hficma.model import Model, load_model
 from hficma.model.graphs import Branch, branches
 from hficma.model.loading import BUNDLE_WEIGHTS
 from hficma.sureness import SURENESS_FILE, SurenessFacts
+from hficma.text.text_tokenizer import TEXT_TOKENIZER_FILE
 from hficma.text.vocabulary import VOCABULARY_FILE
 
 from . import half_precision as narrow
@@ -189,7 +190,7 @@ def _facts(model: Model, data: str | None, run: str | None) -> dict[str, Any]:
         "width": config.width,
         "heads": config.heads,
         "regions": model.region_count,
-        "sentence_dim": model.sentence_encoder.width,
+        "sentence_dim": model.sentence_width,
         "opset": OPSET,
         "graphs": {},
     }
@@ -203,6 +204,8 @@ def _write_model(model: Model, building: Path) -> None:
     save_file(state, building / BUNDLE_WEIGHTS)
     (building / BUNDLE_WEIGHTS).chmod(0o644)  # safetensors makes it private
     model.tokenizer.vocabulary.save(building / VOCABULARY_FILE)
+    if model.tokenizer.text_tokenizer is not None:
+        (building / TEXT_TOKENIZER_FILE).write_bytes(model.tokenizer.text_tokenizer.content)
     (building / "onnx").mkdir()
 
 

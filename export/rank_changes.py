@@ -16,7 +16,7 @@ from hficma.engine.runtimes import Arrays
 from hficma.engine.runtimes.reference import array_name, arrays_of
 from hficma.types import Array, Floats, Mask, Positions
 
-from .bundle_run import batch_sentences
+from .bundle_run import batch_vectors
 from .calibration_items import Items, item_arrays
 
 BATCH = 16
@@ -124,8 +124,10 @@ def encode_items(bundle: Bundle, items: Items) -> dict[str, Array]:
             known[array_name(graph, port)] = np.concatenate([part[port] for part in parts])
 
     run("image")
-    run("sentence")
-    known["sentences"] = batch_sentences(known["sentence_vectors"], known["sentence_rows"])
+    for graph in ("sentence", "text"):
+        if graph in bundle.facts.graphs:
+            run(graph)
+    known |= batch_vectors(known)
     run("recipe")
     if bundle.has_local:
         for graph in ("project_image", "project_recipe", "tabulate_recipe"):

@@ -14,7 +14,7 @@ from hficma.types import ArraySpec, ArraySpecs
 
 OPSET = 20
 
-_EXAMPLE_SIZES = {"B": 2, "M": 3, "S": 4, "W": 5, "T": 6, "N": 7, "G": 2}
+_EXAMPLE_SIZES = {"B": 2, "M": 3, "S": 4, "W": 5, "T": 6, "N": 7, "P": 8, "G": 2}
 """Sizes while tracing; only the letters reach the file."""
 
 

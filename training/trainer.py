@@ -278,7 +278,10 @@ class Trainer:
         """Return recipes with parts left out at random."""
         text = self.options.text
         recipes = self.pairs.texts.batch(self.model, rows, options=text, generator=views)
-        return recipes._replace(sentences=F.dropout(recipes.sentences, text.dropout))
+        return recipes._replace(
+            sentences=F.dropout(recipes.sentences, text.dropout),
+            texts=F.dropout(recipes.texts, text.dropout),
+        )
 
     def _without_channels(self, features: ImageFeatures) -> ImageFeatures:
         """Return features with some channels dropped, a photo's in all its regions alike."""

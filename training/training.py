@@ -32,6 +32,7 @@ from .device import pick_device
 from .runs.curves import write_curves
 from .runs.environment import environment
 from .runs.run import RunDirectory
+from .text.pretrained_encoder import with_text_architecture
 from .text.text_vectors import pretrain_sentence_encoder, word_vectors
 from .trainer import Trainer
 
@@ -179,9 +180,22 @@ def train_on(
         vectors = word_vectors(
             options.text.vectors, recipes, dim=dim, seed=seed, cache=cache, progress=progress
         )
+    folder = options.model.text.encoder
+    if checkpoint is None:
+        options, text_tokenizer = with_text_architecture(options)
+    else:
+        assert directory is not None
+        text_tokenizer = directory.text_tokenizer
     weights = options.trunk.weights if checkpoint is None else None
     weights = None if weights == RANDOM else weights
-    model = build_model(options.model, vectors, backbone_weights=weights, seed=seed).to(device)
+    model = build_model(
+        options.model,
+        vectors,
+        backbone_weights=weights,
+        text_tokenizer=text_tokenizer,
+        text_weights=Path(folder) if folder and checkpoint is None else None,
+        seed=seed,
+    ).to(device)
     # Photos come channels last; an image encoder laid out alike is a fifth faster on a CPU.
     model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if checkpoint is None:
@@ -198,6 +212,7 @@ def train_on(
             options=to_tree(options),
             environment=environment(device),
             vocabulary=vectors.vocabulary,
+            text_tokenizer=text_tokenizer,
             facts={
                 "model": options.model.to_json(),
                 "dataset": dataset.name,
@@ -212,6 +227,9 @@ def train_on(
     # Sentences that nothing trains have the same vectors in every epoch.
     if not options.text.tune_sentences:
         pairs.texts.encode_sentences(model)
+    if not options.text.tune_encoder:
+        progress.stage("texts", pairs.texts.distinct_texts)
+        pairs.texts.encode_texts(model, advance=progress.advance)
     if checkpoint is None:
         fill_feature_means(model, pairs, cached=options.trunk.schedule != "tuned")
     classes = np.zeros(len(pairs.recipes), dtype=np.int64)

@@ -14,6 +14,7 @@ from hficma.errors import ArtifactError, InputError
 from hficma.images import ImageInput
 from hficma.scores import ScoreWeights
 from hficma.sureness import SurenessFacts
+from hficma.text.text_tokenizer import text_tokenizer
 from hficma.text.vocabulary import VOCABULARY_FILE, Tokenizer, Vocabulary
 from hficma.types import Array
 
@@ -104,7 +105,9 @@ class Bundle(Closing):
     def tokenizer(self) -> Tokenizer:
         """Return what reads recipes as the model does."""
         vocabulary = Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY_FILE))
-        return Tokenizer(vocabulary, self.facts.model.text)
+        config = self.facts.model.text
+        texts = text_tokenizer(config.text_architecture, self.path, self.manifest)
+        return Tokenizer(vocabulary, config, texts)
 
     @cached_property
     def sureness(self) -> SurenessFacts | None:
@@ -145,7 +148,7 @@ class Bundle(Closing):
             model_id=self.model_id,
             inputs=facts.inputs,
             outputs=facts.outputs,
-            longest=longest_sizes(self.facts.model.text),
+            longest=longest_sizes(self.facts.model.text, name),
         )
         check_graph(graph)
         self._graphs[name, precision] = graph

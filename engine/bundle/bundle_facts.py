@@ -180,13 +180,23 @@ class BundleFacts:
                 raise ValueError(f"graphs.{name} has no fp32")
 
 
-def longest_sizes(config: TextConfig) -> dict[str, int]:
-    """Return what the letters of a recipe's axes may reach in a model's graphs.
+def longest_sizes(config: TextConfig, graph: str = "") -> dict[str, int]:
+    """Return what the letters of a recipe's axes may reach in a model's graph.
 
     Args:
         config: what the model reads of a recipe.
+        graph: its name; the words of `text` are a pretrained encoder's tokens.
     """
-    return {"T": config.max_ingredients, "N": config.max_sentences, "W": config.max_words}
+    architecture = config.text_architecture
+    words = config.max_words
+    if graph == "text" and architecture is not None:
+        words = architecture.longest
+    return {
+        "T": config.max_ingredients,
+        "N": config.max_sentences,
+        "W": words,
+        "P": config.max_sentences + 1,
+    }
 
 
 def graph_ports(facts: BundleFacts) -> dict[str, tuple[ArraySpecs, ArraySpecs]]:
@@ -194,7 +204,8 @@ def graph_ports(facts: BundleFacts) -> dict[str, tuple[ArraySpecs, ArraySpecs]]:
 
     Written down apart from the model, which needs torch: a bundle is checked where there is none.
     The letters are those of `hficma/types.py`, but for S, the distinct sentences of a batch, N, the
-    sentences of a recipe, and G, which groups pairs (B, M) that are scored together.
+    sentences of a recipe, P, its texts for a text encoder, and G, which groups pairs (B, M) scored
+    together.
 
     Args:
         facts: the sizes of the model; its graphs are not looked at.
@@ -206,24 +217,33 @@ def graph_ports(facts: BundleFacts) -> dict[str, tuple[ArraySpecs, ArraySpecs]]:
             {"photos": ArraySpec("uint8", ("B", size, size, 3))},
             {"global": _floats("B", facts.global_dim)},
         ),
-        "sentence": (
+    }
+    recipe: ArraySpecs = {}
+    if facts.model.sentence != "none" or facts.model.kind != "dual":
+        recipe["ingredients"] = ArraySpec("int64", ("M", "T"))
+        recipe["ingredient_counts"] = ArraySpec("int64", ("M",))
+    if facts.model.sentence != "none":
+        graphs["sentence"] = (
             {"word_ids": ArraySpec("int64", ("S", "W"))},
             {"vectors": _floats("S", facts.sentence_dim)},
-        ),
-        "recipe": (
-            {
-                "ingredients": ArraySpec("int64", ("M", "T")),
-                "ingredient_counts": ArraySpec("int64", ("M",)),
-                "sentences": _floats("M", "N", facts.sentence_dim),
-                "sentence_counts": ArraySpec("int64", ("M",)),
-            },
-            {"global": _floats("M", facts.global_dim)},
-        ),
-    }
-    if facts.model.global_text == "fields":
-        graphs["recipe"][0]["title_counts"] = ArraySpec("int64", ("M",))
-    if facts.model.sentence == "gru":  # a mean over padded words does not need their number
-        graphs["sentence"][0]["lengths"] = ArraySpec("int64", ("S",))
+        )
+        if facts.model.sentence == "gru":  # a mean over padded words does not need their number
+            graphs["sentence"][0]["lengths"] = ArraySpec("int64", ("S",))
+        recipe["sentences"] = _floats("M", "N", facts.sentence_dim)
+        recipe["sentence_counts"] = ArraySpec("int64", ("M",))
+        if facts.model.global_text == "fields":
+            recipe["title_counts"] = ArraySpec("int64", ("M",))
+    architecture = facts.model.text.text_architecture
+    if architecture is not None:
+        graphs["text"] = (
+            {"word_ids": ArraySpec("int64", ("S", "W"))},
+            {"vectors": _floats("S", architecture.width)},
+        )
+        if architecture.pad is None:  # texts that are all padded to one length have but that
+            graphs["text"][0]["lengths"] = ArraySpec("int64", ("S",))
+        recipe["texts"] = _floats("M", "P", architecture.width)
+        recipe["text_fields"] = ArraySpec("int64", ("M", "P"))
+    graphs["recipe"] = (recipe, {"global": _floats("M", facts.global_dim)})
     if not facts.has_local:
         return graphs
     # Of each role: the letter that counts its items, and how many tokens one has.

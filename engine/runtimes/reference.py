@@ -94,6 +94,8 @@ def array_name(graph: str, port: str) -> str:
         return f"{graph}_{port}"
     if graph == "sentence":
         return {"lengths": "sentence_lengths", "vectors": "sentence_vectors"}.get(port, port)
+    if graph == "text":
+        return f"text_{port}"
     if graph.startswith(("project_", "tabulate_")):
         return f"{graph.rpartition('_')[2]}_{port}"
     return port

@@ -42,6 +42,7 @@ def profiles_of(graph: str, longest: Mapping[str, int]) -> list[dict[str, Range]
             "S": (1, 64, 512),
             "W": (1, min(12, longest["W"]), longest["W"]),
             "N": (1, min(8, longest["N"]), longest["N"]),
+            "P": (1, min(8, longest["P"]), longest["P"]),
         }
     ]
 

@@ -20,6 +20,7 @@ from .config import ModelConfig
 from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.recurrent import Bidirectional, last_valid, run_steps
 from .encoders.sentence_encoder import SentenceEncoder
+from .encoders.text_encoder import TextEncoder
 from .numerics import at_least_float32, unit_rows
 from .similarity import PaddedEncodings
 
@@ -35,6 +36,7 @@ class AdaMine(Model):
         image_encoder: with its sizes, C_p of the whole photo.
         sentence_encoder: word ids to sentence vectors.
         word_table: (V + 2, D_w) vectors of the words, trained further.
+        text_encoder: token ids to vectors of texts, where the model has a pretrained one.
     """
 
     has_local = False
@@ -45,15 +47,16 @@ class AdaMine(Model):
         config: ModelConfig,
         tokenizer: Tokenizer,
         image_encoder: ImageEncoder,
-        sentence_encoder: SentenceEncoder,
+        sentence_encoder: SentenceEncoder | None,
         word_table: Tensor,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
-        super().__init__(config, tokenizer, image_encoder, sentence_encoder)
+        super().__init__(config, tokenizer, image_encoder, sentence_encoder, text_encoder)
         self.ingredient_words = nn.Embedding.from_pretrained(
             word_table.clone(), freeze=False, padding_idx=0
         )
         self.ingredient_lstm = Bidirectional(nn.LSTM, word_table.shape[1], config.ingredient_width)
-        self.sentence_lstm = nn.LSTM(sentence_encoder.width, config.sentence_dim, batch_first=True)
+        self.sentence_lstm = nn.LSTM(self.sentence_width, config.sentence_dim, batch_first=True)
         self.image_embedding = nn.Linear(image_encoder.pooled_width, config.width)
         self.recipe_embedding = nn.Linear(
             2 * config.ingredient_width + config.sentence_dim, config.width

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from .encoders.image.features import (
 )
 from .encoders.image.normalize import Normalize
 from .encoders.sentence_encoder import SentenceEncoder
+from .encoders.text_encoder import TextEncoder
 from .numerics import at_least_float32, unit_rows
 from .similarity import PaddedEncodings
 
@@ -88,11 +89,15 @@ class RecipeBatch(NamedTuple):
     ingredient_counts: Tensor
     """(M,) int64."""
     sentences: Tensor
-    """(M, S, D_s) sentence vectors."""
+    """(M, S, D_s) sentence vectors; those of the texts where a text encoder alone reads recipes."""
     sentence_counts: Tensor
     """(M,) int64."""
     title_counts: Tensor
     """(M,) int64: how many of the sentences, the first ones, are the title."""
+    texts: Tensor
+    """(M, P, D_t) a text encoder's vectors; (M, 0, 0) without one."""
+    text_fields: Tensor
+    """(M, P) int64: the field of each text, 0 for padding."""
 
     def select(self, recipes: Tensor | slice) -> RecipeBatch:
         """Return some recipes.
@@ -111,6 +116,7 @@ class Model(nn.Module):
         image_features     photos (B, s, s, 3)            ─▶ ImageFeatures of B photos
         image_tokens       ImageFeatures                  ─▶ Tokens of B photos
         sentence_vectors   word ids (S, W)                ─▶ vectors (S, D_s)
+        text_vectors       token ids (S, W)               ─▶ vectors (S, D_t)
         recipe_batch       RecipeIds of M recipes         ─▶ RecipeBatch, sentences encoded
         recipe_tokens      RecipeBatch                    ─▶ Tokens of M recipes
         project_image      Tokens                         ─▶ PaddedEncodings, and project_recipe
@@ -121,7 +127,8 @@ class Model(nn.Module):
         config: sizes and choices.
         tokenizer: reads recipes.
         image_encoder: with its sizes.
-        sentence_encoder: word ids to sentence vectors.
+        sentence_encoder: word ids to sentence vectors, where the model reads words.
+        text_encoder: token ids to vectors of texts, where it has a pretrained one.
 
     Attributes:
         has_local: whether S has a local part.
@@ -140,7 +147,8 @@ class Model(nn.Module):
         config: ModelConfig,
         tokenizer: Tokenizer,
         image_encoder: ImageEncoder,
-        sentence_encoder: SentenceEncoder,
+        sentence_encoder: SentenceEncoder | None,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -151,6 +159,7 @@ class Model(nn.Module):
         self.grid = image_encoder.grid
         self.pools_regions = image_encoder.pools_regions
         self.sentence_encoder = sentence_encoder
+        self.text_encoder = text_encoder
 
     def image_features(self, photos: Tensor) -> ImageFeatures:
         """Run the image encoder.
@@ -174,8 +183,30 @@ class Model(nn.Module):
         Returns:
             (S, D_s).
         """
+        assert self.sentence_encoder is not None
         vectors: Tensor = self.sentence_encoder(word_ids, lengths)
         return vectors
+
+    def text_vectors(self, word_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Encode texts by the pretrained text encoder.
+
+        Args:
+            word_ids: (S, W) int64 token ids, padded with 0.
+            lengths: (S,) int64.
+
+        Returns:
+            (S, D_t), of unit length.
+        """
+        assert self.text_encoder is not None
+        vectors: Tensor = self.text_encoder(word_ids, lengths)
+        return vectors
+
+    @property
+    def sentence_width(self) -> int:
+        """Return D_s, or D_t where the texts are the sentences."""
+        encoder = self.sentence_encoder or self.text_encoder
+        assert encoder is not None
+        return encoder.width
 
     @property
     @abstractmethod
@@ -272,6 +303,8 @@ class Model(nn.Module):
         vocabulary = self.tokenizer.vocabulary
         digest.update(json.dumps(self.config.to_json(), sort_keys=True).encode())
         digest.update(json.dumps([vocabulary.words, vocabulary.counts]).encode())
+        if self.tokenizer.text_tokenizer is not None:
+            digest.update(self.tokenizer.text_tokenizer.digest.encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -303,17 +336,33 @@ class Model(nn.Module):
 
     def recipe_batch(self, recipes: Sequence[RecipeIds]) -> RecipeBatch:
         """Pad the ids of M recipes and encode their sentences, each distinct one once."""
-        distinct = DistinctSentences()
-        rows, sentence_counts = self._padded([distinct.rows(one.sentences) for one in recipes])
         ingredients, ingredient_counts = self._padded([one.ingredients for one in recipes])
-        vectors = self.sentence_vectors(*self._padded(distinct.word_ids))
-        # Row 0 is the padding's: zeros.
-        table = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
         titles = np.array([one.titles for one in recipes], dtype=np.int64)
         title_counts = torch.from_numpy(titles).to(self.device)
-        return RecipeBatch(
-            ingredients, ingredient_counts, table[rows], sentence_counts, title_counts
+        texts = ingredients.new_zeros(len(recipes), 0, 0)
+        text_fields = ingredients.new_zeros(len(recipes), 0)
+        if self.text_encoder is not None:
+            texts, _ = self._encoded([one.texts for one in recipes], self.text_vectors)
+            text_fields, _ = self._padded([np.array(one.text_fields) for one in recipes])
+        if self.sentence_encoder is None:
+            return texts_as_sentences(ingredients, ingredient_counts, texts, text_fields)
+        sentences, sentence_counts = self._encoded(
+            [one.sentences for one in recipes], self.sentence_vectors
         )
+        return RecipeBatch(
+            ingredients, ingredient_counts, sentences, sentence_counts, title_counts, texts,
+            text_fields,
+        )  # fmt: skip
+
+    def _encoded(
+        self, items: Sequence[Sequence[Ids]], encode: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Encode the sentences of M items, each distinct one once: (M, S, D_s), and counts (M,)."""
+        distinct = DistinctSentences()
+        rows, counts = self._padded([distinct.rows(one) for one in items])
+        vectors = encode(*self._padded(distinct.word_ids))
+        # Row 0 is the padding's: zeros.
+        return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])[rows], counts
 
     def _padded(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """Return `pad_ids` of sequences as tensors where the weights are."""
@@ -343,6 +392,21 @@ class GlobalProjection(nn.Module):
         if self.linear is not None:
             vectors = self.linear(vectors.to(self.linear.weight.dtype))
         return unit_rows(at_least_float32(vectors)) if self.cosine else vectors
+
+
+def texts_as_sentences(
+    ingredients: Tensor, ingredient_counts: Tensor, texts: Tensor, text_fields: Tensor
+) -> RecipeBatch:
+    """Return recipes whose sentences are the texts of a text encoder, which alone reads them.
+
+    Args:
+        ingredients: (M, T) int64; this and the others are fields of a `RecipeBatch`.
+        ingredient_counts: (M,) int64.
+        texts: (M, P, D_t).
+        text_fields: (M, P) int64.
+    """
+    counts = text_fields.clamp(0, 1).sum(dim=1)
+    return RecipeBatch(ingredients, ingredient_counts, texts, counts, counts, texts, text_fields)
 
 
 def concatenate_tokens(batches: Sequence[Tokens]) -> Tokens:

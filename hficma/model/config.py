@@ -123,6 +123,14 @@ class ModelConfig:
             for name in ("image_head", "recipe_head"):
                 if getattr(self, name).layers != "none":
                     raise ValueError(f"global_dim must be given: it is what {name} leads to")
+        encoder = bool(self.text.encoder or self.text.architecture)
+        if self.sentence == "none" and not encoder:
+            raise ValueError("sentence is none: text.encoder must be given, to read sentences")
+        if encoder and self.sentence != "none" and self.global_text != "fields":
+            raise ValueError(
+                "text.encoder is read beside word vectors by global_text=fields, or alone by "
+                "sentence=none"
+            )
         if self.global_weight <= 0 or self.local_weight < 0:
             raise ValueError("global_weight must be positive and local_weight not negative")
 

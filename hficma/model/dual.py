@@ -14,12 +14,13 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from ..text.vocabulary import Tokenizer
+from ..text.vocabulary import INGREDIENTS, INSTRUCTIONS, TITLE, Tokenizer
 from .base import Model, RecipeBatch, Tokens
 from .config import ModelConfig
 from .encoders.heads import Head, field_mean
 from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.sentence_encoder import SentenceEncoder
+from .encoders.text_encoder import TextEncoder
 from .similarity import PaddedEncodings
 
 
@@ -29,23 +30,35 @@ class RecipeFields(nn.Module):
     Args:
         config: of the model.
         word_dim: D_w of the ingredients' vectors.
-        sentence_dim: D_s of the sentences' vectors.
+        sentence_encoder: of the model, if it has one.
+        text_encoder: likewise.
     """
 
-    def __init__(self, config: ModelConfig, word_dim: int, sentence_dim: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        word_dim: int,
+        sentence_encoder: SentenceEncoder | None,
+        text_encoder: TextEncoder | None,
+    ) -> None:
         super().__init__()
-        self.head = Head(
-            config.recipe_head,
-            [sentence_dim, word_dim, sentence_dim],
-            config.global_dim,
-            cosine=config.global_similarity == "cosine",
-        )
+        self.reads_words = sentence_encoder is not None
+        self.text_fields: tuple[int, ...] = ()
+        widths = []
+        if sentence_encoder is not None:
+            widths += [sentence_encoder.width, word_dim, sentence_encoder.width]
+        if text_encoder is not None:
+            line = config.text.encoder_reads == "line"
+            self.text_fields = (TITLE,) if line else (TITLE, INGREDIENTS, INSTRUCTIONS)
+            widths += [text_encoder.width] * len(self.text_fields)
+        cosine = config.global_similarity == "cosine"
+        self.head = Head(config.recipe_head, widths, config.global_dim, cosine=cosine)
 
-    def forward(self, ingredients: Tensor, recipe: RecipeBatch) -> Tensor:
+    def forward(self, ingredients: Tensor | None, recipe: RecipeBatch) -> Tensor:
         """Compute the global vectors of M recipes.
 
         Args:
-            ingredients: (M, T, D_w) word vectors of the ingredients.
+            ingredients: (M, T, D_w) word vectors of the ingredients; read where words are.
             recipe: M recipes.
 
         Returns:
@@ -55,8 +68,21 @@ class RecipeFields(nn.Module):
         vectors: Tensor = self.head(means, present)
         return vectors
 
-    def field_means(self, ingredients: Tensor, recipe: RecipeBatch) -> list[tuple[Tensor, Tensor]]:
+    def field_means(
+        self, ingredients: Tensor | None, recipe: RecipeBatch
+    ) -> list[tuple[Tensor, Tensor]]:
         """Return what the head reads: the mean of each field, and who has it; see `field_mean`."""
+        fields = []
+        if self.reads_words:
+            assert ingredients is not None
+            fields += self._word_means(ingredients, recipe)
+        for field in self.text_fields:
+            members = (recipe.text_fields == field).to(recipe.texts.dtype)
+            fields.append(field_mean(recipe.texts, members))
+        return fields
+
+    def _word_means(self, ingredients: Tensor, recipe: RecipeBatch) -> list[tuple[Tensor, Tensor]]:
+        """Return the means over word vectors of title, ingredients and instructions."""
         sentences = recipe.sentences
         # A recipe's sentences are its title, once or more, and then its instructions.
         titles = _first(recipe.title_counts, sentences)
@@ -83,6 +109,7 @@ class DualEncoder(Model):
         image_encoder: with its sizes, C_p of the whole photo.
         sentence_encoder: word ids to sentence vectors.
         word_table: (V + 2, D_w) vectors of the words, trained further.
+        text_encoder: token ids to vectors of texts, where the model has a pretrained one.
     """
 
     has_local = False
@@ -94,17 +121,23 @@ class DualEncoder(Model):
         config: ModelConfig,
         tokenizer: Tokenizer,
         image_encoder: ImageEncoder,
-        sentence_encoder: SentenceEncoder,
+        sentence_encoder: SentenceEncoder | None,
         word_table: Tensor,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
-        super().__init__(config, tokenizer, image_encoder, sentence_encoder)
-        self.ingredient_words = nn.Embedding.from_pretrained(
-            word_table.clone(), freeze=False, padding_idx=0
+        super().__init__(config, tokenizer, image_encoder, sentence_encoder, text_encoder)
+        # Words are read where there is an encoder for sentences of them.
+        self.ingredient_words = (
+            None
+            if sentence_encoder is None
+            else nn.Embedding.from_pretrained(word_table.clone(), freeze=False, padding_idx=0)
         )
         cosine = config.global_similarity == "cosine"
         pooled = image_encoder.pooled_width
         self.image_global = Head(config.image_head, [pooled], config.global_dim, cosine=cosine)
-        self.recipe_global = RecipeFields(config, word_table.shape[1], sentence_encoder.width)
+        self.recipe_global = RecipeFields(
+            config, word_table.shape[1], sentence_encoder, text_encoder
+        )
 
     @property
     def global_dim(self) -> int:
@@ -119,7 +152,8 @@ class DualEncoder(Model):
 
     def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""
-        vectors = self.recipe_global(self.ingredient_words(recipe.ingredients), recipe)
+        words = None if self.ingredient_words is None else self.ingredient_words(recipe.ingredients)
+        vectors = self.recipe_global(words, recipe)
         return Tokens(vectors, None, recipe.ingredient_counts)
 
     def project_image(self, image: Tokens) -> NoReturn:

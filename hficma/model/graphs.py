@@ -1,14 +1,15 @@
 """The model cut into the graphs that export compiles and runtimes execute, by name.
 
     photos ──▶ image ──▶ tokens ──▶ project_image ──▶ value ──▶ tabulate_image ──▶ table
-    word_ids ──▶ sentence ──▶ vectors ─┐
-    ingredients ───────────────────────┴▶ recipe ──▶ tokens ──▶ project_recipe ──▶ ...
+    word_ids ──▶ sentence, text ──▶ vectors ─┐
+    ingredients ─────────────────────────────┴▶ recipe ──▶ tokens ──▶ project_recipe ──▶ ...
     both items' encodings ──▶ cross_tables, cross_recipe_projections, cross_image_projections
                                         ──▶ score, global, local
 
 The three cross graphs compute the same scores and differ in whose table they read and whose they
 make on the way: an index stores tables or, in less room, projections. A model without a local part
-has the graphs image, sentence and recipe alone.
+has the graphs image, sentence, text and recipe alone; `sentence` reads the ids of our own words and
+`text` those of a pretrained text encoder, and a model has one of the two, or both.
 
 A graph reads and gives named arrays: ids as int64, photos as uint8, everything else float32
 in every precision, so that whoever feeds one need not know what it computes in. The names of graphs
@@ -25,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from ..types import ArraySpec, ArraySpecs
-from .base import Model, RecipeBatch, Tokens
+from .base import Model, RecipeBatch, Tokens, texts_as_sentences
 from .encoders.sentence_encoder import MeanSentences
+from .encoders.text_encoder import TextEncoder
 from .hf_icma import HFICMA
 from .similarity import FoldedItemWeights, FoldedWeights, PaddedEncodings, pair_block, project
 
@@ -75,7 +77,7 @@ class ImageBranch(Branch):
         super().__init__({"photos": ArraySpec("uint8", ("B", size, size, 3))}, outputs, dtype)
         # The graph needs the image encoder and two or three layers; the rest is left out of its
         # weights.
-        self.model = _without(model, "sentence_encoder", "ingredient_words")
+        self.model = _without(model, "sentence_encoder", "text_encoder", "ingredient_words")
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Branch.compute`."""
@@ -89,8 +91,25 @@ class SentenceBranch(Branch):
         inputs = {"word_ids": ArraySpec("int64", ("S", "W"))}
         if not isinstance(model.sentence_encoder, MeanSentences):
             inputs["lengths"] = ArraySpec("int64", ("S",))  # a mean does not read them
-        super().__init__(inputs, {"vectors": _floats("S", model.sentence_encoder.width)}, dtype)
+        super().__init__(inputs, {"vectors": _floats("S", model.sentence_width)}, dtype)
         self.encoder = model.sentence_encoder
+
+    def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Branch.compute`."""
+        word_ids = arrays["word_ids"]
+        assert self.encoder is not None
+        return (self.encoder(word_ids, arrays.get("lengths", word_ids)),)
+
+
+class TextBranch(Branch):
+    """Token ids of texts to the vectors of a pretrained text encoder."""
+
+    def __init__(self, encoder: TextEncoder, dtype: torch.dtype) -> None:
+        inputs = {"word_ids": ArraySpec("int64", ("S", "W"))}
+        if encoder.reads_lengths:
+            inputs["lengths"] = ArraySpec("int64", ("S",))
+        super().__init__(inputs, {"vectors": _floats("S", encoder.width)}, dtype)
+        self.encoder = encoder
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Branch.compute`."""
@@ -99,29 +118,41 @@ class SentenceBranch(Branch):
 
 
 class RecipeBranch(Branch):
-    """Ingredient ids and sentence vectors to global vectors and, with a local part, tokens."""
+    """Ingredient ids, and vectors of sentences and texts, to global vectors and tokens.
+
+    Tokens where the model has a local part.
+    """
 
     def __init__(self, model: Model, global_dim: int, dtype: torch.dtype) -> None:
-        inputs = {
-            "ingredients": ArraySpec("int64", ("M", "T")),
-            "ingredient_counts": ArraySpec("int64", ("M",)),
-            "sentences": _floats("M", "N", model.sentence_encoder.width),
-            "sentence_counts": ArraySpec("int64", ("M",)),
-        }
-        if model.config.global_text == "fields":
-            inputs["title_counts"] = ArraySpec("int64", ("M",))
+        # A graph has no input that nothing reads.
+        inputs: ArraySpecs = {}
+        if model.sentence_encoder is not None or model.config.kind != "dual":
+            inputs["ingredients"] = ArraySpec("int64", ("M", "T"))
+            inputs["ingredient_counts"] = ArraySpec("int64", ("M",))
+        if model.sentence_encoder is not None:
+            inputs["sentences"] = _floats("M", "N", model.sentence_encoder.width)
+            inputs["sentence_counts"] = ArraySpec("int64", ("M",))
+            if model.config.global_text == "fields":
+                inputs["title_counts"] = ArraySpec("int64", ("M",))
+        if model.text_encoder is not None:
+            inputs["texts"] = _floats("M", "P", model.text_encoder.width)
+            inputs["text_fields"] = ArraySpec("int64", ("M", "P"))
         outputs = {"global": _floats("M", global_dim)}
         if model.has_local:
             outputs["tokens"] = _floats("M", "T", model.config.width)
         super().__init__(inputs, outputs, dtype)
-        self.model = _without(model, "sentence_encoder", "trunk")
+        self.model = _without(model, "sentence_encoder", "text_encoder", "trunk")
 
     def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Branch.compute`."""
-        # A graph has no input that nothing reads: titles are sentences like any to the others.
+        if "sentences" not in arrays:
+            fields = arrays["text_fields"]
+            ids = {"ingredients": fields, "ingredient_counts": fields[:, 0]}
+            return _present(self.model.recipe_tokens(texts_as_sentences(**{**ids, **arrays})))
+        # What is missing is not read: any array stands for it.
         counts = arrays["sentence_counts"]
-        titles = {"title_counts": counts, **arrays}
-        return _present(self.model.recipe_tokens(RecipeBatch(**titles)))
+        others = {"title_counts": counts, "texts": counts, "text_fields": counts}
+        return _present(self.model.recipe_tokens(RecipeBatch(**{**others, **arrays})))
 
 
 class ProjectBranch(Branch):
@@ -259,7 +290,10 @@ def branches(
             model.normalize, model.trunk = wide.normalize, image_encoder
     global_dim = wide.global_dim
     yield "image", ImageBranch(model, global_dim, dtype).eval()
-    yield "sentence", SentenceBranch(model, dtype).eval()
+    if model.sentence_encoder is not None:
+        yield "sentence", SentenceBranch(model, dtype).eval()
+    if model.text_encoder is not None:
+        yield "text", TextBranch(model.text_encoder, dtype).eval()
     yield "recipe", RecipeBranch(model, global_dim, dtype).eval()
     if not isinstance(wide, HFICMA):
         return

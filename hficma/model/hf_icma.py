@@ -32,6 +32,7 @@ from .encoders.heads import Head
 from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.recurrent import Bidirectional
 from .encoders.sentence_encoder import SentenceEncoder
+from .encoders.text_encoder import TextEncoder
 from .fusion import CrossFusion, JointEmbedding, RecipeFusion
 from .numerics import mean_weights, padding_bias
 from .similarity import (
@@ -55,6 +56,7 @@ class HFICMA(Model):
         image_encoder: with its sizes, C_p of the whole photo and C of a region.
         sentence_encoder: word ids to sentence vectors.
         word_table: (V + 2, D_w) vectors of the words, trained further.
+        text_encoder: token ids to vectors of texts, where the model has a pretrained one.
     """
 
     has_local = True
@@ -67,19 +69,18 @@ class HFICMA(Model):
         config: ModelConfig,
         tokenizer: Tokenizer,
         image_encoder: ImageEncoder,
-        sentence_encoder: SentenceEncoder,
+        sentence_encoder: SentenceEncoder | None,
         word_table: Tensor,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
-        super().__init__(config, tokenizer, image_encoder, sentence_encoder)
+        super().__init__(config, tokenizer, image_encoder, sentence_encoder, text_encoder)
         width = config.width
         self.ingredient_words = nn.Embedding.from_pretrained(
             word_table.clone(), freeze=False, padding_idx=0
         )
         self.ingredient_gru = Bidirectional(nn.GRU, word_table.shape[1], width)
         self.sentence_adapter = (
-            nn.Linear(sentence_encoder.width, width)
-            if sentence_encoder.width != width
-            else nn.Identity()
+            nn.Linear(self.sentence_width, width) if self.sentence_width != width else nn.Identity()
         )
         self.region_adapter = (
             nn.Linear(image_encoder.channels, 2 * width)
@@ -94,7 +95,9 @@ class HFICMA(Model):
         if config.global_text == "fields":
             cosine = config.global_similarity == "cosine"
             self.image_global = Head(config.image_head, [pooled], config.global_dim, cosine=cosine)
-            self.recipe_global = RecipeFields(config, word_table.shape[1], sentence_encoder.width)
+            self.recipe_global = RecipeFields(
+                config, word_table.shape[1], sentence_encoder, text_encoder
+            )
         else:
             self.image_global = GlobalProjection(config, pooled)
             self.recipe_global = GlobalProjection(config, 2 * width)

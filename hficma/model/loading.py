@@ -12,6 +12,7 @@ from torch import Tensor
 from ..artifacts.json_fields import Fields
 from ..artifacts.manifest import MANIFEST, Manifest, read_manifest, verified_file
 from ..errors import ArtifactError, InputError, MissingDependencyError
+from ..text.text_tokenizer import TextTokenizer, text_tokenizer
 from ..text.vocabulary import FIRST_WORD_ID, VOCABULARY_FILE, Tokenizer, Vocabulary
 from ..text.word_vectors import WordVectors
 from .adamine import AdaMine
@@ -20,6 +21,7 @@ from .config import ModelConfig
 from .dual import DualEncoder
 from .encoders.image.image_encoder import make_image_encoder
 from .encoders.sentence_encoder import GRUSentences, MeanSentences, SentenceEncoder, word_weights
+from .encoders.text_encoder import TextEncoder
 from .hf_icma import HFICMA
 
 _KINDS: dict[str, type[HFICMA | AdaMine | DualEncoder]] = {
@@ -37,6 +39,8 @@ def build_model(
     vectors: WordVectors,
     *,
     backbone_weights: str | Path | None = None,
+    text_tokenizer: TextTokenizer | None = None,
+    text_weights: Path | None = None,
     seed: int = 0,
 ) -> Model:
     """Build a new model: word vectors and image encoder as they come, all else from `seed`.
@@ -45,6 +49,8 @@ def build_model(
         config: sizes and choices; `word_dim` must be the vectors' width.
         vectors: vocabulary and table.
         backbone_weights: see `hficma.model.encoders.image.image_encoder.make_image_encoder`.
+        text_tokenizer: of the text encoder, where `config.text` has one.
+        text_weights: the folder of its weights; None for random ones.
         seed: of the random weights; the caller's random state is left as it was.
     """
     if vectors.dim != config.word_dim:
@@ -53,7 +59,11 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _assemble(
-            config, vectors.vocabulary, torch.from_numpy(vectors.table), backbone_weights
+            config,
+            Tokenizer(vectors.vocabulary, config.text, text_tokenizer),
+            torch.from_numpy(vectors.table),
+            backbone_weights,
+            text_weights,
         )
 
 
@@ -82,22 +92,26 @@ def load_model(path: str | Path, *, weights: str = "best") -> Model:
         config = ModelConfig.from_json(manifest.facts["model"])
     except (KeyError, ValueError) as error:
         raise ArtifactError(f"{directory}: its {MANIFEST} is damaged ({error})") from error
+    tokenizer = Tokenizer(
+        vocabulary, config.text, text_tokenizer(config.text.text_architecture, directory, manifest)
+    )
     state = _load_file(file)
-    _check_fit(config, vocabulary, state, file)
-    model = _assemble(config, vocabulary, torch.zeros(vocabulary.table_rows, config.word_dim), None)
+    _check_fit(config, tokenizer, state, file)
+    table = torch.zeros(vocabulary.table_rows, config.word_dim)
+    model = _assemble(config, tokenizer, table, None)
     model.load_state_dict(state)
     return model.eval().requires_grad_(False)
 
 
 def _check_fit(
-    config: ModelConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor], file: Path
+    config: ModelConfig, tokenizer: Tokenizer, state: Mapping[str, Tensor], file: Path
 ) -> None:
     """Refuse weights that are not of a model of these options, before memory is taken for it."""
     # Shapes without numbers: options that ask for terabytes are refused like any that do not fit.
     with torch.device("meta"):
-        table = torch.empty(vocabulary.table_rows, config.word_dim)
+        table = torch.empty(tokenizer.vocabulary.table_rows, config.word_dim)
         try:
-            expected = _assemble(config, vocabulary, table, None).state_dict()
+            expected = _assemble(config, tokenizer, table, None).state_dict()
         except (RuntimeError, ValueError, OverflowError, InputError) as error:  # of no model
             raise ArtifactError(f"{file}: does not fit the run's options ({error})") from error
     differing = expected.keys() ^ state.keys() or {
@@ -134,16 +148,17 @@ def _load_file(file: Path) -> dict[str, Tensor]:
 
 def _assemble(
     config: ModelConfig,
-    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
     table: Tensor,
     backbone_weights: str | Path | None,
+    text_weights: Path | None = None,
 ) -> Model:
     """Put a model together; `table` (V + 2, D_w) are the word vectors that it starts from."""
-    counts = torch.tensor([0] * FIRST_WORD_ID + list(vocabulary.counts))
-    encoder: SentenceEncoder
+    counts = torch.tensor([0] * FIRST_WORD_ID + list(tokenizer.vocabulary.counts))
+    encoder: SentenceEncoder | None = None
     if config.sentence == "mean":
         encoder = MeanSentences(table, word_weights(counts))
-    else:
+    elif config.sentence == "gru":
         encoder = GRUSentences(table, config.sentence_dim)
     image_encoder = make_image_encoder(config.image, backbone_weights)
     pooled = image_encoder.pooled_width
@@ -154,5 +169,7 @@ def _assemble(
             f"recipe's {2 * config.width}; give model.global_dim, such as 256, to bring both to "
             "one width"
         )
-    tokenizer = Tokenizer(vocabulary, config.text)
-    return _KINDS[config.kind](config, tokenizer, image_encoder, encoder, table)
+    architecture, text_encoder = config.text.text_architecture, None
+    if architecture is not None:
+        text_encoder = TextEncoder(architecture, text_weights)
+    return _KINDS[config.kind](config, tokenizer, image_encoder, encoder, table, text_encoder)

@@ -25,6 +25,8 @@ from ..recipe import Recipe
 from ..types import Ids
 from . import ingredients
 from . import ingredients_v1 as ingredients_1
+from .text_architecture import TextArchitecture
+from .text_tokenizer import TextTokenizer
 from .words import sentences, words
 
 VOCABULARY_FILE = "vocabulary.json"
@@ -35,6 +37,9 @@ END_ID = 1
 """The published `</i>`; stands alone where no ingredient of a recipe is known."""
 FIRST_WORD_ID = 2
 """Row i + 2 of an embedding table holds word i (the published loaders are off by these two)."""
+
+TITLE, INSTRUCTIONS, INGREDIENTS = 1, 2, 3
+"""Fields of a recipe, as the graph `recipe` numbers them; 0 pads."""
 
 REMEMBERED_LINES = 65_536
 """Ingredient lines whose ids a tokenizer remembers, about 10 MB."""
@@ -63,10 +68,34 @@ class TextConfig:
     1 (`ingredients_v1`) are those of models that name none, 2 (`ingredients`) leave out section
     heads, sizes and brands."""
 
+    encoder: str = ""
+    """Folder of a pretrained text encoder that reads recipes too: a sentence-transformer, or CLIP's
+    or SigLIP's text tower."""
+    architecture: str = ""
+    """JSON text of its layers (`TextArchitecture`). Filled in when training begins, so that runs
+    and bundles need no folder."""
+    encoder_reads: Literal["fields", "line"] = "fields"
+    """`fields` reads the title, each sentence of the instructions and the ingredients as texts of
+    their own, `line` title and ingredients as one."""
+    encoder_tokens: int = 0
+    """The most tokens of such a text; 0: as many as the encoder takes."""
+
+    @cached_property
+    def text_architecture(self) -> TextArchitecture | None:
+        """Return the layers of the text encoder, or None where there is none.
+
+        Raises:
+            ValueError: it is written in another form.
+        """
+        return TextArchitecture.from_text(self.architecture) if self.architecture else None
+
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; the first rules are not named, so that `model_id` is what it was."""
+        """Return JSON values, without what models of earlier releases had not.
+
+        `model_id` hashes them; the first rules are not named either.
+        """
         record = dataclasses.asdict(self)
-        return {key: value for key, value in record.items() if (key, value) != ("reader", 1)}
+        return {key: value for key, value in record.items() if (key, value) not in _EARLIER}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> TextConfig:
@@ -76,7 +105,19 @@ class TextConfig:
             ValueError: a field is of another type, out of its range or unknown.
         """
         fields = dataclass_fields(cls, record, "the options of the text", most=LARGEST_SIZE)
-        return cls(**{"reader": 1, **fields})
+        config = cls(**{"reader": 1, **fields})
+        _ = config.text_architecture  # raises where it is damaged
+        return config
+
+
+_EARLIER = (
+    ("reader", 1),
+    ("encoder", ""),
+    ("architecture", ""),
+    ("encoder_reads", "fields"),
+    ("encoder_tokens", 0),
+)
+"""Fields that came after models were saved without them, with the value that those have."""
 
 
 VOCABULARY_BYTES = 200 * MEGABYTE
@@ -165,6 +206,12 @@ class RecipeIds:
     """Ingredient lines of which no word is known, and what passed the limits: for notes."""
     lines: tuple[int, ...] = ()
     """Positions of the ingredient lines that `ingredients` were read from; an end has none."""
+    texts: tuple[Ids, ...] = ()
+    """What a text encoder reads: token ids (W,) of each of P texts, none empty."""
+    text_fields: tuple[int, ...] = ()
+    """The field of each text: `TITLE`, `INSTRUCTIONS` or `INGREDIENTS`."""
+    texts_cut: int = 0
+    """Texts that were longer than the text encoder reads."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +225,8 @@ class Tokenizer:
     """The words that have vectors."""
     config: TextConfig
     """What of a recipe is read."""
+    text_tokenizer: TextTokenizer | None = None
+    """Of the model's text encoder, where it has one."""
 
     def __call__(self, recipe: Recipe) -> RecipeIds:
         """Return the ids of a recipe's ingredients and sentences."""
@@ -196,8 +245,8 @@ class Tokenizer:
                 left_out.append(line)
         if self.config.end_marker or not known:
             known.append(END_ID)
-        texts = sentences(recipe.instructions)
-        encoded = [ids for text in texts if len(ids := self.sentence_ids(text))]
+        steps = sentences(recipe.instructions)
+        encoded = [ids for text in steps if len(ids := self.sentence_ids(text))]
         title = self.sentence_ids("" if self.config.title == "none" else recipe.title)
         titles = self._titles(len(encoded)) if len(title) else 0
         encoded[:0] = [title] * titles  # in front, where the limit cuts nothing off
@@ -205,13 +254,40 @@ class Tokenizer:
             # Without a sentence there is no global vector: read the ingredient lines as one.
             ids = self.sentence_ids(", ".join(recipe.ingredients))
             encoded = [ids if len(ids) else np.array([END_ID], dtype=np.int64)]
+        texts = self._texts(recipe, steps)
         return RecipeIds(
             np.array(known, dtype=np.int64),
             tuple(encoded[: self.config.max_sentences]),
             titles=min(titles, self.config.max_sentences),
             left_out=tuple(left_out),
             lines=tuple(lines),
+            **texts,
         )
+
+    def _texts(self, recipe: Recipe, sentences: Sequence[str]) -> dict[str, Any]:
+        """Return what a text encoder reads of a recipe, as fields of `RecipeIds`.
+
+        Args:
+            recipe: as it is written.
+            sentences: of its instructions.
+        """
+        if self.text_tokenizer is None:
+            return {}
+        title = "" if self.config.title == "none" else recipe.title
+        ingredients = ", ".join(recipe.ingredients)
+        if self.config.encoder_reads == "line":
+            parts = [(TITLE, ", ".join(part for part in (title, ingredients) if part.strip()))]
+        else:
+            most = self.config.max_sentences - bool(title.strip())
+            parts = [(TITLE, title), *((INSTRUCTIONS, text) for text in sentences[:most])]
+            parts.append((INGREDIENTS, ingredients))
+        written = [(field, text) for field, text in parts if text.strip()] or [(TITLE, "")]
+        ids = [self.text_tokenizer.ids(text) for _, text in written]
+        return {
+            "texts": tuple(one for one, _ in ids),
+            "text_fields": tuple(field for field, _ in written),
+            "texts_cut": sum(cut for _, cut in ids),
+        }
 
     def _titles(self, instructions: int) -> int:
         """Return how often a title is read before so many instructions."""
@@ -250,6 +326,10 @@ class Tokenizer:
             InputError: no word of it is known to the model, so that it would match at random.
         """
         encoded = self(recipe)
+        if self.text_tokenizer is not None:
+            known = self.text_tokenizer.specials.issuperset
+            if not all(known(text.tolist()) for text in encoded.texts):
+                return encoded
         if all(set(ids.tolist()) <= {END_ID} for ids in (encoded.ingredients, *encoded.sentences)):
             raise InputError(
                 f"{recipe.id}: no word of this recipe is known to the model; "

@@ -99,4 +99,6 @@ def random_recipes(
         sentences,
         torch.tensor([n for _, n in counts]),
         torch.tensor([n > 1 for _, n in counts]).long(),
+        torch.zeros(len(counts), 0, 0),
+        torch.zeros(len(counts), 0).long(),
     )

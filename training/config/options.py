@@ -60,6 +60,9 @@ class TextOptions:
     """Train the ingredients' word vectors with the rest."""
     tune_sentences: bool = False
     """Train the sentence encoder too; frozen ones (as published) run once per sentence."""
+    tune_encoder: bool = False
+    """Train the pretrained text encoder (`model.text.encoder`) too; a frozen one runs once per
+    text."""
     drop_title: float = 0.0
     """Chance that a recipe is shown without its title."""
     drop_ingredients: float = 0.0

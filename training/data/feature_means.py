@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hficma.model import HFICMA, DualEncoder, Model
+from hficma.model import HFICMA, DualEncoder, Model, RecipeBatch
 from hficma.model.dual import RecipeFields
 from hficma.model.encoders.heads import Centred, Head
 
@@ -46,8 +46,12 @@ def fill_feature_means(model: Model, pairs: Pairs, *, cached: bool) -> None:
     pooled = (pairs.centre_features(model, batch, cached=cached).pooled for batch in batches)
     _fill(image.parts, ([(one, one.new_ones(len(one)))] for one in pooled))
     recipes = (pairs.texts.batch(model, batch) for batch in batches)
-    words = model.ingredient_words
-    _fill(recipe.head.parts, (recipe.field_means(words(one.ingredients), one) for one in recipes))
+    embed = model.ingredient_words
+
+    def words(batch: RecipeBatch) -> Tensor | None:
+        return None if embed is None else embed(batch.ingredients)
+
+    _fill(recipe.head.parts, (recipe.field_means(words(batch), batch) for batch in recipes))
     model.train(training)
 
 

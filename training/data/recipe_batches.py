@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hficma.model import Model, RecipeBatch
+from hficma.model.base import texts_as_sentences
 from hficma.recipe import Recipe
 from hficma.text.batching import DistinctSentences, pad_ids
-from hficma.text.vocabulary import END_ID, Tokenizer
+from hficma.text.vocabulary import END_ID, INGREDIENTS, INSTRUCTIONS, TITLE, Tokenizer
 from hficma.types import Ids, Positions
 
 from ..config.options import TextOptions
 
 ENCODE_ROWS = 512
 """Sentences that a frozen encoder reads at once."""
+ENCODE_TEXTS = 64
+"""Texts that a frozen text encoder reads at once."""
+_FIELDS = (TITLE, INGREDIENTS, INSTRUCTIONS)
+Encode: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Ids (S, W) and lengths (S,) to vectors (S, D_s)."""
 _NO_WORDS = np.array([END_ID], dtype=np.int64)
 """What is read of a recipe without ingredients."""
 
 
 class RecipeTexts:
-    """Recipes in memory: ids of ingredients, and rows into a table of the distinct sentences.
+    """Recipes in memory: ids of ingredients, and rows into tables of the distinct sentences.
 
-    The table is that of `hficma.text.batching`: rows count from 1, row 0 is the padding.
+    One table holds the sentences that our own words are read of, another the texts for a pretrained
+    text encoder. They are those of `hficma.text.batching`: rows count from 1, row 0 is the padding.
+
+    Attributes:
+        texts_cut: texts that were longer than the text encoder reads.
 
     Args:
         recipes: in the order of the positions that `batch` takes.
@@ -36,29 +48,45 @@ class RecipeTexts:
         self._ingredients: list[Ids] = []
         self._sentences: list[Ids] = []
         self._titles: list[int] = []
-        distinct = DistinctSentences()
+        self._texts: list[Ids] = []
+        self._text_fields: list[Ids] = []
+        self.texts_cut = 0
+        distinct, distinct_texts = DistinctSentences(), DistinctSentences()
         for recipe in recipes:
             ids = tokenizer(recipe)
             self._ingredients.append(ids.ingredients)
             self._sentences.append(distinct.rows(ids.sentences))
             self._titles.append(ids.titles)
-        self._word_ids, self._word_counts = _padded(distinct.word_ids or [_NO_WORDS])
-        self._vectors: Tensor | None = None
+            self._texts.append(distinct_texts.rows(ids.texts))
+            self._text_fields.append(np.array(ids.text_fields, dtype=np.int64))
+            self.texts_cut += ids.texts_cut
+        self._sentence_table = _Table(distinct.word_ids or [_NO_WORDS])
+        self._text_table = _Table(distinct_texts.word_ids) if distinct_texts.word_ids else None
 
     def __len__(self) -> int:
         """Return the number of recipes."""
         return len(self._ingredients)
 
-    @torch.no_grad()
     def encode_sentences(self, model: Model) -> None:
         """Run a frozen sentence encoder over every distinct sentence, once for all batches."""
-        parts = [
-            model.sentence_vectors(ids.to(model.device), counts.to(model.device)).cpu()
-            for ids, counts in zip(
-                self._word_ids.split(ENCODE_ROWS), self._word_counts.split(ENCODE_ROWS), strict=True
-            )
-        ]
-        self._vectors = torch.cat(parts)
+        if model.sentence_encoder is not None:
+            self._sentence_table.fill(model.sentence_vectors, model, ENCODE_ROWS, lambda _: None)
+
+    def encode_texts(self, model: Model, *, advance: Callable[[int], None]) -> None:
+        """Run a frozen text encoder over every distinct text, once for all batches.
+
+        Args:
+            model: whose text encoder runs, without dropout.
+            advance: hears how many texts were encoded.
+        """
+        if model.text_encoder is not None and self._text_table is not None:
+            model.text_encoder.eval()
+            self._text_table.fill(model.text_vectors, model, ENCODE_TEXTS, advance)
+
+    @property
+    def distinct_texts(self) -> int:
+        """Return the number of different texts."""
+        return 0 if self._text_table is None else len(self._text_table)
 
     def batch(
         self,
@@ -78,28 +106,79 @@ class RecipeTexts:
             options: with a generator, what is left out at random; None shows all.
             generator: draws what is left out.
         """
-        ingredients, sentences, titles = [], [], []
-        for position in positions:
-            names, rows = self._ingredients[position], self._sentences[position]
-            title = self._titles[position]
-            if options is not None and generator is not None:
-                names, rows, title = _thinned(names, rows, title, options, generator)
-            ingredients.append(names)
-            sentences.append(rows)
-            titles.append(title)
-        ids, counts = _padded(ingredients)
-        padded, sentence_counts = _padded(sentences)
-        if padded.shape[1] == 0:
-            padded = padded.new_zeros(len(padded), 1)
+        recipes = [
+            _Rows(
+                self._ingredients[position],
+                self._sentences[position],
+                self._titles[position],
+                self._texts[position],
+                self._text_fields[position],
+            )
+            for position in positions
+        ]
+        if options is not None and generator is not None:
+            recipes = [recipe.thinned(options, generator) for recipe in recipes]
+        ids, counts = (one.to(model.device) for one in _padded([one.names for one in recipes]))
+        texts, text_fields = ids.new_zeros(len(recipes), 0, 0), ids.new_zeros(len(recipes), 0)
+        if self._text_table is not None:
+            rows, _ = _padded([one.texts for one in recipes], least=1)
+            texts = self._text_table.vectors(rows, model.text_vectors, model.device)
+            fields, _ = _padded([one.text_fields for one in recipes], least=1)
+            text_fields = fields.to(model.device)
+        if model.sentence_encoder is None:
+            return texts_as_sentences(ids, counts, texts, text_fields)
+        rows, sentence_counts = _padded([one.sentences for one in recipes], least=1)
         return RecipeBatch(
-            ids.to(model.device),
-            counts.to(model.device),
-            self._sentence_vectors(model, padded),
+            ids,
+            counts,
+            self._sentence_table.vectors(rows, model.sentence_vectors, model.device),
             sentence_counts.clamp_min(1).to(model.device),
-            torch.tensor(titles).to(model.device),
+            torch.tensor([one.titles for one in recipes]).to(model.device),
+            texts,
+            text_fields,
         )
 
-    def _sentence_vectors(self, model: Model, rows: Tensor) -> Tensor:
+
+class _Table:
+    """Distinct sentences, and their vectors where the encoder is frozen.
+
+    Args:
+        sentences: ids (W,) of each.
+    """
+
+    def __init__(self, sentences: Sequence[Ids]) -> None:
+        self._sentences = sentences
+        self._vectors: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return the number of sentences."""
+        return len(self._sentences)
+
+    @torch.no_grad()
+    def fill(
+        self, encode: Encode, model: Model, batch: int, advance: Callable[[int], None]
+    ) -> None:
+        """Encode all sentences, those of like lengths together.
+
+        Args:
+            encode: ids (S, W) and lengths (S,) to vectors (S, D_s).
+            model: whose encoder it is.
+            batch: sentences at once.
+            advance: hears how many were encoded.
+        """
+        order = sorted(range(len(self)), key=lambda number: len(self._sentences[number]))
+        vectors: Tensor | None = None
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            ids, lengths = _padded([self._sentences[row] for row in rows])
+            encoded = encode(ids.to(model.device), lengths.to(model.device)).cpu()
+            if vectors is None:
+                vectors = encoded.new_empty(len(self), encoded.shape[1])
+            vectors[rows] = encoded
+            advance(len(rows))
+        self._vectors = vectors
+
+    def vectors(self, rows: Tensor, encode: Encode, device: torch.device) -> Tensor:
         """Return the vectors (M, S, D_s) of padded rows (M, S) of the table; zeros for row 0.
 
         Each distinct sentence of the batch is encoded once, and its vector looked up at every
@@ -107,60 +186,68 @@ class RecipeTexts:
         """
         distinct, places = rows.unique(return_inverse=True)  # ascending: the padding comes first
         present = distinct[distinct > 0] - 1
-        device = model.device
         if self._vectors is not None:
             vectors = self._vectors[present].to(device)
-        elif len(present):
-            longest = int(self._word_counts[present].max())
-            vectors = model.sentence_vectors(
-                self._word_ids[present, :longest].to(device),
-                self._word_counts[present].to(device),
-            )
         else:
-            vectors = torch.zeros(0, model.sentence_encoder.width, device=device)
+            # Of a batch that shows no sentence at all the first gives the width.
+            shown = [self._sentences[row] for row in present.tolist()] or self._sentences[:1]
+            ids, lengths = _padded(shown)
+            vectors = encode(ids.to(device), lengths.to(device))[: len(present)]
         if len(present) < len(distinct):
             vectors = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
         return vectors[places.to(device)]
 
 
-def _padded(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-    """Return `pad_ids` of sequences as tensors."""
-    ids, lengths = pad_ids(sequences)
-    return torch.from_numpy(ids), torch.from_numpy(lengths)
+def _padded(sequences: Sequence[Ids], *, least: int = 0) -> tuple[Tensor, Tensor]:
+    """Return `pad_ids` of sequences as tensors, padded to `least` entries where all are shorter."""
+    ids, lengths = (torch.from_numpy(array) for array in pad_ids(sequences))
+    return F.pad(ids, (0, max(0, least - ids.shape[1]))), lengths
 
 
-def _thinned(
-    ingredients: Ids,
-    sentences: Ids,
-    titles: int,
-    options: TextOptions,
-    generator: np.random.Generator,
-) -> tuple[Ids, Ids, int]:
-    """Return a recipe's ingredients and sentences with parts left out, never all of them.
+class _Rows(NamedTuple):
+    """What is shown of one recipe."""
 
-    Of the sentences that are left, the number that is returned, the first ones, are the title.
+    names: Ids
+    """Ids of the ingredients (T,)."""
+    sentences: Ids
+    """Rows of the table of sentences (S,), those of the title first."""
+    titles: int
+    """How many of them are the title's."""
+    texts: Ids
+    """Rows of the table of texts (P,)."""
+    text_fields: Ids
+    """Field of each text (P,)."""
 
-    Args:
-        ingredients: ids (T,).
-        sentences: rows of the table (S,), those of the title first.
-        titles: how many of them are the title's.
-        options: chances.
-        generator: draws what is left out.
-    """
-    title, steps = sentences[:titles], sentences[titles:]
-    chances = (options.drop_title, options.drop_ingredients, options.drop_instructions)
-    dropped = generator.random(3) < chances
-    keep = 1 - options.drop_items
-    if options.drop_items:
-        ingredients = ingredients[generator.random(len(ingredients)) < keep]
-        steps = steps[generator.random(len(steps)) < keep]
-    parts = [
-        part[:0] if gone else part
-        for part, gone in zip((title, ingredients, steps), dropped, strict=True)
-    ]
-    # Without any of the three nothing could be learnt: then none of them is left out.
-    if not any(len(part) for part in parts):
-        parts = [title, ingredients, steps]
-    title, ingredients, steps = parts
-    names = ingredients if len(ingredients) else _NO_WORDS
-    return names, np.concatenate([title, steps]), len(title)
+    def thinned(self, options: TextOptions, generator: np.random.Generator) -> _Rows:
+        """Return the recipe with parts left out at random, never all of them.
+
+        Args:
+            options: chances.
+            generator: draws what is left out.
+        """
+        title, steps = self.sentences[: self.titles], self.sentences[self.titles :]
+        ingredients = self.names
+        texts, fields = self.texts, self.text_fields
+        chances = (options.drop_title, options.drop_ingredients, options.drop_instructions)
+        dropped = generator.random(3) < chances
+        keep = 1 - options.drop_items
+        if options.drop_items:
+            ingredients = ingredients[generator.random(len(ingredients)) < keep]
+            steps = steps[generator.random(len(steps)) < keep]
+            if len(texts):
+                shown = (fields != INSTRUCTIONS) | (generator.random(len(texts)) < keep)
+                texts, fields = texts[shown], fields[shown]
+        parts = [
+            part[:0] if gone else part
+            for part, gone in zip((title, ingredients, steps), dropped, strict=True)
+        ]
+        hidden = [field for field, gone in zip(_FIELDS, dropped, strict=True) if gone]
+        shown = ~np.isin(fields, hidden)
+        # Without any of them nothing could be learnt: then none is left out.
+        if any(len(part) for part in parts) and (shown.any() or not len(self.texts)):
+            texts, fields = texts[shown], fields[shown]
+        else:
+            parts, texts, fields = [title, ingredients, steps], self.texts, self.text_fields
+        title, ingredients, steps = parts
+        names = ingredients if len(ingredients) else _NO_WORDS
+        return _Rows(names, np.concatenate([title, steps]), len(title), texts, fields)

@@ -45,6 +45,8 @@ class Parameters:
             frozen.add("ingredient_words.")
         if not options.tune_sentences:
             frozen.add("sentence_encoder.")
+        if not options.tune_encoder:
+            frozen.add("text_encoder.")
         self.image_encoder: list[nn.Parameter] = []
         self.rest: list[nn.Parameter] = []
         self.names: dict[nn.Parameter, str] = {}

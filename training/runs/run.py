@@ -3,6 +3,7 @@
     manifest.json                    what the run is, and which checkpoint is best and last
     options.json                     every option, defaults filled in
     vocabulary.json                  the words of the model
+    text_tokenizer.json              those of its pretrained text encoder, if it has one
     environment.json                 versions, device, commit
     partitions.json                  ids of the pairs that the run itself kept out, if it did
     sureness.json                    how sure answers are, once it was calibrated, and ...
@@ -44,6 +45,8 @@ from hficma.data.partitions import FILE as PARTITIONS_FILE
 from hficma.errors import ArtifactError
 from hficma.limits import parse_json, read_regular_file
 from hficma.metrics import figure_text
+from hficma.model.config import ModelConfig
+from hficma.text.text_tokenizer import TEXT_TOKENIZER_FILE, TextTokenizer, text_tokenizer
 from hficma.text.vocabulary import VOCABULARY_FILE, Vocabulary
 
 CHECKPOINTS = "checkpoints"
@@ -91,6 +94,7 @@ class RunDirectory:
         environment: Json,
         vocabulary: Vocabulary,
         facts: Json,
+        text_tokenizer: TextTokenizer | None = None,
         partitions: Mapping[str, str] | None = None,
     ) -> RunDirectory:
         """Create a run, without a checkpoint yet.
@@ -102,6 +106,7 @@ class RunDirectory:
             environment: versions and device, as `environment` gives them.
             vocabulary: the model's words.
             facts: what the manifest records.
+            text_tokenizer: of the model's text encoder, where it has one.
             partitions: partition by recipe id, where the run chose them.
 
         Raises:
@@ -114,6 +119,8 @@ class RunDirectory:
             _dump(building / OPTIONS, options)
             _dump(building / ENVIRONMENT, environment)
             vocabulary.save(building / VOCABULARY_FILE)
+            if text_tokenizer is not None:
+                write_atomically(building / TEXT_TOKENIZER_FILE, text_tokenizer.content)
             if partitions:
                 _dump(building / PARTITIONS_FILE, _by_partition(partitions))
             manifest_facts.update(facts)
@@ -182,6 +189,12 @@ class RunDirectory:
     def vocabulary(self) -> Vocabulary:
         """Return the model's words."""
         return Vocabulary.load(verified_file(self.path, self.manifest, VOCABULARY_FILE))
+
+    @property
+    def text_tokenizer(self) -> TextTokenizer | None:
+        """Return the tokenizer of the model's text encoder, or None where it has none."""
+        config = ModelConfig.from_json(self.facts["model"])
+        return text_tokenizer(config.text.text_architecture, self.path, self.manifest)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

@@ -103,6 +103,7 @@ def pretrain_sentence_encoder(
         return False
     tensors = {name: torch.from_numpy(value) for name, value in read_tensors(path).items()}
     try:
+        assert model.sentence_encoder is not None
         model.sentence_encoder.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
@@ -116,7 +117,7 @@ def _trained_sentences(
     file: Path, model: Model, vectors: WordVectors, cache: Path, progress: Progress
 ) -> Path:
     """Return the vectors directory with the encoder trained on a file, trained now if missing."""
-    width = model.sentence_encoder.width
+    width = model.sentence_width
     path = cache / "vectors" / f"{_file_key(file, cache)}-{vectors.dim}-{width}"
     if (path / MANIFEST).is_file():
         return path

@@ -29,8 +29,8 @@ photo and a tile of recipes, has 2 million."""
 MOST_WORK = 3e11
 """Multiply-adds of a graph at those sizes; torchvision's largest image encoder takes 1.3e11."""
 SIZES = (
-    {"G": 1, "B": 1, "M": 16, "T": 10, "S": 16, "W": 12, "N": 8},
-    {"G": 2, "B": 3, "M": 5, "T": 7, "S": 9, "W": 4, "N": 6},
+    {"G": 1, "B": 1, "M": 16, "T": 10, "S": 16, "W": 12, "N": 8, "P": 11},
+    {"G": 2, "B": 3, "M": 5, "T": 7, "S": 9, "W": 4, "N": 6, "P": 8},
 )
 """Dynamic sizes that are looked at: one photo with a tile of candidates, and no two sizes alike, so
 that none can be taken for another."""

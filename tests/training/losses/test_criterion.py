@@ -43,7 +43,15 @@ def batch(count: int, seed: int = 0) -> tuple[Tensor, RecipeBatch]:
     ids = torch.randint(2, 32, (count, 4), generator=generator)
     ids *= torch.arange(4) < counts[:, None]
     sentences = torch.randn(count, 3, 8, generator=generator)
-    recipe = RecipeBatch(ids, counts, sentences, torch.full((count,), 3), torch.ones(count).long())
+    recipe = RecipeBatch(
+        ids,
+        counts,
+        sentences,
+        torch.full((count,), 3),
+        torch.ones(count).long(),
+        torch.zeros(count, 0, 0),
+        torch.zeros(count, 0).long(),
+    )
     return torch.randn(count, 49, 192, generator=generator), recipe
 
 
