@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +72,7 @@ def test_remembered_lines_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_model_without_a_reader_keeps_the_first() -> None:
     """Read by other rules than it was trained with, its recipes would score otherwise."""
-    old = dataclasses.asdict(TextConfig())
+    old = TextConfig().to_json()
     del old["reader"]
     config = TextConfig.from_json(old)
     assert config.reader == 1
