@@ -48,7 +48,7 @@ docs: install links
 
 # What the package brings, learnt from pairs of one's own (make pretrained DATA=pairs.jsonl): a model
 # by PRESET and OPTIONS, slim, and the cookbook's index by it. Both move together, for the index names
-# its bundle as ../bundle. Half an hour; the tests then say whether it may ship.
+# its bundle as ../bundle. An hour or two; the tests then say whether it may ship.
 PRESET ?= photos
 OPTIONS ?= trunk.weights=torchvision
 pretrained: install
@@ -56,6 +56,7 @@ pretrained: install
 	rm -rf .build/pretrained
 	$(BIN)/hficma --home .build/pretrained train --preset $(PRESET) --data "$(DATA)" \
 		--run .build/pretrained/run $(OPTIONS)
+	$(BIN)/hficma --home .build/pretrained calibrate --run .build/pretrained/run
 	$(BIN)/hficma export --run .build/pretrained/run --precision int8 --out .build/pretrained/whole
 	$(BIN)/hficma export --slim .build/pretrained/whole --out .build/pretrained/bundle
 	$(BIN)/hficma index --bundle .build/pretrained/bundle --data cookbook --out .build/pretrained/index

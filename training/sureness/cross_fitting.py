@@ -8,14 +8,16 @@ all folds but one, like the run itself, and its queries of that one are scored w
     photos of fold 2  by model 2 ───────────▶     recipes on the way only where they are of
     photos of fold 3  by model 3 ───────────▶     the same fold
 
-Recipes look for photos the same way. That some of the items were learnt from matters little: they
-are only what a query must not be mixed up with, and pools as large as a cookbook take them all.
+Recipes look for photos the same way. Where a run chooses its epoch by validation pairs, a fold
+stands in their place. That some of the items were learnt from matters little: they are only what a
+query must not be mixed up with, and pools as large as a cookbook take them all.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,11 +121,17 @@ def _fold_tables(
 ) -> Iterator[_FoldTable]:
     """Train and score, fold by fold; see `cross_fit`."""
     ids = [dataset.recipe(int(row)).id for row in rows]
+    if not options.trainer.validation_pairs:
+        # Or the fold would be learnt from. Of what is validated nothing depends: the last epoch's
+        # weights stay, as in the run.
+        trainer = replace(options.trainer, validation_pairs=2, keep="last")
+        options = replace(options, trainer=trainer)
     for fold in range(int(fold_of.max()) + 1):
-        # As test pairs they are neither learnt from nor looked at to choose an epoch.
-        held_out = {ids[place]: "test" for place in np.flatnonzero(fold_of == fold)}
+        # As validation pairs: then all folds and the run have the same pairs in their cache of
+        # photos, which would be filled anew for each if the fold were left out.
+        held_out = dict(zip(ids, np.where(fold_of == fold, "val", "train").tolist(), strict=True))
         view = Partitioned(dataset, held_out)
-        progress.note(f"fold {fold + 1}: {len(held_out)} pairs held out")
+        progress.note(f"fold {fold + 1}: {int((fold_of == fold).sum())} pairs held out")
         with tempfile.TemporaryDirectory() as folder:
             run = train_on(options, view, Path(folder) / "run", cache=cache, progress=progress)
             model = load_model(run)
