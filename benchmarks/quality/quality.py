@@ -19,7 +19,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +69,9 @@ def main(
     cache: Annotated[Path, typer.Option(help="Feature cache.")] = Path("workspace/cache"),
     seeds: Annotated[int | None, typer.Option(min=1, help="At most so many a method.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only these, beside the baseline.")] = None,
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="NAME=PATH of an encoder that rows need; repeatable.")
+    ] = None,
     cross_validate: Annotated[
         str | None, typer.Option(help="Judge this preset by folds; name=value may follow.")
     ] = None,
@@ -79,7 +82,8 @@ def main(
 
     Example: hficma bench quality --data recipes.jsonl --trunk mobilenet.safetensors --vectors words
     """
-    bench = Quality(open_dataset(data), trunk, vectors, cache)
+    places = dict(argument.partition("=")[::2] for argument in encoder or ())
+    bench = Quality(open_dataset(data), trunk, vectors, cache, places)
     if cross_validate is None:
         bench.test(seeds, only, json_file)
     else:
@@ -95,10 +99,18 @@ class Quality:
         vectors: word vectors 300 wide with a sentence encoder 256 wide, or recipes to train
             both on.
         cache: where features lie between runs.
+        places: paths of encoders, by the names that methods have for them.
     """
 
-    def __init__(self, dataset: Dataset, trunk: str, vectors: str, cache: Path) -> None:
-        self._dataset, self._cache = dataset, cache
+    def __init__(
+        self,
+        dataset: Dataset,
+        trunk: str,
+        vectors: str,
+        cache: Path,
+        places: Mapping[str, str] | None = None,
+    ) -> None:
+        self._dataset, self._cache, self._places = dataset, cache, places or {}
         self._common = (f"trunk.weights={trunk}", f"text.vectors={vectors}", *VECTORS)
         self._sources = {"trunk": Path(trunk).name, "vectors": Path(vectors).name}
 
@@ -149,6 +161,9 @@ class Quality:
         for method, record in zip(METHODS, records, strict=True):
             if only and method.name not in (*only, BASELINE):
                 continue
+            if lacking := sorted(method.needs - self._places.keys()):
+                print(f"{method.name}: left out, for it needs --encoder {lacking[0]}=PATH")
+                continue
             for seed in range(1, min(method.seeds, seeds or method.seeds) + 1):
                 if any(run["seed"] == seed for run in record["runs"]):
                     continue
@@ -166,7 +181,8 @@ class Quality:
         if method.preset is None:
             scores = cca_scores(self._dataset, rows, self._common, self._cache)
             return ScoreTables(scores, scores, None)
-        return self._trained(self._dataset, method.preset, method.overrides, seed, rows)
+        overrides = method.options(self._places)
+        return self._trained(self._dataset, method.preset, overrides, seed, rows)
 
     def _trained(
         self, dataset: Dataset, preset: str, overrides: Sequence[str], seed: int, rows: Positions
@@ -204,7 +220,7 @@ def _records(known: Sequence[Record]) -> list[Record]:
         options: dict[str, Any] = {}
         if method.preset is not None:
             # Every option but the seed and where files are, as JSON would give it back.
-            tree = to_tree(load_options(method.preset, [*VECTORS, *method.overrides]))
+            tree = to_tree(load_options(method.preset, [*VECTORS, *method.options({})]))
             options = json.loads(json.dumps(flatten(tree)))
         before, runs = runs_by_name.get(method.name, (None, []))
         record: Record = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hficma.types import Floats, Ranks
 from .bootstrap import estimates
 
 PARTS = ("S", "S_global")
+_PLACE = re.compile(r"\$(\w+)")
 Record = dict[str, Any]
 """JSON values."""
 
@@ -32,6 +34,23 @@ class Method:
     """None: nothing is trained by a preset; canonical correlation analysis."""
     overrides: tuple[str, ...] = ()
     seeds: int = 3
+
+    @property
+    def needs(self) -> set[str]:
+        """Return the names of the files and folders that its options name as `$name`."""
+        return {name for option in self.overrides for name in _PLACE.findall(option)}
+
+    def options(self, places: Mapping[str, str]) -> list[str]:
+        """Return the overrides with `$name` replaced.
+
+        Args:
+            places: path by name; a name that is not there stands for itself, so that options
+                compare whatever the files are called.
+        """
+        return [
+            _PLACE.sub(lambda match: places.get(match[1], match[1]), option)
+            for option in self.overrides
+        ]
 
 
 def _methods(entries: Sequence[Record]) -> Iterator[Method]:
