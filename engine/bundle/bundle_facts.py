@@ -219,7 +219,7 @@ def graph_ports(facts: BundleFacts) -> dict[str, tuple[ArraySpecs, ArraySpecs]]:
         ),
     }
     recipe: ArraySpecs = {}
-    if facts.model.sentence != "none" or facts.model.kind != "dual":
+    if facts.model.reads_ingredients:
         recipe["ingredients"] = ArraySpec("int64", ("M", "T"))
         recipe["ingredient_counts"] = ArraySpec("int64", ("M",))
     if facts.model.sentence != "none":

@@ -131,6 +131,8 @@ class ModelConfig:
                 "text.encoder is read beside word vectors by global_text=fields, or alone by "
                 "sentence=none"
             )
+        if self.text.ingredients == "words" and self.global_text != "fields":
+            raise ValueError("text.ingredients=words is read by global_text=fields alone")
         if self.global_weight <= 0 or self.local_weight < 0:
             raise ValueError("global_weight must be positive and local_weight not negative")
 
@@ -142,6 +144,11 @@ class ModelConfig:
         return ScoreWeights(
             self.global_weight, self.local_weight if self.kind == "hf-icma" else 0.0
         )
+
+    @property
+    def reads_ingredients(self) -> bool:
+        """Return whether the recipe encoder reads ids of ingredients, each one by itself."""
+        return self.kind != "dual" or (self.sentence != "none" and self.text.ingredients == "names")
 
     @property
     def image_input(self) -> ImageInput:

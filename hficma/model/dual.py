@@ -43,10 +43,12 @@ class RecipeFields(nn.Module):
     ) -> None:
         super().__init__()
         self.reads_words = sentence_encoder is not None
+        self.reads_lines = config.text.ingredients == "words"
         self.text_fields: tuple[int, ...] = ()
         widths = []
         if sentence_encoder is not None:
-            widths += [sentence_encoder.width, word_dim, sentence_encoder.width]
+            ingredients = sentence_encoder.width if self.reads_lines else word_dim
+            widths += [sentence_encoder.width, ingredients, sentence_encoder.width]
         if text_encoder is not None:
             line = config.text.encoder_reads == "line"
             self.text_fields = (TITLE,) if line else (TITLE, INGREDIENTS, INSTRUCTIONS)
@@ -74,18 +76,32 @@ class RecipeFields(nn.Module):
         """Return what the head reads: the mean of each field, and who has it; see `field_mean`."""
         fields = []
         if self.reads_words:
-            assert ingredients is not None
             fields += self._word_means(ingredients, recipe)
         for field in self.text_fields:
             members = (recipe.text_fields == field).to(recipe.texts.dtype)
             fields.append(field_mean(recipe.texts, members))
         return fields
 
-    def _word_means(self, ingredients: Tensor, recipe: RecipeBatch) -> list[tuple[Tensor, Tensor]]:
+    def _word_means(
+        self, ingredients: Tensor | None, recipe: RecipeBatch
+    ) -> list[tuple[Tensor, Tensor]]:
         """Return the means over word vectors of title, ingredients and instructions."""
         sentences = recipe.sentences
-        # A recipe's sentences are its title, once or more, and then its instructions.
+        # A recipe's sentences are its title, once or more, then its instructions, and then, where
+        # ingredient lines are read, all words of them as one.
         titles = _first(recipe.title_counts, sentences)
+        if self.reads_lines:
+            steps_end = _first(recipe.sentence_counts - 1, sentences)
+            lines = _first(recipe.sentence_counts, sentences) - steps_end
+            words, _ = field_mean(sentences, lines)
+            # Lines of which no word is known, or which are left out, are a sentence of zeros.
+            known = (words != 0).any(dim=1).to(words.dtype)
+            return [
+                field_mean(sentences, titles),
+                (words, known),
+                field_mean(sentences, steps_end - titles),
+            ]
+        assert ingredients is not None
         steps = _first(recipe.sentence_counts, sentences) - titles
         return [
             field_mean(sentences, titles),
@@ -126,10 +142,9 @@ class DualEncoder(Model):
         text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__(config, tokenizer, image_encoder, sentence_encoder, text_encoder)
-        # Words are read where there is an encoder for sentences of them.
         self.ingredient_words = (
             None
-            if sentence_encoder is None
+            if not config.reads_ingredients
             else nn.Embedding.from_pretrained(word_table.clone(), freeze=False, padding_idx=0)
         )
         cosine = config.global_similarity == "cosine"

@@ -126,7 +126,7 @@ class RecipeBranch(Branch):
     def __init__(self, model: Model, global_dim: int, dtype: torch.dtype) -> None:
         # A graph has no input that nothing reads.
         inputs: ArraySpecs = {}
-        if model.sentence_encoder is not None or model.config.kind != "dual":
+        if model.config.reads_ingredients:
             inputs["ingredients"] = ArraySpec("int64", ("M", "T"))
             inputs["ingredient_counts"] = ArraySpec("int64", ("M",))
         if model.sentence_encoder is not None:
@@ -151,7 +151,8 @@ class RecipeBranch(Branch):
             return _present(self.model.recipe_tokens(texts_as_sentences(**{**ids, **arrays})))
         # What is missing is not read: any array stands for it.
         counts = arrays["sentence_counts"]
-        others = {"title_counts": counts, "texts": counts, "text_fields": counts}
+        names = ("ingredients", "ingredient_counts", "title_counts", "texts", "text_fields")
+        others = dict.fromkeys(names, counts)
         return _present(self.model.recipe_tokens(RecipeBatch(**{**others, **arrays})))
 
 

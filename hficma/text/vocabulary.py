@@ -41,6 +41,9 @@ FIRST_WORD_ID = 2
 TITLE, INSTRUCTIONS, INGREDIENTS = 1, 2, 3
 """Fields of a recipe, as the graph `recipe` numbers them; 0 pads."""
 
+LONGEST_INGREDIENTS = 1024
+"""Words read of all ingredient lines of a recipe together; the longest real ones have 300."""
+
 REMEMBERED_LINES = 65_536
 """Ingredient lines whose ids a tokenizer remembers, about 10 MB."""
 REMEMBERED_LENGTH = 200
@@ -61,6 +64,9 @@ class TextConfig:
     """The most sentences of the instructions (S); those past it are left out."""
     max_words: int = 30
     """The most words of a sentence (W); those past it are left out."""
+    ingredients: Literal["names", "words"] = "names"
+    """`names` finds the name in each line, `words` reads all words of all lines as one more
+    sentence, the last, which `max_words` does not cut: by `global_text: fields`."""
     end_marker: bool = False
     """End the ingredients with `</i>`, as the published datasets do; takes the place of one."""
     reader: Literal[1, 2] = 2
@@ -112,6 +118,7 @@ class TextConfig:
 
 _EARLIER = (
     ("reader", 1),
+    ("ingredients", "names"),
     ("encoder", ""),
     ("architecture", ""),
     ("encoder_reads", "fields"),
@@ -250,15 +257,19 @@ class Tokenizer:
         title = self.sentence_ids("" if self.config.title == "none" else recipe.title)
         titles = self._titles(len(encoded)) if len(title) else 0
         encoded[:0] = [title] * titles  # in front, where the limit cuts nothing off
-        if not encoded:
+        # The ingredients' sentence has its place even where no word of it is known.
+        words_read = self.config.ingredients == "words"
+        last = [self._ingredient_words(recipe)] if words_read else []
+        if not encoded and not last:
             # Without a sentence there is no global vector: read the ingredient lines as one.
             ids = self.sentence_ids(", ".join(recipe.ingredients))
             encoded = [ids if len(ids) else np.array([END_ID], dtype=np.int64)]
+        most = self.config.max_sentences - len(last)
         texts = self._texts(recipe, steps)
         return RecipeIds(
             np.array(known, dtype=np.int64),
-            tuple(encoded[: self.config.max_sentences]),
-            titles=min(titles, self.config.max_sentences),
+            (*encoded[:most], *last),
+            titles=min(titles, most),
             left_out=tuple(left_out),
             lines=tuple(lines),
             **texts,
@@ -288,6 +299,11 @@ class Tokenizer:
             "text_fields": tuple(field for field, _ in written),
             "texts_cut": sum(cut for _, cut in ids),
         }
+
+    def _ingredient_words(self, recipe: Recipe) -> Ids:
+        """Return the known words of all ingredient lines; the end where there is none."""
+        ids = self.vocabulary.ids_of(words(" ".join(recipe.ingredients)))
+        return ids[:LONGEST_INGREDIENTS] if len(ids) else np.array([END_ID], dtype=np.int64)
 
     def _titles(self, instructions: int) -> int:
         """Return how often a title is read before so many instructions."""

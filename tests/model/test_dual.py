@@ -10,6 +10,7 @@ from hficma.model import DualEncoder, HeadConfig, ModelConfig
 from hficma.model.dual import RecipeFields
 from hficma.model.encoders.heads import Centred, Head
 from hficma.model.encoders.image.features import mean_pooled
+from hficma.text.vocabulary import TextConfig
 from tests.model.factories import make_model, random_recipes, random_regions, tiny_config
 
 FIELDS = {"global_text": "fields", "global_similarity": "cosine"}
@@ -98,3 +99,21 @@ def test_options_survive_json() -> None:
     config = tiny_config("dual", image_head=HeadConfig(layers="mlp", hidden=3), **FIELDS)
     assert ModelConfig.from_json(config.to_json()) == config
     assert "image_head" not in tiny_config().to_json()
+
+
+def test_words_of_ingredient_lines_are_a_field_of_their_own() -> None:
+    """The reference: title, all words of the lines, and the steps, each by its place."""
+    config = {"text": TextConfig(ingredients="words"), **FIELDS}
+    model = make_model("dual", **config).double()
+    assert isinstance(model, DualEncoder)
+    assert model.ingredient_words is None, "a second table of words, which nothing reads"
+    recipes = random_recipes([(1, 4), (1, 3)], 8, 0)
+    recipes.sentences[1, 2] = 0  # a recipe without a known word among its ingredients
+    means, present = zip(*model.recipe_global.field_means(None, recipes), strict=True)
+    for number, end in enumerate((3, 2)):
+        titles = int(recipes.title_counts[number])
+        sentences = recipes.sentences[number]
+        fields = sentences[:titles], sentences[end : end + 1], sentences[titles:end]
+        for field, mean, there in zip(fields, means, present, strict=True):
+            torch.testing.assert_close(mean[number], field.mean(dim=0), atol=1e-12, rtol=0)
+            assert bool(there[number]) == bool(field.abs().sum() > 0)

@@ -28,6 +28,8 @@ Encode: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Ids (S, W) and lengths (S,) to vectors (S, D_s)."""
 _NO_WORDS = np.array([END_ID], dtype=np.int64)
 """What is read of a recipe without ingredients."""
+_PADDING = np.array([0], dtype=np.int64)
+"""Row of a table that stands for no sentence."""
 
 
 class RecipeTexts:
@@ -45,6 +47,7 @@ class RecipeTexts:
     """
 
     def __init__(self, recipes: Iterable[Recipe], tokenizer: Tokenizer) -> None:
+        self._reads_lines = tokenizer.config.ingredients == "words"
         self._ingredients: list[Ids] = []
         self._sentences: list[Ids] = []
         self._titles: list[int] = []
@@ -113,6 +116,7 @@ class RecipeTexts:
                 self._titles[position],
                 self._texts[position],
                 self._text_fields[position],
+                self._reads_lines,
             )
             for position in positions
         ]
@@ -217,6 +221,8 @@ class _Rows(NamedTuple):
     """Rows of the table of texts (P,)."""
     text_fields: Ids
     """Field of each text (P,)."""
+    reads_lines: bool
+    """Whether the last of the sentences is all words of the ingredient lines."""
 
     def thinned(self, options: TextOptions, generator: np.random.Generator) -> _Rows:
         """Return the recipe with parts left out at random, never all of them.
@@ -225,8 +231,10 @@ class _Rows(NamedTuple):
             options: chances.
             generator: draws what is left out.
         """
-        title, steps = self.sentences[: self.titles], self.sentences[self.titles :]
-        ingredients = self.names
+        # Where ingredient lines are read as words, the last sentence is theirs.
+        end = len(self.sentences) - self.reads_lines
+        title, steps = self.sentences[: self.titles], self.sentences[self.titles : end]
+        ingredients = self.sentences[end:] if self.reads_lines else self.names
         texts, fields = self.texts, self.text_fields
         chances = (options.drop_title, options.drop_ingredients, options.drop_instructions)
         dropped = generator.random(3) < chances
@@ -249,5 +257,11 @@ class _Rows(NamedTuple):
         else:
             parts, texts, fields = [title, ingredients, steps], self.texts, self.text_fields
         title, ingredients, steps = parts
+        if self.reads_lines:
+            # Left out, the last sentence keeps its place: the padding's row of zeros.
+            last = ingredients if len(ingredients) else _PADDING
+            rows = np.concatenate([title, steps, last])
+            return self._replace(sentences=rows, titles=len(title), texts=texts, text_fields=fields)
         names = ingredients if len(ingredients) else _NO_WORDS
-        return _Rows(names, np.concatenate([title, steps]), len(title), texts, fields)
+        rows = np.concatenate([title, steps])
+        return _Rows(names, rows, len(title), texts, fields, False)
