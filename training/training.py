@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.partitions import Partitioned, read_partitions
-from hficma.errors import InputError, MissingDependencyError
+from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.model import Model, build_model
 from hficma.progress import Progress
 from hficma.text.word_vectors import WordVectors
@@ -29,6 +30,7 @@ from .data.feature_means import fill_feature_means
 from .data.keep_out import HoldOut, keep_out
 from .data.pairs import Pairs, split
 from .device import pick_device
+from .ensemble import join_members
 from .runs.curves import write_curves
 from .runs.environment import environment
 from .runs.run import RunDirectory
@@ -101,6 +103,10 @@ def _resume(
 ) -> Path:
     """Resume a run; see `train`."""
     directory = RunDirectory.open(path)
+    if directory.facts["model"].get("members", 1) > 1:
+        raise InputError(
+            f"{path}: is an ensemble, whose members were trained to their end; train another run"
+        )
     if directory.facts["dataset"] is None:
         raise InputError(
             f"{path}: was converted, and training needs more than weights to go on; "
@@ -137,7 +143,7 @@ def train_on(
     directory: RunDirectory | None = None,
     hold_out: HoldOut | None = None,
 ) -> Path:
-    """Train on a dataset that is open already.
+    """Train on a dataset that is open already; an ensemble member after member.
 
     Args:
         options: of the run.
@@ -156,6 +162,49 @@ def train_on(
         ArtifactError: the run exists already, or cannot be written.
         TrainingError: too many steps had a loss or gradient that is not finite.
     """
+    if options.model.members == 1:
+        return _train_model(
+            options, dataset, path, cache=cache, progress=progress, directory=directory,
+            hold_out=hold_out, split_seed=options.trainer.seed,
+        )  # fmt: skip
+    assert directory is None  # `_resume` refuses it
+    seed, count = options.trainer.seed, options.model.members
+    validate = options.trainer.validation_pairs > 0
+    partitions = keep_out(dataset, hold_out, seed, progress.note, cache=cache, validate=validate)
+    dataset = Partitioned(dataset, partitions) if partitions else dataset
+    member_options = replace(options, model=replace(options.model, members=1))
+    if path.exists():
+        raise ArtifactError(f"{path}: exists already; give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        runs = [Path(folder) / f"member-{number}" for number in range(1, count + 1)]
+        for number, run in enumerate(runs):
+            progress.note(f"member {number + 1} of {count}")
+            trainer = replace(options.trainer, seed=seed + number)
+            _train_model(
+                replace(member_options, trainer=trainer), dataset, run, cache=cache,
+                progress=progress, split_seed=seed,
+            )  # fmt: skip
+        return join_members(runs, path, options, partitions=partitions)
+
+
+def _train_model(
+    options: Options,
+    dataset: Dataset,
+    path: Path,
+    *,
+    cache: Path,
+    progress: Progress,
+    split_seed: int,
+    directory: RunDirectory | None = None,
+    hold_out: HoldOut | None = None,
+) -> Path:
+    """Train one model; see `train_on`.
+
+    Args:
+        split_seed: draws what all members of an ensemble share: which pairs are kept out and
+            validated, and what encoders begin with; of a single model its own seed.
+    """
     device = pick_device(options.trainer.device)
     distributed.start(device)
     seed = options.trainer.seed
@@ -166,19 +215,19 @@ def train_on(
     validate = options.trainer.validation_pairs > 0
     if directory is None:
         partitions = keep_out(
-            dataset, hold_out, seed, progress.note, cache=cache, validate=validate
+            dataset, hold_out, split_seed, progress.note, cache=cache, validate=validate
         )
     else:
         partitions = read_partitions(directory.path)
     dataset = Partitioned(dataset, partitions) if partitions else dataset
-    train_rows, validation_rows = split(dataset, seed, progress.note, validate=validate)
+    train_rows, validation_rows = split(dataset, split_seed, progress.note, validate=validate)
     if directory is not None and checkpoint is not None:
         vectors = _no_vectors(directory, options)
     else:
         recipes = [dataset.recipe(int(position)) for position in train_rows]
         dim = options.model.word_dim
         vectors = word_vectors(
-            options.text.vectors, recipes, dim=dim, seed=seed, cache=cache, progress=progress
+            options.text.vectors, recipes, dim=dim, seed=split_seed, cache=cache, progress=progress
         )
     folder = options.model.text.encoder
     if checkpoint is None:
@@ -194,7 +243,8 @@ def train_on(
         backbone_weights=weights,
         text_tokenizer=text_tokenizer,
         text_weights=Path(folder) if folder and checkpoint is None else None,
-        seed=seed,
+        seed=split_seed,
+        heads_seed=None if seed == split_seed else seed,
     ).to(device)
     # Photos come channels last; an image encoder laid out alike is a fifth faster on a CPU.
     model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -101,6 +101,9 @@ class ModelConfig:
     """By `fields`: from a photo's pooled features to its global vector."""
     recipe_head: HeadConfig = field(default_factory=HeadConfig)
     """By `fields`: from the means of a recipe's fields to its global vector."""
+    members: int = 1
+    """Of a dual encoder: heads of so many runs side by side, whose vectors `hficma ensemble`
+    joined; D_g is as many times `global_dim`."""
     global_weight: float = 0.2
     """w_g in S = w_g S_global + w_l S_local."""
     local_weight: float = 0.8
@@ -131,6 +134,8 @@ class ModelConfig:
                 "text.encoder is read beside word vectors by global_text=fields, or alone by "
                 "sentence=none"
             )
+        if self.members < 1 or (self.members > 1 and self.kind != "dual"):
+            raise ValueError("members must be at least 1, and 1 but for dual encoders")
         if self.text.ingredients == "words" and self.global_text != "fields":
             raise ValueError("text.ingredients=words is read by global_text=fields alone")
         if self.global_weight <= 0 or self.local_weight < 0:
@@ -190,6 +195,7 @@ class ModelConfig:
 
 _LATER_DEFAULTS = (
     ("global_text", "fused"),
+    ("members", 1),
     ("image_head", dataclasses.asdict(HeadConfig())),
     ("recipe_head", dataclasses.asdict(HeadConfig())),
 )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..text.vocabulary import INGREDIENTS, INSTRUCTIONS, TITLE, Tokenizer
 from .base import Model, RecipeBatch, Tokens
 from .config import ModelConfig
-from .encoders.heads import Head, field_mean
+from .encoders.heads import field_mean, make_head
 from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.sentence_encoder import SentenceEncoder
 from .encoders.text_encoder import TextEncoder
@@ -54,7 +54,9 @@ class RecipeFields(nn.Module):
             self.text_fields = (TITLE,) if line else (TITLE, INGREDIENTS, INSTRUCTIONS)
             widths += [text_encoder.width] * len(self.text_fields)
         cosine = config.global_similarity == "cosine"
-        self.head = Head(config.recipe_head, widths, config.global_dim, cosine=cosine)
+        self.head = make_head(
+            config.recipe_head, widths, config.global_dim, cosine=cosine, members=config.members
+        )
 
     def forward(self, ingredients: Tensor | None, recipe: RecipeBatch) -> Tensor:
         """Compute the global vectors of M recipes.
@@ -149,7 +151,9 @@ class DualEncoder(Model):
         )
         cosine = config.global_similarity == "cosine"
         pooled = image_encoder.pooled_width
-        self.image_global = Head(config.image_head, [pooled], config.global_dim, cosine=cosine)
+        self.image_global = make_head(
+            config.image_head, [pooled], config.global_dim, cosine=cosine, members=config.members
+        )
         self.recipe_global = RecipeFields(
             config, word_table.shape[1], sentence_encoder, text_encoder
         )

@@ -42,6 +42,7 @@ def build_model(
     text_tokenizer: TextTokenizer | None = None,
     text_weights: Path | None = None,
     seed: int = 0,
+    heads_seed: int | None = None,
 ) -> Model:
     """Build a new model: word vectors and image encoder as they come, all else from `seed`.
 
@@ -52,6 +53,7 @@ def build_model(
         text_tokenizer: of the text encoder, where `config.text` has one.
         text_weights: the folder of its weights; None for random ones.
         seed: of the random weights; the caller's random state is left as it was.
+        heads_seed: of those that come after the encoders; None: `seed` draws them too.
     """
     if vectors.dim != config.word_dim:
         raise ValueError(f"word vectors are {vectors.dim} wide, word_dim is {config.word_dim}")
@@ -64,6 +66,7 @@ def build_model(
             torch.from_numpy(vectors.table),
             backbone_weights,
             text_weights,
+            heads_seed,
         )
 
 
@@ -152,6 +155,7 @@ def _assemble(
     table: Tensor,
     backbone_weights: str | Path | None,
     text_weights: Path | None = None,
+    heads_seed: int | None = None,
 ) -> Model:
     """Put a model together; `table` (V + 2, D_w) are the word vectors that it starts from."""
     counts = torch.tensor([0] * FIRST_WORD_ID + list(tokenizer.vocabulary.counts))
@@ -172,4 +176,6 @@ def _assemble(
     architecture, text_encoder = config.text.text_architecture, None
     if architecture is not None:
         text_encoder = TextEncoder(architecture, text_weights)
+    if heads_seed is not None:
+        torch.manual_seed(heads_seed)
     return _KINDS[config.kind](config, tokenizer, image_encoder, encoder, table, text_encoder)

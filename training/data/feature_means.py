@@ -37,6 +37,7 @@ def fill_feature_means(model: Model, pairs: Pairs, *, cached: bool) -> None:
     image, recipe = model.image_global, model.recipe_global
     if not isinstance(image, Head) or not isinstance(recipe, RecipeFields):
         return
+    assert isinstance(recipe.head, Head)  # an ensemble's heads were trained
     pairs.prepare(model, cached=cached)
     count = min(MOST_PAIRS, len(pairs.train))
     rows = pairs.train[np.linspace(0, len(pairs.train) - 1, count).astype(np.int64)]

@@ -107,6 +107,39 @@ class Head(nn.Module):
         return unit_rows(at_least_float32(result)) if self.cosine else result
 
 
+class HeadEnsemble(nn.Module):
+    """Heads of several runs side by side: one vector, whose products are the means of theirs.
+
+    With u_k and v_k the vectors of a photo and a recipe by head k of n, [u_1 ... u_n] / √n and
+    [v_1 ... v_n] / √n have the inner product (u_1 v_1 + ... + u_n v_n) / n. So an index, its
+    prefilter and its certificate need to know nothing of it.
+
+    Args:
+        heads: n of them, which read the same vectors.
+
+    Attributes:
+        width: D_g, the sum of the heads' own.
+    """
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(heads)
+        self.width = sum(head.width for head in heads)
+        self.scale = 1 / math.sqrt(len(heads))
+
+    def forward(self, vectors: Sequence[Tensor], present: Sequence[Tensor | None]) -> Tensor:
+        """Map the vectors of N items to their global vectors (N, D_g); see `Head.forward`."""
+        return self.scale * torch.cat([head(vectors, present) for head in self.members], dim=-1)
+
+
+def make_head(
+    config: HeadConfig, widths: Sequence[int], output: int | None, *, cosine: bool, members: int
+) -> Head | HeadEnsemble:
+    """Build a head, or an ensemble of `members` of them; see `Head` for the other arguments."""
+    heads = [Head(config, widths, output, cosine=cosine) for _ in range(members)]
+    return heads[0] if members == 1 else HeadEnsemble(heads)
+
+
 def field_mean(vectors: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     """Average the vectors of one field of each recipe.
 
