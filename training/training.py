@@ -17,6 +17,7 @@ from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.partitions import Partitioned, read_partitions
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.model import Model, build_model
+from hficma.model.encoders.image.resolution import resolve_image_encoder
 from hficma.progress import Progress
 from hficma.text.word_vectors import WordVectors
 
@@ -210,8 +211,10 @@ def _train_model(
     seed = options.trainer.seed
     check_validation(options)
     checkpoint = directory.load_checkpoint() if directory is not None else None
+    weights = None
     if checkpoint is None:
-        check_image_encoder(options)
+        options, weights = _resolved(options)
+        check_image_encoder(options, weights)
     validate = options.trainer.validation_pairs > 0
     if directory is None:
         partitions = keep_out(
@@ -235,8 +238,6 @@ def _train_model(
     else:
         assert directory is not None
         text_tokenizer = directory.text_tokenizer
-    weights = options.trunk.weights if checkpoint is None else None
-    weights = None if weights == RANDOM else weights
     model = build_model(
         options.model,
         vectors,
@@ -293,6 +294,14 @@ def _train_model(
         if directory is not None:
             _draw_curves(path)
     return path
+
+
+def _resolved(options: Options) -> tuple[Options, str | Path | None]:
+    """Return options with the image encoder's architecture and input, and its first weights."""
+    weights = None if options.trunk.weights == RANDOM else options.trunk.weights
+    encoder = resolve_image_encoder(options.model.image, weights)
+    model = replace(options.model, image=encoder.config)
+    return replace(options, model=model), encoder.weights
 
 
 def _no_vectors(directory: RunDirectory, options: Options) -> WordVectors:

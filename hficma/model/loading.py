@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .base import Model
 from .config import ModelConfig
 from .dual import DualEncoder
 from .encoders.image.image_encoder import make_image_encoder
+from .encoders.image.resolution import resolve_image_encoder
 from .encoders.sentence_encoder import GRUSentences, MeanSentences, SentenceEncoder, word_weights
 from .encoders.text_encoder import TextEncoder
 from .hf_icma import HFICMA
@@ -49,7 +51,7 @@ def build_model(
     Args:
         config: sizes and choices; `word_dim` must be the vectors' width.
         vectors: vocabulary and table.
-        backbone_weights: see `hficma.model.encoders.image.image_encoder.make_image_encoder`.
+        backbone_weights: see `hficma.model.encoders.image.resolution.resolve_image_encoder`.
         text_tokenizer: of the text encoder, where `config.text` has one.
         text_weights: the folder of its weights; None for random ones.
         seed: of the random weights; the caller's random state is left as it was.
@@ -57,6 +59,8 @@ def build_model(
     """
     if vectors.dim != config.word_dim:
         raise ValueError(f"word vectors are {vectors.dim} wide, word_dim is {config.word_dim}")
+    image, backbone_weights = resolve_image_encoder(config.image, backbone_weights)
+    config = replace(config, image=image)
     # Forked, so that building a model does not shift what the caller draws next.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

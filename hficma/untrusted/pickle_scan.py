@@ -239,7 +239,8 @@ class _Machine:
         self._check(effect.name, taken, items)
         if effect.name == "STOP" and self._stack:
             raise ValueError("the stack is not empty at the end")
-        self._stack += effect.leaves
+        # What items are set of stays what it is: a `state_dict` is an OrderedDict with a state.
+        self._stack += taken[:1] if effect.name in ("SETITEM", "SETITEMS") else effect.leaves
 
     def _check(self, name: str, taken: list[_Kind], items: list[_Kind]) -> None:
         """Refuse keys that are costly to hash, and states for what has none."""

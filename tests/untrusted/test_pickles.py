@@ -137,6 +137,14 @@ def test_checkpoint(tmp_path: Path, zipped: bool) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
+def test_the_weights_of_a_module_are_read(tmp_path: Path, zipped: bool) -> None:
+    """A `state_dict` is an OrderedDict with a state, and most files of weights are one."""
+    layer = torch.nn.BatchNorm1d(3)
+    torch.save(layer.state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert load_checkpoint(tmp_path / "a.pth").keys() == layer.state_dict().keys()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
 def test_malicious_checkpoint(tmp_path: Path, zipped: bool) -> None:
     """A checkpoint is a pickle too."""
     path = tmp_path / "model.pth.tar"

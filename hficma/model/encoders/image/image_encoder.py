@@ -12,17 +12,20 @@ from torch import nn
 from ....errors import InputError
 from ....images import ImageInput
 from ...config import ImageConfig
+from .efficientnet_lite import efficientnet_lite
 from .features import ImageEncoder, ImageFeatures
 from .tiny import tiny_image_encoder
 from .torchvision_models import torchvision_encoder
+from .transformers_models import transformers_encoder
 
 
 def make_image_encoder(config: ImageConfig, weights: str | Path | None = None) -> ImageEncoder:
     """Build an image encoder.
 
     Args:
-        config: which one.
-        weights: a file of its weights, `torchvision` to download them, or None for random ones.
+        config: which one; resolved, see `resolution.resolve_image_encoder`.
+        weights: a file of its weights, the folder of a Hugging Face model, `torchvision` to
+            download them, or None for random ones.
 
     Raises:
         InputError: no such encoder, it has no square grid of regions, or the weights do not fit.
@@ -36,6 +39,12 @@ def _trunk(config: ImageConfig, weights: str | Path | None) -> nn.Module:
         if weights is not None:
             raise InputError("backbone tiny has no weights to load; it is trained from random")
         return tiny_image_encoder()
+    if config.family == "efficientnet-lite":
+        return efficientnet_lite(config.encoder, weights)
+    if config.family == "transformers":
+        folder = None if weights is None else Path(weights)
+        size = (config.input or ImageInput()).size
+        return transformers_encoder(config.encoder, config.architecture, size, folder)
     return torchvision_encoder(config.encoder, weights)
 
 

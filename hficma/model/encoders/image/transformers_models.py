@@ -1,0 +1,233 @@
+"""Vision transformers and networks like them, of Hugging Face's `transformers`, from a folder.
+
+Of the folder are read: `config.json` (which network, of what sizes), `model.safetensors` or its
+parts (weights) and `preprocessor_config.json` (see `folder_input.py`). Nothing is fetched, and no
+code of the folder's own is run: its network must be one of those below.
+
+| model_type | whole photo | regions |
+| --- | --- | --- |
+| vit, dinov2, dinov2_with_registers, dinov3_vit | class token | patches, without registers |
+| clip | class token, normalised (before `visual_projection`) | patches |
+| siglip | attention pooling | patches |
+| convnext, convnextv2, dinov3_convnext | normalised mean | the last map |
+| swin, swinv2 | mean | the last map |
+
+Weights in a run are named as `transformers` names its network's, behind `trunk.network.`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ....errors import InputError, MissingDependencyError
+from ....limits import read_regular_file, reason
+from .features import ImageFeatures
+from .torchvision_models import import_torchvision
+
+CONFIG = "config.json"
+MOST_CONFIG_BYTES = 1_000_000
+"""Bytes of a `config.json`; those of models with thousands of named classes have 100,000."""
+
+
+class _Tower(NamedTuple):
+    """How a network is built and read."""
+
+    network: str
+    """Its class in `transformers`."""
+    pooled: str
+    """The whole photo in its output: `class` (the first token) or `pooler_output`."""
+    arguments: Mapping[str, Any]
+    """Of the constructor."""
+
+
+_TOWERS = {
+    "vit": _Tower("ViTModel", "class", {"add_pooling_layer": False}),
+    "clip_vision_model": _Tower("CLIPVisionModel", "pooler_output", {}),
+    "siglip_vision_model": _Tower("SiglipVisionModel", "pooler_output", {}),
+    "dinov2": _Tower("Dinov2Model", "class", {}),
+    "dinov2_with_registers": _Tower("Dinov2WithRegistersModel", "class", {}),
+    "dinov3_vit": _Tower("DINOv3ViTModel", "class", {}),
+    "dinov3_convnext": _Tower("DINOv3ConvNextModel", "pooler_output", {}),
+    "convnext": _Tower("ConvNextModel", "pooler_output", {}),
+    "convnextv2": _Tower("ConvNextV2Model", "pooler_output", {}),
+    "swin": _Tower("SwinModel", "pooler_output", {}),
+    "swinv2": _Tower("Swinv2Model", "pooler_output", {}),
+}
+_PAIRS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
+"""Models of photos and texts, whose `vision_config` is one of the networks above."""
+_NOT_ARCHITECTURE = (
+    "architectures", "auto_map", "dtype", "id2label", "label2id", "problem_type",
+    "quantization_config", "torch_dtype", "transformers_version", "_name_or_path",
+    "_attn_implementation", "attn_implementation", "_attn_implementation_internal",
+)  # fmt: skip
+"""What of a configuration says nothing of layers, or names code that is not ours to run."""
+
+
+class TransformersEncoder(nn.Module):
+    """A network of `transformers`: (B, 3, s, s) to `ImageFeatures`.
+
+    Args:
+        network: the model.
+        pooled: see `_Tower.pooled`.
+        size: pixels a side, s.
+    """
+
+    def __init__(self, network: nn.Module, pooled: str, size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.pooled = pooled
+        config: Any = network.config
+        # Registers (DINO) are tokens that are about nothing; they stand behind the class token.
+        self.prefix_tokens = _prefix_tokens(config)
+        trained_size = getattr(config, "image_size", None)
+        parameters = inspect.signature(network.forward).parameters
+        # Positions were learnt for one size; another takes those between.
+        self.options: dict[str, bool] = {}
+        if trained_size not in (None, size) and "interpolate_pos_encoding" in parameters:
+            self.options["interpolate_pos_encoding"] = True
+
+    def forward(self, pixels: Tensor) -> ImageFeatures:
+        """Run the network on normalised pixels."""
+        output = self.network(pixel_values=pixels, **self.options)
+        last: Tensor = output.last_hidden_state
+        if last.ndim == 4:  # a map (B, C, h, w)
+            return ImageFeatures(output.pooler_output, last.flatten(2).mT)
+        pooled = last[:, 0] if self.pooled == "class" else output.pooler_output
+        return ImageFeatures(pooled, last[:, self.prefix_tokens :])
+
+
+def transformers_encoder(name: str, architecture: str, size: int, folder: Path | None) -> nn.Module:
+    """Build a network from its architecture.
+
+    Args:
+        name: of the encoder, for messages.
+        architecture: JSON text, from `folder_architecture`.
+        size: pixels a side.
+        folder: whose weights it begins with; None for random ones.
+
+    Raises:
+        InputError: no such network, or the folder's weights are missing, damaged or of another.
+        MissingDependencyError: transformers is not installed.
+    """
+    try:
+        record = json.loads(architecture)
+        tower = _TOWERS[record["model_type"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"image encoder {name}: has no architecture that is known here") from error
+    transformers = _transformers()
+    kind = getattr(transformers, tower.network)
+    try:
+        config = kind.config_class.from_dict(record)
+        # Plain products and a softmax: every network has it, and every runtime its operators.
+        config._attn_implementation = "eager"
+        network = (
+            kind(config, **tower.arguments)
+            if folder is None
+            else _with_weights(kind, config, tower, folder)
+        )
+    except InputError:
+        raise
+    except Exception as error:  # whatever a network's own checks raise
+        raise InputError(
+            f"image encoder {name}: its architecture cannot be built ({reason(error)[:160]})"
+        ) from error
+    return TransformersEncoder(network.float(), tower.pooled, size)
+
+
+def folder_architecture(folder: Path) -> str:
+    """Return what of a folder's `config.json` builds its image network again, as JSON text.
+
+    Args:
+        folder: of a Hugging Face model.
+
+    Raises:
+        InputError: no `config.json`, a damaged one, or a network that is not known here.
+    """
+    record = read_json(folder / CONFIG)
+    kind = record.get("model_type")
+    if kind in _PAIRS:
+        vision = record.get("vision_config")
+        record = dict(vision) if isinstance(vision, dict) else {}
+        kind = record["model_type"] = _PAIRS[str(kind)]
+    if kind not in _TOWERS:
+        known = ", ".join(sorted({*_PAIRS, *_TOWERS} - set(_PAIRS.values())))
+        raise InputError(
+            f"{folder / CONFIG}: model_type {str(kind)[:40]} is no image encoder that is known "
+            f"here; there are {known}"
+        )
+    kept = {key: value for key, value in record.items() if key not in _NOT_ARCHITECTURE}
+    return json.dumps(kept, sort_keys=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file of a model's folder.
+
+    Raises:
+        InputError: no such file, or no JSON object.
+    """
+    content = read_regular_file(path, limit=MOST_CONFIG_BYTES, what="a JSON file")
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is no JSON ({reason(error)[:120]})") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: is no JSON object")
+    return record
+
+
+def _with_weights(kind: Any, config: Any, tower: _Tower, folder: Path) -> nn.Module:
+    """Return a network with the weights of a folder; all of its own must be there."""
+    files = ("model.safetensors", "model.safetensors.index.json")
+    if not any((folder / file).is_file() for file in files):
+        raise InputError(
+            f"{folder}: has no model.safetensors; weights of other kinds can hide code and are "
+            "not read"
+        )
+    try:
+        network, loading = kind.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            attn_implementation="eager",
+            **tower.arguments,
+        )
+    except Exception as error:  # safetensors' own kind, and those of every layer below
+        raise InputError(
+            f"{folder}: its model.safetensors cannot be read, or is of another network than its "
+            f"config.json ({reason(error)[:160]})"
+        ) from error
+    lacking = sorted(loading["missing_keys"])
+    if lacking:
+        raise InputError(
+            f"{folder}: its model.safetensors lacks {len(lacking)} weights of the network of its "
+            f"config.json, such as {lacking[0]}"
+        )
+    built: nn.Module = network
+    return built
+
+
+def _prefix_tokens(config: Any) -> int:
+    """Return the tokens before those of the patches."""
+    if config.model_type in ("siglip_vision_model", "swin", "swinv2"):
+        return 0
+    return 1 + int(getattr(config, "num_register_tokens", 0) or 0)
+
+
+def _transformers() -> Any:
+    """Import transformers, which imports torchvision where it is there."""
+    with contextlib.suppress(MissingDependencyError):  # transformers does without
+        import_torchvision()
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependencyError("transformers", "encoders", "such an image encoder") from error
+    return transformers
