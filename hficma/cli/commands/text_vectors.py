@@ -102,6 +102,31 @@ def sentences_command(
     )
 
 
+@app.command("encoder")
+def encoder_command(
+    folder: Annotated[Path, typer.Argument(help="A sentence-transformer's folder.")],
+    vectors: Annotated[Path, typer.Option(help="The word vectors' directory.")],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Set what a text encoder says of each word beside its vector; search needs no encoder then.
+
+    Example: hficma vectors encoder all-MiniLM-L6-v2 --vectors words --out both
+    """
+    from hficma.training.text.encoder_words import with_encoder_words
+
+    from ...text.word_vectors import WordVectors
+
+    _check_free(out)
+    words = WordVectors.load(vectors)
+    with Bars() as bars:
+        bars.stage("words", len(words.vocabulary))
+        both = with_encoder_words(words, folder, on_batch=bars.advance)
+    facts = {"data": str(vectors), "text_encoder": folder.name}
+    both.save(out, made_by="hficma vectors encoder", facts=facts)
+    _print_facts(out, as_json, words=len(both.vocabulary), dim=both.dim)
+
+
 @app.command("read")
 def read_command(
     file: Annotated[Path, typer.Argument(help="word2vec's binary or text format.")], out: Out
