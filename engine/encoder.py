@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from hficma.errors import ArtifactError
-from hficma.text.batching import DistinctSentences, pad_ids
+from hficma.text.batching import DistinctSentences, batches_by_length, pad_ids
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Array, Floats, Ids, Lengths, Pixels, Positions
 
@@ -255,9 +255,7 @@ class _Vectors:
         self.rows: list[Positions] = [distinct.rows(item) for item in items]
         sentences = distinct.word_ids
         vectors: Floats | None = None
-        order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-        for start in range(0, len(order), SENTENCE_BATCH):
-            batch = order[start : start + SENTENCE_BATCH]
+        for batch in batches_by_length(sentences, SENTENCE_BATCH):
             word_ids, lengths = pad_ids([sentences[i] for i in batch])
             output = bundle.run(graph, {"word_ids": word_ids, "lengths": lengths})["vectors"]
             if vectors is None:

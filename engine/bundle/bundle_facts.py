@@ -188,7 +188,7 @@ def longest_sizes(config: TextConfig, graph: str = "") -> dict[str, int]:
         graph: its name; the words of `text` are a pretrained encoder's tokens.
     """
     architecture = config.text_architecture
-    words = config.max_words
+    words = config.longest_sentence
     if graph == "text" and architecture is not None:
         words = architecture.longest
     return {

@@ -136,8 +136,8 @@ class ModelConfig:
             )
         if self.members < 1 or (self.members > 1 and self.kind != "dual"):
             raise ValueError("members must be at least 1, and 1 but for dual encoders")
-        if self.text.ingredients == "words" and self.global_text != "fields":
-            raise ValueError("text.ingredients=words is read by global_text=fields alone")
+        if self.text.unit == "field" and (self.global_text, self.sentence) != ("fields", "mean"):
+            raise ValueError("text.unit=field is read by global_text=fields and sentence=mean")
         if self.global_weight <= 0 or self.local_weight < 0:
             raise ValueError("global_weight must be positive and local_weight not negative")
 
@@ -153,7 +153,7 @@ class ModelConfig:
     @property
     def reads_ingredients(self) -> bool:
         """Return whether the recipe encoder reads ids of ingredients, each one by itself."""
-        return self.kind != "dual" or (self.sentence != "none" and self.text.ingredients == "names")
+        return self.kind != "dual" or (self.sentence != "none" and self.text.unit == "sentence")
 
     @property
     def image_input(self) -> ImageInput:

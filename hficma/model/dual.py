@@ -43,7 +43,7 @@ class RecipeFields(nn.Module):
     ) -> None:
         super().__init__()
         self.reads_words = sentence_encoder is not None
-        self.reads_lines = config.text.ingredients == "words"
+        self.reads_lines = config.text.unit == "field"
         self.text_fields: tuple[int, ...] = ()
         widths = []
         if sentence_encoder is not None:

@@ -15,11 +15,14 @@ and looks their vectors up by row, with a row of zeros in front for the padding:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..types import Ids, Lengths, Positions
+
+BATCH_IDS = 32_768
+"""Ids of a batch, padding included: 90 MB of word vectors of 684 numbers."""
 
 
 def pad_ids(sequences: Sequence[Ids]) -> tuple[Ids, Lengths]:
@@ -36,6 +39,29 @@ def pad_ids(sequences: Sequence[Ids]) -> tuple[Ids, Lengths]:
     for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
     return padded, lengths
+
+
+def batches_by_length(sequences: Sequence[Ids], most: int) -> Iterator[list[int]]:
+    """Yield the positions of sequences in batches, those of like lengths together.
+
+    Little of such a batch is padding. Long sequences come fewer at a time, so that what a batch
+    takes of memory is bounded whatever strangers write.
+
+    Args:
+        sequences: N arrays of ids, each (L,).
+        most: sequences a batch.
+    """
+    order = sorted(range(len(sequences)), key=lambda position: len(sequences[position]))
+    batch: list[int] = []
+    for position in order:
+        # Ascending: with this one the batch would be padded to its length.
+        if len(batch) == most or (len(batch) + 1) * len(sequences[position]) > BATCH_IDS:
+            if batch:
+                yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
 
 
 class DistinctSentences:

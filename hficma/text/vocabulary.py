@@ -41,8 +41,8 @@ FIRST_WORD_ID = 2
 TITLE, INSTRUCTIONS, INGREDIENTS = 1, 2, 3
 """Fields of a recipe, as the graph `recipe` numbers them; 0 pads."""
 
-LONGEST_INGREDIENTS = 1024
-"""Words read of all ingredient lines of a recipe together; the longest real ones have 300."""
+LONGEST_FIELD = 2048
+"""Words read of a whole field; the longest real instructions have 1,500."""
 
 REMEMBERED_LINES = 65_536
 """Ingredient lines whose ids a tokenizer remembers, about 10 MB."""
@@ -64,9 +64,10 @@ class TextConfig:
     """The most sentences of the instructions (S); those past it are left out."""
     max_words: int = 30
     """The most words of a sentence (W); those past it are left out."""
-    ingredients: Literal["names", "words"] = "names"
-    """`names` finds the name in each line, `words` reads all words of all lines as one more
-    sentence, the last, which `max_words` does not cut: by `global_text: fields`."""
+    unit: Literal["sentence", "field"] = "sentence"
+    """What words are read together: each sentence, and the name in each ingredient line; or a whole
+    `field`, every word of the title, of the instructions, and of the ingredient lines. The latter
+    is for means of words, by `global_text: fields`."""
     end_marker: bool = False
     """End the ingredients with `</i>`, as the published datasets do; takes the place of one."""
     reader: Literal[1, 2] = 2
@@ -85,6 +86,11 @@ class TextConfig:
     their own, `line` title and ingredients as one."""
     encoder_tokens: int = 0
     """The most tokens of such a text; 0: as many as the encoder takes."""
+
+    @property
+    def longest_sentence(self) -> int:
+        """Return the most words (W) that are read as one sentence."""
+        return LONGEST_FIELD if self.unit == "field" else self.max_words
 
     @cached_property
     def text_architecture(self) -> TextArchitecture | None:
@@ -118,7 +124,7 @@ class TextConfig:
 
 _EARLIER = (
     ("reader", 1),
-    ("ingredients", "names"),
+    ("unit", "sentence"),
     ("encoder", ""),
     ("architecture", ""),
     ("encoder_reads", "fields"),
@@ -252,36 +258,50 @@ class Tokenizer:
                 left_out.append(line)
         if self.config.end_marker or not known:
             known.append(END_ID)
-        steps = sentences(recipe.instructions)
-        encoded = [ids for text in steps if len(ids := self.sentence_ids(text))]
+        encoded, titles = self._fields(recipe) if self.reads_fields else self._sentences(recipe)
+        return RecipeIds(
+            np.array(known, dtype=np.int64),
+            tuple(encoded[: self.config.max_sentences]),
+            titles=min(titles, self.config.max_sentences),
+            left_out=tuple(left_out),
+            lines=tuple(lines),
+            **self._texts(recipe),
+        )
+
+    @property
+    def reads_fields(self) -> bool:
+        """Return whether the last sentence is all words of the ingredient lines."""
+        return self.config.unit == "field"
+
+    def _sentences(self, recipe: Recipe) -> tuple[list[Ids], int]:
+        """Return the word ids of each sentence, the title in front, and how often it stands."""
+        encoded = [
+            ids for text in sentences(recipe.instructions) if len(ids := self.sentence_ids(text))
+        ]
         title = self.sentence_ids("" if self.config.title == "none" else recipe.title)
         titles = self._titles(len(encoded)) if len(title) else 0
         encoded[:0] = [title] * titles  # in front, where the limit cuts nothing off
-        # The ingredients' sentence has its place even where no word of it is known.
-        words_read = self.config.ingredients == "words"
-        last = [self._ingredient_words(recipe)] if words_read else []
-        if not encoded and not last:
+        if not encoded:
             # Without a sentence there is no global vector: read the ingredient lines as one.
             ids = self.sentence_ids(", ".join(recipe.ingredients))
             encoded = [ids if len(ids) else np.array([END_ID], dtype=np.int64)]
-        most = self.config.max_sentences - len(last)
-        texts = self._texts(recipe, steps)
-        return RecipeIds(
-            np.array(known, dtype=np.int64),
-            (*encoded[:most], *last),
-            titles=min(titles, most),
-            left_out=tuple(left_out),
-            lines=tuple(lines),
-            **texts,
-        )
+        return encoded, titles
 
-    def _texts(self, recipe: Recipe, sentences: Sequence[str]) -> dict[str, Any]:
-        """Return what a text encoder reads of a recipe, as fields of `RecipeIds`.
+    def _fields(self, recipe: Recipe) -> tuple[list[Ids], int]:
+        """Return the word ids of title, instructions and ingredient lines, each as one sentence.
 
-        Args:
-            recipe: as it is written.
-            sentences: of its instructions.
+        The last is there even where no word of it is known: its place says what it is.
         """
+        title, steps, lines = (
+            self.vocabulary.ids_of(words(text))[:LONGEST_FIELD]
+            for text in (recipe.title, " ".join(recipe.instructions), " ".join(recipe.ingredients))
+        )
+        encoded = [ids for ids in (title, steps) if len(ids)]
+        encoded.append(lines if len(lines) else np.array([END_ID], dtype=np.int64))
+        return encoded, int(len(title) > 0)
+
+    def _texts(self, recipe: Recipe) -> dict[str, Any]:
+        """Return what a text encoder reads of a recipe, as fields of `RecipeIds`."""
         if self.text_tokenizer is None:
             return {}
         title = "" if self.config.title == "none" else recipe.title
@@ -290,7 +310,8 @@ class Tokenizer:
             parts = [(TITLE, ", ".join(part for part in (title, ingredients) if part.strip()))]
         else:
             most = self.config.max_sentences - bool(title.strip())
-            parts = [(TITLE, title), *((INSTRUCTIONS, text) for text in sentences[:most])]
+            steps = sentences(recipe.instructions)
+            parts = [(TITLE, title), *((INSTRUCTIONS, text) for text in steps[:most])]
             parts.append((INGREDIENTS, ingredients))
         written = [(field, text) for field, text in parts if text.strip()] or [(TITLE, "")]
         ids = [self.text_tokenizer.ids(text) for _, text in written]
@@ -299,11 +320,6 @@ class Tokenizer:
             "text_fields": tuple(field for field, _ in written),
             "texts_cut": sum(cut for _, cut in ids),
         }
-
-    def _ingredient_words(self, recipe: Recipe) -> Ids:
-        """Return the known words of all ingredient lines; the end where there is none."""
-        ids = self.vocabulary.ids_of(words(" ".join(recipe.ingredients)))
-        return ids[:LONGEST_INGREDIENTS] if len(ids) else np.array([END_ID], dtype=np.int64)
 
     def _titles(self, instructions: int) -> int:
         """Return how often a title is read before so many instructions."""

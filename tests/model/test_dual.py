@@ -103,7 +103,7 @@ def test_options_survive_json() -> None:
 
 def test_words_of_ingredient_lines_are_a_field_of_their_own() -> None:
     """The reference: title, all words of the lines, and the steps, each by its place."""
-    config = {"text": TextConfig(ingredients="words"), **FIELDS}
+    config = {"text": TextConfig(unit="field"), **FIELDS}
     model = make_model("dual", **config).double()
     assert isinstance(model, DualEncoder)
     assert model.ingredient_words is None, "a second table of words, which nothing reads"

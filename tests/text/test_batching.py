@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hficma.text.batching import DistinctSentences, pad_ids
+from hficma.text.batching import BATCH_IDS, DistinctSentences, batches_by_length, pad_ids
 
 SENTENCES = st.lists(st.lists(st.integers(2, 4), min_size=1, max_size=3), max_size=6)
 
@@ -38,3 +38,18 @@ def test_rows_lead_back_to_the_sentences_and_none_stands_twice(
         assert (rows > 0).all()
         assert [distinct.word_ids[row - 1].tolist() for row in rows] == recipe
     assert len({tuple(ids.tolist()) for ids in distinct.word_ids}) == len(distinct.word_ids)
+
+
+@given(st.lists(st.integers(0, 40_000), max_size=30), st.integers(1, 5))
+@settings(deadline=None)
+def test_batches_by_length_hold_each_once_within_their_bounds(
+    lengths: list[int], most: int
+) -> None:
+    """One left out would leave its row empty; one batch too large takes gigabytes."""
+    sequences = [np.zeros(length, dtype=np.int64) for length in lengths]
+    batches = list(batches_by_length(sequences, most))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    for batch in batches:
+        padded = len(batch) * max(lengths[place] for place in batch)
+        assert 1 <= len(batch) <= most
+        assert padded <= BATCH_IDS or len(batch) == 1

@@ -161,17 +161,17 @@ def test_any_text_gives_lower_case_words(text: str) -> None:
     assert all(word and not any(c.isspace() for c in word) for word in words(text))
 
 
-def test_words_of_ingredient_lines_are_the_last_sentence() -> None:
-    """A model reads that place as the ingredients': it must be there, whole, in every recipe."""
+def test_whole_fields_are_read_in_their_places() -> None:
+    """A model knows a field by its place: the ingredients' must be there in every recipe, last."""
     vocabulary = Vocabulary(("flour", "egg", "mix", "cups"), (4, 3, 2, 1))
-    config = TextConfig(ingredients="words", max_sentences=3, max_words=2)
-    tokenizer = Tokenizer(vocabulary, config)
+    tokenizer = Tokenizer(vocabulary, TextConfig(unit="field", max_words=2))
     recipe = Recipe(
         id="1", title="Egg", ingredients=["2 cups flour", "1 egg"],
-        instructions=["Mix flour.", "Mix egg.", "Mix."],
+        instructions=["Mix flour.", "Mix egg."],
     )  # fmt: skip
     ids = tokenizer(recipe)
     assert ids.titles == 1
-    assert [one.tolist() for one in ids.sentences] == [[3], [4, 2], [5, 2, 3]]
+    assert [one.tolist() for one in ids.sentences] == [[3], [4, 2, 4, 3], [5, 2, 3]]
     unknown = tokenizer(Recipe(id="2", title="", ingredients=["1 quince"], instructions=[]))
+    assert unknown.titles == 0
     assert [one.tolist() for one in unknown.sentences] == [[END_ID]]

@@ -16,7 +16,7 @@ from tests.training.conftest import DATA, SMALL
 
 DUAL = [
     *SMALL, "trunk.weights=random", "trunk.schedule=frozen", "model.word_dim=8",
-    "model.text.ingredients=words", "model.recipe_head.hidden=8", "model.global_dim=8",
+    "model.text.unit=field", "model.recipe_head.hidden=8", "model.global_dim=8",
     "photos.views=0", "trainer.epochs=1",
 ]  # fmt: skip
 

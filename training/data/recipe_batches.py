@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hficma.model import Model, RecipeBatch
 from hficma.model.base import texts_as_sentences
 from hficma.recipe import Recipe
-from hficma.text.batching import DistinctSentences, pad_ids
+from hficma.text.batching import DistinctSentences, batches_by_length, pad_ids
 from hficma.text.vocabulary import END_ID, INGREDIENTS, INSTRUCTIONS, TITLE, Tokenizer
 from hficma.types import Ids, Positions
 
@@ -47,7 +47,7 @@ class RecipeTexts:
     """
 
     def __init__(self, recipes: Iterable[Recipe], tokenizer: Tokenizer) -> None:
-        self._reads_lines = tokenizer.config.ingredients == "words"
+        self._reads_lines = tokenizer.reads_fields
         self._ingredients: list[Ids] = []
         self._sentences: list[Ids] = []
         self._titles: list[int] = []
@@ -170,10 +170,8 @@ class _Table:
             batch: sentences at once.
             advance: hears how many were encoded.
         """
-        order = sorted(range(len(self)), key=lambda number: len(self._sentences[number]))
         vectors: Tensor | None = None
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
+        for rows in batches_by_length(self._sentences, batch):
             ids, lengths = _padded([self._sentences[row] for row in rows])
             encoded = encode(ids.to(model.device), lengths.to(model.device)).cpu()
             if vectors is None:

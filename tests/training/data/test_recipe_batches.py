@@ -26,13 +26,13 @@ RECIPES = (
 
 def model(
     title: Literal["instruction", "balanced"] = "instruction",
-    ingredients: Literal["names", "words"] = "names",
+    unit: Literal["sentence", "field"] = "sentence",
 ) -> Model:
     rows = np.random.default_rng(0).normal(size=(len(WORDS), 8))
     config = ModelConfig(
         width=8, heads=2, image=ImageConfig(encoder="tiny"), word_dim=8, sentence="mean",
-        global_dim=8, global_text="fields" if ingredients == "words" else "fused",
-        text=TextConfig(title=title, ingredients=ingredients),
+        global_dim=8, global_text="fields" if unit == "field" else "fused",
+        text=TextConfig(title=title, unit=unit),
     )  # fmt: skip
     return build_model(config, WordVectors.from_rows(WORDS, (3,) * len(WORDS), rows)).eval()
 
@@ -104,15 +104,15 @@ def test_every_copy_of_a_balanced_title_is_dropped_with_it() -> None:
 
 def test_words_of_ingredient_lines_keep_their_place_when_they_are_left_out() -> None:
     """The model reads the last sentence as the ingredients': a step there would be taken for it."""
-    network = model(ingredients="words")
+    network = model(unit="field")
     texts, generator = RecipeTexts(RECIPES, network.tokenizer), np.random.default_rng(0)
     whole = texts.batch(network, [0])
     options = TextOptions(drop_ingredients=1.0)
     shown = texts.batch(network, [0], options=options, generator=generator)
-    assert shown.sentence_counts.tolist() == whole.sentence_counts.tolist() == [4]
-    torch.testing.assert_close(shown.sentences[:, :3], whole.sentences[:, :3])
-    assert whole.sentences[0, 3].abs().sum() > 0
-    assert shown.sentences[0, 3].abs().sum() == 0
+    assert shown.sentence_counts.tolist() == whole.sentence_counts.tolist() == [3]
+    torch.testing.assert_close(shown.sentences[:, :2], whole.sentences[:, :2])
+    assert whole.sentences[0, 2].abs().sum() > 0
+    assert shown.sentences[0, 2].abs().sum() == 0
     options = TextOptions(drop_instructions=1.0)
     shown = texts.batch(network, [0], options=options, generator=generator)
-    torch.testing.assert_close(shown.sentences, whole.sentences[:, [0, 3]])
+    torch.testing.assert_close(shown.sentences, whole.sentences[:, [0, 2]])
