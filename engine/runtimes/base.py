@@ -154,3 +154,8 @@ def example_inputs(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
         )
         for name, port in graph.inputs.items()
     }
+
+
+def graph_letters(graph: Graph) -> set[str]:
+    """Return the letters of the dynamic axes of a graph's inputs."""
+    return {size for port in graph.inputs.values() for size in port.shape if isinstance(size, str)}

@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Self
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.types import Array
 
-from .base import Arrays, ExecutionReport, Graph, Runtime, example_inputs, prepare_inputs
+from .base import (
+    Arrays,
+    ExecutionReport,
+    Graph,
+    Runtime,
+    example_inputs,
+    graph_letters,
+    prepare_inputs,
+)
 
 _log = logging.getLogger("hficma")
 
@@ -60,7 +68,10 @@ class OpenVinoRuntime(Runtime):
             _log.warning(
                 "graph %s: openvino computes it in fp32, for this CPU has no bf16", graph.name
             )
-        runtime.run(example_inputs(graph, {}))
+        # Of size 2 along every axis: after a first run over texts of one token, OpenVINO 2026 gives
+        # wrong vectors of longer ones (SigLIP's, whose attention has no mask), as if the axis were
+        # one to broadcast.
+        runtime.run(example_inputs(graph, dict.fromkeys(graph_letters(graph), 2)))
         return runtime
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
