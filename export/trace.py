@@ -58,6 +58,7 @@ def trace(branch: Branch, path: Path) -> None:
     model = onnx.load(path)
     _inline_shared_weights(model.graph)
     _mend_casts(model.graph)
+    _drop_valid_padding(model.graph)
     _select_before_bias(model.graph)
     _name_outputs(model.graph, branch.outputs)
     onnx.save(model, path)
@@ -141,6 +142,14 @@ def _select_before_bias(graph: Any) -> None:
         nodes += [node, helper.make_node("Add", [node.output[0], bias], [result], add.name)]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _drop_valid_padding(graph: Any) -> None:
+    """Leave out the padding `VALID`: none, which is the default, in a form of its own."""
+    for node in graph.node:
+        for attribute in list(node.attribute):
+            if attribute.name == "auto_pad" and attribute.s == b"VALID":
+                node.attribute.remove(attribute)
 
 
 def _name_outputs(graph: Any, ports: ArraySpecs) -> None:

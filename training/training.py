@@ -278,6 +278,9 @@ def _train_model(
     # Sentences that nothing trains have the same vectors in every epoch.
     if not options.text.tune_sentences:
         pairs.texts.encode_sentences(model)
+    if (cut := pairs.texts.texts_cut) and text_tokenizer is not None:
+        longest = text_tokenizer.architecture.longest
+        progress.note(f"{cut:,} texts are longer than the {longest} tokens that are read: cut off")
     if not options.text.tune_encoder:
         progress.stage("texts", pairs.texts.distinct_texts)
         pairs.texts.encode_texts(model, advance=progress.advance)

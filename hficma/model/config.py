@@ -56,16 +56,17 @@ class ImageConfig:
 class HeadConfig:
     """The layers that bring what encoders give into the joint space, by `global_text: fields`."""
 
-    layers: Literal["none", "linear", "mlp"] = "linear"
-    """One layer, or two with GELU between them; `none` where encoders share a space already."""
+    layers: Literal["none", "projection", "linear", "mlp"] = "linear"
+    """One layer, or two with GELU between them, of centred vectors; `projection` is one of vectors
+    as they come, without a bias, as CLIP has; `none` where encoders share a space already."""
     hidden: int = 1024
     """Width between the two layers of an `mlp`."""
     dropout: float = 0.0
     """Chance of each number that a layer reads to be 0, in training."""
 
     def __post_init__(self) -> None:
-        if self.layers not in ("none", "linear", "mlp"):
-            raise ValueError(f"layers must be none, linear or mlp, not {self.layers!r}")
+        if self.layers not in ("none", "projection", "linear", "mlp"):
+            raise ValueError(f"layers must be none, projection, linear or mlp, not {self.layers!r}")
         if self.hidden < 1 or not 0 <= self.dropout < 1:
             raise ValueError("hidden must be at least 1 and dropout in 0 to 1")
 
@@ -129,7 +130,8 @@ class ModelConfig:
         encoder = bool(self.text.encoder or self.text.architecture)
         if self.sentence == "none" and not encoder:
             raise ValueError("sentence is none: text.encoder must be given, to read sentences")
-        if encoder and self.sentence != "none" and self.global_text != "fields":
+        # An encoder whose folder was not read yet: that settles what reads sentences.
+        if self.text.architecture and self.sentence != "none" and self.global_text == "fused":
             raise ValueError(
                 "text.encoder is read beside word vectors by global_text=fields, or alone by "
                 "sentence=none"

@@ -28,4 +28,8 @@ def with_text_architecture(options: Options) -> tuple[Options, TextTokenizer | N
     text = replace(
         text, encoder=Path(text.encoder).name, architecture=tokenizer.architecture.to_text()
     )
-    return replace(options, model=replace(options.model, text=text)), tokenizer
+    model = replace(options.model, sentence="none", text=replace(text, architecture=""))
+    if options.model.global_text == "fields":
+        model = options.model
+    # Fused with the ingredients, sentences are of one kind: the text encoder's.
+    return replace(options, model=replace(model, text=text)), tokenizer

@@ -239,21 +239,40 @@ def extract(
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="model_e*.pth.tar or ckpt_*_model.pth.tar.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="model_e*.pth.tar, ckpt_*_model.pth.tar, or CLIP's or SigLIP's folder."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The run to write.")],
-    vocabulary: Annotated[Path, typer.Option(help="vocab.txt, vocab.bin or vocab.pkl.")],
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="A checkpoint's: vocab.txt, vocab.bin or vocab.pkl.")
+    ] = None,
     keep_off_by_two: Annotated[
         bool, typer.Option(help="Leave the table's rows where training used them.")
     ] = True,
     sentences: Annotated[Path | None, typer.Option(help="Vectors with a sentence encoder.")] = None,
     backbone: Annotated[str, typer.Option(help="The checkpoint's trunk.")] = "resnet50",
 ) -> None:
-    """Make a run of a published checkpoint, read without running any code in it.
+    """Make a run of a published checkpoint or of a CLIP's folder, running no code in it.
 
     Example: hficma convert model_e060_v-1.000.pth.tar --vocabulary vocab.txt --out runs/published
     """
     from hficma.training.convert import convert as read
+    from hficma.training.convert_dual import convert_dual
 
+    if checkpoint.is_dir():
+        dual = convert_dual(checkpoint, out)
+        stdout.print_line(
+            f"run: {out} ({dual.kind}, vectors of {dual.global_dim}; of a recipe its title and "
+            f"ingredients are read, up to {dual.tokens} tokens)"
+        )
+        return
+    if vocabulary is None:
+        raise InputError(
+            f"{checkpoint}: a checkpoint needs the words of its training: --vocabulary"
+        )
     conversion = read(
         checkpoint, out, vocabulary=vocabulary, keep_off_by_two=keep_off_by_two,
         sentences=sentences, backbone=backbone,

@@ -81,6 +81,9 @@ class Head(nn.Module):
             return
         assert output is not None  # `ModelConfig` sees to that
         self.width = output
+        if config.layers == "projection":
+            self.layers.append(nn.Linear(sum(widths), output, bias=False))
+            return
         self.parts.extend(Centred(width) for width in widths)
         hidden = [config.hidden] if config.layers == "mlp" else []
         sizes = [sum(widths), *hidden, output]
@@ -96,6 +99,11 @@ class Head(nn.Module):
         if not self.layers:
             # Vectors of absent fields are zero: the sum points where the mean of the others does.
             result = torch.stack([at_least_float32(one) for one in vectors]).sum(dim=0)
+        elif not self.parts:
+            projection = self.layers[0]
+            assert isinstance(projection, nn.Linear)
+            wide = [one.to(projection.weight.dtype) for one in vectors]
+            result = projection(self.dropout(torch.cat(wide, dim=-1)))
         else:
             centred = [
                 part(one, there)

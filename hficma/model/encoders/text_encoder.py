@@ -185,6 +185,28 @@ def text_config(kind: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
     return settings
 
 
+def clip_visual_projection(folder: Path) -> Tensor:
+    """Return the layer (D_g, C_p) that brings CLIP's photos into the space of its texts.
+
+    Args:
+        folder: of a whole CLIP.
+
+    Raises:
+        InputError: its weights cannot be read, or lack that layer.
+    """
+    kind = _transformers().CLIPVisionModelWithProjection
+    try:
+        model, info = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # every part of the library has its own kinds
+        raise InputError(f"{folder}: its weights cannot be read ({_line(error)})") from error
+    if any("visual_projection" in name for name in info["missing_keys"]):
+        raise InputError(f"{folder}: its weights lack visual_projection")
+    weight: Tensor = model.visual_projection.weight.detach().float()
+    return weight
+
+
 def _options(architecture: TextArchitecture) -> Mapping[str, bool]:
     """Return what a model's class takes beside its configuration."""
     return {"add_pooling_layer": False} if architecture.model_type in _WITH_POOLER else {}

@@ -20,11 +20,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ....errors import InputError, MissingDependencyError
 from ....limits import read_regular_file, reason
@@ -83,6 +86,9 @@ class TransformersEncoder(nn.Module):
         super().__init__()
         self.network = network
         self.pooled = pooled
+        for module in network.modules():
+            if hasattr(module, "probe"):
+                _use_plain_pooling(module)
         config: Any = network.config
         # Registers (DINO) are tokens that are about nothing; they stand behind the class token.
         self.prefix_tokens = _prefix_tokens(config)
@@ -101,6 +107,42 @@ class TransformersEncoder(nn.Module):
             return ImageFeatures(output.pooler_output, last.flatten(2).mT)
         pooled = last[:, 0] if self.pooled == "class" else output.pooler_output
         return ImageFeatures(pooled, last[:, self.prefix_tokens :])
+
+
+def _use_plain_pooling(head: Any) -> None:
+    """Let SigLIP's attention pooling compute by plain products, with the weights that it has.
+
+    torch's own `MultiheadAttention` is exported with operators that work sizes out at every run.
+
+    Args:
+        head: of the image tower, changed in place.
+    """
+
+    class PlainPooling(type(head)):  # type: ignore[misc]
+        """The same layers and names of weights."""
+
+        def forward(self, hidden_state: Tensor) -> Tensor:
+            """Pool tokens (B, R, C) to (B, C)."""
+            attention = self.attention
+            width, count = attention.embed_dim, attention.num_heads
+            weights = attention.in_proj_weight.split(width)
+            biases = attention.in_proj_bias.split(width)
+
+            def heads(tokens: Tensor, part: int) -> Tensor:
+                """Project tokens and part them by head: (B, H, R, C / H)."""
+                projected = F.linear(tokens, weights[part], biases[part])
+                parted = projected.reshape(tokens.shape[0], -1, count, width // count)
+                return parted.transpose(1, 2)
+
+            query, key, value = heads(self.probe, 0), heads(hidden_state, 1), heads(hidden_state, 2)
+            logits = query @ key.mT / math.sqrt(width // count)
+            read = (torch.softmax(logits, dim=-1) @ value).transpose(1, 2).flatten(2)
+            pooled = attention.out_proj(read)
+            result: Tensor = pooled + self.mlp(self.layernorm(pooled))
+            return result[:, 0]
+
+    # By class: a copy of the network must read the copy's weights.
+    head.__class__ = PlainPooling
 
 
 def transformers_encoder(name: str, architecture: str, size: int, folder: Path | None) -> nn.Module:
