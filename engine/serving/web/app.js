@@ -239,8 +239,8 @@ function surenessWords({ first, first_ten: ten, absent, word }, gallery, all) {
     "a guess": `This is no more than a guess.`,
   };
   const lost = absent > 0.5 ? ` But it may well not be among the ${all} here.` : "";
-  const chances = `If it is here, it is the first of these in ${outOfTen(first)} cases, and among `
-    + `these ten in ${outOfTen(ten)}.`;
+  const chances = `If its ${one} is here, it comes first in ${outOfTen(first)} cases, and is `
+    + `among these ten in ${outOfTen(ten)}.`;
   return [make("p", "lead", (headings[word] ?? "") + lost), make("p", "hint", chances)];
 }
 

@@ -83,12 +83,11 @@ function sourceOf(hit) {
 }
 
 function fitOf(hit) {
-  const row = make("p", "fit", make("span", "", meter(hit.score), "fit ", bold(hit.score)));
+  const row = make("p", "fit",
+    make("span", "", meter(hit.score), "fit ", make("b", "", number(hit.score))));
   if (hit.local_score !== null) {
-    row.append(
-      make("span", "part", meter(hit.global_score), "whole dish ", number(hit.global_score)),
-      make("span", "part", meter(hit.local_score), "parts ", number(hit.local_score)),
-    );
+    row.append(make("span", "",
+      `whole dish ${number(hit.global_score)} · parts ${number(hit.local_score)}`));
   }
   return row;
 }
@@ -103,7 +102,6 @@ function meter(value) {
 }
 
 const number = (value) => value.toFixed(2);
-const bold = (value) => make("b", "", number(value));
 
 async function addPhoto(card, hit, index) {
   const image = make("img", "thumb");

@@ -1,7 +1,7 @@
 // The photo with what the model looked at: lit where it looked, dimmed where it did not.
 
-const DIM = 0.6; // opacity of the shade over what was not looked at
-const GLOW = 0.32; // opacity of the glow over what was looked at most
+const DIM = 0.5; // opacity of the shade over what was not looked at
+const GLOW = 0.36; // opacity of the glow over what was looked at most
 
 export class HeatMap {
   /** `onPlace` is called with a region's number when it is pointed at, and null afterwards. */
