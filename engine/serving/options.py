@@ -24,6 +24,8 @@ MOST_QUERIES = 64
 MOST_FILTER_NAMES = 50
 """Names in one field of a filter."""
 
+BODY_BYTES = 20 * MEGABYTE
+"""Bytes of a request's body, at most, if not told otherwise; a phone's photo takes 2 to 8 MB."""
 BODIES_BYTES = 256 * MEGABYTE
 """Bytes of request bodies that a process holds at once; past it requests wait outside (503)."""
 BODY_GRACE = 10.0
@@ -70,7 +72,7 @@ class ServeOptions:
     """Queries that wait, at most; more are refused (429)."""
     deadline: float = 30.0
     """Seconds that a request may take; one that is not answered by then is dropped (504)."""
-    body_bytes: int = 20 * MEGABYTE
+    body_bytes: int = BODY_BYTES
     """Bytes of a request's body, at most (413)."""
     ssl_certfile: Path | None = None
     """Certificate, for HTTPS: without it browsers give no camera away from loopback."""

@@ -52,6 +52,8 @@ CHANGES: dict[str, tuple[str, str]] = {
 
 _NETWORK = "installs packages, which tests do not"
 _GPU = "needs a GPU"
+_SERVES = "goes on until it is stopped; tests/engine/serving start it and ask it so"
+_CONTAINERS = "needs a container engine"
 _MEASURES = "takes minutes; tests/benchmarks runs its parts at a small size"
 
 SKIPPED: dict[str, str] = {
@@ -76,6 +78,16 @@ SKIPPED: dict[str, str] = {
     "hficma bench --index workspace/indexes/recipes": _MEASURES,
     "hficma bench --compare old.json new.json": "needs two reports; tests/benchmarks makes them",
     "hficma bench training_step": _MEASURES,
+    "pip install -e '.[cpu,serve]'": _NETWORK,
+    "hficma serve": _SERVES,
+    "hficma serve --writable --api-key-file keys.txt": _SERVES,
+    "hficma bench serve --seconds 5 --overload 10": _MEASURES,
+    "curl -F photo=@photo.jpg -F k=3 -F without=peanut http://127.0.0.1:8000/search": _SERVES,
+    "curl --data-binary @photo.jpg -H 'content-type: image/jpeg' "
+    "'http://127.0.0.1:8000/search?k=3'": _SERVES,
+    'curl --json \'{"ingredients": ["tomato", "basil"]}\' http://127.0.0.1:8000/search': _SERVES,
+    "docker build -f containers/Dockerfile -t hficma .": _CONTAINERS,
+    "docker compose -f containers/compose.yaml up": _CONTAINERS,
     "hficma bench branches": _MEASURES,
     "hficma bench engine --plot growth.svg --json engine.json": _MEASURES,
     "hficma bench quality --data recipes.jsonl --trunk mobilenet_v2_imagenet.safetensors "

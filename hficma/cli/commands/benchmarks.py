@@ -32,6 +32,7 @@ class _Benchmarks(LazyGroup):
             "contact.contact-sheet",
             "search.search-against",
             "quality.page-accuracy",
+            "serving.serve",
             "common.readme",
         )
     }
