@@ -27,6 +27,9 @@ class ImageConfig:
     `config.json`. Filled in when training begins, so that runs and bundles need no folder."""
     grid: int | None = None
     """Regions a side that a larger grid is pooled to; none keeps the encoder's own."""
+    pooled: Literal["last", "stages"] = "last"
+    """What of a photo as a whole is read: the mean of the last map, or of the map at each stage's
+    end too, whose textures and colours the last has forgotten; of efficientnet-lite alone."""
     input: ImageInput | None = None
     """Pixels that it reads; none takes what its own files say."""
 

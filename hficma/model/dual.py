@@ -150,9 +150,13 @@ class DualEncoder(Model):
             else nn.Embedding.from_pretrained(word_table.clone(), freeze=False, padding_idx=0)
         )
         cosine = config.global_similarity == "cosine"
-        pooled = image_encoder.pooled_width
+        self.pooled_parts = image_encoder.pooled_parts
         self.image_global = make_head(
-            config.image_head, [pooled], config.global_dim, cosine=cosine, members=config.members
+            config.image_head,
+            self.pooled_parts,
+            config.global_dim,
+            cosine=cosine,
+            members=config.members,
         )
         self.recipe_global = RecipeFields(
             config, word_table.shape[1], sentence_encoder, text_encoder
@@ -167,7 +171,8 @@ class DualEncoder(Model):
         """See `Model.image_tokens`."""
         pooled = features.pooled
         lengths = pooled.new_full((pooled.shape[0],), self.region_count).long()
-        return Tokens(self.image_global([pooled], [None]), None, lengths)
+        parts = pooled.split(self.pooled_parts, dim=1)
+        return Tokens(self.image_global(parts, [None] * len(parts)), None, lengths)
 
     def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""

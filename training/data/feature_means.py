@@ -45,7 +45,11 @@ def fill_feature_means(model: Model, pairs: Pairs, *, cached: bool) -> None:
     training = model.training
     model.eval()
     pooled = (pairs.centre_features(model, batch, cached=cached).pooled for batch in batches)
-    _fill(image.parts, ([(one, one.new_ones(len(one)))] for one in pooled))
+    widths = [part.mean.shape[0] for part in image.parts if isinstance(part, Centred)]
+    _fill(
+        image.parts,
+        ([(part, part.new_ones(len(part))) for part in one.split(widths, dim=1)] for one in pooled),
+    )
     recipes = (pairs.texts.batch(model, batch) for batch in batches)
     embed = model.ingredient_words
 

@@ -22,12 +22,17 @@ from torch.nn import functional as F
 
 from ....errors import InputError
 from ....images import ImageInput
+from ...numerics import at_least_float32
+from .features import ImageFeatures, mean_pooled
 from .weights_file import load_weights_file
 
 SIZES = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
 """Pixels a side of each network's input."""
 CHANNELS = 1280
 """C: channels of the last map."""
+
+FIRST_STAGE = 2
+"""The first stage, from 0, whose mean `stages` gives: those before see edges alone."""
 
 _SCALES = {
     "efficientnet-lite0": (1.0, 1.0),
@@ -64,28 +69,29 @@ def lite_input(name: str) -> ImageInput:
     )
 
 
-def efficientnet_lite(name: str, weights: str | Path | None) -> nn.Module:
+def efficientnet_lite(name: str, weights: str | Path | None, *, stages: bool = False) -> nn.Module:
     """Build one of the networks.
 
     Args:
         name: of `SIZES`.
         weights: a file of its weights, or None for random ones.
+        stages: give the means of the stages' maps too.
 
     Returns:
-        (B, 3, s, s) to a map (B, 1280, h, w).
+        (B, 3, s, s) to a map (B, 1280, h, w), or with `stages` to `ImageFeatures`.
 
     Raises:
         InputError: no such network, or the weights do not fit.
     """
     if name not in SIZES:
         raise InputError(f"image encoder {name}: there are {', '.join(SIZES)}")
-    network = _network(name)
+    network = _network(name, stages=stages)
     if weights is not None:
         load_weights_file(network, Path(weights), name, unused=("fc.",), rename=_name_here)
     return network
 
 
-def _network(name: str) -> nn.Sequential:
+def _network(name: str, *, stages: bool) -> nn.Sequential:
     """Return a network with random weights: its layers one behind the other, as export cuts them.
 
     The classifier is left out.
@@ -99,6 +105,7 @@ def _network(name: str) -> nn.Sequential:
         "relu0": nn.ReLU6(inplace=True),
     }
     blocks = 0
+    ends: dict[str, int] = {}
     for number, (count, kernel, stride, expansion, channels) in enumerate(_STAGES):
         outputs = _scaled_channels(channels, width)
         fixed = number in (0, len(_STAGES) - 1)  # the first and the last stage keep their depth
@@ -106,17 +113,46 @@ def _network(name: str) -> nn.Sequential:
             step = 1 if layer else stride
             layers[f"blocks_{blocks}"] = _Block(inputs, outputs, kernel, step, expansion)
             inputs, blocks = outputs, blocks + 1
+        if number >= FIRST_STAGE:
+            ends[f"blocks_{blocks - 1}"] = inputs
     layers |= {
         "conv_head": nn.Conv2d(inputs, CHANNELS, 1, bias=False),
         "bn1": _normalisation(CHANNELS),
         "relu1": nn.ReLU6(inplace=True),
     }
-    return nn.Sequential(OrderedDict(layers))
+    return _StagedNetwork(layers, ends) if stages else nn.Sequential(OrderedDict(layers))
 
 
 def _name_here(name: str) -> str:
     """Return what a weight of a weights file is called here."""
     return name.removeprefix("_").replace("blocks.", "blocks_").replace("._", ".")
+
+
+class _StagedNetwork(nn.Sequential):
+    """The same layers, which give the means of the stages' maps beside that of the last one.
+
+    Args:
+        layers: by name, in their order.
+        ends: channels of each stage by the name of its last layer.
+
+    Attributes:
+        pooled_parts: widths of the vectors that the whole is put together of: the last map's mean
+            and each stage's, all of the stages as one.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module], ends: dict[str, int]) -> None:
+        super().__init__(OrderedDict(layers))
+        self.ends = frozenset(ends)
+        self.pooled_parts = (CHANNELS, sum(ends.values()))
+
+    def forward(self, pixels: Tensor) -> ImageFeatures:
+        features, means = pixels, []
+        for name, layer in self.named_children():
+            features = layer(features)
+            if name in self.ends:
+                means.append(at_least_float32(features).mean(dim=(2, 3)))
+        whole, regions = mean_pooled(features.flatten(2).mT)
+        return ImageFeatures(torch.cat([whole, *means], dim=1), regions)
 
 
 class _Block(nn.Module):

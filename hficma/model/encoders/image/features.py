@@ -33,8 +33,8 @@ class ImageEncoder:
 
     trunk: nn.Module
     """Normalised pixels (B, 3, s, s) to a map (B, C, h, w), or to `ImageFeatures`."""
-    pooled_width: int
-    """C_p."""
+    pooled_parts: tuple[int, ...]
+    """Widths of the vectors that the whole's vector is put together of; C_p is their sum."""
     channels: int
     """C."""
     grid: int
@@ -42,6 +42,11 @@ class ImageEncoder:
     pools_regions: bool
     """Whether the whole is the mean of the regions, so that what is done to these, such as hiding
     some, is done to it."""
+
+    @property
+    def pooled_width(self) -> int:
+        """Return C_p."""
+        return sum(self.pooled_parts)
 
 
 def mean_pooled(regions: Tensor) -> ImageFeatures:

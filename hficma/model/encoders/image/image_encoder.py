@@ -35,12 +35,16 @@ def make_image_encoder(config: ImageConfig, weights: str | Path | None = None) -
 
 def _trunk(config: ImageConfig, weights: str | Path | None) -> nn.Module:
     """Return the network of a configuration."""
+    if config.pooled == "stages" and config.family != "efficientnet-lite":
+        raise InputError(
+            f"model.image.pooled=stages: {config.encoder} gives one vector of a photo; leave it out"
+        )
     if config.encoder == "tiny":
         if weights is not None:
             raise InputError("backbone tiny has no weights to load; it is trained from random")
         return tiny_image_encoder()
     if config.family == "efficientnet-lite":
-        return efficientnet_lite(config.encoder, weights)
+        return efficientnet_lite(config.encoder, weights, stages=config.pooled == "stages")
     if config.family == "transformers":
         folder = None if weights is None else Path(weights)
         size = (config.input or ImageInput()).size
@@ -87,7 +91,7 @@ def _measured(trunk: nn.Module, config: ImageConfig) -> ImageEncoder:
         )
     return ImageEncoder(
         trunk=trunk,
-        pooled_width=pooled_width,
+        pooled_parts=getattr(trunk, "pooled_parts", (pooled_width,)),
         channels=channels,
         grid=grid,
         pools_regions=not isinstance(result, ImageFeatures),

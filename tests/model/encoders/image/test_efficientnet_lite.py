@@ -86,3 +86,28 @@ def test_a_file_of_weights_is_read_without_its_classifier(tmp_path: Path) -> Non
     save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="are no weights of efficientnet-lite0"):
         make_image_encoder(resolved.config, tmp_path / "other.safetensors")
+
+
+def test_stages_are_the_means_of_the_maps_at_their_ends() -> None:
+    """A layer beside the right one would give other widths, and features nobody measured."""
+    torch.manual_seed(0)
+    config = ImageConfig(encoder="efficientnet-lite2", pooled="stages")
+    resolved, _ = resolve_image_encoder(config, None)
+    encoder = make_image_encoder(resolved)
+    assert encoder.pooled_parts == (1280, 48 + 88 + 120 + 208 + 352)
+    trunk = encoder.trunk.eval()
+    maps: dict[str, torch.Tensor] = {}
+    for name in ("blocks_6", "blocks_20", "relu1"):
+        layer = trunk.get_submodule(name)
+        layer.register_forward_hook(lambda _, __, out, name=name: maps.update({name: out}))
+    with torch.no_grad():
+        pooled, regions = trunk(torch.randn(1, 3, 96, 96))
+        plain = efficientnet_lite("efficientnet-lite2", None).eval()
+        plain.load_state_dict(trunk.state_dict())
+    means = {name: one.mean(dim=(2, 3)) for name, one in maps.items()}
+    torch.testing.assert_close(pooled[:, :1280], means["relu1"])
+    torch.testing.assert_close(pooled[:, 1280:1328], means["blocks_6"])
+    torch.testing.assert_close(pooled[:, -352:], means["blocks_20"])
+    torch.testing.assert_close(regions.mT.reshape(1, 1280, 3, 3), maps["relu1"])
+    with pytest.raises(InputError, match=r"model\.image\.pooled=stages: tiny"):
+        make_image_encoder(ImageConfig(encoder="tiny", pooled="stages"))
