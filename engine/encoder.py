@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from hficma.errors import ArtifactError
+from hficma.images.crops import mean_over_crops
 from hficma.text.batching import DistinctSentences, batches_by_length, pad_ids
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Array, Floats, Ids, Lengths, Pixels, Positions
@@ -34,7 +35,13 @@ QUERY_BATCH = 32
 """Queries that are projected and tabulated in one run: 50 MB of tables at D = 1024, H = 8."""
 
 ModelInput: TypeAlias = Pixels | RecipeIds
-"""What a branch reads of one item: the pixels of a photo, or the word ids of a recipe."""
+"""What a branch reads of one item: a photo's pixels (s, s, 3), or those of several crops of it
+(V, s, s, 3), the centre first; or the word ids of a recipe."""
+
+
+def centre_pixels(pixels: Pixels) -> Pixels:
+    """Return the pixels (s, s, 3) of a photo's centre crop, of a `ModelInput` of one or several."""
+    return pixels[0] if pixels.ndim == 4 else pixels
 
 
 class EncodedItems(NamedTuple):
@@ -62,7 +69,8 @@ def encode(bundle: Bundle, inputs: Sequence[ModelInput]) -> EncodedItems:
 
     Args:
         bundle: whose branches run.
-        inputs: N of them, at least one: pixels (s, s, 3), or ids of the bundle's tokenizer.
+        inputs: N of them, at least one: pixels, of as many crops each, or ids of the bundle's
+            tokenizer.
     """
     photos = [one for one in inputs if isinstance(one, np.ndarray)]
     if photos:
@@ -73,10 +81,24 @@ def encode(bundle: Bundle, inputs: Sequence[ModelInput]) -> EncodedItems:
 def encode_photos(bundle: Bundle, pixels: Pixels) -> EncodedItems:
     """Encode photos.
 
+    Of several crops the global vectors are averaged, and the tokens are those of the centre: those
+    of a corner would be of other places.
+
     Args:
         bundle: whose image branch runs.
-        pixels: (B, s, s, 3) as `hficma.images.preprocess` gives them, B at least 1.
+        pixels: (B, s, s, 3) as `hficma.images.preprocess` gives them, B at least 1, or
+            (B, V, s, s, 3) as `hficma.images.crops.crops` does.
     """
+    if pixels.ndim == 5:
+        photos, views = pixels.shape[:2]
+        each = encode_photos(bundle, pixels.reshape(photos * views, *pixels.shape[2:]))
+        vectors = mean_over_crops(
+            each.vectors.reshape(photos, views, -1), unit=bundle.facts.model.unit_vectors
+        )
+        if each.encodings is None:
+            return EncodedItems(vectors, None)
+        lengths, tokens = each.encodings.lengths, each.encodings.arrays["tokens"]
+        return EncodedItems(vectors, BatchEncodings(lengths[::views], {"tokens": tokens[::views]}))
     outputs = [
         bundle.run("image", {"photos": pixels[start : start + PHOTO_BATCH]})
         for start in range(0, len(pixels), PHOTO_BATCH)

@@ -14,6 +14,7 @@ import numpy as np
 
 from hficma.artifacts.closing import Closing, Gate
 from hficma.errors import ArtifactError, InputError
+from hficma.images.crops import check_crops
 from hficma.recipe import Recipe
 from hficma.types import Floats
 
@@ -66,13 +67,20 @@ class Engine(Closing):
         bundle: open, of the index's model; closed with the engine.
         scorer: scores the index's items.
         pool: decodes photos, searches shards and scores tiles.
+        views: crops of a photo; None takes as many as the index was made for.
     """
 
     def __init__(
-        self, index: Index, bundle: Bundle, scorer: Scorer, pool: ThreadPoolExecutor
+        self,
+        index: Index,
+        bundle: Bundle,
+        scorer: Scorer,
+        pool: ThreadPoolExecutor,
+        views: int | None = None,
     ) -> None:
         self.index = index
         self.bundle = bundle
+        self._views = views
         self._pool = pool
         self._searcher = Searcher(index, bundle, scorer, pool)
         self._gate = Gate()
@@ -85,6 +93,7 @@ class Engine(Closing):
         bundle: str | os.PathLike[str] | None = None,
         gpu_memory: float | None = None,
         photos: str | os.PathLike[str] | None = None,
+        crops: int | None = None,
         **execution: Unpack[ExecutionKeywords],
     ) -> Engine:
         """Open an index for searching.
@@ -95,6 +104,8 @@ class Engine(Closing):
             gpu_memory: GiB of a GPU for the index; None takes half of what is free.
             photos: folder of the photos that the index remembers, if they were moved; None takes
                 what the environment variable `HFICMA_PHOTOS` names, or else the recorded one.
+            crops: crops of a photo whose vectors are averaged, 1 or 5; None takes as many as the
+                index was made for.
             **execution: `runtime`, `precision`, `device`, `threads` as in `ExecutionOptions`. The
                 precision is of the branches that encode queries, pairs are scored in fp32; a device
                 `cuda[:N]` runs branches, prefilter and scores on a GPU.
@@ -103,6 +114,8 @@ class Engine(Closing):
             ArtifactError: one of them is missing or damaged, or they are of different models.
         """
         options = ExecutionOptions(**execution).with_thread_count()
+        if crops is not None:
+            check_crops(crops)
         # Whatever is open is closed again where the rest cannot be opened.
         with ExitStack() as stack:
             open_index = stack.enter_context(
@@ -127,7 +140,7 @@ class Engine(Closing):
                 # whatever encodes queries: a certificate's ε counts on its rounding.
                 tile_bundle = Bundle.open(path, options.changed(precision="fp32", threads=1))
                 scorer = CpuScorer(open_index, tile_bundle, pool)
-            engine = cls(open_index, open_bundle, scorer, pool)
+            engine = cls(open_index, open_bundle, scorer, pool, crops)
             stack.pop_all()  # from here on the engine closes them
         return engine
 
@@ -191,7 +204,7 @@ class Engine(Closing):
             InputError: it cannot be read, or is of the wrong kind for this index.
         """
         with self._entered():
-            model_input = read_query(query, self.index, self.bundle, name=name)
+            model_input = self._read_query(query, name)
         if isinstance(model_input, InputError):
             raise model_input
         return ReadQuery(self.bundle.model_id, model_input)
@@ -253,7 +266,9 @@ class Engine(Closing):
         def read(numbered: tuple[int, Any]) -> ModelInput:
             number, source = numbered
             if images is not None:
-                return photo_input(source, self.bundle.image_input, name=f"photo {number + 1}")
+                views = self.index.facts.crops if self._views is None else self._views
+                name = f"photo {number + 1}"
+                return photo_input(source, self.bundle.image_input, name=name, views=views)
             return recipe_input(source, self.bundle, name=f"recipe {number + 1}")
 
         vectors = [np.empty((0, self.bundle.facts.global_dim), np.float32)]
@@ -286,7 +301,7 @@ class Engine(Closing):
             timer = StageTimer(len(queries))
             inputs = list(
                 self._pool.map(
-                    lambda query, name: read_query(query, self.index, self.bundle, name=name),
+                    self._read_query,
                     queries,
                     names,
                 )
@@ -295,6 +310,10 @@ class Engine(Closing):
             readable = [one for one in inputs if not isinstance(one, InputError)]
             answers = iter(self._searcher.search(readable, options, timer) if readable else ())
             return [one if isinstance(one, InputError) else next(answers) for one in inputs]
+
+    def _read_query(self, query: QuerySource, name: str) -> ModelInput | InputError:
+        """Return what the branches read of a query, or what is wrong with it."""
+        return read_query(query, self.index, self.bundle, name=name, views=self._views)
 
     def _entered(self) -> ExitStack:
         """Keep the engine open for a `with` block.

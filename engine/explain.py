@@ -24,7 +24,7 @@ from hficma.scores import ScoreWeights
 from hficma.types import Array, Floats, Pixels
 
 from .bundle.bundle import Bundle
-from .encoder import EncodedQuery, encode_recipes, raise_level
+from .encoder import EncodedQuery, centre_pixels, encode_recipes, raise_level
 from .results import Answer, Hit
 
 EXPLAINED_HITS = 5
@@ -117,7 +117,7 @@ def write_page(
     first = _sharpest(explanations)
     page = _PAGE.format(
         name=html.escape(name or "this photo"),
-        photo=pixels_url(query.model_input),
+        photo=pixels_url(centre_pixels(query.model_input)),
         style=_STYLE,
         script=_SCRIPT,
         weights=_weights(bundle.score_weights),

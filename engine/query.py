@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from hficma.errors import HficmaError, InputError
-from hficma.images import ImageInput, PhotoSource, load_photo, preprocess
+from hficma.images import ImageInput, PhotoSource, load_photo
+from hficma.images.crops import crops
 from hficma.limits import printable_path, reason
 from hficma.recipe import Recipe
 
@@ -39,7 +40,7 @@ QuerySource: TypeAlias = PhotoSource | Recipe | ReadQuery
 
 
 def read_query(
-    query: QuerySource, index: Index, bundle: Bundle, *, name: str
+    query: QuerySource, index: Index, bundle: Bundle, *, name: str, views: int | None = None
 ) -> ModelInput | InputError:
     """Return what the branches read of a query, or what is wrong with it.
 
@@ -48,6 +49,7 @@ def read_query(
         index: that it searches.
         bundle: of the index's model.
         name: how to name the query in an error, where it has no name of its own.
+        views: crops of a photo; None takes as many as the index was made for.
 
     Raises:
         ArtifactError: the bundle cannot be read: that is no query's fault.
@@ -70,24 +72,29 @@ def read_query(
                 f"{index.path}: is an index of photos, which recipes search; "
                 "to search with a photo, make an index of recipes"
             )
-        return photo_input(query, bundle.image_input, name=name)
+        views = index.facts.crops if views is None else views
+        return photo_input(query, bundle.image_input, name=name, views=views)
     except InputError as error:
         return error
 
 
-def photo_input(photo: PhotoSource, image_input: ImageInput, *, name: str) -> ModelInput:
+def photo_input(
+    photo: PhotoSource, image_input: ImageInput, *, name: str, views: int = 1
+) -> ModelInput:
     """Return what the image branch reads of a photo.
 
     Args:
         photo: as `hficma.images.load_photo` takes it.
         image_input: of the bundle.
         name: how to name it in an error, where it has no name of its own.
+        views: crops of it.
 
     Raises:
         InputError: it cannot be read.
     """
     with _reading(name):
-        return preprocess(load_photo(photo, name=name), image_input)
+        pixels = crops(load_photo(photo, name=name), image_input, views)
+        return pixels if views > 1 else pixels[0]
 
 
 def recipe_input(recipe: Recipe, bundle: Bundle, *, name: str) -> ModelInput:

@@ -11,6 +11,7 @@ import torch
 from hficma.data.dataset import Dataset
 from hficma.errors import InputError
 from hficma.images import ImageInput
+from hficma.images.crops import mean_over_crops
 from hficma.model import Model, RecipeBatch, Tokens
 from hficma.model.base import concatenate_tokens
 from hficma.model.encoders.image.features import ImageFeatures
@@ -38,6 +39,24 @@ def encode(
     return image.float(), recipe.float()
 
 
+def over_crops(model: Model, image: Tokens, crops: int) -> Tokens:
+    """Return photos of which each has so many crops, one after the other, the centre first.
+
+    Args:
+        model: whose global vectors these are.
+        image: B · crops of them.
+        crops: of a photo.
+    """
+    if crops == 1:
+        return image
+    vectors = image.global_.cpu().numpy()
+    means = mean_over_crops(
+        vectors.reshape(-1, crops, vectors.shape[1]), unit=model.config.unit_vectors
+    )
+    centres = image.select(slice(None, None, crops))
+    return centres._replace(global_=torch.from_numpy(means).to(image.global_))
+
+
 @dataclass(frozen=True)
 class EncodedPairs:
     """Pairs of a dataset as tokens."""
@@ -54,15 +73,16 @@ class EncodedPairs:
 
 @torch.inference_mode()
 def encode_positions(
-    model: Model, dataset: Dataset, rows: Positions, progress: Progress
+    model: Model, dataset: Dataset, rows: Positions, progress: Progress, *, crops: int = 1
 ) -> EncodedPairs:
-    """Encode photos (centre crop) and recipes at some positions of a dataset.
+    """Encode photos and recipes at some positions of a dataset.
 
     Args:
         model: in evaluation mode.
         dataset: holds the pairs.
         rows: positions (P,).
         progress: receives a step for each photo.
+        crops: crops of a photo whose global vectors are averaged.
 
     Raises:
         InputError: no photo can be read.
@@ -70,8 +90,12 @@ def encode_positions(
     progress.stage("photos", len(rows))
     complaints: list[str | None] = []
     image = [
-        model.image_tokens(model.image_features(torch.from_numpy(pixels).to(model.device)))
-        for pixels in _photo_batches(dataset, rows, model.image_input, complaints, progress)
+        over_crops(
+            model,
+            model.image_tokens(model.image_features(torch.from_numpy(pixels).to(model.device))),
+            crops,
+        )
+        for pixels in _photo_batches(dataset, rows, model.image_input, complaints, progress, crops)
     ]
     lines = tuple(text for text in complaints if text is not None)
     if not image:
@@ -93,15 +117,16 @@ def _photo_batches(
     image_input: ImageInput,
     complaints: list[str | None],
     progress: Progress,
+    crops: int,
 ) -> Iterator[Pixels]:
-    """Yield photos (B, s, s, 3), B = ENCODE_BATCH but for the last; fill in `complaints`."""
+    """Yield crops (B, s, s, 3) of photos, those of one together; fill in `complaints`."""
     batch: list[Pixels] = []
-    for pixels, complaint in read_photos(dataset, rows, image_input):
+    for pixels, complaint in read_photos(dataset, rows, image_input, crops):
         complaints.append(complaint)
         progress.advance()
         if pixels is not None:
             batch.append(pixels)
-        if len(batch) == ENCODE_BATCH:
+        if len(batch) * crops >= ENCODE_BATCH:
             yield np.concatenate(batch)
             batch.clear()
     if batch:

@@ -12,6 +12,7 @@ import torch
 from hficma.data.dataset import Dataset, positions
 from hficma.data.partitions import open_runs_dataset
 from hficma.errors import InputError
+from hficma.images.crops import check_crops
 from hficma.metrics import bags
 from hficma.model import Model, load_model
 from hficma.progress import Progress
@@ -36,6 +37,7 @@ def evaluate(
     setup: Literal["1k", "10k", "all"] = "1k",
     *,
     prefilter: int | None = None,
+    crops: int = 1,
     weights: Literal["best", "last"] = "best",
     device: str = "auto",
     name: str | None = None,
@@ -52,6 +54,7 @@ def evaluate(
         data: another dataset than the run's own.
         split: `train`, `val` or `test`.
         setup: `1k` (10 bags of 1,000), `10k` (10 bags of 10,000) or `all` (one bag of all).
+        crops: crops of a photo whose global vectors are averaged, 1 or 5.
         prefilter: K; also report what re-ranking the top K by S_global gives.
         weights: which of the run's weights.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
@@ -66,6 +69,7 @@ def evaluate(
     if split not in ("train", "val", "test"):
         raise InputError(f"{split}: the split must be train, val or test")
     progress = progress or Progress()
+    check_crops(crops)
     directory = RunDirectory.open(run)
     dataset = dataset_of(directory, data, progress)
     model = load_model(run, weights=weights).to(pick_device(device))
@@ -75,7 +79,7 @@ def evaluate(
     members = bags(len(rows), SETUPS[setup] or len(rows), count=BAGS, seed=SEED)
     # Bags overlap: each pair is encoded once, and bags then name it by its place among those.
     union = np.unique(np.concatenate(members))
-    encoded = encode_positions(model, dataset, rows[union], progress)
+    encoded = encode_positions(model, dataset, rows[union], progress, crops=crops)
     places = np.full(len(rows), -1)  # of a pair of the split among the encoded; -1: unreadable
     places[union[encoded.usable]] = np.arange(len(encoded.image.lengths))
     left_out = encoded.complaints
@@ -92,7 +96,8 @@ def evaluate(
     )
     # A run that is resumed later has other weights: figures that name theirs can be told apart.
     epoch = (directory.facts.get(weights) or {}).get("epoch")
-    directory.save_evaluation(name or f"{split}-{setup}", {**result.to_json(), "epoch": epoch})
+    name = name or f"{split}-{setup}" + (f"-{crops}-crops" if crops > 1 else "")
+    directory.save_evaluation(name, {**result.to_json(), "epoch": epoch})
     return result
 
 

@@ -14,6 +14,7 @@ from hficma.artifacts.manifest import MANIFEST, Manifest, read_manifest, write_m
 from hficma.artifacts.workspace import Workspace, find_bundle
 from hficma.data.photo_places import PhotoRoot, RootKind
 from hficma.errors import ArtifactError
+from hficma.images.crops import COUNTS
 
 from .item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level, Role
 
@@ -36,8 +37,8 @@ ItemKind = Literal["recipes", "images"]
 
 _KEYS = {"level": "keep", "encoding_precision": "side_precision"}
 """The manifest's keys of the fields that have another name there: its format does not change."""
-_PHOTO_KEYS = ("keep_photos", "photo_roots")
-"""Keys that only an index with photos has."""
+_LATER_DEFAULTS = {"keep_photos": False, "photo_roots": [], "crops": 1}
+"""Keys that older versions did not write, with what they stand for where they are not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,8 @@ class IndexFacts:
     """The next shard's name; no name is used twice, so a reader never finds another's files."""
     keep_photos: bool = False
     """Whether shards hold a small JPEG of each item's photo."""
+    crops: int = 1
+    """Crops of a photo whose global vectors are averaged: of its items, or of its queries."""
     photo_roots: tuple[PhotoRoot, ...] = ()
     """What the places of photos are relative to; paths are relative to the index."""
 
@@ -87,8 +90,11 @@ class IndexFacts:
         """Return the facts as JSON values, under the manifest's keys."""
         record = {_KEYS.get(name, name): value for name, value in asdict(self).items()}
         record["photo_roots"] = [root._asdict() for root in self.photo_roots]
-        # Left out where there are none, as older versions did.
-        return {key: value for key, value in record.items() if value or key not in _PHOTO_KEYS}
+        return {
+            key: value
+            for key, value in record.items()
+            if key not in _LATER_DEFAULTS or value != _LATER_DEFAULTS[key]
+        }
 
     def find_bundle(self, path: Path) -> Path:
         """Return where the bundle of the index at `path` is now.
@@ -141,8 +147,11 @@ class IndexFacts:
             next_number=record.integer("next_number"),
             next_shard=record.integer("next_shard"),
             keep_photos="keep_photos" in record and record.flag("keep_photos"),
+            crops=record.integer("crops", 1) if "crops" in record else 1,
             photo_roots=_photo_roots(record) if "photo_roots" in record else (),
         )
+        if facts.crops not in COUNTS:
+            raise ValueError(f"it says {facts.crops} crops")
         for name in facts.shards:
             if not SHARD_NAME.fullmatch(name):
                 raise ValueError(f"{name[:40]!r} is no shard's name")

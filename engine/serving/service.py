@@ -19,7 +19,7 @@ from hficma.images.file_formats import image_format
 from hficma.recipe import Recipe
 from hficma.types import Floats, Pixels
 
-from ..encoder import encode_queries
+from ..encoder import centre_pixels, encode_queries
 from ..engine import BATCH, Engine
 from ..explain import PairExplanation, explain_pairs
 from ..index.index_facts import ItemKind
@@ -219,8 +219,8 @@ class Service:
                 return explain_pairs(engine.bundle, query, recipes)
 
             explained = await self.run(explanations, deadline)
-        pixels = read.model_input
-        assert isinstance(pixels, np.ndarray)
+        assert isinstance(read.model_input, np.ndarray)
+        pixels = centre_pixels(read.model_input)
         image_input = engine.bundle.facts.model.image_input
         return pixels, image_input, list(zip(recipes, explained, strict=True))
 

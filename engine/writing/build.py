@@ -9,6 +9,7 @@ from typing import Unpack
 from hficma.artifacts.workspace import recorded_path
 from hficma.data.stream import STDIN
 from hficma.errors import ArtifactError, InputError
+from hficma.images.crops import check_crops
 
 from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory, default_factory
@@ -39,6 +40,7 @@ def build_index(
     prefilter: str | None = None,
     shard_items: int = SHARD_ITEMS,
     keep_photos: bool = False,
+    crops: int = 1,
     restart: bool = False,
     strict: bool = False,
     on_bad: BadItemCallback = lambda message: None,
@@ -63,6 +65,8 @@ def build_index(
         shard_items: items a shard.
         keep_photos: keep a small JPEG of each item's photo, about 10 KB, to be shown beside
             answers; otherwise the index remembers where the photos are.
+        crops: crops of a photo whose global vectors are averaged, 1 or 5: of the items, or of the
+            photos that will be its queries.
         restart: throw away what an unfinished build of other inputs left, instead of refusing.
         strict: raise on an item that cannot be read instead of leaving it out.
         on_bad: called with one line about each item that is left out.
@@ -86,7 +90,7 @@ def build_index(
     # said in the first second, and a build that goes on compares its inputs with the recorded ones.
     facts = _planned_facts(
         open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
-        prefilter=prefilter, shard_items=shard_items, keep_photos=keep_photos,
+        prefilter=prefilter, shard_items=shard_items, keep_photos=keep_photos, crops=crops,
     )  # fmt: skip
     with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
         facts = build.resume(facts, source, level=keep, restart=restart)
@@ -115,6 +119,7 @@ def _planned_facts(
     prefilter: str | None,
     shard_items: int,
     keep_photos: bool,
+    crops: int,
 ) -> IndexFacts:
     """Return what the new index will record, every option checked and every choice made."""
     if of not in ("recipes", "images"):
@@ -126,6 +131,7 @@ def _planned_facts(
             f"stored precision {encoding_precision!r}: must be one of "
             f"{', '.join(ENCODING_PRECISIONS)}"
         )
+    check_crops(crops)
     if shard_items < 1:
         raise InputError(f"{shard_items} items a shard: must be at least 1")
     if prefilter is not None:
@@ -140,6 +146,7 @@ def _planned_facts(
         prefilter=prefilter or default_factory(source.count),
         shard_items=shard_items,
         keep_photos=keep_photos,
+        crops=crops,
     )
     if bundle.has_local:
         level = level or _default_level(bundle, source, facts, existing_parent(out))

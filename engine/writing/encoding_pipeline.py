@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from hficma.errors import InputError
-from hficma.images import preprocess
+from hficma.images.crops import crops
 from hficma.recipe import Recipe
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Floats, Mask, Pixels, Positions
@@ -106,6 +106,7 @@ def encoded_batches(
     positions: range,
     *,
     photos: PhotoSettings,
+    views: int,
     threads: int,
     strict: bool,
     on_bad: BadItemCallback,
@@ -121,6 +122,7 @@ def encoded_batches(
         dataset: holds the items.
         positions: of the items in the dataset.
         photos: what is noted of the items' photos.
+        views: crops of a photo.
         threads: that decode.
         strict: raise on an item that cannot be read instead of leaving it out.
         on_bad: called with a line about each item that is left out.
@@ -135,6 +137,7 @@ def encoded_batches(
             dataset,
             positions,
             photos=photos,
+            views=views,
             threads=threads,
             strict=strict,
             on_bad=on_bad,
@@ -196,6 +199,7 @@ def _decoded(
     positions: range,
     *,
     photos: PhotoSettings,
+    views: int,
     threads: int,
     strict: bool,
     on_bad: BadItemCallback,
@@ -211,7 +215,7 @@ def _decoded(
             if recipe.image is None:
                 return None
             photo = dataset.photo(position)
-            pixels = preprocess(photo, bundle.image_input)
+            pixels = crops(photo, bundle.image_input, views)
             return recipe, pixels, photos.row(dataset, position, recipe, photo)
         except InputError as error:
             if strict:

@@ -77,7 +77,7 @@ def write_shards(
         if finished is None or not finished.holds(name, chunk):
             batches = encoded_batches(
                 bundle, facts.role, facts.level, chunk.dataset, chunk.positions,
-                photos=photos, threads=threads, strict=strict, on_bad=on_bad,
+                photos=photos, views=facts.crops, threads=threads, strict=strict, on_bad=on_bad,
             )  # fmt: skip
             with new_shard(folder, name, facts) as writer:
                 _write_chunk(writer, chunk, batches, facts.next_number, unique, progress)

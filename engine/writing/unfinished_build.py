@@ -38,7 +38,7 @@ RECORDS_A_READ = 1024
 _INPUT_NAMES = {
     "of": "the kind of items", "keep": "the level", "side_precision": "the stored precision",
     "prefilter": "the prefilter", "shard_items": "the items a shard", "dataset": "the dataset",
-    "keep_photos": "the kept photos",
+    "keep_photos": "the kept photos", "crops": "the crops of photos",
 }  # fmt: skip
 """Inputs of a build by their keys in the plan: a message shows what they were and are."""
 _OPAQUE_INPUT_NAMES = {"model_id": "the model", "items": "the recipes of the dataset"}

@@ -13,7 +13,7 @@ import numpy as np
 from hficma.artifacts.file_memory import FileMemory
 from hficma.artifacts.manifest import inside, read_manifest, sha256
 from hficma.errors import ArtifactError, InputError
-from hficma.images import preprocess
+from hficma.images.crops import crops
 from hficma.recipe import Recipe
 
 from ..bundle.bundle import Bundle
@@ -171,7 +171,8 @@ def _encoded_again(
         return None
     try:
         photo = dataset.photo(photos[recipe.id])
-        return encode_photos(bundle, preprocess(photo, bundle.image_input)[None])
+        views = crops(photo, bundle.image_input, index.facts.crops)
+        return encode_photos(bundle, views[None])
     except InputError as error:
         _log.info("%s: is not encoded again (%s)", recipe.id, error)
         return None

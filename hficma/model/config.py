@@ -161,6 +161,11 @@ class ModelConfig:
         return self.kind != "dual" or (self.sentence != "none" and self.text.unit == "sentence")
 
     @property
+    def unit_vectors(self) -> bool:
+        """Return whether global vectors have length 1, so that S_global is their cosine."""
+        return self.kind == "adamine" or self.global_similarity == "cosine"
+
+    @property
     def image_input(self) -> ImageInput:
         """Return the pixels that the image encoder reads."""
         return self.image.input or ImageInput()

@@ -15,9 +15,12 @@ from safetensors import safe_open
 from hficma.data.dataset import open_dataset, positions
 from hficma.errors import ArtifactError, InputError
 from hficma.images import ImageInput, preprocess
+from hficma.images.crops import crops
 from hficma.metrics import figures, ranks
 from hficma.model import load_model
+from hficma.progress import Progress
 from hficma.training import compare, evaluate, evaluation, extract
+from hficma.training.encoding import encode_positions
 
 Trained = Callable[..., Path]
 
@@ -54,6 +57,25 @@ def test_evaluation_repeats_and_is_kept_in_the_run(reference: Path) -> None:
     cells = [cell for row in first.rows() for cell in row]
     assert not any("±" in cell for cell in cells), "one bag has no deviation"
     assert cells[2].endswith("]"), "but an interval"
+
+
+def test_crops_are_averaged_as_a_search_averages_them(reference: Path) -> None:
+    """Figures of another vector than the index holds would say nothing of it."""
+    model, dataset = load_model(reference), open_dataset("sample:100")
+    rows = positions(dataset, ("test",), with_photo=True)[:3]
+    image = encode_positions(model, dataset, rows, Progress(), crops=5).image
+    for number, row in enumerate(rows.tolist()):
+        pixels = torch.from_numpy(crops(dataset.photo(row), model.image_input, 5))
+        with torch.inference_mode():
+            each = model.image_tokens(model.image_features(pixels))
+        torch.testing.assert_close(image.global_[number], each.global_.mean(dim=0))
+        assert image.tokens is not None
+        assert each.tokens is not None
+        torch.testing.assert_close(image.tokens[number], each.tokens[0])
+    evaluate(reference, split="val", crops=5)
+    assert (reference / "evaluations" / "val-1k-5-crops.json").is_file()
+    with pytest.raises(InputError, match="4 crops: there can be 1 or 5"):
+        evaluate(reference, crops=4)
 
 
 def test_bags_that_overlap_are_said_to(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:

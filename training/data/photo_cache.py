@@ -2,11 +2,11 @@
 
 Two caches, both arrays on disk that are mapped, not read:
 
-    photos/KEY/squares.npy    (P, S, S, 3) uint8            centre squares of S = `short_side`,
-                                                            which crops are cut from
-    features/KEY/regions.npy  (P, 1 + views, R, C) float16  a frozen image encoder's regions of the
-                                                            centre crop and of random views
-    features/KEY/pooled.npy   (P, 1 + views, C_p) float32   its vectors of the whole photo
+    photos/KEY/squares.npy    (P, S, S, 3) uint8    centre squares of S = `short_side`, which random
+                                                    crops are cut from
+    features/KEY/regions.npy  (P, V, R, C) float16  a frozen image encoder's regions of V views: the
+                                                    centre crop, perhaps corners, random ones
+    features/KEY/pooled.npy   (P, V, C_p) float32   its vectors of the whole photo
     .../KEY/notes.json        why each photo could not be read, or null
 
 The second spares a frozen image encoder from seeing a photo twice. Regions are many numbers (0.5 MB
@@ -139,6 +139,7 @@ def cached_features(
     on_done: Callable[[int], None],
     *,
     regions: bool = True,
+    crops: int = 1,
     views: int = 0,
     scale: float = 1.0,
 ) -> PhotoArrays:
@@ -153,7 +154,8 @@ def cached_features(
         cache: the workspace's cache folder.
         on_done: called with the number of photos that were just added.
         regions: whether anything reads the regions.
-        views: random views beside the centre crop, which comes first.
+        crops: crops of a photo, the centre first.
+        views: random views, behind the crops.
         scale: least share of a photo's area in a view.
 
     Raises:
@@ -164,18 +166,20 @@ def cached_features(
         weights.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     pooled = not (regions and model.pools_regions)
     # The grid is the model's own choice, which its weights do not tell.
-    detail = [weights.hexdigest(), model.grid, regions, views, scale if views else 1.0]
+    detail = [weights.hexdigest(), model.grid, regions, crops, views, scale if views else 1.0]
 
     def key() -> str:
         return _key("features", dataset, positions, model.image_input, cache, *detail)
 
     def fill(arrays: Arrays) -> Iterator[str | None]:
         batch: list[tuple[int, Pixels]] = []
-        readings = read_all(dataset, positions, model.image_input, "views", views, scale)
+        readings = read_all(
+            dataset, positions, model.image_input, "views", crops=crops, views=views, scale=scale
+        )
         for number, (pixels, complaint) in enumerate(readings):
             if pixels is not None:
                 batch.append((number, pixels))
-            if len(batch) * (views + 1) >= ENCODE_BATCH:
+            if len(batch) * (crops + views) >= ENCODE_BATCH:
                 _encode(model, batch, arrays)
                 batch = []
             on_done(1)
@@ -190,9 +194,9 @@ def cached_features(
     assert features.regions is not None
     specs: Specs = {}
     if pooled:
-        specs["pooled"] = (np.float32, (len(positions), views + 1, features.pooled.shape[1]))
+        specs["pooled"] = (np.float32, (len(positions), crops + views, features.pooled.shape[1]))
     if regions:
-        shape = (len(positions), views + 1, *features.regions.shape[1:])
+        shape = (len(positions), crops + views, *features.regions.shape[1:])
         specs["regions"] = (np.float16, shape)
     cached = _CachedArrays(cache / "features", key, specs, dataset, positions, model.image_input)
     return cached.arrays(fill)
@@ -200,7 +204,7 @@ def cached_features(
 
 @torch.no_grad()
 def _encode(model: Model, batch: list[tuple[int, Pixels]], arrays: Arrays) -> None:
-    """Write the features of photos, each (1 + views, s, s, 3), into their rows."""
+    """Write the features of photos, each (crops + views, s, s, 3), into their rows."""
     pixels = torch.from_numpy(np.concatenate([views for _, views in batch]))
     features = model.image_features(pixels.to(model.device))
     for name, array in arrays.items():

@@ -14,7 +14,8 @@ import numpy as np
 
 from hficma.data.dataset import Dataset, open_dataset
 from hficma.errors import InputError
-from hficma.images import ImageInput, preprocess
+from hficma.images import ImageInput
+from hficma.images.crops import crops as photo_crops
 from hficma.types import Pixels, Positions
 
 from .photo_views import random_view, square
@@ -22,7 +23,8 @@ from .photo_views import random_view, square
 Reading: TypeAlias = tuple[Pixels | None, str | None]
 """A photo's pixels (V, H, W, 3), or why there are none, in one line."""
 Form: TypeAlias = Literal["square", "views"]
-"""`square`: what crops are cut from; `views`: the centre crop, then random views."""
+"""`square`: what random crops are cut from; `views`: those of `hficma.images.crops`, the centre
+first, then random views."""
 
 _CHUNK = 32
 """Photos that one worker reads in one go."""
@@ -33,10 +35,10 @@ _PARALLEL_FROM = 2_000
 
 
 def read_photos(
-    dataset: Dataset, positions: Positions, image_input: ImageInput
+    dataset: Dataset, positions: Positions, image_input: ImageInput, count: int = 1
 ) -> Iterator[Reading]:
-    """Yield each photo's centre crop (1, s, s, 3), or why it cannot be read, in order."""
-    return read_all(dataset, positions, image_input, "views")
+    """Yield each photo's crops (count, s, s, 3), or why it cannot be read, in order."""
+    return read_all(dataset, positions, image_input, "views", crops=count)
 
 
 def read_all(
@@ -44,6 +46,8 @@ def read_all(
     positions: Positions,
     image_input: ImageInput,
     form: Form,
+    *,
+    crops: int = 1,
     views: int = 0,
     scale: float = 1.0,
 ) -> Iterator[Reading]:
@@ -54,11 +58,12 @@ def read_all(
         positions: which.
         image_input: of the encoder that sees them.
         form: what is made of a photo.
-        views: random views beside the centre crop; the same ones each time.
+        crops: crops of a photo, see `hficma.images.crops`.
+        views: random views beside them, the same ones each time.
         scale: least share of a photo's area in a random view.
 
     Yields:
-        pixels (1, short_side, short_side, 3) of a square, (1 + views, s, s, 3) of views.
+        pixels (1, short_side, short_side, 3) of a square, (crops + views, s, s, 3) of views.
     """
     chunks = deque(positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
     pool = _workers(dataset, len(positions))
@@ -69,7 +74,7 @@ def read_all(
         while chunks or jobs:
             while chunks and len(jobs) < _CHUNKS_AHEAD:
                 chunk = chunks.popleft()
-                arguments = (source, chunk, image_input, form, views, scale)
+                arguments = (source, chunk, image_input, form, crops, views, scale)
                 jobs.append(pool.submit(_read_chunk, *arguments))
             yield from jobs.popleft().result()
     finally:
@@ -100,6 +105,7 @@ def _read_chunk(
     positions: Positions,
     image_input: ImageInput,
     form: Form,
+    crops: int,
     views: int,
     scale: float,
 ) -> list[Reading]:
@@ -117,7 +123,7 @@ def _read_chunk(
         else:
             # Seeded by the position: a cache that is filled again holds the same views.
             generator = np.random.default_rng(position)
-            shown = [preprocess(photo, image_input)]
+            shown = [*photo_crops(photo, image_input, crops)]
             shown += [random_view(photo, image_input, scale, generator) for _ in range(views)]
             pixels = np.stack(shown)
         readings.append((pixels, None))

@@ -65,6 +65,9 @@ def make(
         bool,
         typer.Option("--keep-photos", help="Keep small photos to show, about 10 KB each."),
     ] = False,
+    crops: Annotated[
+        int, typer.Option(help="Crops of a photo whose vectors are averaged: 1 or 5.")
+    ] = 1,
     partition: Annotated[
         list[str] | None, typer.Option(help="Index only these: train, val, test.")
     ] = None,
@@ -94,7 +97,7 @@ def make(
         path = build_index(
             bundle, dataset, out or find_unfinished_index(new.parent, of) or new, of=of, keep=keep,
             side_precision=side_precision, prefilter=prefilter, keep_photos=keep_photos,
-            restart=restart, strict=strict,
+            crops=crops, restart=restart, strict=strict,
             on_bad=bars.bad, progress=bars.counting(f"indexing {of}"), runtime=runtime,
             precision=precision, device=device,
         )  # fmt: skip

@@ -83,6 +83,9 @@ def evaluate(
     prefilter: Annotated[
         int | None, typer.Option(min=1, help="Also score only the top K by S_global.")
     ] = None,
+    crops: Annotated[
+        int, typer.Option(help="Crops of a photo whose vectors are averaged: 1 or 5.")
+    ] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures; - prints them.")
     ] = None,
@@ -96,7 +99,7 @@ def evaluate(
     with Bars() as bars:
         evaluation = measure(
             _run_path(run), data, split, setup,
-            prefilter=prefilter, progress=bars,
+            prefilter=prefilter, crops=crops, progress=bars,
         )  # fmt: skip
     if json_file is not None and str(json_file) == "-":
         print_json(evaluation.to_json())

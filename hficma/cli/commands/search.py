@@ -105,6 +105,14 @@ def search(
             rich_help_panel=ENGINE,
         ),
     ] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(
+            help="Crops of a photo whose vectors are averaged: 1 or 5.",
+            show_default="the index's",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Queries worked on together.", rich_help_panel=ENGINE)
     ] = 32,
@@ -138,7 +146,7 @@ def search(
     )
     with Engine.open(
         index or default_index(of), bundle=bundle, runtime=runtime, precision=precision,
-        device=device, gpu_memory=gpu_memory,
+        device=device, gpu_memory=gpu_memory, crops=crops,
     ) as engine:  # fmt: skip
         if query is None:
             _search_many(engine, images, recipes, k, candidates, exact, filter_, batch)

@@ -18,6 +18,7 @@ from hficma.data.sources import open_source
 from hficma.data.store.importing import import_dataset
 from hficma.errors import InputError
 from hficma.images import ImageInput, preprocess
+from hficma.images.crops import crops
 from hficma.model import ImageConfig, Model, ModelConfig, build_model
 from hficma.text.word_vectors import WordVectors
 from hficma.training.data.photo_cache import cached_features, cached_pixels
@@ -54,6 +55,20 @@ def test_cached_regions_are_those_of_the_image_encoder_and_are_computed_once(
     with torch.no_grad():
         expected = network.image_features(crop)
     torch.testing.assert_close(array.features(np.array([1]), 0), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_the_crops_that_inference_averages_come_before_random_views(tmp_path: Path) -> None:
+    """The centre is view 0, which validation reads; a step draws any."""
+    dataset, network = open_dataset("sample:100"), model()
+    arrays = cached_features(
+        network, dataset, np.array([3]), tmp_path, lambda count: None, crops=5, views=1
+    )
+    assert arrays.views == 6
+    pixels = torch.from_numpy(crops(dataset.photo(3), INPUT, 5))
+    with torch.no_grad():
+        expected = network.image_features(pixels)
+    shown = arrays.features(np.zeros(5, dtype=np.int64), np.arange(5))
+    torch.testing.assert_close(shown, expected, rtol=1e-2, atol=1e-2)
 
 
 def test_another_image_encoder_or_other_views_are_another_cache(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Several crops of a photo at inference, whose global vectors are averaged.
+
+A dish may fill its photo or stand small beside a glass. An average over the centre and the four
+corners of the photo scaled larger depends less on where it was cut:
+
+    1   the centre, as an image encoder reads it        5   that, and the corners of the photo
+                                                            scaled 1.27 times as large
+
+On pairs that models had not seen, R@10 of 147 rose by 5.6 ± 1.5 with the five where they were shown
+in training too; eight, among them the whole photo squashed, were no better. They cost five runs of
+the image encoder a photo.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..types import Floats, Pixels
+from .image_input import ImageInput
+from .preprocessing import RESAMPLING, preprocess, resize_short_side
+from .upright import upright
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+COUNTS = (1, 5)
+"""How many crops there can be."""
+CORNER_SCALE = 1.27
+"""How many times as long as the encoder's input the shorter side is that corners are cut out of."""
+
+
+def crops(photo: Image.Image, image_input: ImageInput, count: int) -> Pixels:
+    """Return crops of a photo, the centre first.
+
+    Args:
+        photo: any image of Pillow's; turned as its EXIF says.
+        image_input: of the encoder.
+        count: of `COUNTS`.
+
+    Returns:
+        uint8 (count, size, size, 3).
+    """
+    centre = preprocess(photo, image_input)
+    if count == 1:
+        return centre[None]
+    size = image_input.size
+    larger = resize_short_side(
+        upright(photo),
+        round(CORNER_SCALE * size),
+        resampling=RESAMPLING[image_input.interpolation],
+        truncate=image_input.longer_side == "truncate",
+    )
+    pixels = np.asarray(larger, dtype=np.uint8)
+    corners = [
+        pixels[rows, columns]
+        for rows in (slice(size), slice(-size, None))
+        for columns in (slice(size), slice(-size, None))
+    ]
+    return np.stack([centre, *corners])
+
+
+def check_crops(count: int) -> None:
+    """Refuse a number of crops that there cannot be.
+
+    Raises:
+        InputError: it is none of `COUNTS`.
+    """
+    if count not in COUNTS:
+        raise InputError(f"{count} crops: there can be {' or '.join(map(str, COUNTS))}")
+
+
+def mean_over_crops(vectors: Floats, *, unit: bool) -> Floats:
+    """Average the global vectors of photos' crops.
+
+    Args:
+        vectors: (N, V, D_g).
+        unit: bring the means to length 1, as the vectors of a model that compares by cosine are.
+
+    Returns:
+        (N, D_g).
+    """
+    means = vectors.mean(axis=1)
+    if unit:
+        means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    averaged: Floats = means.astype(np.float32, copy=False)
+    return averaged
