@@ -54,6 +54,7 @@ _NETWORK = "installs packages, which tests do not"
 _GPU = "needs a GPU"
 _SERVES = "goes on until it is stopped; tests/engine/serving start it and ask it so"
 _CONTAINERS = "needs a container engine"
+_FILES = "weights that no test carries; tests/training/test_brought_encoder.py trains with some"
 _MEASURES = "takes minutes; tests/benchmarks runs its parts at a small size"
 
 SKIPPED: dict[str, str] = {
@@ -70,6 +71,12 @@ SKIPPED: dict[str, str] = {
     "hficma index --data recipes.jsonl --device cuda --out workspace/indexes/on-gpu": _GPU,
     "torchrun --nproc-per-node 2 -m hficma.cli train --preset best --data recipes.jsonl "
     "trunk.weights=torchvision": "two processes; tests/training/two_processes.py runs them",
+    "hficma train --preset best --data recipes.jsonl model.image.encoder=efficientnet-lite2 "
+    "trunk.weights=efficientnet-lite2.pth": _FILES,
+    "hficma train --preset best --data recipes.jsonl model.image.encoder=models/dinov2-small": (
+        _FILES
+    ),
+    "pip install -e '.[encoders]'": _NETWORK,
     "hficma export --precision fp16 --precision int8": "a minute; tests/export makes both",
     "hficma export --trt --out workspace/bundles/with-plans": _GPU,
     "hficma bench --setup 10k --device cuda": _GPU,
