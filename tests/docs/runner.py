@@ -55,6 +55,7 @@ _GPU = "needs a GPU"
 _SERVES = "goes on until it is stopped; tests/engine/serving start it and ask it so"
 _CONTAINERS = "needs a container engine"
 _FILES = "weights that no test carries; tests/training/test_brought_encoder.py trains with some"
+_FOLDER = "needs weights of hundreds of megabytes; tests/training and tests/engine bring small ones"
 _MEASURES = "takes minutes; tests/benchmarks runs its parts at a small size"
 
 SKIPPED: dict[str, str] = {
@@ -78,6 +79,12 @@ SKIPPED: dict[str, str] = {
     ),
     "pip install -e '.[encoders]'": _NETWORK,
     "hficma export --precision fp16 --precision int8": "a minute; tests/export makes both",
+    "hficma convert clip-vit-base-patch32 --out workspace/runs/clip": _FOLDER,
+    "hficma export --run workspace/runs/clip --data recipes.jsonl": _FOLDER,
+    "hficma train --preset best --data recipes.jsonl model.image.encoder=clip-vit-base-patch32 "
+    "model.text.encoder=clip-vit-base-patch32": _FOLDER,
+    "hficma train --preset photos --data recipes.jsonl model.image.encoder=dinov2-base "
+    "model.text.encoder=all-MiniLM-L6-v2": _FOLDER,
     "hficma export --trt --out workspace/bundles/with-plans": _GPU,
     "hficma bench --setup 10k --device cuda": _GPU,
     "hficma bench --setup 1k": _MEASURES,
