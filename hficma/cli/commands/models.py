@@ -263,7 +263,7 @@ def convert(
     Example: hficma convert model_e060_v-1.000.pth.tar --vocabulary vocab.txt --out runs/published
     """
     from hficma.training.convert import convert as read
-    from hficma.training.convert_dual import convert_dual
+    from hficma.training.runs.convert_dual import convert_dual
 
     if checkpoint.is_dir():
         dual = convert_dual(checkpoint, out)

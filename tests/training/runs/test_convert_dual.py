@@ -18,7 +18,7 @@ from hficma.export import export_run
 from hficma.images import preprocess
 from hficma.model import load_model
 from hficma.recipe import Recipe
-from hficma.training.convert_dual import convert_dual
+from hficma.training.runs.convert_dual import convert_dual
 from tests.model.text_folders import text_folder, transformers
 
 RECIPES = tuple(

@@ -23,10 +23,10 @@ from hficma.text.text_tokenizer import TextTokenizer
 from hficma.text.vocabulary import FIRST_WORD_ID, TextConfig, Vocabulary
 from hficma.text.word_vectors import WordVectors
 
-from .config.option_values import to_tree
-from .config.options import Options
-from .runs.environment import environment
-from .runs.run import RunDirectory, State
+from ..config.option_values import to_tree
+from ..config.options import Options
+from .environment import environment
+from .run import RunDirectory, State
 
 
 @dataclass(frozen=True)
