@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from hficma.engine.runtimes.reference import TOLERANCES
 from hficma.model import Model
-from hficma.model.encoders.image.features import mean_pooled
+from hficma.model.encoders.image.features import ImageFeatures, image_features
 
 from .calibration_items import Items, adversarial_items
 
@@ -81,9 +81,9 @@ class NarrowImageEncoder(nn.Module):
         self.rest = rest
         self.dtype = dtype
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map normalised float32 pixels (B, 3, s, s) to features (B, C, h, w) in `dtype`."""
-        features: Tensor = self.rest(self.stem(pixels).to(self.dtype))
+    def forward(self, pixels: Tensor) -> Tensor | ImageFeatures:
+        """Map normalised float32 pixels (B, 3, s, s) to what the encoder gives, in `dtype`."""
+        features: Tensor | ImageFeatures = self.rest(self.stem(pixels).to(self.dtype))
         return features
 
 
@@ -126,7 +126,9 @@ def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> Narr
 def _scores(model: Model, encoder: nn.Module, pixels: Tensor, recipes: Tensor) -> Tensor:
     """Compute S_global (B, M) of photos through an encoder and recipes' global vectors (M, D_g)."""
     # Everything behind the encoder is wide here: its own loss has nothing to do with the stem.
-    features = mean_pooled(encoder(pixels).float().flatten(2).mT)
+    pooled, regions = image_features(encoder, pixels)
+    assert regions is not None
+    features = ImageFeatures(pooled.float(), regions.float())
     scores: Tensor = model.image_tokens(features).global_ @ recipes.mT
     return scores
 
@@ -154,6 +156,8 @@ def _folded(encoder: nn.Module) -> nn.Module:
 
     Left apart, a channel's mean would be rounded before it is subtracted.
     """
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in encoder.modules()):
+        return encoder
     from torch.fx.experimental.optimization import fuse
 
     try:
@@ -240,8 +244,9 @@ def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
         rows, columns = layer.stride
         patches = inputs[:, :, ::rows, ::columns].flatten(2)
     else:
-        assert not isinstance(layer.padding, str)
-        patches = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        padding = 0 if layer.padding == "valid" else layer.padding
+        assert not isinstance(padding, str)
+        patches = F.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
     flat = patches.transpose(0, 1).flatten(1)  # (B, g I, h w) -> (g I, B h w)
     return flat.view(layer.groups, -1, flat.shape[1])
 

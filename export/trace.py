@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,7 @@ def trace(branch: Branch, path: Path) -> None:
         raise MissingDependencyError("onnx", "train", "hficma export") from error
     register_custom_op_symbolic("aten::mT", _transpose_last, OPSET)
     register_custom_op_symbolic("aten::addcmul", _add_product, OPSET)
-    with torch.no_grad():
+    with torch.no_grad(), _constant_positions(branch, examples):
         torch.onnx.export(
             branch,
             examples,
@@ -62,6 +65,37 @@ def trace(branch: Branch, path: Path) -> None:
     _select_before_bias(model.graph)
     _name_outputs(model.graph, branch.outputs)
     onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def _constant_positions(branch: Branch, examples: tuple[torch.Tensor, ...]) -> Iterator[None]:
+    """Let vision transformers add their positions as a constant within the block.
+
+    The networks of `transformers` stretch what they learnt for photos of one size to the size at
+    hand: always the same in a graph, but traced, it would be worked out at every run, by operators
+    that ONNX has not.
+    """
+    modules = [layer for layer in branch.modules() if hasattr(layer, "interpolate_pos_encoding")]
+    positions: dict[torch.nn.Module, torch.Tensor] = {}
+
+    def note(layer: Any, *arguments: Any, **options: Any) -> torch.Tensor:
+        positions[layer] = type(layer).interpolate_pos_encoding(layer, *arguments, **options)
+        return positions[layer]
+
+    def constant(layer: Any, *_: Any, **__: Any) -> torch.Tensor:
+        return positions[layer]
+
+    try:
+        for function in (note, constant):
+            for layer in modules:
+                # On the object, where it comes before the class's own.
+                layer.__dict__["interpolate_pos_encoding"] = partial(function, layer)
+            if function is note and modules:
+                branch(*examples)
+        yield
+    finally:
+        for layer in modules:
+            layer.__dict__.pop("interpolate_pos_encoding", None)
 
 
 def _example(port: ArraySpec) -> torch.Tensor:

@@ -54,6 +54,17 @@ def _divide(left: Values, right: Values) -> Values | None:
     return quotient
 
 
+def _remainder(call: Call) -> Result:
+    """Follow remainders, with the sign of the divisor or, by `fmod`, of what is divided."""
+    function = np.fmod if call.attribute("fmod", 0) else np.mod
+
+    def remainder(left: Values, right: Values) -> Values | None:
+        result: Values | None = function(left, right) if right.all() else None
+        return result
+
+    return _elementwise(remainder)(call)
+
+
 def _reduce(call: Call) -> Result:
     """Follow a reduction: axes of size 1 or, without `keepdims`, none; one addition an element."""
     rank = len(call.shape())
@@ -168,10 +179,12 @@ COMPUTE_RULES: dict[str, Rule] = {
     "DequantizeLinear": lambda call: one_tensor(call.shape(), call[1].dtype),
     "Div": _elementwise(_divide),
     "Equal": _elementwise(np.equal, "bool"),
+    "Exp": _same,
     "GRU": _recurrent(3),
     "Gelu": _same,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_pool,
+    "Greater": _elementwise(np.greater, "bool"),
     "GreaterOrEqual": _elementwise(np.greater_equal, "bool"),
     "HardSigmoid": _same,
     "HardSwish": _same,
@@ -180,6 +193,7 @@ COMPUTE_RULES: dict[str, Rule] = {
     "Less": _elementwise(np.less, "bool"),
     "MatMul": _matmul,
     "MaxPool": _pool,
+    "Mod": _remainder,
     "Mul": _elementwise(np.multiply),
     "Pow": _elementwise(None),
     "QuantizeLinear": lambda call: one_tensor(call.shape(), call[2].dtype),

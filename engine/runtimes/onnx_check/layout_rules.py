@@ -118,6 +118,17 @@ def _reshape(call: Call) -> Result:
     return [tensor_of(target, call[0].dtype, lambda: _reshaped(call[0].values, target))], 0.0
 
 
+def _flatten(call: Call) -> Result:
+    """Follow a change of shape to a matrix: the axes before one, and those from it on."""
+    shape = call.shape()
+    axis = call.attribute("axis", 1)
+    axis = axis if axis >= 0 else axis + len(shape)
+    if not 0 <= axis <= len(shape):
+        raise ValueError("axis")
+    target = (math.prod(shape[:axis]), math.prod(shape[axis:]))
+    return [tensor_of(target, call[0].dtype, lambda: _reshaped(call[0].values, target))], 0.0
+
+
 def _squeeze(call: Call) -> Result:
     """Follow the dropping of axes of size 1: those of the second input, or all."""
     rank = len(call.shape())
@@ -149,7 +160,42 @@ def _transpose(call: Call) -> Result:
     order = call.attribute("perm", tuple(reversed(range(rank))))
     if sorted(order) != list(range(rank)):
         raise ValueError("perm")
-    return one_tensor([call.shape()[axis] for axis in order], call[0].dtype)
+
+    def compute() -> Values | None:
+        values = call[0].values
+        return None if values is None else values.transpose(order)
+
+    shape = [call.shape()[axis] for axis in order]
+    return [tensor_of(shape, call[0].dtype, compute)], 0.0
+
+
+def _pad(call: Call) -> Result:
+    """Follow a padding: the second input has rows before each axis, then rows behind each."""
+    shape, pads = call.shape(), call.integers(1)
+    axes = call.integers(3) if call.has(3) else list(range(len(shape)))
+    if len(pads) != 2 * len(axes):
+        raise ValueError("pads")
+    padded = list(shape)
+    for place, axis in enumerate(axes):
+        padded[axis_of(axis, len(shape))] += pads[place] + pads[len(axes) + place]
+    if min(padded, default=0) < 0:
+        raise ValueError("size")
+    return one_tensor(padded, call[0].dtype)
+
+
+def _size(call: Call) -> Result:
+    """Follow the reading of an array's number of elements."""
+    count = math.prod(call.shape())
+    return [tensor_of((), "int64", lambda: np.array(count, np.int64))], 0.0
+
+
+def _tile(call: Call) -> Result:
+    """Follow a repetition along each axis, as often as the second input says."""
+    repeats = call.integers(1)
+    if len(repeats) != len(call.shape()) or min(repeats, default=0) < 0:
+        raise ValueError("repeats")
+    shape = [size * count for size, count in zip(call.shape(), repeats, strict=True)]
+    return one_tensor(shape, call[0].dtype)
 
 
 def _slice(call: Call) -> Result:
@@ -200,14 +246,18 @@ LAYOUT_RULES: dict[str, Rule] = {
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
+    "Flatten": _flatten,
     "Gather": _gather,
     "GatherElements": _gather_elements,
+    "Pad": _pad,
     "Range": _range,
     "Reshape": _reshape,
     "Shape": _shape,
+    "Size": _size,
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
