@@ -275,9 +275,10 @@ class Trainer:
         return [(buffer, buffer.clone()) for buffer in self.model.trunk.buffers()]
 
     def _recipes(self, rows: Positions, views: np.random.Generator) -> RecipeBatch:
-        """Return recipes with parts left out at random."""
+        """Return recipes, or neighbours in their place, with parts left out at random."""
         text = self.options.text
-        recipes = self.pairs.texts.batch(self.model, rows, options=text, generator=views)
+        shown = self.pairs.shown_texts(rows, views)
+        recipes = self.pairs.texts.batch(self.model, shown, options=text, generator=views)
         return recipes._replace(
             sentences=F.dropout(recipes.sentences, text.dropout),
             texts=F.dropout(recipes.texts, text.dropout),

@@ -22,19 +22,27 @@ from hficma.progress import Progress
 from hficma.text.word_vectors import WordVectors
 
 from . import distributed
-from .config.option_checks import check_image_encoder, check_validation, uses_classes
+from .config.option_checks import (
+    check_image_encoder,
+    check_other_recipes,
+    check_validation,
+    uses_classes,
+)
 from .config.option_files import flatten, load_options, merge, parse_override
 from .config.option_values import parse_options, to_tree
 from .config.options import Options
 from .data.dish_classes import dish_classes
 from .data.feature_means import fill_feature_means
 from .data.keep_out import HoldOut, keep_out
-from .data.pairs import Pairs, split
+from .data.neighbours import find_neighbours
+from .data.other_recipes import OtherRecipes
+from .data.pairs import Pairs, in_order, split
 from .device import pick_device
 from .ensemble import join_members
 from .runs.curves import write_curves
 from .runs.environment import environment
 from .runs.run import RunDirectory
+from .text.head_pretraining import pretrain_recipe_head
 from .text.pretrained_encoder import with_text_architecture
 from .text.text_vectors import pretrain_sentence_encoder, word_vectors
 from .trainer import Trainer
@@ -210,6 +218,7 @@ def _train_model(
     distributed.start(device)
     seed = options.trainer.seed
     check_validation(options)
+    check_other_recipes(options)
     checkpoint = directory.load_checkpoint() if directory is not None else None
     weights = None
     if checkpoint is None:
@@ -253,7 +262,15 @@ def _train_model(
         options = _with_sentence_encoder(options, model, vectors, cache, progress)
     else:
         model.load_state_dict(checkpoint[0])
-    pairs = Pairs(dataset, train_rows, validation_rows, model, options, cache, progress)
+    check_other_recipes(options)  # again: what there is no source for is trained with the rest
+    others = None
+    if options.text.others is not None and (checkpoint is None or options.text.neighbours):
+        others = OtherRecipes(Path(options.text.others), dataset, cache)
+    neighbours = None
+    if others is not None and options.text.neighbours:
+        recipes = [dataset.recipe(int(row)) for row in in_order(train_rows, validation_rows)]
+        neighbours = find_neighbours(model, recipes, others, progress)
+    pairs = Pairs(dataset, train_rows, validation_rows, model, options, cache, progress, neighbours)
     if distributed.rank() != 0:
         directory = None  # also of a run that goes on: one process writes
     elif directory is None:
@@ -286,6 +303,11 @@ def _train_model(
         pairs.texts.encode_texts(model, advance=progress.advance)
     if checkpoint is None:
         fill_feature_means(model, pairs, cached=options.trunk.schedule != "tuned")
+        if others is not None and options.text.pretrain_steps:
+            pretrain_recipe_head(
+                model, pairs, others, steps=options.text.pretrain_steps, cache=cache,
+                progress=progress,
+            )  # fmt: skip
     classes = np.zeros(len(pairs.recipes), dtype=np.int64)
     if uses_classes(options):
         classes = dish_classes(pairs.recipes, pairs.train)

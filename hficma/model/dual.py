@@ -32,6 +32,9 @@ class RecipeFields(nn.Module):
         word_dim: D_w of the ingredients' vectors.
         sentence_encoder: of the model, if it has one.
         text_encoder: likewise.
+
+    Attributes:
+        part_fields: the field (TITLE, ...) of each of the means that the head reads.
     """
 
     def __init__(
@@ -45,14 +48,17 @@ class RecipeFields(nn.Module):
         self.reads_words = sentence_encoder is not None
         self.reads_lines = config.text.unit == "field"
         self.text_fields: tuple[int, ...] = ()
+        self.part_fields: tuple[int, ...] = ()
         widths = []
         if sentence_encoder is not None:
             ingredients = sentence_encoder.width if self.reads_lines else word_dim
             widths += [sentence_encoder.width, ingredients, sentence_encoder.width]
+            self.part_fields += (TITLE, INGREDIENTS, INSTRUCTIONS)
         if text_encoder is not None:
             line = config.text.encoder_reads == "line"
             self.text_fields = (TITLE,) if line else (TITLE, INGREDIENTS, INSTRUCTIONS)
             widths += [text_encoder.width] * len(self.text_fields)
+            self.part_fields += self.text_fields
         cosine = config.global_similarity == "cosine"
         self.head = make_head(
             config.recipe_head, widths, config.global_dim, cosine=cosine, members=config.members

@@ -71,6 +71,45 @@ def check_validation(options: Options) -> None:
         raise InputError("trainer.validation_pairs=0: trunk.schedule=alternate turns by validation")
 
 
+def check_other_recipes(options: Options) -> None:
+    """Check that recipes without photos are there where they are read, and of use.
+
+    Raises:
+        InputError: an option lacks another, or the model has no head that reads fields.
+    """
+    text, model = options.text, options.model
+    if text.pretrain_steps < 0 or not 0 <= text.neighbours <= 1:
+        raise InputError("text.pretrain_steps must be 0 or more, and text.neighbours in 0 to 1")
+    readers = [name for name in ("pretrain_steps", "neighbours") if getattr(text, name)]
+    if not readers:
+        if text.others is not None:
+            raise InputError(
+                "text.others: nothing reads it; give text.pretrain_steps=1500, "
+                "text.neighbours=0.3 or both"
+            )
+        return
+    name = f"text.{readers[0]}"
+    if text.others is None:
+        raise InputError(f"{name}: reads recipes without photos; give text.others=FILE (JSONL)")
+    if model.global_text != "fields" or model.recipe_head.layers not in ("linear", "mlp"):
+        raise InputError(
+            f"{name}: needs model.global_text=fields, and a model.recipe_head with layers"
+        )
+    if model.sentence == "none" and model.text.encoder_reads == "line" and text.pretrain_steps:
+        raise InputError(
+            "text.pretrain_steps: a recipe read as one line has no parts to tell apart"
+        )
+    if text.neighbours and model.text.title == "none":
+        raise InputError(
+            "text.neighbours: are told by titles, which model.text.title=none leaves out"
+        )
+    if text.tune_sentences or text.tune_encoder:
+        raise InputError(
+            f"{name}: reads recipes by encoders that stay as they are; give "
+            "text.tune_sentences=false and text.tune_encoder=false"
+        )
+
+
 def uses_classes(options: Options) -> bool:
     """Return whether anything of a run reads the dishes' classes."""
     losses = (options.loss.on_score, options.loss.on_global, options.loss.on_local)

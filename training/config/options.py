@@ -76,6 +76,13 @@ class TextOptions:
     """Chance of each single ingredient and sentence to be left out."""
     dropout: float = 0.0
     """Chance of each number of a sentence vector to be 0."""
+    others: str | None = None
+    """Recipes without photos (JSONL, plain or `.gz`) for the two below."""
+    pretrain_steps: int = 0
+    """Steps in which the recipe head (`model.recipe_head`) learns from `others` first, one part of
+    a recipe to find the rest of it; 0: it begins at random."""
+    neighbours: float = 0.0
+    """Chance that one of `others` of nearly the same title is shown in place of a pair's recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)

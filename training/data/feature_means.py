@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hficma.model import HFICMA, DualEncoder, Model, RecipeBatch
+from hficma.model import HFICMA, DualEncoder, Model
 from hficma.model.dual import RecipeFields
 from hficma.model.encoders.heads import Centred, Head
 
+from .field_means import recipe_means
 from .pairs import Pairs
 
 MOST_PAIRS = 2048
@@ -46,21 +47,16 @@ def fill_feature_means(model: Model, pairs: Pairs, *, cached: bool) -> None:
     model.eval()
     pooled = (pairs.centre_features(model, batch, cached=cached).pooled for batch in batches)
     widths = [part.mean.shape[0] for part in image.parts if isinstance(part, Centred)]
-    _fill(
+    fill_means(
         image.parts,
         ([(part, part.new_ones(len(part))) for part in one.split(widths, dim=1)] for one in pooled),
     )
     recipes = (pairs.texts.batch(model, batch) for batch in batches)
-    embed = model.ingredient_words
-
-    def words(batch: RecipeBatch) -> Tensor | None:
-        return None if embed is None else embed(batch.ingredients)
-
-    _fill(recipe.head.parts, (recipe.field_means(words(batch), batch) for batch in recipes))
+    fill_means(recipe.head.parts, (recipe_means(model, batch) for batch in recipes))
     model.train(training)
 
 
-def _fill(parts: nn.ModuleList, batches: Iterable[list[tuple[Tensor, Tensor]]]) -> None:
+def fill_means(parts: nn.ModuleList, batches: Iterable[list[tuple[Tensor, Tensor]]]) -> None:
     """Set the mean of each part of a head; one without layers has none.
 
     Args:

@@ -17,6 +17,7 @@ from hficma.types import Positions
 
 from ..config.options import Options
 from .keep_out import VALIDATION_SHARE
+from .neighbours import Neighbours
 from .photo_cache import PhotoArrays, cached_features, cached_pixels
 from .photo_views import centre_crops, halved, random_crops, windows
 from .recipe_batches import RecipeTexts
@@ -56,12 +57,17 @@ def split(
     return train, validation
 
 
+def in_order(train: Positions, validation: Positions) -> Positions:
+    """Return the positions (P,) of a run's pairs, by row."""
+    return np.sort(np.concatenate([train, validation]))
+
+
 class Pairs:
     """Training and validation pairs of a run, by row: 0 to P - 1 in the dataset's order.
 
     Attributes:
         recipes: of all pairs, by row.
-        texts: their ids, by row.
+        texts: their ids, by row, and then those of their neighbours.
         train: rows that are trained on.
         validation: rows that are validated on.
 
@@ -73,6 +79,7 @@ class Pairs:
         options: of the run.
         cache: the workspace's cache folder.
         progress: receives stages, steps and notes.
+        neighbours: recipes without photos that are shown in place of theirs, by row; None: none.
     """
 
     def __init__(
@@ -84,20 +91,35 @@ class Pairs:
         options: Options,
         cache: Path,
         progress: Progress,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self._dataset, self._options = dataset, options
+        self._neighbours = neighbours
         self._cache, self._progress = cache, progress
         # In the dataset's order, so that other splits of the same pairs find the same cache.
-        self._positions = np.sort(np.concatenate([train, validation]))
+        self._positions = in_order(train, validation)
         self._features: PhotoArrays | None = None
         self._pixels: PhotoArrays | None = None
         self._noted = False
         recipes = [dataset.recipe(int(position)) for position in self._positions]
         self.recipes = recipes
-        self.texts = RecipeTexts(recipes, model.tokenizer)
+        others = () if neighbours is None else neighbours.recipes
+        self.texts = RecipeTexts([*recipes, *others], model.tokenizer)
         # A position's row is its place among the sorted positions.
         self.train = np.searchsorted(self._positions, np.sort(train))
         self.validation = np.searchsorted(self._positions, np.sort(validation))
+
+    def shown_texts(self, rows: Positions, generator: np.random.Generator) -> Positions:
+        """Return which of `texts` a training step shows: a pair's own, or at times a neighbour's.
+
+        Args:
+            rows: which pairs (B,).
+            generator: draws neighbours, where there are any.
+        """
+        if self._neighbours is None:
+            return rows
+        places = self._neighbours.draw(rows, self._options.text.neighbours, generator)
+        return np.where(places < 0, rows, len(self.recipes) + places)
 
     def prepare(self, model: Model, *, cached: bool) -> None:
         """Fill the cache that the next epochs read, and leave out photos that cannot be read.
