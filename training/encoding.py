@@ -73,7 +73,7 @@ class EncodedPairs:
 
 @torch.inference_mode()
 def encode_positions(
-    model: Model, dataset: Dataset, rows: Positions, progress: Progress, *, crops: int = 1
+    model: Model, dataset: Dataset, rows: Positions, progress: Progress, *, crops: int | None = None
 ) -> EncodedPairs:
     """Encode photos and recipes at some positions of a dataset.
 
@@ -82,11 +82,12 @@ def encode_positions(
         dataset: holds the pairs.
         rows: positions (P,).
         progress: receives a step for each photo.
-        crops: crops of a photo whose global vectors are averaged.
+        crops: crops of a photo whose global vectors are averaged; None takes the model's.
 
     Raises:
         InputError: no photo can be read.
     """
+    crops = model.config.image.crops if crops is None else crops
     progress.stage("photos", len(rows))
     complaints: list[str | None] = []
     image = [

@@ -37,7 +37,7 @@ def evaluate(
     setup: Literal["1k", "10k", "all"] = "1k",
     *,
     prefilter: int | None = None,
-    crops: int = 1,
+    crops: int | None = None,
     weights: Literal["best", "last"] = "best",
     device: str = "auto",
     name: str | None = None,
@@ -47,14 +47,15 @@ def evaluate(
 
     The protocol is the published one (Salvador et al., CVPR 2017, section 5), made repeatable:
     seeded bags of pairs, each photo ranked among its bag's recipes and each recipe among its
-    photos; centre crop, first photo; ranks count from 1, and ties count against the model.
+    photos; first photo; ranks count from 1, and ties count against the model.
 
     Args:
         run: the run directory.
         data: another dataset than the run's own.
         split: `train`, `val` or `test`.
         setup: `1k` (10 bags of 1,000), `10k` (10 bags of 10,000) or `all` (one bag of all).
-        crops: crops of a photo whose global vectors are averaged, 1 or 5.
+        crops: crops of a photo whose global vectors are averaged, 1 or 5; None takes as many as
+            the model was trained for.
         prefilter: K; also report what re-ranking the top K by S_global gives.
         weights: which of the run's weights.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
@@ -69,7 +70,8 @@ def evaluate(
     if split not in ("train", "val", "test"):
         raise InputError(f"{split}: the split must be train, val or test")
     progress = progress or Progress()
-    check_crops(crops)
+    if crops is not None:
+        check_crops(crops)
     directory = RunDirectory.open(run)
     dataset = dataset_of(directory, data, progress)
     model = load_model(run, weights=weights).to(pick_device(device))
@@ -96,7 +98,7 @@ def evaluate(
     )
     # A run that is resumed later has other weights: figures that name theirs can be told apart.
     epoch = (directory.facts.get(weights) or {}).get("epoch")
-    name = name or f"{split}-{setup}" + (f"-{crops}-crops" if crops > 1 else "")
+    name = name or f"{split}-{setup}" + (f"-{crops}-crops" if crops is not None else "")
     directory.save_evaluation(name, {**result.to_json(), "epoch": epoch})
     return result
 

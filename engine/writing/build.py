@@ -40,7 +40,7 @@ def build_index(
     prefilter: str | None = None,
     shard_items: int = SHARD_ITEMS,
     keep_photos: bool = False,
-    crops: int = 1,
+    crops: int | None = None,
     restart: bool = False,
     strict: bool = False,
     on_bad: BadItemCallback = lambda message: None,
@@ -66,7 +66,7 @@ def build_index(
         keep_photos: keep a small JPEG of each item's photo, about 10 KB, to be shown beside
             answers; otherwise the index remembers where the photos are.
         crops: crops of a photo whose global vectors are averaged, 1 or 5: of the items, or of the
-            photos that will be its queries.
+            photos that will be its queries; None takes as many as the model was trained for.
         restart: throw away what an unfinished build of other inputs left, instead of refusing.
         strict: raise on an item that cannot be read instead of leaving it out.
         on_bad: called with one line about each item that is left out.
@@ -85,6 +85,7 @@ def build_index(
         raise ArtifactError(f"{out}: exists already; give another name or remove it first")
     options = ExecutionOptions(**execution).with_thread_count()
     open_bundle = Bundle.open(bundle, options)
+    crops = open_bundle.facts.model.image.crops if crops is None else crops
     source = ItemSource(dataset, max(1, shard_items))
     # Every option is checked and every choice made before anything is encoded: what is wrong is
     # said in the first second, and a build that goes on compares its inputs with the recorded ones.

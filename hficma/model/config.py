@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..artifacts.json_fields import LARGEST_SIZE, Fields, dataclass_fields
+from ..images.crops import COUNTS
 from ..images.image_input import ImageInput
 from ..scores import ScoreWeights
 from ..text.vocabulary import TextConfig
@@ -30,8 +31,15 @@ class ImageConfig:
     pooled: Literal["last", "stages"] = "last"
     """What of a photo as a whole is read: the mean of the last map, or of the map at each stage's
     end too, whose textures and colours the last has forgotten; of efficientnet-lite alone."""
+    crops: int = 1
+    """Crops of a photo, 1 or 5, that training shows, one a step, and whose global vectors indexes,
+    searches and evaluations average unless told otherwise."""
     input: ImageInput | None = None
     """Pixels that it reads; none takes what its own files say."""
+
+    def __post_init__(self) -> None:
+        if self.crops not in COUNTS:
+            raise ValueError(f"crops must be {' or '.join(map(str, COUNTS))}, not {self.crops}")
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values without what is at its default."""

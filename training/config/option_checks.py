@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from hficma.errors import InputError
-from hficma.images.crops import check_crops
 
 from .options import Options
 
@@ -22,7 +21,6 @@ def check_image_encoder(options: Options, weights: str | Path | None) -> None:
     Raises:
         InputError: it has neither; says where to get weights.
     """
-    check_crops(options.photos.crops)
     name, family = options.model.image.encoder, options.model.image.family
     shrinks = options.photos.small > 0 and options.trunk.schedule != "frozen"
     if shrinks and family in ("transformers", "timm"):

@@ -34,14 +34,11 @@ class ImageEncoderOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoOptions:
-    """How photos are shown in training; evaluation always sees the centre crop."""
+    """How photos are shown in training, beside the crops that evaluation sees."""
 
     small: float = 0.0
     """Share of the epochs, the first ones, in which a trained image encoder sees photos at half
     their size, a quarter of the work; the others teach it the size that evaluation shows."""
-    crops: int = 1
-    """Crops of a photo, cached while the image encoder is frozen, of which a step shows one: 5 are
-    those whose vectors indexes and searches can average."""
     views: int = 0
     """Random views of a photo, cached beside the crops."""
     scale: float = 0.4

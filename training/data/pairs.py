@@ -206,7 +206,7 @@ class Pairs:
                 self._cache,
                 self._photo_counter(),
                 regions=model.has_local or self._options.photos.window < 1,
-                crops=self._options.photos.crops,
+                crops=self._options.model.image.crops,
                 views=self._options.photos.views,
                 scale=self._options.photos.scale,
             )

@@ -66,8 +66,11 @@ def make(
         typer.Option("--keep-photos", help="Keep small photos to show, about 10 KB each."),
     ] = False,
     crops: Annotated[
-        int, typer.Option(help="Crops of a photo whose vectors are averaged: 1 or 5.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Crops of a photo whose vectors are averaged: 1 or 5.", show_default="the model's"
+        ),
+    ] = None,
     partition: Annotated[
         list[str] | None, typer.Option(help="Index only these: train, val, test.")
     ] = None,

@@ -84,8 +84,11 @@ def evaluate(
         int | None, typer.Option(min=1, help="Also score only the top K by S_global.")
     ] = None,
     crops: Annotated[
-        int, typer.Option(help="Crops of a photo whose vectors are averaged: 1 or 5.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Crops of a photo whose vectors are averaged: 1 or 5.", show_default="the model's"
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures; - prints them.")
     ] = None,
