@@ -92,8 +92,9 @@ def encode_photos(bundle: Bundle, pixels: Pixels) -> EncodedItems:
     if pixels.ndim == 5:
         photos, views = pixels.shape[:2]
         each = encode_photos(bundle, pixels.reshape(photos * views, *pixels.shape[2:]))
+        model = bundle.facts.model
         vectors = mean_over_crops(
-            each.vectors.reshape(photos, views, -1), unit=bundle.facts.model.unit_vectors
+            each.vectors.reshape(photos, views, -1), unit=model.unit_vectors, members=model.members
         )
         if each.encodings is None:
             return EncodedItems(vectors, None)

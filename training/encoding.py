@@ -51,7 +51,9 @@ def over_crops(model: Model, image: Tokens, crops: int) -> Tokens:
         return image
     vectors = image.global_.cpu().numpy()
     means = mean_over_crops(
-        vectors.reshape(-1, crops, vectors.shape[1]), unit=model.config.unit_vectors
+        vectors.reshape(-1, crops, vectors.shape[1]),
+        unit=model.config.unit_vectors,
+        members=model.config.members,
     )
     centres = image.select(slice(None, None, crops))
     return centres._replace(global_=torch.from_numpy(means).to(image.global_))

@@ -70,18 +70,21 @@ def check_crops(count: int) -> None:
         raise InputError(f"{count} crops: there can be {' or '.join(map(str, COUNTS))}")
 
 
-def mean_over_crops(vectors: Floats, *, unit: bool) -> Floats:
+def mean_over_crops(vectors: Floats, *, unit: bool, members: int = 1) -> Floats:
     """Average the global vectors of photos' crops.
 
     Args:
         vectors: (N, V, D_g).
         unit: bring the means to length 1, as the vectors of a model that compares by cosine are.
+        members: parts of a vector that are brought to one length each: an ensemble's members.
 
     Returns:
         (N, D_g).
     """
     means = vectors.mean(axis=1)
     if unit:
-        means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        parts = means.reshape(len(means), members, -1)
+        lengths = np.linalg.norm(parts, axis=2, keepdims=True) * np.sqrt(np.float32(members))
+        means = (parts / np.maximum(lengths, 1e-12)).reshape(means.shape)
     averaged: Floats = means.astype(np.float32, copy=False)
     return averaged

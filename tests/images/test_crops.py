@@ -41,5 +41,7 @@ def test_the_mean_has_the_length_that_the_score_counts_on() -> None:
     vectors = np.random.default_rng(0).normal(size=(3, 5, 8)).astype(np.float32)
     assert np.allclose(mean_over_crops(vectors, unit=False), vectors.mean(axis=1), atol=1e-6)
     assert np.allclose(np.linalg.norm(mean_over_crops(vectors, unit=True), axis=1), 1)
+    two = mean_over_crops(vectors, unit=True, members=2)
+    assert np.allclose(np.linalg.norm(two.reshape(3, 2, 4), axis=2), np.sqrt(0.5))
     with pytest.raises(InputError, match="3 crops: there can be 1 or 5"):
         check_crops(3)

@@ -14,6 +14,7 @@ from ....images import ImageInput
 from ...config import ImageConfig
 from .efficientnet_lite import efficientnet_lite
 from .features import ImageEncoder, ImageFeatures
+from .timm_models import timm_encoder
 from .tiny import tiny_image_encoder
 from .torchvision_models import torchvision_encoder
 from .transformers_models import transformers_encoder
@@ -45,6 +46,8 @@ def _trunk(config: ImageConfig, weights: str | Path | None) -> nn.Module:
         return tiny_image_encoder()
     if config.family == "efficientnet-lite":
         return efficientnet_lite(config.encoder, weights, stages=config.pooled == "stages")
+    if config.family == "timm":
+        return timm_encoder(config.encoder, (config.input or ImageInput()).size, weights)
     if config.family == "transformers":
         folder = None if weights is None else Path(weights)
         size = (config.input or ImageInput()).size

@@ -14,6 +14,8 @@ from ....errors import InputError
 from ...config import ImageConfig
 from .efficientnet_lite import SIZES, lite_input
 from .folder_input import folder_input
+from .timm_models import has_timm_model, timm_input
+from .torchvision_models import has_torchvision_model
 from .transformers_models import CONFIG, folder_architecture
 
 
@@ -54,7 +56,15 @@ def resolve_image_encoder(config: ImageConfig, weights: str | Path | None) -> Re
             f"model.image.encoder={config.encoder}: no such folder; give the folder of a Hugging "
             "Face model (config.json, model.safetensors, preprocessor_config.json), or a name"
         )
+    if config.family == "timm" or _is_timms(config.encoder):
+        known = config.input or timm_input(config.encoder)
+        return ResolvedEncoder(replace(config, family="timm", input=known), weights)
     return ResolvedEncoder(config, weights)
+
+
+def _is_timms(name: str) -> bool:
+    """Return whether timm has a network that torchvision, which comes first, has not."""
+    return name != "tiny" and not has_torchvision_model(name) and has_timm_model(name)
 
 
 def _resolved_folder(config: ImageConfig, folder: Path) -> ResolvedEncoder:

@@ -40,6 +40,12 @@ def torchvision_encoder(name: str, weights: str | Path | None) -> nn.Module:
     return _without_head(classifier)
 
 
+def has_torchvision_model(name: str) -> bool:
+    """Return whether torchvision has a classifier of this name."""
+    models = import_torchvision().models
+    return name in models.list_models(models)
+
+
 def _classifier(name: str, *, download: bool) -> nn.Module:
     """Build a classifier of torchvision by name, with torchvision's weights or random ones."""
     models = import_torchvision().models
