@@ -93,9 +93,7 @@ def serve(options: ServeOptions) -> None:
         InputError: the API keys cannot be read, or the address cannot be listened on.
         ArtifactError: an index cannot be opened.
     """
-    logging.getLogger("hficma").setLevel(logging.INFO)
-    # uvicorn's own lines say less than ours, and what it logs of a failed start is raised below.
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    _set_up_logging()
     failures: list[HficmaError] = []
     alone = options.workers == 1
     make = functools.partial(_make_app, options, failures.append if alone else _log_failure)
@@ -173,7 +171,20 @@ def _make_app(options: ServeOptions, on_failure: Callable[[HficmaError], None]) 
     """Return the app, in a worker too."""
     from .http.app import make_app
 
+    _set_up_logging()
     return make_app(options, on_failure)
+
+
+def _set_up_logging() -> None:
+    """Log requests and changes, in this process, which may be a worker that has no handler yet."""
+    log = logging.getLogger("hficma")
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("hficma: %(message)s"))
+        log.addHandler(handler)
+    # uvicorn's own lines say less than ours, and why a start has failed is told by `serve`.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
 
 
 def _log_failure(error: HficmaError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from hficma.errors import InputError
 from hficma.images import ImageInput
@@ -31,7 +33,7 @@ from . import metrics
 from .lanes import Lane
 from .live_index import LiveIndex
 from .options import HEAVY_PHOTOS, LOOKUP_QUEUE, POLL_SECONDS, SLOW_QUEUE, ServeOptions
-from .refusals import Busy, DeadlinePassed, NotThere, Unusable
+from .refusals import Busy, DeadlinePassed, NotThere, Refusal, Unusable
 
 Query = bytes | Recipe
 """A photo's file, or a recipe."""
@@ -82,6 +84,15 @@ class Service:
         self._watches = [asyncio.create_task(index.watch()) for index in self.indexes]
         self._watches.append(asyncio.create_task(_watch_memory()))
         self.ready = True
+        for index in self.indexes:
+            # Its graphs take half a second to load: neither the start nor the first who asks waits.
+            self._watches.append(asyncio.create_task(self._load_explanations(index)))
+
+    async def _load_explanations(self, index: LiveIndex) -> None:
+        """Explain one pair, where there is one, so that the next is explained at once."""
+        with contextlib.suppress(InputError, Refusal), index.state.used() as engine:
+            if index.of == "recipes" and engine.bundle.has_local and engine.index.item_count:
+                await self.run(functools.partial(_explain_one, engine), math.inf)
 
     async def close(self) -> None:
         """Finish what waits and close everything; no request comes any more."""
@@ -214,11 +225,7 @@ class Service:
             )
             read = await self._read(engine, photo, deadline)
 
-            def explanations() -> list[PairExplanation]:
-                [query] = encode_queries(engine.bundle, "image", [read.model_input])
-                return explain_pairs(engine.bundle, query, recipes)
-
-            explained = await self.run(explanations, deadline)
+            explained = await self.run(functools.partial(_explain, engine, read, recipes), deadline)
         assert isinstance(read.model_input, np.ndarray)
         pixels = centre_pixels(read.model_input)
         image_input = engine.bundle.facts.model.image_input
@@ -330,7 +337,7 @@ async def _result(future: Awaitable[Value], deadline: float) -> Value:
         DeadlinePassed: it was not there in time.
     """
     try:
-        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+        async with asyncio.timeout(None if math.isinf(deadline) else deadline - time.monotonic()):
             return await future
     except TimeoutError as error:
         raise DeadlinePassed("was not answered in time; try again") from error
@@ -385,6 +392,18 @@ def _embed(engine: Engine, queries: Sequence[Query]) -> list[Floats | str]:
         if numbered:
             fill(kind, numbered)
     return results
+
+
+def _explain(engine: Engine, photo: ReadQuery, recipes: Sequence[Recipe]) -> list[PairExplanation]:
+    """Return the attention of a photo and some recipes."""
+    [query] = encode_queries(engine.bundle, "image", [photo.model_input])
+    return explain_pairs(engine.bundle, query, recipes)
+
+
+def _explain_one(engine: Engine) -> None:
+    """Explain a grey photo and the first recipe."""
+    photo = engine.read(Image.new("RGB", (256, 256), "grey"), name="photo")
+    _explain(engine, photo, [engine.index.recipe(0)])
 
 
 async def _watch_memory() -> None:
