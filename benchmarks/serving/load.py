@@ -129,7 +129,7 @@ class ServedIndex(Closing):
         wait = "" if rate is None else f"math.random(0, {round(2000 * clients / rate)})"
         delay = f"function delay() return {wait} end" if wait else ""
         self._script.write_text(_SCRIPT % {"list": self._listed, "delay": delay})
-        begin, (queries, batches) = len(self._log), self._batches()
+        begin, before = len(self._log), self._counts()
         ended = subprocess.run(
             ["wrk", "-t1", f"-c{clients}", f"-d{round(seconds)}s", "--timeout", "60s",
              "-s", str(self._script), self._url],
@@ -141,18 +141,22 @@ class ServedIndex(Closing):
         accepted = [ms for status, ms in answered if status == "200"]
         # 499: connections that wrk cuts when its time is over.
         others = sum(status not in ("200", "429", "499") for status, _ in answered)
-        more_queries, more_batches = self._batches()
+        batches, queries, refused = (
+            now - then for now, then in zip(self._counts(), before, strict=True)
+        )
         p50, p99 = (float(np.percentile(accepted or [np.nan], part)) for part in (50, 99))
         return Load(
             throughput=len(accepted) / totals["seconds"], p50=p50, p99=p99,
-            batch=(more_queries - queries) / max(1.0, more_batches - batches),
-            refused=sum(status == "429" for status, _ in answered),
+            batch=queries / max(1.0, batches), refused=round(refused),
             errors=others + totals["errors"],
         )  # fmt: skip
 
-    def _batches(self) -> tuple[float, float]:
-        """Return queries answered and batches run so far."""
+    def _counts(self) -> list[float]:
+        """Return batches run, queries answered in them and searches refused so far."""
         text = urllib.request.urlopen(f"{self._url}/metrics").read().decode()
-        name = 'hficma_batch_size_{}{{lane="search"}} '
-        queries, batches = (text.partition(name.format(part))[2] for part in ("sum", "count"))
-        return float((queries or "0").split()[0]), float((batches or "0").split()[0])
+        names = (
+            'batch_size_count{lane="search"}', 'batch_size_sum{lane="search"}',
+            'requests_total{path="/search",status="429"}',
+        )  # fmt: skip
+        found = [text.partition(f"hficma_{name} ")[2].split() for name in names]
+        return [float(words[0]) if words else 0.0 for words in found]

@@ -28,9 +28,9 @@ from .load import Load, ServedIndex
 
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 RATES = (0.5, 0.9)
-"""Of the largest throughput, of the open loop."""
+"""Of the throughput at capacity, of the open loop."""
 OVERLOAD, OVERLOAD_CLIENTS = 10, 256
-"""Times the largest throughput, and the connections that ask so often."""
+"""Times the throughput at capacity, and the connections that ask so often."""
 
 
 def main(
@@ -62,7 +62,8 @@ def main(
             service.under(4, 2)  # warm
             for clients in CLIENTS:
                 loads[f"{clients} clients"] = service.under(clients, seconds)
-            most = max(list(loads.values())[2:], key=lambda load: load.throughput)
+            # At capacity: the most clients of which none is refused, for as many fill the queue.
+            most = [loads[f"{n} clients"] for n in CLIENTS if not loads[f"{n} clients"].refused][-1]
             for share in RATES:
                 rate = share * most.throughput
                 loads[f"{rate:.0f} a second"] = service.under(64, seconds, rate)

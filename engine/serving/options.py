@@ -69,7 +69,8 @@ class ServeOptions:
     batch_wait: float = 0.004
     """Seconds that a query waits for company; none while the engine is idle."""
     queue: int = 32
-    """Queries that wait, at most; more are refused (429)."""
+    """Queries that are being answered or wait for it, at most; more are refused (429). What is
+    accepted is then answered within about `queue` / `batch` + 1 batches' time, however many ask."""
     deadline: float = 30.0
     """Seconds that a request may take; one that is not answered by then is dropped (504)."""
     body_bytes: int = BODY_BYTES

@@ -7,10 +7,10 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -37,6 +37,8 @@ from .refusals import Busy, DeadlinePassed, NotThere, Refusal, Unusable
 
 Query = bytes | Recipe
 """A photo's file, or a recipe."""
+SearchLane: TypeAlias = Lane[tuple[Engine, ReadQuery, SearchOptions], Answer]
+"""Answers queries that were read."""
 Value = TypeVar("Value")
 
 QUICK_PHOTO_BYTES = 8_000_000
@@ -58,19 +60,17 @@ class Service:
         self.threads = ExecutionOptions(**options.execution).with_thread_count().thread_count
         self.indexes = [LiveIndex(path, self._open_engine) for path in options.indexes]
         # What is searched fast, what may take seconds, and all else: none holds another up.
-        self.searches: Lane[tuple[Engine, ReadQuery, SearchOptions], Answer] = Lane(
+        self.searches: SearchLane = Lane(
             "search", _search, limit=options.queue, batch=options.batch, wait=options.batch_wait
         )
-        self.exact: Lane[tuple[Engine, ReadQuery, SearchOptions], Answer] = Lane(
-            "exact", _search, limit=SLOW_QUEUE
-        )
+        self.exact: SearchLane = Lane("exact", _search, limit=SLOW_QUEUE)
         self.others: Lane[Callable[[], Any], Any] = Lane("other", _call, limit=SLOW_QUEUE)
         self.lookups: Lane[Callable[[], Any], Any] = Lane("lookup", _call, limit=LOOKUP_QUEUE)
         self.changes: Lane[Callable[[], Any], Any] = Lane("change", _call, limit=SLOW_QUEUE)
         self._decoders = ThreadPoolExecutor(self.threads, "decoder")
         self._heavy_decoder = ThreadPoolExecutor(1, "heavy-decoder")
         self._heavy_photos = 0
-        self._reading = 0
+        self._searching = 0
         self._watches: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -127,7 +127,7 @@ class Service:
     @property
     def busy(self) -> bool:
         """Return whether another search would be refused now."""
-        return self.searches.full or self._reading >= self.options.queue
+        return self._searching >= self.options.queue
 
     async def search(
         self, query: Query, options: SearchOptions, *, index: str | None, deadline: float
@@ -144,8 +144,7 @@ class Service:
             Refusal: it cannot be answered, or not now.
         """
         live = self.index("images" if isinstance(query, Recipe) else "recipes", index)
-        lane = self.exact if options.exact else self.searches
-        with live.state.used() as engine:
+        with live.state.used() as engine, self._place(options.exact) as lane:
             read = await self._read(engine, query, deadline)
             # Queries that search the same state in the same way share a batch.
             work = (engine, read, options)
@@ -153,6 +152,26 @@ class Service:
             answer = await _result(future, deadline)
         metrics.observe_stages(answer.milliseconds)
         return answer
+
+    @contextlib.contextmanager
+    def _place(self, exact: bool) -> Iterator[SearchLane]:
+        """Hold a place among the searches that are under way for a block.
+
+        Photos that are being read count too: else as many could wait there as in the queue.
+
+        Raises:
+            Busy: there is none.
+        """
+        if exact:
+            yield self.exact
+            return
+        if self.busy:
+            raise Busy("too many requests wait; try again in a moment")
+        self._searching += 1
+        try:
+            yield self.searches
+        finally:
+            self._searching -= 1
 
     async def search_batch(
         self,
@@ -257,11 +276,10 @@ class Service:
             Busy: too many are being read.
         """
         heavy = isinstance(query, bytes) and decodes_slowly(query)
-        if (heavy and self._heavy_photos >= HEAVY_PHOTOS) or self._reading >= self.options.queue:
+        if heavy and self._heavy_photos >= HEAVY_PHOTOS:
             raise Busy("too many photos wait to be read; try again in a moment")
         pool: Executor = self._heavy_decoder if heavy else self._decoders
         self._heavy_photos += heavy
-        self._reading += not heavy
         name = "recipe" if isinstance(query, Recipe) else "photo"
         reading = asyncio.get_running_loop().run_in_executor(
             pool, functools.partial(_read_in_time, engine, query, name, deadline)
@@ -272,7 +290,6 @@ class Service:
             raise Unusable(str(error)) from error
         finally:
             self._heavy_photos -= heavy
-            self._reading -= not heavy
 
     def _open_engine(self, path: Path) -> Engine:
         """Open an engine as the options say."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 import re
 import time
 import uuid
@@ -47,6 +48,12 @@ SECURITY_HEADERS = {
     "cache-control": "no-store",
 }
 
+REFUSAL = (
+    b'{"error":"too many requests wait; try again in a moment","kind":"queue_full",'
+    b'"request_id":"%s"}'
+)
+"""Body of the answer to a search that finds the queue full, as JSON."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LOOPBACK_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 
@@ -69,6 +76,34 @@ class Guard:
         self._headers = [
             (name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
         ]
+        self._refused, self._refusals_logged = 0, -math.inf
+        self._refused_requests = metrics.REQUESTS.labels("/search", "429")
+        self._refused_errors = metrics.ERRORS.labels(Busy.kind)
+        lines = b"".join(b"%s: %s\r\n" % header for header in self._headers)
+        self._refusal_head = (
+            b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\n" + lines
+            + b"retry-after: %d\r\nx-request-id: %s\r\ncontent-length: %d\r\n\r\n%s"
+        )  # fmt: skip
+
+    def quick_refusal(self) -> bytes | None:
+        """Return the whole answer to a search that is refused, or None where there is room.
+
+        It is for the protocol to send before a request is even parsed: asked for ten times what it
+        can answer, a service that spent a millisecond on each refusal would do little else.
+        """
+        if not self._service.busy:
+            return None
+        self._refused_requests.inc()
+        self._refused_errors.inc()
+        self._refused += 1
+        if (now := time.monotonic()) - self._refusals_logged > 1.0:
+            _log.info("%d searches refused: the queue is full", self._refused)
+            self._refused, self._refusals_logged = 0, now
+        request_id = uuid.uuid4().hex
+        body = REFUSAL % request_id.encode()
+        return self._refusal_head % (
+            self._service.searches.retry_after, request_id.encode(), len(body), body,
+        )  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -118,11 +153,8 @@ class Guard:
             raise Forbidden("another site's page may not use this service")
         if self._digests and path != "/" and not path.startswith(OPEN_PATHS):
             self._check_key(headers)
-        if path in SEARCHES and scope["method"] == "POST":
-            if not self._service.ready:
-                raise Unavailable("the service starts or ends; try again in a moment")
-            if self._service.busy:
-                raise Busy("too many requests wait; try again in a moment")
+        if path in SEARCHES and scope["method"] == "POST" and not self._service.ready:
+            raise Unavailable("the service starts or ends; try again in a moment")
 
     def _check_key(self, headers: dict[bytes, bytes]) -> None:
         """Refuse a request without a known key.

@@ -50,7 +50,7 @@ def serve(
         typer.Option(min=0, help="Milliseconds to wait for company.", rich_help_panel=LOAD),
     ] = 4.0,
     queue: Annotated[
-        int, typer.Option(min=1, help="Queries that wait; more get 429.", rich_help_panel=LOAD)
+        int, typer.Option(min=1, help="Queries at once; more get 429.", rich_help_panel=LOAD)
     ] = 32,
     deadline: Annotated[
         float, typer.Option(min=0.001, help="Seconds for a request.", rich_help_panel=LOAD)
