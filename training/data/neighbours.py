@@ -10,6 +10,7 @@ Which titles are near is said by the vectors that the recipe head reads of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,8 @@ from hficma.model import Model
 from hficma.model.numerics import unit_rows
 from hficma.progress import Progress
 from hficma.recipe import Recipe
-from hficma.text.vocabulary import TITLE
+from hficma.text.vocabulary import TITLE, Tokenizer
+from hficma.text.words import words
 from hficma.types import Positions
 
 from .field_means import recipe_fields, recipe_means
@@ -109,7 +111,7 @@ def find_neighbours(
 
 
 def title_vectors(model: Model, titles: Iterable[str], progress: Progress | None = None) -> Tensor:
-    """Return the vectors of titles (N, D), of unit length; zeros where no word is known.
+    """Return the vectors of titles (N, D), of unit length, or less where words are unknown.
 
     Of several encoders the last one's: a pretrained encoder of texts, or what a table holds of one,
     says best which titles mean the same.
@@ -129,6 +131,20 @@ def title_vectors(model: Model, titles: Iterable[str], progress: Progress | None
         )
         mean, present = recipe_means(model, batch)[part]
         vectors.append(unit_rows(mean.float()) * present[:, None])
+        if not recipe_fields(model).text_fields:
+            lengths = torch.tensor([_known_length(title, model.tokenizer) for title in chunk])
+            vectors[-1] *= lengths.to(model.device)[:, None]
         if progress is not None:
             progress.advance(len(chunk))
     return torch.cat(vectors) if vectors else torch.zeros(0, 1)
+
+
+def _known_length(title: str, tokenizer: Tokenizer) -> float:
+    """Return the length that the known words of a title leave to its unit vector.
+
+    An unknown word counts as a vector at right angles to all others: without it "Leek soup" would
+    be one title with "Soup" where leeks are unknown. k of n such words of equal length, all in all
+    of length 1, have the length √(k/n).
+    """
+    sequence = words(title)
+    return math.sqrt(len(tokenizer.vocabulary.ids_of(sequence)) / max(1, len(sequence)))

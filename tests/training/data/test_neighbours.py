@@ -13,7 +13,7 @@ from hficma.data import open_dataset
 from hficma.data.dataset import positions
 from hficma.progress import Progress
 from hficma.recipe import Recipe
-from hficma.training.data.neighbours import Neighbours, find_neighbours
+from hficma.training.data.neighbours import Neighbours, find_neighbours, title_vectors
 from hficma.training.data.other_recipes import OtherRecipes
 from tests.training.data.test_recipe_batches import model
 
@@ -66,6 +66,9 @@ def test_titles_near_a_pairs_are_its_neighbours_and_others_are_not(tmp_path: Pat
     assert "Pea soup" in ids
     assert "Unheard of" not in ids
     assert "Boil" not in ids
+    soup, leek = title_vectors(network, ["Soup", "Leek soup"])
+    assert float(soup @ soup) == pytest.approx(1)
+    assert float(soup @ leek) == pytest.approx(0.5**0.5), "leek, which is unknown, is a word too"
     without = neighbours.draw(np.array([1, 2]), 1.0, generator)
     assert without.tolist() == [-1, -1], "no title is near to none"
 
