@@ -38,6 +38,7 @@ from ..data.feature_means import fill_means
 from ..data.field_means import recipe_fields, recipe_means
 from ..data.other_recipes import OtherRecipes, chunks
 from ..data.pairs import Pairs
+from ..data.recipe_batches import RecipeTexts
 from ..losses.retrieval_losses import InfoNCE, Similarities
 from ..optim.schedule import learning_rate
 
@@ -134,7 +135,11 @@ class FieldTable:
         means, present = [], []
         fields = np.array(recipe_fields(model).part_fields)
         for chunk in chunks(recipes, READ):
-            batch = model.recipe_batch([model.tokenizer(recipe) for recipe in chunk])
+            # Whole instructions padded to the longest would be gigabytes; these are not padded so.
+            texts = RecipeTexts(chunk, model.tokenizer)
+            texts.encode_sentences(model)
+            texts.encode_texts(model, advance=lambda _: None)
+            batch = texts.batch(model, range(len(chunk)))
             vectors, there = zip(*recipe_means(model, batch), strict=True)
             shown = torch.stack(there, dim=1).cpu().numpy() > 0
             sides = np.array([len(set(fields[row].tolist())) > 1 for row in shown])
