@@ -24,9 +24,6 @@ import numpy as np
 from hficma.artifacts.closing import Closing
 from hficma.errors import ArtifactError, InputError
 
-READY_SECONDS = 60.0
-"""Seconds that a service has to be ready."""
-
 _SCRIPT = """
 local bodies = {}
 for path in io.lines("%(list)s") do
@@ -86,7 +83,7 @@ class ServedIndex(Closing):
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._log: list[str] = []
-        threading.Thread(target=self._collect, daemon=True).start()
+        threading.Thread(target=self._read_log, daemon=True).start()
         self._url = self._address()
         urllib.request.urlopen(f"{self._url}/health/ready").close()
         self.start_seconds = time.perf_counter() - start
@@ -95,19 +92,17 @@ class ServedIndex(Closing):
     def close(self) -> None:
         """End the service."""
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(timeout=READY_SECONDS)
+        self._process.wait()
 
-    def _collect(self) -> None:
+    def _read_log(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._log.append(line)
 
     def _address(self) -> str:
-        until = time.monotonic() + READY_SECONDS
-        while time.monotonic() < until and self._process.poll() is None:
-            for line in self._log:
-                if match := re.search(r"serving at (\S+)", line):
-                    return match[1]
+        while self._process.poll() is None:
+            if match := re.search(r"serving at (\S+)", "".join(self._log)):
+                return match[1]
             time.sleep(0.005)
         raise ArtifactError(f"no service: {''.join(self._log)}")
 
