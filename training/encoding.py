@@ -16,6 +16,7 @@ from hficma.model import Model, RecipeBatch, Tokens
 from hficma.model.base import concatenate_tokens
 from hficma.model.encoders.image.features import ImageFeatures
 from hficma.progress import Progress
+from hficma.recipe import Recipe
 from hficma.types import Mask, Pixels, Positions
 
 from .data.photo_cache import ENCODE_BATCH
@@ -104,14 +105,24 @@ def encode_positions(
     if not image:
         raise InputError(f"{dataset.name}: no photo can be read; the first: {lines[0]}")
     usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
-    texts = RecipeTexts((dataset.recipe(int(row)) for row in rows[usable]), model.tokenizer)
-    recipe = [
+    recipe = encode_recipes(model, (dataset.recipe(int(row)) for row in rows[usable]))
+    return EncodedPairs(concatenate_tokens(image).float(), recipe, usable, lines)
+
+
+@torch.inference_mode()
+def encode_recipes(model: Model, recipes: Iterable[Recipe]) -> Tokens:
+    """Encode recipes, batch by batch, to tokens in float32.
+
+    Args:
+        model: in evaluation mode.
+        recipes: M of them.
+    """
+    texts = RecipeTexts(recipes, model.tokenizer)
+    batches = [
         model.recipe_tokens(texts.batch(model, range(start, min(start + ENCODE_BATCH, len(texts)))))
         for start in range(0, len(texts), ENCODE_BATCH)
     ]
-    return EncodedPairs(
-        concatenate_tokens(image).float(), concatenate_tokens(recipe).float(), usable, lines
-    )
+    return concatenate_tokens(batches).float()
 
 
 def _photo_batches(

@@ -57,6 +57,7 @@ _CONTAINERS = "needs a container engine"
 _FILES = "weights that no test carries; tests/training/test_brought_encoder.py trains with some"
 _FOLDER = "needs weights of hundreds of megabytes; tests/training and tests/engine bring small ones"
 _MEASURES = "takes minutes; tests/benchmarks runs its parts at a small size"
+_LABELLED = "needs the pairs that were labelled; tests/benchmarks labels its own"
 
 SKIPPED: dict[str, str] = {
     "make demo": "five minutes; the commands below it do the same at a small size",
@@ -115,6 +116,8 @@ SKIPPED: dict[str, str] = {
     "hficma bench sureness": "needs a calibrated run; tests/benchmarks judges small scores",
     "hficma bench sureness --bundle workspace/bundles/demo --data recipes.jsonl": "needs a "
     "calibrated bundle; tests/benchmarks judges one",
+    "hficma bench cookbook --data pairs.jsonl --photos": _LABELLED,
+    "hficma bench cookbook --run workspace/runs/best": _LABELLED,
     "hficma bench text_quality --data recipes-text.jsonl.gz --vectors sentences": "48 recipes keep "
     "too few out; tests/benchmarks measures more",
     "hficma bench page-accuracy recipe-scrapers/tests/test_data": "needs pages of another project",

@@ -27,7 +27,7 @@ import torch
 from hficma.data.dataset import Dataset, positions
 from hficma.data.partitions import Partitioned
 from hficma.errors import InputError
-from hficma.model import load_model
+from hficma.model import Model, load_model
 from hficma.progress import Progress
 from hficma.types import AnyFloats, Positions
 
@@ -78,13 +78,7 @@ def cross_fit(
     Raises:
         InputError: the pairs are too few.
     """
-    rows = positions(dataset, ("train", "val"), with_photo=True)
-    if len(rows) < LEAST_PAIRS or folds < 2:
-        raise InputError(
-            f"{dataset.name}: {len(rows)} pairs to learn from, in {folds} folds: how sure answers "
-            f"are is learnt from {LEAST_PAIRS} pairs or more, in two folds or more"
-        )
-    fold_of = dish_folds(dataset, rows, folds, cache)
+    rows, fold_of = learnt_pairs(dataset, folds, cache)
     scored = np.arange(len(rows))
     if len(rows) > MOST_PAIRS:
         scored = np.sort(np.random.default_rng(SEED).choice(scored, MOST_PAIRS, replace=False))
@@ -120,6 +114,36 @@ def _fold_tables(
     progress: Progress,
 ) -> Iterator[_FoldTable]:
     """Train and score, fold by fold; see `cross_fit`."""
+    for fold, model in enumerate(fold_models(options, dataset, rows, fold_of, cache, progress)):
+        encoded = encode_positions(model, dataset, rows[scored], progress)
+        usable = np.flatnonzero(encoded.usable)
+        queries = torch.from_numpy(np.flatnonzero(fold_of[scored[usable]] == fold))
+        image, recipe = encoded.image, encoded.recipe
+        yield _FoldTable(
+            score_tables(model, image.select(queries), recipe).total,
+            score_tables(model, image, recipe.select(queries)).total.T,
+            usable,
+        )
+
+
+def fold_models(
+    options: Options,
+    dataset: Dataset,
+    rows: Positions,
+    fold_of: Positions,
+    cache: Path,
+    progress: Progress,
+) -> Iterator[Model]:
+    """Yield a model for each fold in turn, trained on all pairs but the fold's.
+
+    Args:
+        options: of each training.
+        dataset: holds the pairs.
+        rows: (P,) their positions.
+        fold_of: (P,) the fold of each, from 0.
+        cache: the workspace's cache folder.
+        progress: receives the stages of each training.
+    """
     ids = [dataset.recipe(int(row)).id for row in rows]
     if not options.trainer.validation_pairs:
         # Or the fold would be learnt from. Of what is validated nothing depends: the last epoch's
@@ -135,15 +159,27 @@ def _fold_tables(
         with tempfile.TemporaryDirectory() as folder:
             run = train_on(options, view, Path(folder) / "run", cache=cache, progress=progress)
             model = load_model(run)
-        encoded = encode_positions(model, view, rows[scored], progress)
-        usable = np.flatnonzero(encoded.usable)
-        queries = torch.from_numpy(np.flatnonzero(fold_of[scored[usable]] == fold))
-        image, recipe = encoded.image, encoded.recipe
-        yield _FoldTable(
-            score_tables(model, image.select(queries), recipe).total,
-            score_tables(model, image, recipe.select(queries)).total.T,
-            usable,
+        yield model
+
+
+def learnt_pairs(dataset: Dataset, folds: int, cache: Path) -> tuple[Positions, Positions]:
+    """Return the positions (P,) of the pairs that a run learns from, and the fold of each (P,).
+
+    Args:
+        dataset: its training and validation pairs are parted.
+        folds: how many.
+        cache: the workspace's cache folder.
+
+    Raises:
+        InputError: the pairs are too few.
+    """
+    rows = positions(dataset, ("train", "val"), with_photo=True)
+    if len(rows) < LEAST_PAIRS or folds < 2:
+        raise InputError(
+            f"{dataset.name}: {len(rows)} pairs to learn from, in {folds} folds: models that have "
+            f"not seen a pair take {LEAST_PAIRS} pairs or more, in two folds or more"
         )
+    return rows, dish_folds(dataset, rows, folds, cache)
 
 
 def dish_folds(dataset: Dataset, rows: Positions, count: int, cache: Path) -> Positions:

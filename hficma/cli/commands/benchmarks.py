@@ -29,6 +29,7 @@ class _Benchmarks(LazyGroup):
             "quality.text_quality",
             "quality.quality",
             "quality.sureness",
+            "quality.cookbook",
             "contact.contact-sheet",
             "search.search-against",
             "quality.page-accuracy",
