@@ -102,19 +102,19 @@ def test_a_head_is_pretrained_once_for_all_seeds_and_not_again_by_a_run_that_goe
         every = [*options, *overrides]
         return train("photos", every, data=DATA, run=run, workspace=workspace, progress=heard)
 
-    first, again = Heard(), Heard()
+    first, again, before = Heard(), Heard(), heads(workspace)
     whole = trained("whole", heard=first)
     still = trained("still", "optimizer.lr=0", "trainer.seed=5", heard=again)
     assert "recipe head" in first.stages
     assert "recipe head" not in again.stages
-    (file,) = (workspace.cache / "heads").iterdir()
+    (file,) = heads(workspace) - before
     layers = load_file(file)
     for name, value in layers_of(still).items():
         assert torch.equal(value, layers[name])
     file.unlink()
     with pytest.raises(KeyboardInterrupt):
         trained("killed", heard=Killed())
-    (file,) = (workspace.cache / "heads").iterdir()
+    (file,) = heads(workspace) - before
     assert all(torch.equal(value, layers[name]) for name, value in load_file(file).items())
     last = Heard()
     killed = workspace.home / "runs" / "head-killed"
@@ -124,11 +124,32 @@ def test_a_head_is_pretrained_once_for_all_seeds_and_not_again_by_a_run_that_goe
         assert torch.equal(value, load_model(killed).state_dict()[name]), name
 
 
+def test_hf_icma_whose_global_text_is_fields_has_such_a_head_too(
+    workspace: Workspace, others: Path
+) -> None:
+    """Its ingredients are names, in a table of their own, which the head must have read."""
+    options = [
+        *SMALL, "model.global_text=fields", "model.global_similarity=cosine", "trainer.epochs=1",
+        "text.pretrain_steps=3", "text.neighbours=0.5", f"text.others={others}", "optimizer.lr=0",
+    ]  # fmt: skip
+    run = workspace.home / "runs" / "head-hf-icma"
+    before = heads(workspace)
+    train("hf-icma-small", options, data=DATA, run=run, workspace=workspace)
+    (file,) = heads(workspace) - before
+    layers = load_file(file)
+    assert all(torch.equal(value, layers[name]) for name, value in layers_of(run).items())
+
+
 class Killed(Heard):
     """Ends a training after its first epoch."""
 
     def epoch(self, record: dict[str, object]) -> None:
         raise KeyboardInterrupt
+
+
+def heads(workspace: Workspace) -> set[Path]:
+    """Return the files of pretrained heads in the cache."""
+    return set(workspace.cache.glob("heads/*"))
 
 
 def layers_of(run: Path) -> dict[str, torch.Tensor]:
