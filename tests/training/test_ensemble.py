@@ -29,14 +29,14 @@ def test_the_cosine_of_an_ensemble_is_the_mean_of_its_members(workspace: Workspa
         train("photos", [*DUAL, *overrides], data=DATA, run=run, workspace=workspace)
         return load_model(run)
 
-    both = trained("both", "model.members=2", "trainer.seed=7")
+    both = trained("ensemble", "model.members=2", "trainer.seed=7")
     photos = mean_pooled(random_regions(3, 192, 0))
     recipes = random_recipes([(1, 4), (1, 3)], 8, 0)
 
     def cosines(model: torch.nn.Module) -> torch.Tensor:
         return model.score(model.image_tokens(photos), model.recipe_tokens(recipes)).global_
 
-    members = [trained("first", "trainer.seed=7"), trained("second", "trainer.seed=7")]
+    members = [trained("member", "trainer.seed=7"), trained("other-member", "trainer.seed=7")]
     # The second member is the ensemble's own: what else is in it, another run does not have.
     state = {
         name.replace(".members.1.", "."): value
@@ -49,7 +49,7 @@ def test_the_cosine_of_an_ensemble_is_the_mean_of_its_members(workspace: Workspa
     torch.testing.assert_close(cosines(both), (first + second) / 2, atol=1e-6, rtol=0)
     assert both.global_dim == 16
     with pytest.raises(InputError, match="is an ensemble"):
-        train(run=workspace.home / "runs" / "both", resume=True, workspace=workspace)
+        train(run=workspace.home / "runs" / "ensemble", resume=True, workspace=workspace)
     assert not [path for path in (workspace.home / "runs").iterdir() if "member-1" in path.name]
 
 

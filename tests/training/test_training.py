@@ -53,7 +53,7 @@ def test_every_preset_trains(preset: str, trained: Trained) -> None:
     assert load_model(run).config.kind == options.model.kind
 
 
-@pytest.mark.parametrize("preset", ["best", "hf-icma", "adamine", "dual-encoder", "photos"])
+@pytest.mark.parametrize("preset", ["best", "hf-icma", "adamine", "dual-encoder"])
 def test_an_image_encoder_that_begins_at_random_weights_and_is_not_trained_is_refused(
     preset: str, tmp_path: Path
 ) -> None:
