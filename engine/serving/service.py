@@ -28,7 +28,7 @@ from ..index.index_facts import ItemKind
 from ..query import ReadQuery
 from ..results import Answer, Failure
 from ..retrieval.search import SearchOptions
-from ..runtimes.options import ExecutionOptions
+from ..runtimes.options import ExecutionKeywords, processors
 from . import metrics
 from .lanes import Lane
 from .live_index import LiveIndex
@@ -57,7 +57,9 @@ class Service:
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
         self.ready = False
-        self.threads = ExecutionOptions(**options.execution).with_thread_count().thread_count
+        # The workers share the machine: each with all threads would stand in the others' way.
+        threads = options.execution.get("threads") or max(1, processors() // options.workers)
+        self.execution: ExecutionKeywords = {**options.execution, "threads": threads}
         self.indexes = [LiveIndex(path, self._open_engine) for path in options.indexes]
         # What is searched fast, what may take seconds, and all else: none holds another up.
         self.searches: SearchLane = Lane(
@@ -67,7 +69,7 @@ class Service:
         self.others: Lane[Callable[[], Any], Any] = Lane("other", _call, limit=SLOW_QUEUE)
         self.lookups: Lane[Callable[[], Any], Any] = Lane("lookup", _call, limit=LOOKUP_QUEUE)
         self.changes: Lane[Callable[[], Any], Any] = Lane("change", _call, limit=SLOW_QUEUE)
-        self._decoders = ThreadPoolExecutor(self.threads, "decoder")
+        self._decoders = ThreadPoolExecutor(threads, "decoder")
         self._heavy_decoder = ThreadPoolExecutor(1, "heavy-decoder")
         self._heavy_photos = 0
         self._searching = 0
@@ -293,7 +295,7 @@ class Service:
 
     def _open_engine(self, path: Path) -> Engine:
         """Open an engine as the options say."""
-        return Engine.open(path, gpu_memory=self.options.gpu_memory, **self.options.execution)
+        return Engine.open(path, gpu_memory=self.options.gpu_memory, **self.execution)
 
 
 def find_recipe(engine: Engine, recipe_id: str) -> Recipe:

@@ -191,7 +191,7 @@ def make_router(service: Service) -> APIRouter:
         if photo is not None and len(recipes) != 1:
             raise Unusable("recipes: a photo goes with one recipe")
         items = NewItems(recipes, photo, live.of)
-        work = functools.partial(add_items, live.path, items, service.options.execution)
+        work = functools.partial(add_items, live.path, items, service.execution)
         return await change(live, work)
 
     @route("DELETE", "/items/{item_id:path}", ChangeAnswer, parameters=examples.ID_AND_INDEX)
