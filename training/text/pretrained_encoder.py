@@ -28,8 +28,8 @@ def with_text_architecture(options: Options) -> tuple[Options, TextTokenizer | N
     text = replace(
         text, encoder=Path(text.encoder).name, architecture=tokenizer.architecture.to_text()
     )
-    model = replace(options.model, sentence="none", text=replace(text, architecture=""))
-    if options.model.global_text == "fields":
-        model = options.model
-    # Fused with the ingredients, sentences are of one kind: the text encoder's.
+    model = options.model
+    if model.global_text != "fields":
+        # Fused with the ingredients, sentences are of one kind: the text encoder's.
+        model = replace(model, sentence="none", text=replace(text, architecture=""))
     return replace(options, model=replace(model, text=text)), tokenizer
