@@ -164,6 +164,8 @@ def serve(options: ServeOptions) -> None:
         ssl_certfile=options.ssl_certfile,
         ssl_keyfile=options.ssl_keyfile,
     )
+    if not options.on_loopback and options.api_key_file is None:
+        _log.warning("no keys: whoever reaches this machine may ask, and read every recipe")
     with _listening(options) as listener:
         if alone:
             _Server(config, options).run([listener])

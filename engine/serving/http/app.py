@@ -115,7 +115,7 @@ async def _unusable(request: Request, error: Any) -> Response:
 async def _damaged(request: Request, error: Any) -> Response:
     """Say that it is the service's fault; the line with its paths is for the log."""
     _log.error("id=%s: %s", request.scope.get("request_id"), error)
-    text = "an index or a model cannot be read; see the service's log"
+    text = "an index or a model cannot be read, or changed just now; the service's log says why"
     return error_response(request.scope, text, "damaged", status=503)
 
 
