@@ -1,0 +1,186 @@
+"""Items in a GPU's memory without padding, and which of them are scored together.
+
+An item's tokens lie one after the other, an item behind the other, as in an index on disk:
+
+    query ...    sum(L) rows    item 0: token 0, 1, ... | item 1: token 0, 1, ... | ...
+    table        H sum(L) rows  item 0: head 0: token 0, 1, ...; head 1: ... | item 1: ...
+    offsets      0, L_0, L_0 + L_1, ...
+
+A kernel reads items of one kind (the readers) against items of the other (the sources), in G
+groups. The rows of a group's items are numbered through, wherever in memory they lie, so a tile of
+rows holds tokens of several items and no padding:
+
+    items (G, N)      7           2     31                positions in the arrays above
+    rows              70 71 72    20    310 311           `rows`, where each lies
+    row of the group  0  1  2     3     4   5             what tiles count
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hficma.model.similarity import PaddedEncodings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedItems:
+    """Encodings of N items of one kind, packed; the wide arrays in one precision."""
+
+    query: Tensor
+    """(sum(L), D); `key`, `value`, `gate` and `fuse` likewise."""
+    key: Tensor
+    value: Tensor
+    gate: Tensor
+    fuse: Tensor
+    gate_bias: Tensor
+    """(sum(L),) float32."""
+    mean: Tensor
+    """(N, D) float32."""
+    offsets: Tensor
+    """(N + 1,) int64: where each item's rows begin."""
+    table: Tensor
+    """(H sum(L), D), an item's heads outside its tokens."""
+    heads: int
+    """H."""
+    longest: int
+    """The most tokens of an item: known on the host, so that nothing waits for the device."""
+    shortest: int
+    """The fewest."""
+
+    @property
+    def width(self) -> int:
+        """Return D."""
+        return self.query.shape[1]
+
+
+def pack_items(encodings: PaddedEncodings, dtype: torch.dtype) -> PackedItems:
+    """Pack padded items.
+
+    Args:
+        encodings: N items (N, L, ...) at `tables`.
+        dtype: of the wide arrays: float16 on a GPU, float32 where a test compares.
+    """
+    assert encodings.table is not None
+    lengths = encodings.lengths
+    heads, size, width = encodings.table.shape[1:]
+    valid = torch.arange(size, device=lengths.device) < lengths[:, None]  # (N, L)
+    wide = {
+        name: getattr(encodings, name)[valid].to(dtype)
+        for name in ("query", "key", "value", "gate", "fuse")
+    }
+    return PackedItems(
+        **wide,
+        gate_bias=encodings.gate_bias[valid].float(),
+        mean=encodings.mean.float().contiguous(),
+        offsets=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
+        table=encodings.table[valid[:, None].expand(-1, heads, -1)].to(dtype).view(-1, width),
+        heads=heads,
+        longest=int(lengths.max()),
+        shortest=int(lengths.min()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedRows:
+    """G groups of N items each, and the rows of every group numbered through; on the device."""
+
+    items: Tensor
+    """(G, N) int64 positions."""
+    starts: Tensor
+    """(G, N) int64: an item's first row in the packed arrays."""
+    lengths: Tensor
+    """(G, N) int32: L."""
+    places: Tensor
+    """(G, N) int32: an item's first row in its group."""
+    bases: Tensor
+    """(G + 1,) int64: rows of all groups before."""
+    rows: Tensor
+    """(G N longest,) int64: where each row lies; a tail that no group reaches is left over."""
+    owners: Tensor
+    """(G N longest,) int32: which of a group's N items a row belongs to."""
+    longest: int
+    """As of the packed items."""
+    shortest: int
+
+    @property
+    def most_rows(self) -> int:
+        """Return how many rows a group has at most."""
+        return self.items.shape[1] * self.longest
+
+
+def group_rows(packed: PackedItems, items: Tensor) -> GroupedRows:
+    """Number the rows of groups of items, without waiting for the device.
+
+    Args:
+        packed: the items to choose from.
+        items: (G, N) int64 positions.
+    """
+    groups, count = items.shape
+    starts = packed.offsets[items]
+    lengths = packed.offsets[items + 1] - starts
+    ends = lengths.flatten().cumsum(0)
+    begins = ends - lengths.flatten()
+    bases = torch.cat([begins.view(groups, count)[:, 0], ends[-1:]])
+    # Row i belongs to the last item that begins at or before it. There are as many places as rows
+    # at most: their true number would have to come back from the device.
+    numbers = torch.arange(items.numel() * packed.longest, device=items.device)
+    owner = torch.searchsorted(begins, numbers, right=True) - 1
+    rows = starts.flatten()[owner] + (numbers - begins[owner])
+    return GroupedRows(
+        items=items,
+        starts=starts,
+        lengths=lengths.int(),
+        places=(begins.view(groups, count) - bases[:-1, None]).int(),
+        bases=bases,
+        rows=rows.clamp_(max=packed.query.shape[0] - 1),
+        owners=(owner % count).int(),
+        longest=packed.longest,
+        shortest=packed.shortest,
+    )
+
+
+def panel_starts(reader: GroupedRows, source: GroupedRows) -> Tensor:
+    """Return where each source item's panel of shares begins, (G, O) int64, in units of H numbers.
+
+    A panel is (rows of the reader's group, H L): all that a group's rows read of one source item.
+    """
+    reader_rows = reader.bases.diff()  # (G,)
+    whole = reader_rows * source.bases.diff()
+    before = whole.cumsum(0) - whole
+    return before[:, None] + reader_rows[:, None] * source.places
+
+
+def item_tiles(reader: GroupedRows, tile_rows: int, tile_items: int) -> tuple[Tensor, int]:
+    """Cut each group's items into tiles of whole items, in closed form.
+
+    Items that begin in the same window of `span` rows make a tile; the last of them ends at most
+    `longest - 1` rows behind the window. An item counts at least tile_rows / tile_items rows, which
+    bounds the items of a tile.
+
+        rows   |a a a b b c c c c d|d d e e ...     span 10, longest 4
+        tile    0: a, b, c, d       1: e, ...       d begins in window 0 and ends behind it
+
+    Args:
+        reader: G groups of N items.
+        tile_rows: rows of a tile, at least `longest`.
+        tile_items: items of a tile at most.
+
+    Returns:
+        (G, tiles + 1) int32, the first item of each tile, and the number of tiles.
+    """
+    least = -(-tile_rows // tile_items)
+    counted = reader.lengths.clamp(min=least).cumsum(1, dtype=torch.int64)
+    longest, shortest = max(reader.longest, least), max(reader.shortest, least)
+    assert longest <= tile_rows
+    if longest == shortest:
+        span = tile_rows // longest * longest  # items of one length fill a tile without a window
+    else:
+        span = tile_rows - longest + 1
+    tiles = -(-reader.items.shape[1] * longest // span)
+    edges = torch.arange(tiles + 1, device=counted.device) * span
+    begins = counted - reader.lengths.clamp(min=least)
+    firsts = torch.searchsorted(begins, edges.expand(len(begins), -1).contiguous())
+    return firsts.int(), tiles

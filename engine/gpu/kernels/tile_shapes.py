@@ -1,0 +1,139 @@
+"""The tile of each kernel by shape class: chosen here once, never tried out while a query waits.
+
+A class is what a kernel is compiled for. `hficma.benchmarks.kernels.gpu_kernels` prints what each
+takes of a GPU's registers and shared memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+LONGEST_ITEM = 256
+"""Tokens of an item at most: 196 regions (448 pixels) and every recipe fit."""
+
+SLOT_NUMBERS = 256 * 128
+"""Numbers of a source item's key that lie on chip at most, and as many of its value: 128 KB in 16
+bits. All sizes in use fit but 196 regions at D / H = 256."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How the compiler lays a tile over a multiprocessor."""
+
+    warps: int
+    """Groups of 32 threads that share a tile."""
+    stages: int
+    """Tiles that are on their way from memory at once."""
+
+    def launch(self) -> dict[str, int]:
+        """Return it by Triton's names."""
+        return {"num_warps": self.warps, "num_stages": self.stages}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionTile(Launch):
+    """A tile of `attention_kernel`."""
+
+    head: int
+    """D / H."""
+    rows: int
+    slot: int
+    """Columns of a source item: a power of two from its tokens on."""
+    items: int
+    """Source items of a tile."""
+    steps: int
+    """Tiles of a program."""
+    reader_stays: bool
+    """Whether the steps move over source items, or over rows of readers."""
+
+    def constants(self) -> dict[str, int | bool]:
+        """Return the kernel's compile-time numbers."""
+        return {
+            "HEAD": self.head,
+            "HEAD_BLOCK": max(16, power_of_two(self.head)),
+            "ROWS": self.rows,
+            "SLOT": self.slot,
+            "ITEMS": self.items,
+            "STEPS": self.steps,
+            "READER_STAYS": self.reader_stays,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductTile(Launch):
+    """A tile of `matching_kernel`."""
+
+    rows: int
+    columns: int
+    depth: int
+    """Columns of the left matrix that are multiplied at once."""
+
+    def constants(self) -> dict[str, int]:
+        """Return the kernel's compile-time numbers."""
+        numbers = asdict(self)
+        return {name.upper(): numbers[name] for name in numbers if name not in ("warps", "stages")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionTile(ProductTile):
+    """A tile of `fusion_kernel`."""
+
+    items: int
+    """Reader items of a tile at most."""
+
+
+def power_of_two(number: int) -> int:
+    """Return the least power of two from a number on."""
+    return 1 << (number - 1).bit_length()
+
+
+def attention_tile(rows: int, sources: int, longest: int, head: int) -> AttentionTile:
+    """Choose the tile of `attention_kernel`.
+
+    Args:
+        rows: of a group's readers, at most.
+        sources: items of a group that are read.
+        longest: tokens of a source item at most.
+        head: D / H.
+    """
+    slot = max(16, power_of_two(longest))
+    assert longest <= LONGEST_ITEM
+    assert slot * head <= SLOT_NUMBERS
+    # A softmax needs all columns of a slot, so a long one is not cut: it stays, rows pass by.
+    if slot >= 128:
+        rows_of_tile = 64 if slot * head <= 128 * 128 else 32
+        return AttentionTile(
+            head=head, rows=rows_of_tile, slot=slot, items=1, steps=4, reader_stays=False,
+            warps=8, stages=1,
+        )  # fmt: skip
+    # 64 rows and 64 columns of two arrays each are 64 KB at 128 features: two or three programs a
+    # multiprocessor, whose loads hide behind each other's products.
+    reader_stays = rows <= 256 or sources > rows
+    one_stage = not reader_stays and head <= 128
+    return AttentionTile(
+        head=head, rows=64, slot=slot, items=64 // slot, steps=4, reader_stays=reader_stays,
+        warps=4 if reader_stays or one_stage else 8,
+        stages=1 if one_stage else 2,
+    )  # fmt: skip
+
+
+def fusion_tile(longest: int, rows: int) -> FusionTile:
+    """Choose the tile of `fusion_kernel`.
+
+    Args:
+        longest: tokens of a reader item at most.
+        rows: of a group's readers, at most.
+    """
+    assert longest <= LONGEST_ITEM
+    if rows == longest and longest <= 128:  # one reader, such as the photo of a query
+        return FusionTile(
+            rows=max(16, power_of_two(longest)), items=1, columns=128, depth=32, warps=4, stages=3
+        )
+    if longest <= 32:
+        return FusionTile(rows=128, items=16, columns=128, depth=32, warps=8, stages=3)
+    return FusionTile(rows=256, items=16, columns=128, depth=32, warps=8, stages=3)
+
+
+def matching_tile() -> ProductTile:
+    """Choose the tile of `matching_kernel`."""
+    return ProductTile(rows=64, columns=128, depth=32, warps=8, stages=3)

@@ -1,0 +1,187 @@
+"""The fused kernels give what plain torch gives, for any lengths, sizes and memory around them.
+
+Where there is no GPU Triton's interpreter runs the same kernels, a program after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hficma.engine.gpu.kernels.attention import attend, attend_reference
+from hficma.engine.gpu.kernels.fusion import fuse, fuse_reference
+from hficma.engine.gpu.kernels.matching import match
+from hficma.engine.gpu.kernels.packed_items import (
+    GroupedRows,
+    PackedItems,
+    group_rows,
+    item_tiles,
+    pack_items,
+    panel_starts,
+)
+from hficma.engine.gpu.kernels.pair_scores import kernel_weights, score_groups
+from hficma.model.similarity import FoldedItemWeights, FoldedWeights, match_score, pair_block
+from tests.engine.gpu.kernels.cases import Case, cases, make_case
+
+# The interpreter's exp of a large number is infinity with a warning; a GPU's without.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _poisoned_memory() -> Iterator[None]:
+    """Fill every new array with NaN: what a kernel forgets to write, or reads past, shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(1).isnan()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@settings(max_examples=12, deadline=None)
+@given(case=cases())
+def test_scores_are_those_of_the_plain_form(case: Case) -> None:
+    """The kernels are a way to compute `pair_block`: no other score may come of them."""
+    torch.testing.assert_close(scores(case, torch.float32), expected(case), atol=3e-6, rtol=0)
+
+
+def test_half_precision_screens() -> None:
+    """Products of 16-bit numbers are summed in 32 bits: else the error grows with the width."""
+    case = make_case(width=160, heads=4, lengths=([9] * 3, [3, 20, 11]), groups=(1, 2, 3), seed=1)
+    error = (scores(case, torch.float16) - expected(case)).abs().max()
+    assert error < 1e-3
+
+
+@settings(max_examples=6, deadline=None)
+@given(case=cases(), recipes_read=st.booleans())
+def test_attention_and_fusion_equal_their_references(case: Case, recipes_read: bool) -> None:
+    """A fault is named by the kernel that has it, not by a score at the end of three."""
+    image, recipe = (packed(items, torch.float32) for items in (case.image, case.recipe))
+    photos, recipes = (
+        group_rows(items, positions.to(DEVICE))
+        for items, positions in ((image, case.photos), (recipe, case.recipes))
+    )
+    sides = (recipe, image, recipes, photos) if recipes_read else (image, recipe, photos, recipes)
+    shares, agreement = attend(*sides)
+    panels, agreements = attend_reference(*sides)
+    begins = panel_starts(*sides[2:]).flatten() * image.heads
+    for begin, panel in zip(begins.tolist(), panels, strict=True):
+        part = shares[begin : begin + panel.numel()].view_as(panel)
+        torch.testing.assert_close(part, panel, atol=2e-6, rtol=0)
+    whole = torch.cat(agreements)
+    part = agreement[:, : len(whole)].sum(0)
+    torch.testing.assert_close(part, whole, atol=2e-5, rtol=1e-5)
+
+    weights = on_device(case.weights)
+    bias = (weights.recipe if recipes_read else weights.image).fuse_bias
+    means = fuse(*sides, shares, agreement, bias, source_first=True)
+    reference = fuse_reference(*sides, panels, agreements, bias).flatten(0, 2)
+    torch.testing.assert_close(means, reference, atol=2e-5, rtol=1e-5)
+
+
+def test_the_matching_layers_need_no_unit_rows() -> None:
+    """Norms are applied behind the product; a mean of zeros has none."""
+    weights = make_case(width=48, heads=4, lengths=([2], [2]), groups=(1, 1, 1), seed=0).weights
+    means = torch.randn(2, 70, 48) * torch.logspace(-3, 3, 70)[:, None]
+    means[:, 5] = 0
+    result = match(*means.to(DEVICE), kernel_weights(on_device(weights), torch.float32))
+    torch.testing.assert_close(result.cpu(), match_score(*means, weights), atol=2e-6, rtol=0)
+
+
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 20), min_size=7, max_size=7), min_size=1, max_size=3),
+    rows=st.sampled_from([32, 64, 128]),
+    uniform=st.booleans(),
+)
+def test_tiles_hold_whole_items_and_all_of_them(
+    lengths: list[list[int]], rows: int, uniform: bool
+) -> None:
+    """An item cut in two, left out or counted twice would have a wrong mean."""
+    if uniform:
+        lengths = [[lengths[0][0]] * 7 for _ in lengths]
+    flat = [length for group in lengths for length in group]
+    grouped = GroupedRows(
+        **{
+            field.name: torch.empty(0)
+            for field in fields(GroupedRows)
+            if field.name not in ("items", "lengths", "longest", "shortest")
+        },
+        items=torch.zeros(len(lengths), 7),
+        lengths=torch.tensor(lengths, dtype=torch.int32),
+        longest=max(flat),
+        shortest=min(flat),
+    )
+    firsts, tiles = item_tiles(grouped, rows, 16)
+    assert firsts.shape == (len(lengths), tiles + 1)
+    for group, edges in zip(lengths, firsts.tolist(), strict=True):
+        assert edges[0] == 0
+        assert edges[-1] == 7
+        for first, behind in pairwise(edges):
+            assert first <= behind <= first + 16
+            assert sum(group[first:behind]) <= rows
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="torch sees no CUDA device")
+@pytest.mark.parametrize(("heads", "regions"), [(8, 49), (4, 49), (8, 81), (4, 81), (8, 196)])
+@pytest.mark.parametrize("groups", [(1, 1, 300), (4, 1, 50), (1, 17, 23), (4, 50, 1)])
+def test_published_sizes_on_a_device(
+    heads: int, regions: int, groups: tuple[int, int, int]
+) -> None:
+    """Tiles of the real width, in 16 bits, pipelined: what the interpreter has none of."""
+    lengths = torch.randint(1, 21, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+    case = make_case(
+        width=1024, heads=heads, lengths=([regions] * 20, lengths), groups=groups, seed=2
+    )
+    torch.testing.assert_close(scores(case, torch.float16), expected(case), atol=1e-3, rtol=0)
+
+
+def scores(case: Case, dtype: torch.dtype) -> Tensor:
+    """The kernels' scores of a case."""
+    return score_groups(
+        packed(case.image, dtype), packed(case.recipe, dtype),
+        case.photos.to(DEVICE), case.recipes.to(DEVICE),
+        kernel_weights(on_device(case.weights), dtype),
+    ).cpu()  # fmt: skip
+
+
+def expected(case: Case) -> Tensor:
+    """The plain form's scores in float32, group by group."""
+    return torch.cat(
+        [
+            pair_block(
+                case.image.select(photos).grouped((1, -1)),
+                case.recipe.select(recipes).grouped((1, -1)),
+                case.weights,
+            )
+            for photos, recipes in zip(case.photos, case.recipes, strict=True)
+        ]
+    )
+
+
+def packed(encodings: object, dtype: torch.dtype) -> PackedItems:
+    """Items packed, on the device."""
+    items = pack_items(encodings, dtype)  # type: ignore[arg-type]
+    arrays = {
+        field.name: value.to(DEVICE)
+        for field in fields(items)
+        if isinstance(value := getattr(items, field.name), Tensor)
+    }
+    return replace(items, **arrays)
+
+
+def on_device(weights: FoldedWeights) -> FoldedWeights:
+    """Weights on the device."""
+
+    def moved(item: FoldedItemWeights) -> FoldedItemWeights:
+        return FoldedItemWeights(*(tensor.to(DEVICE) for tensor in item))
+
+    rest = (tensor.to(DEVICE) for tensor in weights[2:])
+    return FoldedWeights(moved(weights.image), moved(weights.recipe), *rest)
