@@ -19,7 +19,7 @@ from hficma.progress import Progress
 from hficma.recipe import Recipe
 from hficma.types import Mask, Pixels, Positions
 
-from .data.photo_cache import ENCODE_BATCH
+from .data.photo_cache import ENCODE_BATCH, PhotoArrays
 from .data.photo_reading import read_photos
 from .data.recipe_batches import RecipeTexts
 
@@ -107,6 +107,36 @@ def encode_positions(
     usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
     recipe = encode_recipes(model, (dataset.recipe(int(row)) for row in rows[usable]))
     return EncodedPairs(concatenate_tokens(image).float(), recipe, usable, lines)
+
+
+@torch.inference_mode()
+def encode_cached(
+    model: Model, photos: PhotoArrays, dataset: Dataset, rows: Positions, places: Positions
+) -> EncodedPairs:
+    """Encode pairs whose photos' features a training has cached, as `encode_positions` does.
+
+    Args:
+        model: in evaluation mode, with the image encoder that the features are of.
+        photos: of the pairs at `rows`.
+        dataset: holds the pairs.
+        rows: positions (P,) of the cached pairs.
+        places: which of them are encoded (Q,).
+    """
+    crops = model.config.image.crops
+    usable = photos.usable[places]
+    places = places[usable]
+    image = []
+    for start in range(0, len(places), ENCODE_BATCH):
+        batch = places[start : start + ENCODE_BATCH]
+        # Each photo's crops one after the other, as `over_crops` takes them.
+        pooled, regions = photos.features(
+            np.repeat(batch, crops), np.tile(np.arange(crops), len(batch))
+        )
+        regions = None if regions is None else regions.to(model.device)
+        features = ImageFeatures(pooled.to(model.device), regions)
+        image.append(over_crops(model, model.image_tokens(features), crops))
+    recipe = encode_recipes(model, (dataset.recipe(int(row)) for row in rows[places]))
+    return EncodedPairs(concatenate_tokens(image).float(), recipe, usable, photos.complaints)
 
 
 @torch.inference_mode()

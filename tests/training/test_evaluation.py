@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from hficma.metrics import figures, ranks
 from hficma.model import load_model
 from hficma.progress import Progress
 from hficma.training import compare, evaluate, evaluation, extract
-from hficma.training.encoding import encode_positions
+from hficma.training.data.photo_cache import cached_features
+from hficma.training.encoding import encode_cached, encode_positions
 
 Trained = Callable[..., Path]
 
@@ -78,6 +80,22 @@ def test_crops_are_averaged_as_a_search_averages_them(reference: Path) -> None:
     assert (reference / "evaluations" / "val-1k-5-crops.json").is_file()
     with pytest.raises(InputError, match="4 crops: there can be 1 or 5"):
         evaluate(reference, crops=4)
+
+
+def test_pairs_of_the_cache_are_encoded_as_their_photos_are(
+    reference: Path, tmp_path: Path
+) -> None:
+    """Calibrated on other vectors than a search's, chances would be of another model."""
+    model, dataset = load_model(reference), open_dataset("sample:100")
+    rows = positions(dataset, ("train", "val"), with_photo=True)[:6]
+    model.config = replace(model.config, image=replace(model.config.image, crops=5))
+    photos = cached_features(model, dataset, rows, tmp_path, lambda _: None, crops=5)
+    places = np.array([4, 1])
+    cached = encode_cached(model, photos, dataset, rows, places)
+    direct = encode_positions(model, dataset, rows[places], Progress())
+    assert cached.usable.tolist() == [True, True]
+    torch.testing.assert_close(cached.image.global_, direct.image.global_, atol=1e-3, rtol=0)
+    assert torch.equal(cached.recipe.global_, direct.recipe.global_)
 
 
 def test_bags_that_overlap_are_said_to(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,31 @@ def in_order(train: Positions, validation: Positions) -> Positions:
     return np.sort(np.concatenate([train, validation]))
 
 
+def pair_features(
+    model: Model,
+    dataset: Dataset,
+    rows: Positions,
+    options: Options,
+    cache: Path,
+    on_done: Callable[[int], None],
+) -> PhotoArrays:
+    """Return what a run's frozen image encoder says of its pairs' photos; see `cached_features`.
+
+    Args:
+        model: of the run, its image encoder in evaluation mode.
+        dataset: holds the pairs.
+        rows: positions (P,) of all pairs of the run, `in_order`.
+        options: of the run.
+        cache: the workspace's cache folder.
+        on_done: called with the number of photos that were just added.
+    """
+    return cached_features(
+        model, dataset, rows, cache, on_done,
+        regions=model.has_local or options.photos.window < 1,
+        crops=options.model.image.crops, views=options.photos.views, scale=options.photos.scale,
+    )  # fmt: skip
+
+
 class Pairs:
     """Training and validation pairs of a run, by row: 0 to P - 1 in the dataset's order.
 
@@ -199,17 +224,10 @@ class Pairs:
         if self._features is None:
             training = model.trunk.training
             model.trunk.eval()
-            self._features = cached_features(
-                model,
-                self._dataset,
-                self._positions,
-                self._cache,
+            self._features = pair_features(
+                model, self._dataset, self._positions, self._options, self._cache,
                 self._photo_counter(),
-                regions=model.has_local or self._options.photos.window < 1,
-                crops=self._options.model.image.crops,
-                views=self._options.photos.views,
-                scale=self._options.photos.scale,
-            )
+            )  # fmt: skip
             model.trunk.train(training)
         return self._features
 

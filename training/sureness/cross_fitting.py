@@ -33,7 +33,8 @@ from hficma.types import AnyFloats, Positions
 
 from ..config.options import Options
 from ..data.keep_out import dish_groups, photo_names
-from ..encoding import encode_positions
+from ..data.pairs import pair_features
+from ..encoding import encode_cached, encode_positions
 from ..scoring import score_tables
 from ..training import train_on
 from .pools import CrossFitScores
@@ -115,7 +116,12 @@ def _fold_tables(
 ) -> Iterator[_FoldTable]:
     """Train and score, fold by fold; see `cross_fit`."""
     for fold, model in enumerate(fold_models(options, dataset, rows, fold_of, cache, progress)):
-        encoded = encode_positions(model, dataset, rows[scored], progress)
+        if options.trunk.schedule == "frozen":
+            # What the fold's training read of the photos lies in the cache.
+            photos = pair_features(model, dataset, rows, options, cache, lambda _: None)
+            encoded = encode_cached(model, photos, dataset, rows, scored)
+        else:
+            encoded = encode_positions(model, dataset, rows[scored], progress)
         usable = np.flatnonzero(encoded.usable)
         queries = torch.from_numpy(np.flatnonzero(fold_of[scored[usable]] == fold))
         image, recipe = encoded.image, encoded.recipe
