@@ -5,6 +5,7 @@ Where there is no GPU Triton's interpreter runs the same kernels, a program afte
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -33,7 +34,7 @@ from tests.engine.gpu.kernels.cases import Case, cases, make_case
 # The interpreter's exp of a large number is infinity with a warning; a GPU's without.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 
 @pytest.fixture(autouse=True, scope="module")
