@@ -260,7 +260,7 @@ def _write_int8(
             graph = None if content is None else onnx.load_from_string(content)
         if graph is None:
             graph = onnx.load(building / files["fp32"])
-        store_int8(graph)
+            store_int8(graph)
         files["int8"] = f"onnx/{name}.int8.onnx"
         onnx.save(graph, building / files["int8"])
     return facts

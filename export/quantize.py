@@ -12,9 +12,9 @@ products of activations with weights: those of attention, normalisations and wha
 them are a small part of the work and the one that int8 serves worst.
 
 Only encoders whose layers are the work are quantised; what is small is stored in int8 alone
-(`stored_int8`). Which layers compute in float32 is measured on items that did not calibrate: those
-whose quantisation alone makes the most noise in the outputs, two more at a time, until the noise is
-small enough.
+(`stored_int8`), and so are layers that compute in float32. Which do is measured on items that did
+not calibrate: those whose quantisation alone makes the most noise in the outputs, two more at a
+time, until the noise is small enough.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ import numpy as np
 from hficma.engine.runtimes import Arrays
 from hficma.errors import MissingDependencyError
 from hficma.types import Array, Floats
+
+from .stored_int8 import store_int8
 
 LARGEST_NOISE = 0.1
 """Noise of an output, as a share of its spread over items, up to which no layer stays float32."""
@@ -196,6 +198,8 @@ class _Quantizer:
             extra_options=dict(self._scheme.options),
         )
         quantizer.quantize_model()
+        if not only:  # the file as it will be; alone, a layer's noise is that of no other
+            store_int8(quantizer.model.model)
         content: bytes = quantizer.model.model.SerializeToString()
         return content, self._noise(content)
 

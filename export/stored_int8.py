@@ -4,10 +4,11 @@
     table[ids]                becomes      float32(rows[ids]) * scales[ids]
 
 A quarter of the bytes, for graphs that are tables more than anything: word vectors, and the layers
-behind them. Nothing but a weight is rounded, by at most half a step of its own row, so that the
-numbers are the same on every processor, which sums of 8-bit products are not (`quantize`). A table
-is widened where it was read, V rows being many times those that a recipe needs; other weights are
-constants, which runtimes widen once while loading, or keep and widen as they multiply.
+behind them; and for convolutions that compute in float32 where the others do in int8. Nothing but a
+weight is rounded, by at most half a step of its own row, so that the numbers are the same on every
+processor, which sums of 8-bit products are not (`quantize`). A table is widened where it was read,
+V rows being many times those that a recipe needs; other weights are constants, which runtimes widen
+once while loading, or keep and widen as they multiply.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LARGEST = 127
 
 
 def store_int8(model: Any) -> None:
-    """Store large weights of tables, products and recurrent layers as int8, in place.
+    """Store large weights of tables, products, convolutions and recurrent layers as int8, in place.
 
     Args:
         model: an `onnx.ModelProto`; weights that are integers already are left alone.
@@ -66,15 +67,15 @@ def store_int8(model: Any) -> None:
         graph.initializer.remove(tensor)
 
 
-def round_rows(values: Array, axis: int) -> tuple[Array, Array]:
-    """Round float32 numbers to int8, with a scale for those that lie along one axis.
+def round_rows(values: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array]:
+    """Round float32 numbers to int8, with a scale for those that lie along one axis or several.
 
     Args:
         values: any shape.
-        axis: along which the numbers of one scale lie.
+        axis: along which the numbers of one scale lie; or axes.
 
     Returns:
-        int8 of the same shape, and float32 scales, of size 1 along the axis; their product is the
+        int8 of the same shape, and float32 scales, of size 1 along them; their product is the
         values but for half a scale at most.
     """
     scales = (np.abs(values).max(axis=axis, keepdims=True) / LARGEST).astype(np.float32)
@@ -82,11 +83,12 @@ def round_rows(values: Array, axis: int) -> tuple[Array, Array]:
     return np.round(values / scales).astype(np.int8), scales
 
 
-def _weight_inputs(node: Any) -> list[tuple[int, int]]:
+def _weight_inputs(node: Any) -> list[tuple[int, int | tuple[int, ...]]]:
     """Return which inputs of a node may be weights, and along which axis one scale is shared.
 
     A table's rows are (V, D), a product's weight is (inputs, outputs), a recurrent layer's
-    (directions, gates, inputs): one scale each for a word, an output, a gate's unit.
+    (directions, gates, inputs), a convolution's (filters, inputs, height, width): one scale each
+    for a word, an output, a gate's unit, a filter.
     """
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     if node.op_type == "Gather" and attributes.get("axis", 0) == 0:
@@ -95,6 +97,9 @@ def _weight_inputs(node: Any) -> list[tuple[int, int]]:
         return [(1, -2)]
     if node.op_type == "Gemm":
         return [(1, -1 if attributes.get("transB") else -2)]
+    if node.op_type == "Conv":
+        sides = next((len(a.ints) for a in node.attribute if a.name == "kernel_shape"), 2)
+        return [(1, tuple(range(-1 - sides, 0)))]
     return [(1, -1), (2, -1)] if node.op_type in ("GRU", "LSTM") else []
 
 

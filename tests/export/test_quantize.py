@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
@@ -41,6 +42,24 @@ class Transformer(Branch):
             tokens = norm(tokens + attention @ tokens)
             tokens = tokens + narrow(torch.nn.functional.gelu(widen(tokens)))
         return ((tokens * present[..., None]).sum(1) / arrays["lengths"][:, None],)
+
+
+class Convnet(Branch):
+    """Two layers of filters, those of each row of the second of one size of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"pixels": ArraySpec("float32", ("B", 3, 16, 16))},
+            {"features": ArraySpec("float32", ("B", 64, 8, 8))},
+            torch.float32,
+        )
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 64, 3, stride=2, padding=1)
+        self.head = nn.Conv2d(64, 64, 3, padding=1)
+        self.head.weight.data *= torch.logspace(-3, 0, 64)[:, None, None, None]
+
+    def compute(self, arrays: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        return (self.head(torch.relu(self.stem(arrays["pixels"]))),)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +117,32 @@ def test_layers_that_hurt_compute_in_float32(graph: Path, monkeypatch: pytest.Mo
     assert content is not None
     assert len(float32_layers) == 2
     assert less < noise
+
+
+def test_a_convolution_in_float32_is_stored_in_int8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two wide layers would be a third of a network's file; or a filter has another's scale."""
+    file = tmp_path / "image.onnx"
+    convnet = Convnet().eval()
+    trace(convnet, file)
+    photos = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype(np.float32)
+    # Just above what the file comes to whose layers all compute in float32.
+    monkeypatch.setattr(quantization, "LARGEST_NOISE", 0.008)
+    content, float32_layers, noise = quantize(file, {"pixels": photos}, widen=True)
+    assert content is not None
+    assert len(float32_layers) == 2
+    assert 0 < noise < 0.008
+    wide = [
+        tensor
+        for tensor in onnx.load_from_string(content).graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) > 2000
+    ]
+    assert not wide, "all of the head's 36,864 weights are integers"
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (features,) = session.run(None, {"pixels": photos})
+    with torch.no_grad():
+        (exact,) = convnet.compute({"pixels": torch.from_numpy(photos)})
+    errors = np.abs(features - exact.numpy()).max(axis=(0, 2, 3))
+    largest = np.abs(exact.numpy()).max(axis=(0, 2, 3))
+    assert (errors / largest).max() < 0.05
