@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..images import ImageInput, preprocess
 from ..recipe import Recipe
-from ..text.batching import DistinctSentences, pad_ids
+from ..text.batching import DistinctSentences, batches_by_length, pad_ids
 from ..text.vocabulary import RecipeIds, Tokenizer
 from ..types import Ids
 from .config import ModelConfig
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 ENCODE_BATCH = 32
 """Photos or recipes encoded at once."""
+SENTENCE_BATCH = 512
+"""Sentences or texts encoded at once; long ones fewer, see `batches_by_length`."""
 
 
 class Tokens(NamedTuple):
@@ -360,9 +362,15 @@ class Model(nn.Module):
         """Encode the sentences of M items, each distinct one once: (M, S, D_s), and counts (M,)."""
         distinct = DistinctSentences()
         rows, counts = self._padded([distinct.rows(one) for one in items])
-        vectors = encode(*self._padded(distinct.word_ids))
-        # Row 0 is the padding's: zeros.
-        return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])[rows], counts
+        # All padded to the longest would be gigabytes where one recipe's field is a long story.
+        batches = list(batches_by_length(distinct.word_ids, SENTENCE_BATCH))
+        vectors = torch.cat(
+            [encode(*self._padded([distinct.word_ids[row] for row in batch])) for batch in batches]
+        )
+        # From the order of lengths back to that of the table, whose row 0 is the padding's: zeros.
+        order = torch.from_numpy(np.argsort(np.concatenate(batches))).to(self.device)
+        table = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors[order]])
+        return table[rows], counts
 
     def _padded(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """Return `pad_ids` of sequences as tensors where the weights are."""

@@ -10,6 +10,8 @@ from hficma.model import DualEncoder, HeadConfig, ModelConfig
 from hficma.model.dual import RecipeFields
 from hficma.model.encoders.heads import Centred, Head
 from hficma.model.encoders.image.features import mean_pooled
+from hficma.recipe import Recipe
+from hficma.text.batching import BATCH_IDS
 from hficma.text.vocabulary import TextConfig
 from tests.model.factories import make_model, random_recipes, random_regions, tiny_config
 
@@ -117,3 +119,28 @@ def test_words_of_ingredient_lines_are_a_field_of_their_own() -> None:
         for field, mean, there in zip(fields, means, present, strict=True):
             torch.testing.assert_close(mean[number], field.mean(dim=0), atol=1e-12, rtol=0)
             assert bool(there[number]) == bool(field.abs().sum() > 0)
+
+
+def test_one_long_text_does_not_pad_the_batch() -> None:
+    """256 recipes padded to one that is a novel took gigabytes; the vectors are the same."""
+    model = make_model("dual", **FIELDS, text=TextConfig(unit="field"))
+    shapes = []
+
+    def note(_: object, arguments: tuple[torch.Tensor, torch.Tensor]) -> None:
+        shapes.append(arguments[0].shape)
+
+    assert model.sentence_encoder is not None
+    model.sentence_encoder.register_forward_pre_hook(note)
+    short = [
+        Recipe(id=str(n), ingredients=("salt",), instructions=("Stir the soup. " * (1 + n),))
+        for n in range(40)
+    ]
+    novel = Recipe(id="novel", ingredients=("salt",), instructions=("Stir the soup. " * 2000,))
+    ids = [model.tokenizer(recipe) for recipe in (novel, *short)]
+    longest = max(len(one) for recipe in ids for one in recipe.sentences)
+    together = model.recipe_batch(ids)
+    assert 41 * longest > BATCH_IDS, "or nothing is to be parted"
+    assert max(rows * width for rows, width in shapes) <= max(longest, BATCH_IDS)
+    for number in (0, 1, 8):
+        alone = model.recipe_batch([ids[number]]).sentences[0]
+        torch.testing.assert_close(together.sentences[number, : len(alone)], alone)
