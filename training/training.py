@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.partitions import Partitioned, read_partitions
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
-from hficma.model import Model, build_model
-from hficma.model.encoders.image.resolution import resolve_image_encoder
+from hficma.model import Model
 from hficma.progress import Progress
-from hficma.text.word_vectors import WordVectors
+from hficma.types import Positions
 
 from . import distributed
 from .config.option_checks import (
@@ -34,23 +33,20 @@ from .config.options import Options
 from .data.dish_classes import dish_classes
 from .data.feature_means import fill_feature_means
 from .data.keep_out import HoldOut, keep_out
-from .data.neighbours import find_neighbours
+from .data.neighbours import Neighbours, find_neighbours
 from .data.other_recipes import OtherRecipes
 from .data.pairs import Pairs, in_order, split
 from .device import pick_device
 from .ensemble import join_members
 from .runs.curves import write_curves
 from .runs.environment import environment
+from .runs.first_model import new_model, saved_model, with_image_encoder
 from .runs.run import RunDirectory
 from .text.head_pretraining import pretrain_recipe_head
-from .text.pretrained_encoder import with_text_architecture
-from .text.text_vectors import pretrain_sentence_encoder, word_vectors
 from .trainer import Trainer
 
 DEFAULT_PRESET = "hf-icma-small"
 DEFAULT_DATA = "sample:20000"
-RANDOM = "random"
-"""Value of `trunk.weights` for an image encoder of random weights, whatever its schedule."""
 logger = logging.getLogger("hficma")
 
 RESUMABLE = ("trainer.epochs", "trainer.device")
@@ -216,91 +212,34 @@ def _train_model(
     """
     device = pick_device(options.trainer.device)
     distributed.start(device)
-    seed = options.trainer.seed
     check_validation(options)
     check_other_recipes(options)
     checkpoint = directory.load_checkpoint() if directory is not None else None
     weights = None
     if checkpoint is None:
-        options, weights = _resolved(options)
+        options, weights = with_image_encoder(options)
         check_image_encoder(options, weights)
-    validate = options.trainer.validation_pairs > 0
-    if directory is None:
-        partitions = keep_out(
-            dataset, hold_out, split_seed, progress.note, cache=cache, validate=validate
-        )
-    else:
-        partitions = read_partitions(directory.path)
-    dataset = Partitioned(dataset, partitions) if partitions else dataset
-    train_rows, validation_rows = split(dataset, split_seed, progress.note, validate=validate)
-    if directory is not None and checkpoint is not None:
-        vectors = _no_vectors(directory, options)
-    else:
-        recipes = [dataset.recipe(int(position)) for position in train_rows]
-        dim = options.model.word_dim
-        vectors = word_vectors(
-            options.text.vectors, recipes, dim=dim, seed=split_seed, cache=cache, progress=progress
-        )
-    folder = options.model.text.encoder
+    parts = _parts(options, dataset, directory, hold_out, split_seed, cache, progress)
     if checkpoint is None:
-        options, text_tokenizer = with_text_architecture(options)
+        recipes = [parts.dataset.recipe(int(position)) for position in parts.train]
+        options, model = new_model(
+            options, recipes, weights, device, split_seed=split_seed, cache=cache, progress=progress
+        )
     else:
         assert directory is not None
-        text_tokenizer = directory.text_tokenizer
-    model = build_model(
-        options.model,
-        vectors,
-        backbone_weights=weights,
-        text_tokenizer=text_tokenizer,
-        text_weights=Path(folder) if folder and checkpoint is None else None,
-        seed=split_seed,
-        heads_seed=None if seed == split_seed else seed,
-    ).to(device)
-    # Photos come channels last; an image encoder laid out alike is a fifth faster on a CPU.
-    model.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if checkpoint is None:
-        options = _with_sentence_encoder(options, model, vectors, cache, progress)
-    else:
-        model.load_state_dict(checkpoint[0])
+        model = saved_model(options, directory, checkpoint[0], device)
     check_other_recipes(options)  # again: what there is no source for is trained with the rest
-    others = None
-    if options.text.others is not None and (checkpoint is None or options.text.neighbours):
-        others = OtherRecipes(Path(options.text.others), dataset, cache)
-    neighbours = None
-    if others is not None and options.text.neighbours:
-        recipes = [dataset.recipe(int(row)) for row in in_order(train_rows, validation_rows)]
-        neighbours = find_neighbours(model, recipes, others, progress)
-    pairs = Pairs(dataset, train_rows, validation_rows, model, options, cache, progress, neighbours)
+    others, neighbours = _other_recipes(
+        options, parts, model, is_new=checkpoint is None, cache=cache, progress=progress
+    )
+    pairs = Pairs(
+        parts.dataset, parts.train, parts.validation, model, options, cache, progress, neighbours
+    )
     if distributed.rank() != 0:
         directory = None  # also of a run that goes on: one process writes
     elif directory is None:
-        directory = RunDirectory.create(
-            path,
-            made_by="hficma train",
-            options=to_tree(options),
-            environment=environment(device),
-            vocabulary=vectors.vocabulary,
-            text_tokenizer=text_tokenizer,
-            facts={
-                "model": options.model.to_json(),
-                "dataset": dataset.name,
-                "training_pairs": len(train_rows),
-                "validation_pairs": len(validation_rows),
-                "test_pairs": len(positions(dataset, ("test",), with_photo=True)),
-                "best": None,
-                "last": None,
-            },
-            partitions=partitions,
-        )
-    # Sentences that nothing trains have the same vectors in every epoch.
-    if not options.text.tune_sentences:
-        pairs.texts.encode_sentences(model)
-    if (cut := pairs.texts.texts_cut) and text_tokenizer is not None:
-        longest = text_tokenizer.architecture.longest
-        progress.note(f"{cut:,} texts are longer than the {longest} tokens that are read: cut off")
-    if not options.text.tune_encoder:
-        progress.stage("texts", pairs.texts.distinct_texts)
-        pairs.texts.encode_texts(model, advance=progress.advance)
+        directory = _new_directory(path, options, parts, model)
+    _encode_texts(options, model, pairs, progress)
     if checkpoint is None:
         fill_feature_means(model, pairs, cached=options.trunk.schedule != "tuned")
         if others is not None and options.text.pretrain_steps:
@@ -321,19 +260,92 @@ def _train_model(
     return path
 
 
-def _resolved(options: Options) -> tuple[Options, str | Path | None]:
-    """Return options with the image encoder's architecture and input, and its first weights."""
-    weights = None if options.trunk.weights == RANDOM else options.trunk.weights
-    encoder = resolve_image_encoder(options.model.image, weights)
-    model = replace(options.model, image=encoder.config)
-    return replace(options, model=model), encoder.weights
+class _Parts(NamedTuple):
+    """A dataset, parted into the pairs that are learnt from and those that are not."""
+
+    dataset: Dataset
+    """With the partitions that the run keeps."""
+    partitions: Mapping[str, str] | None
+    """By recipe id, where the run chose them and the dataset does not name them."""
+    train: Positions
+    """(P,) positions in the dataset, ascending."""
+    validation: Positions
+    """Likewise."""
 
 
-def _no_vectors(directory: RunDirectory, options: Options) -> WordVectors:
-    """Return zeros for the words of a run, whose checkpoint brings their vectors."""
-    vocabulary = directory.vocabulary
-    table = np.zeros((vocabulary.table_rows, options.model.word_dim), dtype=np.float32)
-    return WordVectors(vocabulary, table)
+def _parts(
+    options: Options,
+    dataset: Dataset,
+    directory: RunDirectory | None,
+    hold_out: HoldOut | None,
+    seed: int,
+    cache: Path,
+    progress: Progress,
+) -> _Parts:
+    """Choose the pairs of a new run, or read which those of a run that goes on are."""
+    validate = options.trainer.validation_pairs > 0
+    if directory is None:
+        partitions = keep_out(
+            dataset, hold_out, seed, progress.note, cache=cache, validate=validate
+        )
+    else:
+        partitions = read_partitions(directory.path)
+    dataset = Partitioned(dataset, partitions) if partitions else dataset
+    train_rows, validation_rows = split(dataset, seed, progress.note, validate=validate)
+    return _Parts(dataset, partitions, train_rows, validation_rows)
+
+
+def _other_recipes(
+    options: Options, parts: _Parts, model: Model, *, is_new: bool, cache: Path, progress: Progress
+) -> tuple[OtherRecipes | None, Neighbours | None]:
+    """Return the recipes without photos that are learnt from, and which stand in for which pair's.
+
+    A run that goes on has its recipe head already, and needs the former for the latter alone.
+    """
+    text = options.text
+    if text.others is None or not (is_new or text.neighbours):
+        return None, None
+    others = OtherRecipes(Path(text.others), parts.dataset, cache)
+    if not text.neighbours:
+        return others, None
+    rows = in_order(parts.train, parts.validation)
+    recipes = [parts.dataset.recipe(int(row)) for row in rows]
+    return others, find_neighbours(model, recipes, others, progress)
+
+
+def _new_directory(path: Path, options: Options, parts: _Parts, model: Model) -> RunDirectory:
+    """Create a run's directory, without a checkpoint yet."""
+    return RunDirectory.create(
+        path,
+        made_by="hficma train",
+        options=to_tree(options),
+        environment=environment(model.device),
+        vocabulary=model.tokenizer.vocabulary,
+        text_tokenizer=model.tokenizer.text_tokenizer,
+        facts={
+            "model": options.model.to_json(),
+            "dataset": parts.dataset.name,
+            "training_pairs": len(parts.train),
+            "validation_pairs": len(parts.validation),
+            "test_pairs": len(positions(parts.dataset, ("test",), with_photo=True)),
+            "best": None,
+            "last": None,
+        },
+        partitions=parts.partitions,
+    )
+
+
+def _encode_texts(options: Options, model: Model, pairs: Pairs, progress: Progress) -> None:
+    """Encode what nothing trains once: it has the same vectors in every epoch."""
+    if not options.text.tune_sentences:
+        pairs.texts.encode_sentences(model)
+    text_tokenizer = model.tokenizer.text_tokenizer
+    if (cut := pairs.texts.texts_cut) and text_tokenizer is not None:
+        longest = text_tokenizer.architecture.longest
+        progress.note(f"{cut:,} texts are longer than the {longest} tokens that are read: cut off")
+    if not options.text.tune_encoder:
+        progress.stage("texts", pairs.texts.distinct_texts)
+        pairs.texts.encode_texts(model, advance=progress.advance)
 
 
 def _draw_curves(path: Path) -> None:
@@ -342,29 +354,3 @@ def _draw_curves(path: Path) -> None:
         write_curves([path])
     except MissingDependencyError as error:
         logger.warning("%s: no curves.html (%s)", path, error)
-
-
-def _with_sentence_encoder(
-    options: Options, model: Model, vectors: WordVectors, cache: Path, progress: Progress
-) -> Options:
-    """Give the model the sentence encoder of its source; without one it is trained with the rest.
-
-    Recipes train an encoder of their own only where it is to stay as it is: one that is trained
-    with the rest anyway need not wait for it.
-
-    Returns:
-        the options, with `text.tune_sentences` on where there is no encoder to start from.
-    """
-    text = options.text
-    if options.model.sentence != "gru":
-        return options
-    source = text.vectors
-    if source is not None and text.tune_sentences and Path(source).is_file():
-        source = None
-    if source is not None and pretrain_sentence_encoder(
-        source, model, vectors, cache=cache, progress=progress
-    ):
-        return options
-    if not text.tune_sentences:
-        progress.note("text.vectors holds no trained sentence encoder: it is trained with the rest")
-    return replace(options, text=replace(text, tune_sentences=True))
