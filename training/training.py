@@ -310,7 +310,7 @@ def _other_recipes(
         return others, None
     rows = in_order(parts.train, parts.validation)
     recipes = [parts.dataset.recipe(int(row)) for row in rows]
-    return others, find_neighbours(model, recipes, others, progress)
+    return others, find_neighbours(model, recipes, others, cache=cache, progress=progress)
 
 
 def _new_directory(path: Path, options: Options, parts: _Parts, model: Model) -> RunDirectory:

@@ -10,15 +10,20 @@ Which titles are near is said by the vectors that the recipe head reads of them.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hficma.artifacts.content_digests import code_digest
+from hficma.artifacts.manifest import write_atomically
 from hficma.errors import InputError
 from hficma.model import Model
 from hficma.model.numerics import unit_rows
@@ -28,7 +33,7 @@ from hficma.text.vocabulary import TITLE, Tokenizer
 from hficma.text.words import words
 from hficma.types import Positions
 
-from .field_means import recipe_fields, recipe_means
+from .field_means import recipe_fields, recipe_means, recipe_means_digest
 from .other_recipes import OtherRecipes, chunks
 
 NEAREST = 10
@@ -55,6 +60,8 @@ class Neighbours:
     weights: npt.NDArray[np.float64]
     """(P, NEAREST) a neighbour's chance to be drawn is its share of its pair's; 0 where it is not
     near enough."""
+    summary: str = ""
+    """How many there are, and how near, for the user."""
 
     def draw(self, rows: Positions, chance: float, generator: np.random.Generator) -> Positions:
         """Return a neighbour's place for some pairs, and -1 for those that keep their own recipe.
@@ -72,23 +79,45 @@ class Neighbours:
         return np.where(replaced, self.rows[rows, places], -1)
 
 
-@torch.no_grad()
 def find_neighbours(
-    model: Model, recipes: Sequence[Recipe], others: OtherRecipes, progress: Progress
+    model: Model,
+    recipes: Sequence[Recipe],
+    others: OtherRecipes,
+    *,
+    cache: Path,
+    progress: Progress,
 ) -> Neighbours:
-    """Find the other recipes whose titles are nearest to those of pairs.
+    """Return the other recipes whose titles are nearest to those of pairs.
+
+    They are kept in the cache, by all that they follow from: to encode the titles of a large file
+    takes half a minute, and the members of an ensemble and folds have the same neighbours.
 
     Args:
         model: whose frozen encoders read titles, of `global_text: fields`.
         recipes: of the P pairs.
         others: where neighbours come from.
-        progress: receives a stage, and a note of how many there are.
+        cache: the workspace's cache folder.
+        progress: receives a stage where titles are encoded, and a note of how many there are.
 
     Raises:
         InputError: there are no others.
     """
-    progress.stage("titles of other recipes")
-    own = title_vectors(model, (recipe.title for recipe in recipes))
+    titles = [recipe.title for recipe in recipes]
+    path = cache / "neighbours" / f"{_key(model, titles, others)}.json"
+    if not path.is_file():
+        progress.stage("titles of other recipes")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _to_json(_nearest(model, titles, others, progress)))
+    neighbours = _from_json(path.read_bytes())
+    progress.note(f"{others.path}: {neighbours.summary}")
+    return neighbours
+
+
+def _nearest(
+    model: Model, titles: Sequence[str], others: OtherRecipes, progress: Progress
+) -> Neighbours:
+    """Compare the titles of P pairs with those of all other recipes; see `find_neighbours`."""
+    own = title_vectors(model, titles)
     theirs = title_vectors(model, (recipe.title for recipe in others), progress)
     if not len(theirs):
         raise InputError(f"{others.path}: holds no recipe that is not the dataset's own")
@@ -100,16 +129,51 @@ def find_neighbours(
     weights = np.clip(cosines - bound, 0, None)
     numbers = np.unique(places[weights > 0])  # ascending, as they stand in the file
     members = set(numbers.tolist())
-    neighbours = tuple(recipe for number, recipe in enumerate(others) if number in members)
-    progress.note(
-        f"{others.path}: {(weights > 0).sum() / max(1, len(weights)):.1f} neighbours a pair, "
-        f"of {len(theirs):,} recipes, by titles of a cosine above {bound:.2f}"
+    return Neighbours(
+        recipes=tuple(recipe for number, recipe in enumerate(others) if number in members),
+        # Places that are not near get a row of no meaning: their weight is 0.
+        rows=np.searchsorted(numbers, places),
+        weights=weights,
+        summary=f"{(weights > 0).sum() / max(1, len(weights)):.1f} neighbours a pair, "
+        f"of {len(theirs):,} recipes, by titles of a cosine above {bound:.2f}",
     )
-    # Places that are not near get a row of no meaning: their weight is 0.
-    rows = np.searchsorted(numbers, places)
-    return Neighbours(recipes=neighbours, rows=rows, weights=weights)
 
 
+def _key(model: Model, titles: Sequence[str], others: OtherRecipes) -> str:
+    """Return a name that changes with all that neighbours follow from."""
+    read = [code_digest(__name__, packages=("numpy",)), recipe_means_digest(model), others.digest]
+    return hashlib.sha256(json.dumps([*read, titles]).encode()).hexdigest()[:16]
+
+
+def _to_json(neighbours: Neighbours) -> bytes:
+    """Return neighbours as JSON, whose numbers are read back to the bit."""
+    return json.dumps(
+        {
+            "recipes": [recipe.to_json() for recipe in neighbours.recipes],
+            "rows": neighbours.rows.tolist(),
+            "weights": neighbours.weights.tolist(),
+            "summary": neighbours.summary,
+        }
+    ).encode()
+
+
+def _from_json(content: bytes) -> Neighbours:
+    """Return what `_to_json` was given."""
+    record = json.loads(content)
+    recipes = [
+        # As they were, and not as a stranger's file would be read: with the texts' own lines.
+        {key: tuple(value) if isinstance(value, list) else value for key, value in one.items()}
+        for one in record["recipes"]
+    ]
+    return Neighbours(
+        recipes=tuple(Recipe(**one) for one in recipes),
+        rows=np.array(record["rows"], dtype=np.int64),
+        weights=np.array(record["weights"], dtype=np.float64),
+        summary=record["summary"],
+    )
+
+
+@torch.no_grad()
 def title_vectors(model: Model, titles: Iterable[str], progress: Progress | None = None) -> Tensor:
     """Return the vectors of titles (N, D), of unit length, or less where words are unknown.
 

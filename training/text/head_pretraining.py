@@ -35,7 +35,7 @@ from hficma.recipe import Recipe
 
 from ..config.options import OptimizerOptions
 from ..data.feature_means import fill_means
-from ..data.field_means import recipe_fields, recipe_means
+from ..data.field_means import recipe_fields, recipe_means, recipe_means_digest
 from ..data.other_recipes import OtherRecipes, chunks
 from ..data.pairs import Pairs
 from ..data.recipe_batches import RecipeTexts
@@ -241,19 +241,11 @@ def _key(model: Model, head: Head, others: OtherRecipes, steps: int) -> str:
     config = model.config
     digest = hashlib.sha256()
     digest.update(others.digest.encode())
-    digest.update(
-        code_digest(
-            __name__, "hficma.model.encoders", "hficma.model.dual", "hficma.recipe", "hficma.text",
-            packages=("torch",),
-        ).encode()
-    )  # fmt: skip
+    digest.update(code_digest(__name__, packages=("torch",)).encode())
+    digest.update(recipe_means_digest(model).encode())
     hidden = config.recipe_head.layers, config.recipe_head.hidden
-    options = [steps, config.text.to_json(), hidden, config.global_dim]
-    digest.update(json.dumps(options, sort_keys=True).encode())
-    digest.update(json.dumps(model.tokenizer.vocabulary.words).encode())
-    encoders = ("sentence_encoder.", "text_encoder.", "ingredient_words.")
-    for name, value in sorted({**model.state_dict(), **head.parts.state_dict()}.items()):
-        if name.startswith(encoders) or name in head.parts.state_dict():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(json.dumps([steps, hidden, config.global_dim]).encode())
+    for name, value in sorted(head.parts.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

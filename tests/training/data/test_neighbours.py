@@ -16,6 +16,7 @@ from hficma.recipe import Recipe
 from hficma.training.data.neighbours import Neighbours, find_neighbours, title_vectors
 from hficma.training.data.other_recipes import OtherRecipes
 from tests.training.data.test_recipe_batches import model
+from tests.training.text.test_text_vectors import Heard
 
 DATASET = open_dataset("sample:100")
 
@@ -59,7 +60,7 @@ def test_titles_near_a_pairs_are_its_neighbours_and_others_are_not(tmp_path: Pat
         tmp_path, [Recipe(id=title, title=title, ingredients=("1 pea",)) for title in titles]
     )
     pairs = [Recipe(id="a", title="Soup of peas"), Recipe(id="b", title=""), Recipe(id="c")]
-    neighbours = find_neighbours(network, pairs, others_read, Progress())
+    neighbours = find_neighbours(network, pairs, others_read, cache=tmp_path, progress=Progress())
     generator = np.random.default_rng(0)
     drawn = neighbours.draw(np.zeros(500, dtype=np.int64), 1.0, generator)
     ids = {neighbours.recipes[place].id for place in drawn}
@@ -71,6 +72,31 @@ def test_titles_near_a_pairs_are_its_neighbours_and_others_are_not(tmp_path: Pat
     assert float(soup @ leek) == pytest.approx(0.5**0.5), "leek, which is unknown, is a word too"
     without = neighbours.draw(np.array([1, 2]), 1.0, generator)
     assert without.tolist() == [-1, -1], "no title is near to none"
+
+
+def test_neighbours_are_found_once_for_all_trainings_alike(tmp_path: Path) -> None:
+    """Members and folds would each encode all titles; of another file they must be others."""
+    soup = Recipe(id="", ingredients=("1 pea", "salt"), instructions=("Boil. Stir.",), url="x")
+    recipes = [replace(soup, id=f"{n}", title=f"Pea soup {n}") for n in range(12)]
+    pairs = [Recipe(id="a", title="Soup of peas"), Recipe(id="b", title="Salt water")]
+    first_notes, notes = Heard(), Heard()
+    read = others(tmp_path, recipes)
+
+    def neighbours(pairs: list[Recipe], read: OtherRecipes, heard: Heard) -> Neighbours:
+        network = model(unit="field")  # a new one each time, of the same weights
+        return find_neighbours(network, pairs, read, cache=tmp_path, progress=heard)
+
+    first, again = neighbours(pairs, read, first_notes), neighbours(pairs, read, notes)
+    assert first_notes.stages
+    assert not notes.stages
+    assert first_notes.notes == notes.notes
+    assert first.recipes == again.recipes
+    assert set(first.recipes) <= set(recipes)
+    assert np.array_equal(first.rows, again.rows)
+    assert np.array_equal(first.weights, again.weights)
+    neighbours(pairs[:1], read, notes)
+    neighbours(pairs, others(tmp_path, recipes[:11]), notes)
+    assert len(notes.stages) == 2
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])

@@ -107,6 +107,8 @@ def test_a_head_is_pretrained_once_for_all_seeds_and_not_again_by_a_run_that_goe
     still = trained("still", "optimizer.lr=0", "trainer.seed=5", heard=again)
     assert "recipe head" in first.stages
     assert "recipe head" not in again.stages
+    assert "titles of other recipes" in first.stages
+    assert "titles of other recipes" not in again.stages
     (file,) = heads(workspace) - before
     layers = load_file(file)
     for name, value in layers_of(still).items():
