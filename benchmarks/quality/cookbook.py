@@ -142,11 +142,11 @@ def answers_of_folds(
         folds: models to train.
     """
     from hficma.training.config.option_values import parse_options
-    from hficma.training.encoding import encode_positions, encode_recipes
+    from hficma.training.encoding import encode_recipes
     from hficma.training.evaluation import dataset_of
     from hficma.training.runs.run import RunDirectory
     from hficma.training.scoring import score_tables
-    from hficma.training.sureness.cross_fitting import fold_models, learnt_pairs
+    from hficma.training.sureness.cross_fitting import encode_learnt, fold_models, learnt_pairs
 
     workspace, progress = Workspace.default(), Progress()
     directory = RunDirectory.open(workspace.resolve("run", run))
@@ -158,11 +158,14 @@ def answers_of_folds(
     answers = []
     models = fold_models(options, dataset, rows, fold_of, workspace.cache, progress)
     for fold, model in enumerate(models):
-        held_out = np.intersect1d(rows[fold_of == fold], listed)
-        encoded = encode_positions(model, dataset, held_out, progress)
+        held_out = np.flatnonzero((fold_of == fold) & np.isin(rows, listed))
+        encoded = encode_learnt(
+            model, dataset, rows, held_out, options=options, cache=workspace.cache,
+            progress=progress,
+        )  # fmt: skip
         scores = score_tables(model, encoded.image, encode_recipes(model, cookbook)).total
         first = np.argsort(-scores, axis=1, kind="stable")[:, :DEPTH]
-        for row, places in zip(held_out[encoded.usable], first, strict=True):
+        for row, places in zip(rows[held_out[encoded.usable]], first, strict=True):
             ranked = [cookbook[place].id for place in places]
             answers.append(_answer(dataset.recipe(int(row)), dishes, ranked))
     return answers

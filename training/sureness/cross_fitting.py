@@ -34,7 +34,7 @@ from hficma.types import AnyFloats, Positions
 from ..config.options import Options
 from ..data.keep_out import dish_groups, photo_names
 from ..data.pairs import pair_features
-from ..encoding import encode_cached, encode_positions
+from ..encoding import EncodedPairs, encode_cached, encode_positions
 from ..scoring import score_tables
 from ..training import train_on
 from .pools import CrossFitScores
@@ -116,12 +116,9 @@ def _fold_tables(
 ) -> Iterator[_FoldTable]:
     """Train and score, fold by fold; see `cross_fit`."""
     for fold, model in enumerate(fold_models(options, dataset, rows, fold_of, cache, progress)):
-        if options.trunk.schedule == "frozen":
-            # What the fold's training read of the photos lies in the cache.
-            photos = pair_features(model, dataset, rows, options, cache, lambda _: None)
-            encoded = encode_cached(model, photos, dataset, rows, scored)
-        else:
-            encoded = encode_positions(model, dataset, rows[scored], progress)
+        encoded = encode_learnt(
+            model, dataset, rows, scored, options=options, cache=cache, progress=progress
+        )
         usable = np.flatnonzero(encoded.usable)
         queries = torch.from_numpy(np.flatnonzero(fold_of[scored[usable]] == fold))
         image, recipe = encoded.image, encoded.recipe
@@ -166,6 +163,34 @@ def fold_models(
             run = train_on(options, view, Path(folder) / "run", cache=cache, progress=progress)
             model = load_model(run)
         yield model
+
+
+def encode_learnt(
+    model: Model,
+    dataset: Dataset,
+    rows: Positions,
+    places: Positions,
+    *,
+    options: Options,
+    cache: Path,
+    progress: Progress,
+) -> EncodedPairs:
+    """Encode some of the pairs that a fold's training had, held out or not.
+
+    Args:
+        model: of the fold, in evaluation mode.
+        dataset: holds the pairs.
+        rows: (P,) positions of all pairs of the training.
+        places: (Q,) which of them.
+        options: of the training.
+        cache: the workspace's cache folder.
+        progress: receives a step for each photo that is read.
+    """
+    if options.trunk.schedule != "frozen":
+        return encode_positions(model, dataset, rows[places], progress)
+    # What the training read of the photos lies in the cache.
+    photos = pair_features(model, dataset, rows, options, cache, lambda _: None)
+    return encode_cached(model, photos, dataset, rows, places)
 
 
 def learnt_pairs(dataset: Dataset, folds: int, cache: Path) -> tuple[Positions, Positions]:
