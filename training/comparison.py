@@ -11,7 +11,9 @@ from hficma.data.partitions import read_partitions
 from hficma.errors import ArtifactError, InputError
 from hficma.metrics import DIRECTIONS, RECALLS, Interval
 
-from .config.option_files import flatten
+from .config.option_files import flatten, merge
+from .config.option_values import to_tree
+from .config.options import Options
 from .runs.curves import write_curves
 from .runs.log import read_log
 from .runs.run import RunDirectory
@@ -280,7 +282,9 @@ def _loss(record: dict[str, Any]) -> dict[str, Any]:
 
 def _differences(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the options that differ between runs: value by run, by dotted name."""
-    flat = {name: flatten(tree) for name, tree in options.items()}
+    # What an older release did not have yet, its runs have as it is by default.
+    defaults = to_tree(Options())
+    flat = {name: flatten(merge(defaults, tree)) for name, tree in options.items()}
     keys = sorted({key for tree in flat.values() for key in tree})
     table = {key: {name: tree.get(key) for name, tree in flat.items()} for key in keys}
     return {

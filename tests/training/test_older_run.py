@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,10 @@ from hficma.artifacts.workspace import Workspace
 from hficma.errors import InputError
 from hficma.model import load_model
 from hficma.training import evaluate, train
+from hficma.training.comparison import compare
+from hficma.training.config.option_values import parse_options, to_tree
 from hficma.training.runs.log import read_log
+from hficma.training.runs.run import RunDirectory
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "older"
 RELEASE: dict[str, Any] = json.loads((FIXTURES / "run.json").read_text())
@@ -56,6 +60,17 @@ def test_an_older_run_goes_on_as_the_older_release_would(run: Path, workspace: W
         assert weights[name].flatten()[-3:].tolist() == pytest.approx(expected, rel=1e-3), name
 
 
+def test_an_older_run_is_compared_by_the_names_of_today(run: Path, tmp_path: Path) -> None:
+    """An option that was renamed or added since would look as if it told the runs apart."""
+    newer = tmp_path / "newer"
+    shutil.copytree(run, newer)
+    assert "backbone" in json.loads((run / "options.json").read_text())["model"]
+    options = to_tree(parse_options(RunDirectory.open(run).options))
+    options["optimizer"]["lr"] = 0.5
+    rewrite_options(newer, options)
+    assert set(compare([run, newer]).differences) == {"optimizer.lr"}
+
+
 def test_an_older_run_is_evaluated(run: Path) -> None:
     """Figures of a run made before an update can be compared with those made after it."""
     evaluation = evaluate(run, setup="all", device="cpu")
@@ -67,11 +82,15 @@ def test_an_older_run_that_used_an_option_that_is_gone_says_so(
     run: Path, workspace: Workspace
 ) -> None:
     """Going on without its further negatives would be another training, and nobody would see."""
-    file = run / "options.json"
-    options = json.loads(file.read_text())
+    options = json.loads((run / "options.json").read_text())
     options["text"] |= {"extra": "recipes.jsonl", "extra_count": 8}
+    rewrite_options(run, options)
+    with pytest.raises(InputError, match=r"text\.extra"):
+        train(run=run, resume=True, workspace=workspace)
+
+
+def rewrite_options(run: Path, options: dict[str, Any]) -> None:
+    file = run / "options.json"
     file.write_text(json.dumps(options))
     manifest = read_manifest(run, kind="run")
     write_manifest(run, replace(manifest, files=manifest.files | {"options.json": sha256(file)}))
-    with pytest.raises(InputError, match=r"text\.extra"):
-        train(run=run, resume=True, workspace=workspace)

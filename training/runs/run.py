@@ -49,6 +49,8 @@ from hficma.model.config import ModelConfig
 from hficma.text.text_tokenizer import TEXT_TOKENIZER_FILE, TextTokenizer, text_tokenizer
 from hficma.text.vocabulary import VOCABULARY_FILE, Vocabulary
 
+from ..config.option_values import with_new_names
+
 CHECKPOINTS = "checkpoints"
 OPTIONS = "options.json"
 ENVIRONMENT = "environment.json"
@@ -177,6 +179,7 @@ class RunDirectory:
         record = parse_json(read_regular_file(path), name=str(path))
         if not isinstance(record, dict):
             raise ArtifactError(f"{path}: holds no options")
+        record = with_new_names(record)
         if "text" in (model := record.get("model", {})):
             model["text"] = {"reader": 1, **model["text"]}
         text = record.get("text", {})
