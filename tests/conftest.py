@@ -35,6 +35,8 @@ NEED_TORCH = (
 collect_ignore = list(NEED_TORCH) if find_spec("torch") is None else []
 if find_spec("fastapi") is None or find_spec("httpx") is None:
     collect_ignore.append("engine/serving")
+if find_spec("triton") is None:  # it exists for Linux alone
+    collect_ignore += ["engine/gpu/kernels", "benchmarks/kernels/test_gpu_kernels.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -81,6 +81,8 @@ def attention_kernel(
     base = tl.load(bases + group)
     count = (tl.load(bases + group + 1) - base).to(tl.int32)
     first = group * sources
+    if READER_STAYS and staying * ROWS >= count:
+        return
 
     feature = tl.arange(0, HEAD_BLOCK)
     in_head = (feature < HEAD)[None, :]
@@ -97,7 +99,9 @@ def attention_kernel(
             key, value, starts, lengths, first, sources, staying, offset, in_head,
             WIDTH, SLOT, ITEMS,
         )  # fmt: skip
-    for step in range(STEPS):
+    # The grid is made for items of the longest length: what is behind the true rows ends at once.
+    rest = tl.cdiv(sources, ITEMS) if READER_STAYS else tl.cdiv(count, ROWS)
+    for step in range(tl.minimum(STEPS, rest - moving)):
         if READER_STAYS:
             item, length, key_tile, value_tile = _load_items(
                 key, value, starts, lengths, first, sources, moving + step, offset, in_head,
@@ -149,6 +153,7 @@ def attend(
     groups, sources = source_rows.items.shape
     heads, width = reader.heads, reader.width
     pair_rows = groups * reader_rows.most_rows * sources
+    assert pair_rows * heads < 2**31  # the kernels count what one launch writes in 32 bits
     shares = reader.query.new_empty(pair_rows * heads * source_rows.longest)
     agreement = torch.empty(heads, pair_rows, device=shares.device)
     tile = attention_tile(reader_rows.most_rows, sources, source_rows.longest, width // heads)

@@ -141,7 +141,7 @@ def fuse(
     """
     groups, readers = reader_rows.items.shape
     sources = source_rows.items.shape[1]
-    tile = fusion_tile(reader_rows.longest, reader_rows.most_rows)
+    tile = fusion_tile(reader_rows.longest, reader_rows.most_rows, sources, reader.width)
     firsts, tiles = item_tiles(reader_rows, tile.rows, tile.items)
     means = reader.query.new_empty(groups * readers * sources, reader.width)
     column_tiles = triton.cdiv(reader.width, tile.columns)

@@ -84,7 +84,7 @@ def match(image_means: Tensor, recipe_means: Tensor, weights: FoldedWeights) -> 
         (P,) float32.
     """
     pairs, width = image_means.shape
-    tile = matching_tile()
+    tile = matching_tile(pairs, width)
     column_tiles = triton.cdiv(width, tile.columns)
     parts = torch.empty(pairs, column_tiles, device=image_means.device)
     matching_kernel[(triton.cdiv(pairs, tile.rows) * column_tiles,)](

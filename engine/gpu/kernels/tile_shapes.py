@@ -99,41 +99,64 @@ def attention_tile(rows: int, sources: int, longest: int, head: int) -> Attentio
     slot = max(16, power_of_two(longest))
     assert longest <= LONGEST_ITEM
     assert slot * head <= SLOT_NUMBERS
+    # A single short reader, such as a query's recipe: half a tile of 64 would be empty.
+    few_rows = 32 if rows <= 32 else 64
     # A softmax needs all columns of a slot, so a long one is not cut: it stays, rows pass by.
     if slot >= 128:
-        rows_of_tile = 64 if slot * head <= 128 * 128 else 32
         return AttentionTile(
-            head=head, rows=rows_of_tile, slot=slot, items=1, steps=4, reader_stays=False,
-            warps=8, stages=1,
+            head=head, rows=few_rows if slot * head <= 128 * 128 else 32, slot=slot, items=1,
+            steps=4, reader_stays=False, warps=8, stages=1,
         )  # fmt: skip
-    # 64 rows and 64 columns of two arrays each are 64 KB at 128 features: two or three programs a
-    # multiprocessor, whose loads hide behind each other's products.
-    reader_stays = rows <= 256 or sources > rows
-    one_stage = not reader_stays and head <= 128
+    items = min(64 // slot, power_of_two(sources))
+    if sources <= items:  # one tile of sources, such as a query's photo
+        wide = head > 128
+        return AttentionTile(
+            head=head, rows=few_rows, slot=slot, items=items, steps=4, reader_stays=False,
+            warps=8 if wide else 4, stages=2 if wide else 1,
+        )  # fmt: skip
+    # Every source passes by every tile of rows: of many, two photos' worth stay on chip at once,
+    # which halves what is read of L2. At 256 features they would not fit.
+    many = rows > 256 and head <= 128
     return AttentionTile(
-        head=head, rows=64, slot=slot, items=64 // slot, steps=4, reader_stays=reader_stays,
-        warps=4 if reader_stays or one_stage else 8,
-        stages=1 if one_stage else 2,
+        head=head, rows=128 if many else few_rows, slot=slot, items=items, steps=4,
+        reader_stays=True, warps=8 if many else 4, stages=2,
     )  # fmt: skip
 
 
-def fusion_tile(longest: int, rows: int) -> FusionTile:
+def fusion_tile(longest: int, rows: int, sources: int, width: int) -> FusionTile:
     """Choose the tile of `fusion_kernel`.
 
     Args:
         longest: tokens of a reader item at most.
         rows: of a group's readers, at most.
+        sources: items of a group that are read.
+        width: D.
     """
     assert longest <= LONGEST_ITEM
     if rows == longest and longest <= 128:  # one reader, such as the photo of a query
+        # Each source's table passes once; the wider a tile, the less often its shares do.
+        columns = 256 if longest <= 64 and width > 128 else 128
         return FusionTile(
-            rows=max(16, power_of_two(longest)), items=1, columns=128, depth=32, warps=4, stages=3
-        )
-    if longest <= 32:
-        return FusionTile(rows=128, items=16, columns=128, depth=32, warps=8, stages=3)
-    return FusionTile(rows=256, items=16, columns=128, depth=32, warps=8, stages=3)
+            rows=max(16, power_of_two(longest)), items=1, columns=columns, depth=32,
+            warps=columns // 32, stages=3,
+        )  # fmt: skip
+    if longest > 32:
+        return FusionTile(rows=256, items=16, columns=128, depth=32, warps=8, stages=3)
+    # Larger tiles read a table less often, and smaller ones keep a GPU of 132 multiprocessors busy.
+    large = rows * sources >= 4000
+    return FusionTile(
+        rows=256 if large else 128, items=32 if large else 16, columns=128, depth=32,
+        warps=8, stages=3,
+    )  # fmt: skip
 
 
-def matching_tile() -> ProductTile:
-    """Choose the tile of `matching_kernel`."""
-    return ProductTile(rows=64, columns=128, depth=32, warps=8, stages=3)
+def matching_tile(pairs: int, width: int) -> ProductTile:
+    """Choose the tile of `matching_kernel`.
+
+    Args:
+        pairs: P.
+        width: D.
+    """
+    # At 128 features the compiler unrolls the whole loop, and the registers do not suffice.
+    rows = 128 if pairs >= 2048 and width > 128 else 64
+    return ProductTile(rows=rows, columns=128, depth=32, warps=8, stages=3)

@@ -24,6 +24,7 @@ class _Benchmarks(LazyGroup):
             "kernels.training_step",
             "kernels.branches",
             "kernels.encoders",
+            "kernels.gpu_kernels",
             "search.engine",
             "quality.sample_hardness",
             "quality.text_quality",
