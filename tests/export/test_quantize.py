@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from hficma.export import quantize as quantization
+from hficma.export import stored_int8
 from hficma.export.quantize import quantize
 from hficma.export.trace import trace
 from hficma.model.graphs import Branch
@@ -127,6 +128,7 @@ def test_a_convolution_in_float32_is_stored_in_int8(
     convnet = Convnet().eval()
     trace(convnet, file)
     photos = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype(np.float32)
+    monkeypatch.setattr(stored_int8, "LEAST_FILTERS", 2000)
     # Just above what the file comes to whose layers all compute in float32.
     monkeypatch.setattr(quantization, "LARGEST_NOISE", 0.008)
     content, float32_layers, noise = quantize(file, {"pixels": photos}, widen=True)
