@@ -6,6 +6,7 @@ read, so a kill loses one shard at most, and memory holds one chunk.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +15,18 @@ from typing import Protocol
 import numpy as np
 
 from hficma.artifacts.manifest import inside
+from hficma.limits import printable_path
 
 from ..bundle.bundle import Bundle
 from ..index.index_facts import SHARDS, IndexFacts
 from .chunks import Chunk, ItemSource
 from .encoding_pipeline import BadItemCallback, EncodedBatch, ProgressCallback, encoded_batches
-from .photo_settings import with_photo_root
+from .photo_settings import PhotoSettings, with_photo_root
 from .shard_writer import ShardWriter
 from .transaction import new_shard, shard_name, shards_with_items
 from .unique_ids import UniqueIds
+
+_log = logging.getLogger("hficma")
 
 
 class FinishedShards(Protocol):
@@ -71,7 +75,7 @@ def write_shards(
     """
     facts, photos = with_photo_root(facts, folder, source.sample)
     names: list[str] = []
-    items = 0
+    items = outside = 0
     for chunk in source.chunks():
         name = shard_name(facts.next_shard + len(names))
         if finished is None or not finished.holds(name, chunk):
@@ -80,11 +84,20 @@ def write_shards(
                 photos=photos, views=facts.crops, threads=threads, strict=strict, on_bad=on_bad,
             )  # fmt: skip
             with new_shard(folder, name, facts) as writer:
-                _write_chunk(writer, chunk, batches, facts.next_number, unique, progress)
+                outside += _write_chunk(
+                    writer, chunk, batches, facts.next_number, unique, photos, progress
+                )
         unique.shard_done(inside(folder, f"{SHARDS}/{name}"))
         names.append(name)
         items = chunk.stop
         progress(items, chunk.total)
+    if outside:
+        _log.warning(
+            "%s: photos that the data name outside of this folder, which no answer will show: %d; "
+            "put them into it",
+            printable_path(photos.folder or ""),
+            outside,
+        )
     return replace(
         facts,
         shards=(*facts.shards, *shards_with_items(folder, names)),
@@ -101,9 +114,15 @@ def _write_chunk(
     batches: Iterable[EncodedBatch],
     first_number: int,
     unique: UniqueIds,
+    photos: PhotoSettings,
     progress: ProgressCallback,
-) -> None:
-    """Write a chunk's items, numbered from `first_number` by their place in the input."""
+) -> int:
+    """Write a chunk's items, numbered from `first_number` by their place in the input.
+
+    Returns:
+        how many of them have a photo that the data name outside of their folder.
+    """
+    outside = 0
     for batch in batches:
         finite = batch.finite()
         for place in np.flatnonzero(~finite).tolist():
@@ -115,4 +134,6 @@ def _write_chunk(
         writer.append(
             numbers, selected.recipes, selected.vectors, selected.encodings, selected.photos
         )
+        outside += photos.outside(selected.recipes, selected.photos)
         progress(chunk.offset + int(batch.positions[-1]) + 1, chunk.total)
+    return outside

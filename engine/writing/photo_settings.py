@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +32,8 @@ class PhotoSettings(NamedTuple):
     """Of the index's roots, the one that the dataset's places are in; None where it has none."""
     keep: bool
     """Whether a small JPEG of each is kept."""
+    folder: str | None = None
+    """Where the dataset's photos are files; None for one that holds them inside."""
 
     def row(
         self, dataset: Dataset, position: int, recipe: Recipe, photo: Image | None = None
@@ -57,6 +60,18 @@ class PhotoSettings(NamedTuple):
             return None
         return PhotoRow(self.root if place is not None else None, place, jpeg)
 
+    def outside(self, recipes: Sequence[Recipe], photos: Sequence[PhotoRow | None]) -> int:
+        """Return how many items have a photo that the data name outside of their folder.
+
+        Args:
+            recipes: of the items.
+            photos: what is known of each one's photo, as `row` gave it.
+        """
+        if self.folder is None:
+            return 0
+        pairs = zip(recipes, photos, strict=True)
+        return sum(bool(recipe.image) and photo is None for recipe, photo in pairs)
+
 
 def with_photo_root(
     facts: IndexFacts, folder: Path, dataset: Dataset | None
@@ -74,4 +89,5 @@ def with_photo_root(
     recorded = recorded_root(root, folder)
     if recorded not in facts.photo_roots:
         facts = replace(facts, photo_roots=(*facts.photo_roots, recorded))
-    return facts, PhotoSettings(facts.photo_roots.index(recorded), facts.keep_photos)
+    where = root.where if root.kind == "folder" else None
+    return facts, PhotoSettings(facts.photo_roots.index(recorded), facts.keep_photos, where)

@@ -166,9 +166,12 @@ def test_photos_inside_a_dataset_are_read_from_it(adamine_bundle: Path, tmp_path
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_photos_outside_the_folder_of_the_data_are_nobodys(
-    adamine_bundle: Path, tmp_path: Path, keep: bool
+    adamine_bundle: Path, tmp_path: Path, keep: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A stranger's recipes could name any picture of this machine, which a page would then show."""
+    """A stranger's recipes could name any picture of this machine, which a page would then show.
+
+    Their owner, who sees no photos, must be told why.
+    """
     (tmp_path / "data").mkdir()
     NoiseDataset(1).photo(0).save(tmp_path / "secret.jpg")
     images = ["../secret.jpg", str(tmp_path / "secret.jpg"), "photos/../../secret.jpg"]
@@ -176,6 +179,9 @@ def test_photos_outside_the_folder_of_the_data_are_nobodys(
     index = build_index(adamine_bundle, data, tmp_path / "index", keep_photos=keep, threads=1)
     assert [hit.photo for hit in hits(index).values()] == [None] * 3
     assert index_info(index)["photos"]["remembered"] == 0
+    (line,) = [one.getMessage() for one in caplog.records if "outside" in one.getMessage()]
+    assert line.startswith(f"{tmp_path / 'data'}: ")
+    assert ": 3;" in line
 
 
 @pytest.mark.skipif(os.name == "nt", reason="makes links and pipes")
