@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +161,7 @@ def _to_json(neighbours: Neighbours) -> bytes:
 def _from_json(content: bytes) -> Neighbours:
     """Return what `_to_json` was given."""
     record = json.loads(content)
-    recipes = [
+    recipes: list[dict[str, Any]] = [
         # As they were, and not as a stranger's file would be read: with the texts' own lines.
         {key: tuple(value) if isinstance(value, list) else value for key, value in one.items()}
         for one in record["recipes"]
