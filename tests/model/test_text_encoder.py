@@ -124,6 +124,18 @@ def test_an_architecture_survives_json_and_needs_no_folder(folders: dict[str, Pa
             ),
             "pooling max is not known",
         ),
+        (
+            lambda folder: (folder / "modules.json").write_text(
+                '[{"type": "models.Pooling", "path": "/etc"}]'
+            ),
+            "/etc/config.json: lies outside the model's folder",
+        ),
+        (
+            lambda folder: (folder / "modules.json").write_text(
+                '[{"type": "models.Pooling", "path": "../other"}]'
+            ),
+            "lies outside the model's folder",
+        ),
     ],
 )
 def test_a_damaged_folder_is_one_clear_line(change, words: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

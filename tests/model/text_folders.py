@@ -34,9 +34,9 @@ VISION: dict[str, Any] = {
 def transformers() -> Any:
     """The library, or a skip where it is not installed."""
     pytest.importorskip("transformers", reason="text encoders are built by transformers")
-    from hficma.model.encoders.text_encoder import _transformers
+    from hficma.model.encoders.model_folder import import_transformers
 
-    return _transformers()
+    return import_transformers("a test")
 
 
 def write_tokenizer(folder: Path) -> None:

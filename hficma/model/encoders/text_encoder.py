@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError, MissingDependencyError
+from ...errors import InputError
+from ...limits import reason
 from ...text.text_architecture import TextArchitecture
 from ..numerics import MASKED, mean_weights, padding_bias, unit_rows
+from .model_folder import import_transformers
 
 _CLASSES = {
     "bert": ("BertConfig", "BertModel"),
@@ -136,13 +137,13 @@ def _fix_position_buckets(encoder: Any, longest: int) -> None:
 
 def _layers(architecture: TextArchitecture) -> Any:
     """Return an architecture's layers with random weights."""
-    config, model = (getattr(_transformers(), name) for name in _CLASSES[architecture.model_type])
+    config, model = _classes(architecture.model_type)
     try:
         settings = config(**architecture.config)
         settings._attn_implementation = "eager"
         return model(settings, **_options(architecture))
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise InputError(f"the text encoder cannot be built ({_line(error)})") from error
+        raise InputError(f"the text encoder cannot be built ({reason(error)[:160]})") from error
 
 
 def _load(architecture: TextArchitecture, folder: Path) -> Any:
@@ -151,7 +152,7 @@ def _load(architecture: TextArchitecture, folder: Path) -> Any:
     Raises:
         InputError: they cannot be read, or some are missing.
     """
-    config, model = (getattr(_transformers(), name) for name in _CLASSES[architecture.model_type])
+    config, model = _classes(architecture.model_type)
     try:
         layers, info = model.from_pretrained(
             folder,
@@ -164,7 +165,7 @@ def _load(architecture: TextArchitecture, folder: Path) -> Any:
             **_options(architecture),
         )
     except Exception as error:  # every part of the library has its own kinds
-        raise InputError(f"{folder}: its weights cannot be read ({_line(error)})") from error
+        raise InputError(f"{folder}: its weights cannot be read ({reason(error)[:160]})") from error
     missing = [name for name in info["missing_keys"] if not name.endswith("position_ids")]
     if missing or info["mismatched_keys"]:
         name = min(missing) if missing else str(min(info["mismatched_keys"]))
@@ -180,7 +181,7 @@ def text_config(kind: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
         config: the whole model's `config.json`.
     """
     tower = config.get("text_config") or {}
-    defaults = getattr(_transformers(), _CLASSES[kind][0])
+    defaults, _ = _classes(kind)
     settings: Mapping[str, Any] = defaults(**tower).to_dict()
     return settings
 
@@ -194,39 +195,26 @@ def clip_visual_projection(folder: Path) -> Tensor:
     Raises:
         InputError: its weights cannot be read, or lack that layer.
     """
-    kind = _transformers().CLIPVisionModelWithProjection
+    kind = import_transformers("CLIP").CLIPVisionModelWithProjection
     try:
         model, info = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # every part of the library has its own kinds
-        raise InputError(f"{folder}: its weights cannot be read ({_line(error)})") from error
+        raise InputError(f"{folder}: its weights cannot be read ({reason(error)[:160]})") from error
     if any("visual_projection" in name for name in info["missing_keys"]):
         raise InputError(f"{folder}: its weights lack visual_projection")
     weight: Tensor = model.visual_projection.weight.detach().float()
     return weight
 
 
+def _classes(kind: str) -> tuple[Any, Any]:
+    """Return the library's classes of an architecture's configuration and layers."""
+    library = import_transformers("this text encoder")
+    config, model = _CLASSES[kind]
+    return getattr(library, config), getattr(library, model)
+
+
 def _options(architecture: TextArchitecture) -> Mapping[str, bool]:
     """Return what a model's class takes beside its configuration."""
     return {"add_pooling_layer": False} if architecture.model_type in _WITH_POOLER else {}
-
-
-def _line(error: Exception) -> str:
-    """Return an error of a library as part of one line."""
-    return " ".join(str(error).split())[:160]
-
-
-def _transformers() -> ModuleType:
-    """Import `transformers`, quietly."""
-    from .image.torchvision_models import import_torchvision
-
-    import_torchvision()  # it imports torchvision, which must have been mended before
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingDependencyError("transformers", "encoders", "this text encoder") from error
-    module: Any = transformers
-    module.logging.set_verbosity_error()
-    module.logging.disable_progress_bar()
-    return transformers

@@ -6,7 +6,6 @@ tokenizer.json               words
 tokenizer_config.json        the padding that SigLIP reads
 modules.json, 1_Pooling/     a sentence-transformer's pooling, sentence_bert_config.json its
                              longest text
-
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...limits import parse_json, read_regular_file
 from ...text.text_architecture import TextArchitecture
-from ...text.text_tokenizer import TextTokenizer
+from ...text.text_tokenizer import TOKENIZER_BYTES, TextTokenizer
+from .model_folder import CONFIG, read_model_json
 
 TOKENIZER_FILE = "tokenizer.json"
 _TRANSFORMERS = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
@@ -43,7 +42,7 @@ def read_text_folder(folder: Path, *, most_tokens: int | None = None) -> TextTok
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; model.text.encoder takes a model's folder")
-    config = _json(folder, "config.json")
+    config = read_model_json(folder, CONFIG)
     kind = config.get("model_type")
     if kind not in (*_TRANSFORMERS, *_DUAL):
         raise InputError(
@@ -56,8 +55,8 @@ def read_text_folder(folder: Path, *, most_tokens: int | None = None) -> TextTok
             "from_pretrained(FOLDER).save_pretrained(FOLDER)"
         )
     try:
-        read = _dual if kind in _DUAL else _sentence_transformer
-        architecture = read(folder, kind, config, most_tokens)
+        reader = _dual if kind in _DUAL else _sentence_transformer
+        architecture = reader(folder, kind, config, most_tokens)
     except (ValueError, TypeError) as error:
         raise InputError(f"{folder}: its text encoder cannot be read ({error})") from error
     return TextTokenizer.load(folder / TOKENIZER_FILE, architecture)
@@ -69,18 +68,20 @@ def _sentence_transformer(
     """Return the architecture of a sentence-transformer, or of a plain transformer as such."""
     pooling: Any = "mean"  # as sentence-transformers takes a folder that names none
     if (folder / "modules.json").is_file():
-        for module in _json(folder, "modules.json", list):
+        for module in read_model_json(folder, "modules.json", list):
             name = str(module.get("type", "")).rpartition(".")[2]
             if name == "Pooling":
-                pooling = _pooling(_json(folder, f"{module.get('path', '1_Pooling')}/config.json"))
+                pooling = _pooling(
+                    read_model_json(folder, f"{module.get('path', '1_Pooling')}/config.json")
+                )
             elif name not in ("Transformer", "Normalize"):
                 raise ValueError(f"its module {name[:40]} is not known here")
     longest = config.get("max_position_embeddings", 512)
     if kind != "bert" and kind != "distilbert":
         longest -= 2  # positions begin behind the padding's
     if (folder / "sentence_bert_config.json").is_file():
-        own = _json(folder, "sentence_bert_config.json").get("max_seq_length")
-        longest = min(longest, own or longest)
+        most = read_model_json(folder, "sentence_bert_config.json").get("max_seq_length")
+        longest = min(longest, most or longest)
     return TextArchitecture(
         model_type=kind,
         config=_settings(config),
@@ -137,7 +138,7 @@ def _dual(
 def _is_siglip2(folder: Path) -> bool:
     """Return whether a folder of SigLIP's layers has SigLIP 2's words, which are Gemma's."""
     path = folder / "tokenizer_config.json"
-    name = _json(folder, path.name).get("tokenizer_class", "") if path.is_file() else ""
+    name = read_model_json(folder, path.name).get("tokenizer_class", "") if path.is_file() else ""
     return "Gemma" in str(name) or "Siglip2" in str(name)
 
 
@@ -146,12 +147,12 @@ def _pad(folder: Path, default: int) -> int:
     path = folder / "tokenizer_config.json"
     if not path.is_file():
         return default
-    config = _json(folder, path.name)
+    config = read_model_json(folder, path.name)
     if config.get("padding_side", "right") != "right":
         raise ValueError("its texts are padded in front, which is not known here")
     token = config.get("pad_token")
     token = token.get("content") if isinstance(token, dict) else token
-    content = _json(folder, TOKENIZER_FILE, limit=64_000_000)
+    content = read_model_json(folder, TOKENIZER_FILE, limit=TOKENIZER_BYTES)
     for added in content.get("added_tokens", ()):
         if added.get("content") == token:
             return int(added["id"])
@@ -167,20 +168,3 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
         and not name.startswith("_")
         and isinstance(value, int | float | str | bool)
     }
-
-
-def _json(folder: Path, name: str, kind: type = dict, *, limit: int = 1_000_000) -> Any:
-    """Return a JSON file of the folder: an object, or a list of objects.
-
-    Raises:
-        InputError: it is missing, too long or no JSON of that kind.
-    """
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()) and ".." in name:
-        raise InputError(f"{path}: lies outside the model's folder")
-    record = parse_json(
-        read_regular_file(path, limit=limit, what=f"a {name}"), name=str(path), limit=limit
-    )
-    if not isinstance(record, kind):
-        raise InputError(f"{path}: is no {name} of a model")
-    return record

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ....errors import InputError
 from ....images.image_input import ImageInput, Triple
-from .transformers_models import read_json
+from ..model_folder import read_model_json
 
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
@@ -48,12 +48,14 @@ def folder_input(folder: Path) -> ImageInput:
             f"{folder}: has no {PREPROCESSOR}, which says what pixels the encoder reads; take the "
             "one that was published with it"
         )
-    record = read_json(path)
+    record = read_model_json(folder, path.name)
     if path.name == PROCESSOR:
         record = record.get("image_processor", {})
     try:
         return _image_input(record)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except KeyError as error:
+        raise InputError(f"{path}: has no {error.args[0]}") from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
@@ -65,6 +67,8 @@ def _image_input(record: Mapping[str, Any]) -> ImageInput:
         raise ValueError(f"interpolation {resample!r} is none of lanczos, bilinear and bicubic")
     # Values are brought to x * factor first; ours are x / 255.
     factor = 255 * float(record.get("rescale_factor", 1 / 255))
+    if not factor > 0:
+        raise ValueError(f"rescale_factor {factor / 255:g} is not above 0")
     normalises = record.get("do_normalize", True)
     mean = _triple(record, "image_mean", factor) if normalises else (0.0, 0.0, 0.0)
     deviation = _triple(record, "image_std", factor) if normalises else (1 / factor,) * 3

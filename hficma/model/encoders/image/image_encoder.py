@@ -42,7 +42,10 @@ def _trunk(config: ImageConfig, weights: str | Path | None) -> nn.Module:
         )
     if config.encoder == "tiny":
         if weights is not None:
-            raise InputError("backbone tiny has no weights to load; it is trained from random")
+            raise InputError(
+                "image encoder tiny: has no weights to load; leave trunk.weights out, and it is "
+                "trained from random ones"
+            )
         return tiny_image_encoder()
     if config.family == "efficientnet-lite":
         return efficientnet_lite(config.encoder, weights, stages=config.pooled == "stages")
@@ -56,7 +59,7 @@ def _trunk(config: ImageConfig, weights: str | Path | None) -> nn.Module:
 
 
 def _measured(trunk: nn.Module, config: ImageConfig) -> ImageEncoder:
-    """Return a network with the sizes of what it gives, found without computing anything."""
+    """Return a network with the sizes of what it gives, which no computing is needed for."""
     name, size = config.encoder, (config.input or ImageInput()).size
     # Shapes without numbers: a run of a large network would take seconds at every opening.
     tensors = {**dict(trunk.named_parameters()), **dict(trunk.named_buffers())}
@@ -68,7 +71,9 @@ def _measured(trunk: nn.Module, config: ImageConfig) -> ImageEncoder:
         with torch.no_grad():
             result: Any = torch.func.functional_call(trunk, shapes, (pixels,))
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"backbone {name}: is no convolutional network") from error
+        raise InputError(
+            f"image encoder {name}: does not read one square photo; take resnet50 or mobilenet_v2"
+        ) from error
     finally:
         trunk.train(training)
     if isinstance(result, ImageFeatures):
@@ -78,14 +83,17 @@ def _measured(trunk: nn.Module, config: ImageConfig) -> ImageEncoder:
     else:
         if result.ndim != 4 or result.shape[2] != result.shape[3]:
             raise InputError(
-                f"backbone {name}: ends at {tuple(result.shape[1:])}, not at a square map of "
+                f"image encoder {name}: ends at {tuple(result.shape[1:])}, not at a square map of "
                 "regions; take resnet50 or mobilenet_v2"
             )
         channels = pooled_width = result.shape[1]
         regions = result.shape[2] * result.shape[3]
     side = math.isqrt(regions)
     if side**2 != regions:
-        raise InputError(f"image encoder {name}: its {regions} regions are no square")
+        raise InputError(
+            f"image encoder {name}: its {regions} regions are no square; give another "
+            "model.image.input.size, or another encoder"
+        )
     grid = side if config.grid is None else config.grid
     if grid > side:
         raise InputError(

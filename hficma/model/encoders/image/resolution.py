@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from ....errors import InputError
 from ...config import ImageConfig
+from ..model_folder import CONFIG
 from .efficientnet_lite import SIZES, lite_input
 from .folder_input import folder_input
 from .timm_models import has_timm_model, timm_input
 from .torchvision_models import has_torchvision_model
-from .transformers_models import CONFIG, folder_architecture
+from .transformers_models import folder_architecture
 
 
 class ResolvedEncoder(NamedTuple):

@@ -51,7 +51,7 @@ def _classifier(name: str, *, download: bool) -> nn.Module:
     models = import_torchvision().models
     if name not in models.list_models(models):
         raise InputError(
-            f"backbone {name}: torchvision has no such classifier; "
+            f"image encoder {name}: torchvision has no such classifier; "
             "take tiny, mobilenet_v2, resnet50 or resnet101"
         )
     if not download:
@@ -62,7 +62,7 @@ def _classifier(name: str, *, download: bool) -> nn.Module:
         classifier = models.get_model(name, weights="DEFAULT")
     except OSError as error:
         raise InputError(
-            f"backbone {name}: {file} cannot be downloaded here; bring that file and give "
+            f"image encoder {name}: {file} cannot be downloaded here; bring that file and give "
             f"trunk.weights=PATH/{file}"
         ) from error
     return classifier
@@ -94,7 +94,9 @@ def import_torchvision() -> ModuleType:
     try:
         import torchvision
     except ImportError as error:
-        raise MissingDependencyError("torchvision", "train", "a torchvision backbone") from error
+        raise MissingDependencyError(
+            "torchvision", "train", "an image encoder of torchvision"
+        ) from error
     except RuntimeError:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]

@@ -17,7 +17,6 @@ Weights in a run are named as `transformers` names its network's, behind `trunk.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import math
@@ -29,14 +28,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ....errors import InputError, MissingDependencyError
-from ....limits import read_regular_file, reason
+from ....errors import InputError
+from ....limits import reason
+from ..model_folder import CONFIG, import_transformers, read_model_json
 from .features import ImageFeatures
-from .torchvision_models import import_torchvision
-
-CONFIG = "config.json"
-MOST_CONFIG_BYTES = 1_000_000
-"""Bytes of a `config.json`; those of models with thousands of named classes have 100,000."""
 
 
 class _Tower(NamedTuple):
@@ -163,7 +158,7 @@ def transformers_encoder(name: str, architecture: str, size: int, folder: Path |
         tower = _TOWERS[record["model_type"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"image encoder {name}: has no architecture that is known here") from error
-    transformers = _transformers()
+    transformers = import_transformers("such an image encoder")
     kind = getattr(transformers, tower.network)
     try:
         config = kind.config_class.from_dict(record)
@@ -192,7 +187,7 @@ def folder_architecture(folder: Path) -> str:
     Raises:
         InputError: no `config.json`, a damaged one, or a network that is not known here.
     """
-    record = read_json(folder / CONFIG)
+    record = read_model_json(folder, CONFIG)
     kind = record.get("model_type")
     if kind in _PAIRS:
         vision = record.get("vision_config")
@@ -204,24 +199,8 @@ def folder_architecture(folder: Path) -> str:
             f"{folder / CONFIG}: model_type {str(kind)[:40]} is no image encoder that is known "
             f"here; there are {known}"
         )
-    kept = {key: value for key, value in record.items() if key not in _NOT_ARCHITECTURE}
-    return json.dumps(kept, sort_keys=True)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file of a model's folder.
-
-    Raises:
-        InputError: no such file, or no JSON object.
-    """
-    content = read_regular_file(path, limit=MOST_CONFIG_BYTES, what="a JSON file")
-    try:
-        record = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no JSON ({reason(error)[:120]})") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path}: is no JSON object")
-    return record
+    architecture = {key: value for key, value in record.items() if key not in _NOT_ARCHITECTURE}
+    return json.dumps(architecture, sort_keys=True)
 
 
 def _with_weights(kind: Any, config: Any, tower: _Tower, folder: Path) -> nn.Module:
@@ -262,14 +241,3 @@ def _prefix_tokens(config: Any) -> int:
     if config.model_type in ("siglip_vision_model", "swin", "swinv2"):
         return 0
     return 1 + int(getattr(config, "num_register_tokens", 0) or 0)
-
-
-def _transformers() -> Any:
-    """Import transformers, which imports torchvision where it is there."""
-    with contextlib.suppress(MissingDependencyError):  # transformers does without
-        import_torchvision()
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingDependencyError("transformers", "encoders", "such an image encoder") from error
-    return transformers

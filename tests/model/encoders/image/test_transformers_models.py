@@ -111,6 +111,10 @@ def test_older_and_other_processors_are_understood(tmp_path: Path) -> None:
         read(resample=0)
     with pytest.raises(InputError, match="no squares"):
         read(size={"height": 10, "width": 20})
+    with pytest.raises(InputError, match=r"preprocessor_config\.json: has no height"):
+        read(size={"longest_edge": 224})
+    with pytest.raises(InputError, match="rescale_factor 0 is not above 0"):
+        read(rescale_factor=0)
 
 
 def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
@@ -138,7 +142,7 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
         "no config": r"config\.json",
         "no weights": r"has no model\.safetensors",
         "no input": r"has no preprocessor_config\.json",
-        "no json": "is no JSON",
+        "no json": "is not valid JSON",
         "other": "model_type bert is no image encoder that is known here",
         "truncated": r"model\.safetensors cannot be read",
         "deeper": "lacks .* weights",

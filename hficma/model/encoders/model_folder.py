@@ -1,0 +1,68 @@
+"""Reads what image and text encoders have in common: a model's folder, and the library behind it.
+
+The folder is as Hugging Face's libraries write it. It comes from strangers: its JSON files have
+limits, and no name in one of them leads out of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ...errors import InputError, MissingDependencyError
+from ...limits import MEGABYTE, parse_json, read_regular_file
+
+CONFIG = "config.json"
+"""Says which network a folder holds, of what sizes."""
+JSON_BYTES = MEGABYTE
+"""Bytes of a JSON file of settings, those of models with thousands of named classes included."""
+
+
+def read_model_json(folder: Path, name: str, kind: type = dict, *, limit: int = JSON_BYTES) -> Any:
+    """Return what a JSON file of a model's folder holds.
+
+    Args:
+        folder: of the model.
+        name: of the file, perhaps in a folder within; another file of the model may have named it.
+        kind: `dict` for an object, `list` for a list.
+        limit: bytes, at most.
+
+    Raises:
+        InputError: it is missing, too long, no JSON of that kind, or lies outside the folder.
+    """
+    path = folder / name
+    place = PurePosixPath(name.replace("\\", "/"))
+    # By the name alone: the files of a cached download are links to files elsewhere.
+    if place.is_absolute() or ".." in place.parts or Path(name).drive:
+        raise InputError(f"{path}: lies outside the model's folder")
+    content = read_regular_file(path, limit=limit, what=f"a {path.name}")
+    record = parse_json(content, name=str(path), limit=limit)
+    if not isinstance(record, kind):
+        shape = "object" if kind is dict else "list"
+        raise InputError(f"{path}: is no JSON {shape}; take the file published with the model")
+    return record
+
+
+def import_transformers(reader: str) -> Any:
+    """Import the library `transformers`, quietly.
+
+    Args:
+        reader: what needs it, for the message where it is missing.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    from .image.torchvision_models import import_torchvision
+
+    # It imports torchvision where that is installed, which must have been mended before.
+    with contextlib.suppress(MissingDependencyError):
+        import_torchvision()
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependencyError("transformers", "encoders", reader) from error
+    library: Any = transformers
+    library.logging.set_verbosity_error()
+    library.logging.disable_progress_bar()
+    return library
