@@ -139,6 +139,9 @@ class Lane(Generic[Work, Result]):
                 results = self._run([job.work for job in jobs])
             except Exception as error:
                 results = [error] * len(jobs)
+            except BaseException as error:
+                # Libraries in Rust panic with such; a lane without its thread would answer nobody.
+                results = [RuntimeError(f"{type(error).__name__}: {error}")] * len(jobs)
             self._last_end = time.monotonic()
             self._last_size = len(jobs)
             # A moving average: the last ten batches or so tell how fast the queue moves now.

@@ -123,9 +123,13 @@ class LiveIndex:
             before = self.state
             try:
                 engine = await asyncio.to_thread(self._warm_engine)
-            except HficmaError as error:
-                # Told once for each state that cannot be opened; the one before goes on answering.
-                _log.warning("%s: its new state cannot be served (%s)", self.path, error)
+            except Exception as error:
+                # Told once for each state that cannot be opened; the one before goes on answering,
+                # and whatever a library raised, the next state is looked for.
+                _log.warning(
+                    "%s: its new state cannot be served (%s)", self.path, error,
+                    exc_info=not isinstance(error, HficmaError),
+                )  # fmt: skip
                 metrics.ERRORS.labels("reload").inc()
                 self._stamp = stamp
                 return

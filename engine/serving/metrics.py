@@ -1,7 +1,7 @@
 """What a service counts and measures, in the format of Prometheus.
 
 With several workers each process writes its numbers to files in one folder, and whichever is asked
-adds all of them up: `server.run` names that folder before this module is imported.
+adds all of them up: `server.serve` names that folder before this module is imported.
 """
 
 from __future__ import annotations

@@ -105,6 +105,7 @@ class BoundedProtocol(H11Protocol):
         return self._reads_head and not self.conn.trailing_data[0]
 
     def _quick_refusal(self) -> bytes | None:
+        """Return the answer to a search that finds the queue full, or None while there is room."""
         refuse = getattr(self.app, "quick_refusal", None)
         return None if refuse is None else refuse()
 
@@ -120,14 +121,17 @@ class BoundedProtocol(H11Protocol):
         return idle and self.conn.their_state is h11.IDLE
 
     def _await_head(self) -> None:
+        """Start the timer of a head."""
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def _head_is_late(self) -> None:
+        """End the connection, unless its head is there by now."""
         self._head_timer = None
         if self._reads_head and not self.transport.is_closing():
             self.transport.abort()
 
     def _stop_timer(self) -> None:
+        """Stop the timer of a head, if it runs."""
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -13,38 +14,32 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-from PIL import Image
 
-from hficma.errors import InputError
+from hficma.errors import ArtifactError, InputError
 from hficma.images import ImageInput
-from hficma.images.file_formats import image_format
 from hficma.recipe import Recipe
 from hficma.types import Floats, Pixels
 
-from ..encoder import centre_pixels, encode_queries
+from ..encoder import centre_pixels
 from ..engine import BATCH, Engine
-from ..explain import PairExplanation, explain_pairs
+from ..explain import PairExplanation
 from ..index.index_facts import ItemKind
 from ..query import ReadQuery
 from ..results import Answer, Failure
 from ..retrieval.search import SearchOptions
 from ..runtimes.options import ExecutionKeywords, processors
-from . import metrics
+from . import engine_work, metrics
+from .engine_work import Query
 from .lanes import Lane
 from .live_index import LiveIndex
 from .options import HEAVY_PHOTOS, LOOKUP_QUEUE, POLL_SECONDS, SLOW_QUEUE, ServeOptions
 from .refusals import Busy, DeadlinePassed, NotThere, Refusal, Unusable
 
-Query = bytes | Recipe
-"""A photo's file, or a recipe."""
 SearchLane: TypeAlias = Lane[tuple[Engine, ReadQuery, SearchOptions], Answer]
 """Answers queries that were read."""
 Value = TypeVar("Value")
 
-QUICK_PHOTO_BYTES = 8_000_000
-"""Bytes up to which a JPEG is decoded with the others: such are decoded at a reduced size."""
-QUICK_PNG_PIXELS = 12_000_000
-"""Pixels up to which a PNG is decoded with the others: a quarter of a second."""
+_log = logging.getLogger("hficma")
 
 
 class Service:
@@ -63,12 +58,22 @@ class Service:
         self.indexes = [LiveIndex(path, self._open_engine) for path in options.indexes]
         # What is searched fast, what may take seconds, and all else: none holds another up.
         self.searches: SearchLane = Lane(
-            "search", _search, limit=options.queue, batch=options.batch, wait=options.batch_wait
+            "search",
+            engine_work.search,
+            limit=options.queue,
+            batch=options.batch,
+            wait=options.batch_wait,
         )
-        self.exact: SearchLane = Lane("exact", _search, limit=SLOW_QUEUE)
-        self.others: Lane[Callable[[], Any], Any] = Lane("other", _call, limit=SLOW_QUEUE)
-        self.lookups: Lane[Callable[[], Any], Any] = Lane("lookup", _call, limit=LOOKUP_QUEUE)
-        self.changes: Lane[Callable[[], Any], Any] = Lane("change", _call, limit=SLOW_QUEUE)
+        self.exact: SearchLane = Lane("exact", engine_work.search, limit=SLOW_QUEUE)
+        self.others: Lane[Callable[[], Any], Any] = Lane(
+            "other", engine_work.call, limit=SLOW_QUEUE
+        )
+        self.lookups: Lane[Callable[[], Any], Any] = Lane(
+            "lookup", engine_work.call, limit=LOOKUP_QUEUE
+        )
+        self.changes: Lane[Callable[[], Any], Any] = Lane(
+            "change", engine_work.call, limit=SLOW_QUEUE
+        )
         self._decoders = ThreadPoolExecutor(threads, "decoder")
         self._heavy_decoder = ThreadPoolExecutor(1, "heavy-decoder")
         self._heavy_photos = 0
@@ -92,9 +97,14 @@ class Service:
 
     async def _load_explanations(self, index: LiveIndex) -> None:
         """Explain one pair, where there is one, so that the next is explained at once."""
-        with contextlib.suppress(InputError, Refusal), index.state.used() as engine:
-            if index.of == "recipes" and engine.bundle.has_local and engine.index.item_count:
-                await self.run(functools.partial(_explain_one, engine), math.inf)
+        with index.state.used() as engine:
+            if index.of != "recipes" or not engine.bundle.has_local or not engine.index.item_count:
+                return
+            try:
+                with contextlib.suppress(InputError, Refusal):  # such as a recipe of no known word
+                    await self.run(functools.partial(engine_work.explain_one, engine), math.inf)
+            except ArtifactError as error:
+                _log.warning("%s: its answers cannot be explained (%s)", index.path, error)
 
     async def close(self) -> None:
         """Finish what waits and close everything; no request comes any more."""
@@ -218,7 +228,7 @@ class Service:
         """
         live = self.index(None, index)
         with live.state.used() as engine:
-            vectors = functools.partial(_embed, engine, queries)
+            vectors = functools.partial(engine_work.embed, engine, queries)
             return engine.bundle.model_id, await self.run(vectors, deadline)
 
     async def explain(
@@ -242,11 +252,12 @@ class Service:
                     "this model compares photo and recipe as wholes; it has no attention to show"
                 )
             recipes = await self.look_up(
-                lambda: [find_recipe(engine, one) for one in ids], deadline
+                lambda: [engine_work.find_recipe(engine, one) for one in ids], deadline
             )
             read = await self._read(engine, photo, deadline)
-
-            explained = await self.run(functools.partial(_explain, engine, read, recipes), deadline)
+            explained = await self.run(
+                functools.partial(engine_work.explain, engine, read, recipes), deadline
+            )
         assert isinstance(read.model_input, np.ndarray)
         pixels = centre_pixels(read.model_input)
         image_input = engine.bundle.facts.model.image_input
@@ -277,7 +288,7 @@ class Service:
             Unusable: it cannot be read.
             Busy: too many are being read.
         """
-        heavy = isinstance(query, bytes) and decodes_slowly(query)
+        heavy = isinstance(query, bytes) and engine_work.decodes_slowly(query)
         if heavy and self._heavy_photos >= HEAVY_PHOTOS:
             raise Busy("too many photos wait to be read; try again in a moment")
         pool: Executor = self._heavy_decoder if heavy else self._decoders
@@ -298,57 +309,6 @@ class Service:
         return Engine.open(path, gpu_memory=self.options.gpu_memory, **self.execution)
 
 
-def find_recipe(engine: Engine, recipe_id: str) -> Recipe:
-    """Return the recipe of an id.
-
-    Args:
-        engine: in whose index to look.
-        recipe_id: as the recipe's author, or its dataset, wrote it.
-
-    Raises:
-        NotThere: no item has it.
-    """
-    position = engine.index.find(recipe_id)
-    if position is None:
-        raise NotThere("no item of this index has this id")
-    return engine.index.recipe(position)
-
-
-def find_photo(engine: Engine, recipe_id: str) -> bytes:
-    """Return the photo of an item as a small JPEG.
-
-    Args:
-        engine: in whose index to look.
-        recipe_id: of the item's recipe.
-
-    Raises:
-        NotThere: no item has the id, or the index knows no photo of it.
-    """
-    index = engine.index
-    position = index.find(recipe_id)
-    if position is None:
-        raise NotThere("no item of this index has this id")
-    shard, place = (int(one[0]) for one in index.locate(np.array([position])))
-    photo = index.photo(int(index.shards[shard].numbers[place]))
-    if photo is None:
-        raise NotThere("this index knows no photo of the item")
-    return photo
-
-
-def decodes_slowly(photo: bytes) -> bool:
-    """Return whether a photo's file may take longer to decode than a search does.
-
-    Args:
-        photo: the file; only its head is looked at.
-    """
-    kind = image_format(photo)
-    if kind == "PNG":
-        # IHDR is the first chunk: width and height stand at bytes 16 and 20, big-endian.
-        width, height = (int.from_bytes(photo[at : at + 4], "big") for at in (16, 20))
-        return width * height > QUICK_PNG_PIXELS
-    return kind is not None and (kind != "JPEG" or len(photo) > QUICK_PHOTO_BYTES)
-
-
 async def _result(future: Awaitable[Value], deadline: float) -> Value:
     """Wait for a result until a deadline; what is late is given up.
 
@@ -367,62 +327,6 @@ def _read_in_time(engine: Engine, query: Query, name: str, deadline: float) -> R
     if time.monotonic() > deadline:
         raise DeadlinePassed("was not read in time; try again")
     return engine.read(query, name=name)
-
-
-def _search(
-    batch: Sequence[tuple[Engine, ReadQuery, SearchOptions]],
-) -> Sequence[Answer | Exception]:
-    """Answer queries of one engine and one set of options together."""
-    engine, _, options = batch[0]
-    answers = engine.search_many(
-        [query for _, query, _ in batch],
-        k=options.k, candidates=options.candidates, exact=options.exact, filter=options.filter,
-        batch=len(batch),
-    )  # fmt: skip
-    return [Unusable(one.error) if isinstance(one, Failure) else one for one in answers]
-
-
-def _call(batch: Sequence[Callable[[], Any]]) -> Sequence[Any]:
-    """Do one thing."""
-    [work] = batch
-    return [work()]
-
-
-def _embed(engine: Engine, queries: Sequence[Query]) -> list[Floats | str]:
-    """Return vectors (D_g,), or what is wrong with a query."""
-    results: list[Floats | str] = [""] * len(queries)
-    photos = [(place, one) for place, one in enumerate(queries) if isinstance(one, bytes)]
-    recipes = [(place, one) for place, one in enumerate(queries) if isinstance(one, Recipe)]
-
-    def fill(kind: str, numbered: Sequence[tuple[int, Query]]) -> None:
-        try:
-            vectors = engine.encode(**{kind: [one for _, one in numbered]})  # type: ignore[arg-type]
-        except InputError as error:
-            if len(numbered) == 1:
-                results[numbered[0][0]] = str(error)
-                return
-            for one in numbered:  # one by one, to tell the bad from the good
-                fill(kind, [one])
-            return
-        for (place, _), vector in zip(numbered, vectors, strict=True):
-            results[place] = vector
-
-    for kind, numbered in (("images", photos), ("recipes", recipes)):
-        if numbered:
-            fill(kind, numbered)
-    return results
-
-
-def _explain(engine: Engine, photo: ReadQuery, recipes: Sequence[Recipe]) -> list[PairExplanation]:
-    """Return the attention of a photo and some recipes."""
-    [query] = encode_queries(engine.bundle, "image", [photo.model_input])
-    return explain_pairs(engine.bundle, query, recipes)
-
-
-def _explain_one(engine: Engine) -> None:
-    """Explain a grey photo and the first recipe."""
-    photo = engine.read(Image.new("RGB", (256, 256), "grey"), name="photo")
-    _explain(engine, photo, [engine.index.recipe(0)])
 
 
 async def _watch_memory() -> None:

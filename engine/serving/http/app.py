@@ -105,10 +105,12 @@ def _add_page(app: FastAPI) -> None:
 
 
 async def _refused(request: Request, error: Any) -> Response:
+    """Answer a refusal with its own status."""
     return refusal_response(request.scope, error)
 
 
 async def _unusable(request: Request, error: Any) -> Response:
+    """Answer input that cannot be used with its line."""
     return error_response(request.scope, str(error), "bad_input", status=422)
 
 
@@ -120,6 +122,7 @@ async def _damaged(request: Request, error: Any) -> Response:
 
 
 async def _http_error(request: Request, error: Any) -> Response:
+    """Answer what the router itself refuses."""
     known = {404: "no such address; /docs lists them", 405: "this address takes other methods"}
     return error_response(
         request.scope,
@@ -131,6 +134,7 @@ async def _http_error(request: Request, error: Any) -> Response:
 
 
 async def _fault(request: Request, error: Any) -> Response:
+    """Answer a fault of the program; the traceback is for the log."""
     _log.error("id=%s: a fault", request.scope.get("request_id"), exc_info=error)
     text = "a fault of the service; see its log"
     return error_response(request.scope, text, "fault", status=500)

@@ -113,8 +113,8 @@ class Guard:
         start = time.perf_counter()
         headers = dict(scope["headers"])
         # A client's own id is taken only if nothing in it acts on a header or a log.
-        given = headers.get(b"x-request-id", b"")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        client_id = headers.get(b"x-request-id", b"")
+        request_id = client_id if _REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex.encode()
         scope["request_id"] = request_id.decode()
         status = 500
 

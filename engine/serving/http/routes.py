@@ -17,10 +17,11 @@ from hficma.recipe import Recipe
 
 from .. import metrics
 from ..changes import Change, NewItems, add_items, compact, remove_item
+from ..engine_work import Query, find_photo, find_recipe
 from ..live_index import LiveIndex
 from ..options import MOST_QUERIES
 from ..refusals import BadRequest, ClientGone, Forbidden, NotThere, Unavailable, Unusable
-from ..service import Query, Service, find_photo, find_recipe
+from ..service import Service
 from . import examples
 from .answers import embedded, explained, info
 from .bodies import BodyBudget, Received, read_body
@@ -155,9 +156,9 @@ def make_router(service: Service) -> APIRouter:
         photo = received.only_photo()
         if photo is None:
             body = received.as_model(ExplainBody)
-            found = QueryBody(photo=body.photo).query("body")
-            assert isinstance(found, bytes)
-            photo = found
+            query = QueryBody(photo=body.photo).query("body")
+            assert isinstance(query, bytes)
+            photo = query
         else:
             body = received.as_model(ExplainBody, photo="")
         pixels, image_input, pairs = await service.explain(

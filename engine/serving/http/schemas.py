@@ -14,9 +14,9 @@ from hficma.recipe.text_lists import parted
 
 from ...index.filters import Filter
 from ...retrieval.search import SearchOptions
+from ..engine_work import Query
 from ..options import MOST_CANDIDATES, MOST_FILTER_NAMES, MOST_HITS, MOST_QUERIES
 from ..refusals import Unusable
-from ..service import Query
 
 NAME_CHARACTERS = 200
 """Characters of a name in a filter, of an index and of an id."""

@@ -114,3 +114,26 @@ def test_what_nobody_waits_for_is_never_done() -> None:
         return oven.batches
 
     assert asyncio.run(run()) == [[1], [4]]
+
+
+class Panic(BaseException):
+    """What libraries in Rust end with: no `Exception`."""
+
+
+def test_a_panic_fails_its_own_batch_alone() -> None:
+    """A lane whose thread ended would let all later requests wait for their deadlines."""
+
+    def work(numbers: Sequence[int]) -> list[int | Exception]:
+        if 0 in numbers:
+            raise Panic("index out of bounds")
+        return list(numbers)
+
+    async def run() -> int:
+        lane: Lane[int, int] = Lane("test", work, limit=10)
+        with pytest.raises(RuntimeError, match="Panic: index out of bounds"):
+            await lane.submit(0, key=None, deadline=soon())
+        number = await lane.submit(1, key=None, deadline=soon())
+        await asyncio.to_thread(lane.close)
+        return number
+
+    assert asyncio.run(run()) == 1
