@@ -28,6 +28,7 @@ from hficma.engine.gpu.kernels.packed_items import (
     panel_starts,
 )
 from hficma.engine.gpu.kernels.pair_scores import kernel_weights, score_groups
+from hficma.engine.gpu.kernels.tile_shapes import fusion_tile
 from hficma.model.similarity import FoldedItemWeights, FoldedWeights, match_score, pair_block
 from tests.engine.gpu.kernels.cases import Case, cases, make_case
 
@@ -52,6 +53,26 @@ def _poisoned_memory() -> Iterator[None]:
 @given(case=cases())
 def test_scores_are_those_of_the_plain_form(case: Case) -> None:
     """The kernels are a way to compute `pair_block`: no other score may come of them."""
+    torch.testing.assert_close(scores(case, torch.float32), expected(case), atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("regions", "groups"), [(40, (1, 3, 2)), (81, (1, 1, 3)), (81, (1, 2, 1)), (196, (1, 1, 2))]
+)
+def test_long_items_have_tiles_of_their_own(regions: int, groups: tuple[int, int, int]) -> None:
+    """Photos of more pixels: slots and tiles that the small ones never use."""
+    case = make_case(width=16, heads=4, lengths=([regions] * 3, [3, 20, 11]), groups=groups, seed=4)
+    torch.testing.assert_close(scores(case, torch.float32), expected(case), atol=3e-6, rtol=0)
+
+
+def test_large_tiles_hold_many_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of long lists of candidates, which a test of a few would never reach."""
+    large = fusion_tile(longest=20, rows=20_000, sources=1, width=64)
+    assert large.items == 32
+    monkeypatch.setattr("hficma.engine.gpu.kernels.fusion.fusion_tile", lambda *_sizes: large)
+    lengths = [20, *([1] * 17), 19, *([2] * 15)]
+    case = make_case(width=16, heads=4, lengths=([9], lengths), groups=(1, 1, 34), seed=5)
+    case = replace(case, recipes=torch.arange(34)[None])
     torch.testing.assert_close(scores(case, torch.float32), expected(case), atol=3e-6, rtol=0)
 
 
