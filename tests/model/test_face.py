@@ -134,7 +134,7 @@ def test_global_vectors_of_two_widths_are_refused() -> None:
         make_model(global_dim=None)
 
 
-def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
+def test_mistakes_of_an_image_encoder_are_said_in_one_line(tmp_path: Path) -> None:
     """Each would otherwise end in a traceback from inside torchvision."""
     wrong = tmp_path / "wrong.safetensors"
     save_file(tiny_image_encoder().state_dict(), wrong)
@@ -145,9 +145,9 @@ def test_backbone_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
         ("mobilenet_v2", wrong, "are no weights of mobilenet_v2"),
         ("tiny", wrong, "trained from random"),
     ]
-    for backbone, weights, message in mistakes:
+    for name, weights, message in mistakes:
         with pytest.raises(InputError, match=message) as caught:
-            make_image_encoder(ImageConfig(encoder=backbone), weights)
+            make_image_encoder(ImageConfig(encoder=name), weights)
         assert "\n" not in str(caught.value)
 
 

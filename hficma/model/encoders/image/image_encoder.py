@@ -72,7 +72,7 @@ def _measured(trunk: nn.Module, config: ImageConfig) -> ImageEncoder:
             result: Any = torch.func.functional_call(trunk, shapes, (pixels,))
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"image encoder {name}: does not read one square photo; take resnet50 or mobilenet_v2"
+            f"image encoder {name}: is no convolutional network; take resnet50 or mobilenet_v2"
         ) from error
     finally:
         trunk.train(training)
