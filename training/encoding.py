@@ -13,7 +13,7 @@ from hficma.errors import InputError
 from hficma.images import ImageInput
 from hficma.images.crops import mean_over_crops
 from hficma.model import Model, RecipeBatch, Tokens
-from hficma.model.base import concatenate_tokens
+from hficma.model.encoders.batches import concatenate_tokens
 from hficma.model.encoders.image.features import ImageFeatures
 from hficma.progress import Progress
 from hficma.recipe import Recipe

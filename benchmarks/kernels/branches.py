@@ -22,7 +22,7 @@ from hficma.engine.runtimes.selection import installed
 from hficma.export import export_model
 from hficma.export.calibration_items import smooth_items
 from hficma.model import HFICMA, PaddedEncodings, load_model
-from hficma.model.base import Tokens
+from hficma.model.encoders.batches import Tokens
 from hficma.model.numerics import unit_rows
 from hficma.model.similarity import tabulate
 from hficma.model.tiling import pair_scores

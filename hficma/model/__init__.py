@@ -12,13 +12,13 @@ from ..lazy_names import on_demand
 if TYPE_CHECKING:
     from .adamine import AdaMine as AdaMine
     from .base import Model as Model
-    from .base import RecipeBatch as RecipeBatch
     from .base import Scores as Scores
-    from .base import Tokens as Tokens
     from .config import HeadConfig as HeadConfig
     from .config import ImageConfig as ImageConfig
     from .config import ModelConfig as ModelConfig
     from .dual import DualEncoder as DualEncoder
+    from .encoders.batches import RecipeBatch as RecipeBatch
+    from .encoders.batches import Tokens as Tokens
     from .hf_icma import HFICMA as HFICMA
     from .loading import build_model as build_model
     from .loading import load_model as load_model
@@ -37,9 +37,9 @@ __getattr__ = on_demand(
         "ImageConfig": ".config",
         "ModelConfig": ".config",
         "PaddedEncodings": ".similarity",
-        "RecipeBatch": ".base",
+        "RecipeBatch": ".encoders.batches",
         "Scores": ".base",
-        "Tokens": ".base",
+        "Tokens": ".encoders.batches",
         "build_model": ".loading",
         "load_model": ".loading",
     },

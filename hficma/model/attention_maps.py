@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Tokens
+from .encoders.batches import Tokens
 from .hf_icma import HFICMA
 from .similarity import attend
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..images import ImageInput, preprocess
 from ..recipe import Recipe
@@ -19,6 +18,7 @@ from ..text.batching import DistinctSentences, batches_by_length, pad_ids
 from ..text.vocabulary import RecipeIds, Tokenizer
 from ..types import Ids
 from .config import ModelConfig
+from .encoders.batches import RecipeBatch, Tokens, concatenate_tokens, texts_as_sentences
 from .encoders.image.features import (
     ImageEncoder,
     ImageFeatures,
@@ -28,7 +28,7 @@ from .encoders.image.features import (
 from .encoders.image.normalize import Normalize
 from .encoders.sentence_encoder import SentenceEncoder
 from .encoders.text_encoder import TextEncoder
-from .numerics import at_least_float32, unit_rows
+from .numerics import at_least_float32
 from .similarity import PaddedEncodings
 
 if TYPE_CHECKING:
@@ -40,38 +40,6 @@ SENTENCE_BATCH = 512
 """Sentences or texts encoded at once; long ones fewer, see `batches_by_length`."""
 
 
-class Tokens(NamedTuple):
-    """N photos or N recipes as their encoders give them."""
-
-    global_: Tensor
-    """(N, D_g): an inner product of two of these is S_global."""
-    tokens: Tensor | None
-    """(N, L, D), padded rows zero; None for a model without a local part."""
-    lengths: Tensor
-    """(N,) int64: tokens that are not padding."""
-
-    def select(self, items: Tensor | slice) -> Tokens:
-        """Return some items.
-
-        Args:
-            items: their positions (K,) int64, or a slice of them.
-        """
-        tokens = None if self.tokens is None else self.tokens[items]
-        return Tokens(self.global_[items], tokens, self.lengths[items])
-
-    def padded(self, size: int) -> Tokens:
-        """Return the same items padded or cut to L = `size` tokens."""
-        if self.tokens is None:
-            return self
-        missing = size - self.tokens.shape[1]  # F.pad cuts where it is negative
-        return self._replace(tokens=F.pad(self.tokens, (0, 0, 0, missing)))
-
-    def float(self) -> Tokens:
-        """Return the same items in float32."""
-        tokens = None if self.tokens is None else self.tokens.float()
-        return Tokens(self.global_.float(), tokens, self.lengths)
-
-
 class Scores(NamedTuple):
     """Scores of B photos and M recipes, each (B, M)."""
 
@@ -81,33 +49,6 @@ class Scores(NamedTuple):
     """S_global."""
     local: Tensor | None
     """S_local in (0, 1); None for a model without a local part."""
-
-
-class RecipeBatch(NamedTuple):
-    """M recipes as the recipe encoder reads them, padded with zeros."""
-
-    ingredients: Tensor
-    """(M, T) int64 ids."""
-    ingredient_counts: Tensor
-    """(M,) int64."""
-    sentences: Tensor
-    """(M, S, D_s) sentence vectors; those of the texts where a text encoder alone reads recipes."""
-    sentence_counts: Tensor
-    """(M,) int64."""
-    title_counts: Tensor
-    """(M,) int64: how many of the sentences, the first ones, are the title."""
-    texts: Tensor
-    """(M, P, D_t) a text encoder's vectors; (M, 0, 0) without one."""
-    text_fields: Tensor
-    """(M, P) int64: the field of each text, 0 for padding."""
-
-    def select(self, recipes: Tensor | slice) -> RecipeBatch:
-        """Return some recipes.
-
-        Args:
-            recipes: their positions (K,) int64, or a slice of them.
-        """
-        return RecipeBatch(*(field[recipes] for field in self))
 
 
 class Model(nn.Module):
@@ -376,58 +317,3 @@ class Model(nn.Module):
         """Return `pad_ids` of sequences as tensors where the weights are."""
         ids, lengths = pad_ids(sequences)
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
-
-
-class GlobalProjection(nn.Module):
-    """Bring a global vector to the index's width, and to unit length for `cosine`.
-
-    As published there is neither: D_g is then 2 D, and S_global a plain inner product.
-
-    Args:
-        config: of the model.
-        input_width: width of the vectors as the encoder gives them.
-    """
-
-    def __init__(self, config: ModelConfig, input_width: int) -> None:
-        super().__init__()
-        self.cosine = config.global_similarity == "cosine"
-        self.linear = (
-            nn.Linear(input_width, config.global_dim) if config.global_dim is not None else None
-        )
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Map vectors (N, input width) to (N, D_g)."""
-        if self.linear is not None:
-            vectors = self.linear(vectors.to(self.linear.weight.dtype))
-        return unit_rows(at_least_float32(vectors)) if self.cosine else vectors
-
-
-def texts_as_sentences(
-    ingredients: Tensor, ingredient_counts: Tensor, texts: Tensor, text_fields: Tensor
-) -> RecipeBatch:
-    """Return recipes whose sentences are the texts of a text encoder, which alone reads them.
-
-    Args:
-        ingredients: (M, T) int64; this and the others are fields of a `RecipeBatch`.
-        ingredient_counts: (M,) int64.
-        texts: (M, P, D_t).
-        text_fields: (M, P) int64.
-    """
-    counts = text_fields.clamp(0, 1).sum(dim=1)
-    return RecipeBatch(ingredients, ingredient_counts, texts, counts, counts, texts, text_fields)
-
-
-def concatenate_tokens(batches: Sequence[Tokens]) -> Tokens:
-    """Return batches as one, padded to the longest item of all.
-
-    Args:
-        batches: of one kind of item, at least one.
-    """
-    lengths = torch.cat([batch.lengths for batch in batches])
-    longest = int(lengths.max())
-    tokens = [one for batch in batches if (one := batch.padded(longest).tokens) is not None]
-    return Tokens(
-        torch.cat([batch.global_ for batch in batches]),
-        torch.cat(tokens) if tokens else None,
-        lengths,
-    )

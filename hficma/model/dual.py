@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..text.vocabulary import INGREDIENTS, INSTRUCTIONS, TITLE, Tokenizer
-from .base import Model, RecipeBatch, Tokens
+from .base import Model
 from .config import ModelConfig
+from .encoders.batches import RecipeBatch, Tokens
 from .encoders.heads import field_mean, make_head
 from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.sentence_encoder import SentenceEncoder

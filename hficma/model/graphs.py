@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from ..types import ArraySpec, ArraySpecs
-from .base import Model, RecipeBatch, Tokens, texts_as_sentences
+from .base import Model
+from .encoders.batches import RecipeBatch, Tokens, texts_as_sentences
 from .encoders.sentence_encoder import MeanSentences
 from .encoders.text_encoder import TextEncoder
 from .hf_icma import HFICMA

@@ -25,10 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from ..text.vocabulary import Tokenizer
-from .base import GlobalProjection, Model, RecipeBatch, Tokens
+from .base import Model
 from .config import ModelConfig
 from .dual import RecipeFields
-from .encoders.heads import Head
+from .encoders.batches import RecipeBatch, Tokens
+from .encoders.heads import GlobalProjection, Head
 from .encoders.image.features import ImageEncoder, ImageFeatures
 from .encoders.recurrent import Bidirectional
 from .encoders.sentence_encoder import SentenceEncoder

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hficma.model import HFICMA, Model, RecipeBatch, Scores, Tokens
-from hficma.model.base import concatenate_tokens
+from hficma.model.encoders.batches import concatenate_tokens
 from hficma.model.encoders.image.features import mean_pooled
 from hficma.model.similarity import tabulate
 from tests.model.factories import make_model, published_model, random_recipes, random_regions

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hficma.model import Model, RecipeBatch
-from hficma.model.base import texts_as_sentences
+from hficma.model.encoders.batches import texts_as_sentences
 from hficma.recipe import Recipe
 from hficma.text.batching import DistinctSentences, batches_by_length, pad_ids
 from hficma.text.vocabulary import END_ID, INGREDIENTS, INSTRUCTIONS, TITLE, Tokenizer

@@ -19,7 +19,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..config import HeadConfig
+from ..config import HeadConfig, ModelConfig
 from ..numerics import at_least_float32, unit_rows
 
 
@@ -113,6 +113,30 @@ class Head(nn.Module):
             for number, layer in enumerate(self.layers):
                 result = layer(self.dropout(nn.functional.gelu(result) if number else result))
         return unit_rows(at_least_float32(result)) if self.cosine else result
+
+
+class GlobalProjection(nn.Module):
+    """The published head: brings a global vector to the index's width, and `cosine` to length 1.
+
+    As published there is neither: D_g is then 2 D, and S_global a plain inner product.
+
+    Args:
+        config: of the model.
+        input_width: width of the vectors as the encoder gives them.
+    """
+
+    def __init__(self, config: ModelConfig, input_width: int) -> None:
+        super().__init__()
+        self.cosine = config.global_similarity == "cosine"
+        self.linear = (
+            nn.Linear(input_width, config.global_dim) if config.global_dim is not None else None
+        )
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map vectors (N, input width) to (N, D_g)."""
+        if self.linear is not None:
+            vectors = self.linear(vectors.to(self.linear.weight.dtype))
+        return unit_rows(at_least_float32(vectors)) if self.cosine else vectors
 
 
 class HeadEnsemble(nn.Module):
