@@ -28,6 +28,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from torch.nn import functional as F
 
 from hficma.engine.runtimes.reference import TOLERANCES
 from hficma.model import Model
+from hficma.model.encoders.image.efficientnet_lite import StagedNetwork
 from hficma.model.encoders.image.features import ImageFeatures, image_features
 
 from .calibration_items import Items, adversarial_items
@@ -142,13 +144,20 @@ def _split(encoder: nn.Module, pixels: Tensor, size: int) -> tuple[nn.Module, nn
     """Cut an encoder behind its layers of at least `size` pixels a side: stem and rest."""
     if not isinstance(encoder, nn.Sequential):
         return nn.Identity(), encoder
+    # A stage whose mean is given beside the last map belongs to what gives it, the rest.
+    ends = encoder.ends if isinstance(encoder, StagedNetwork) else {}
+    layers = list(encoder.named_children())
     stem, features = 0, pixels[:1]
-    for layer in encoder:
+    for name, layer in layers:
         features = layer(features)
-        if features.shape[-1] < size:
+        if features.shape[-1] < size or name in ends:
             break
         stem += 1
-    return encoder[:stem], encoder[stem:]
+    rest = OrderedDict(layers[stem:])
+    return (
+        nn.Sequential(OrderedDict(layers[:stem])),
+        StagedNetwork(rest, ends) if ends else nn.Sequential(rest),
+    )
 
 
 def _folded(encoder: nn.Module) -> nn.Module:

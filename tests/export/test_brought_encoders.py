@@ -74,7 +74,13 @@ def image_model(folder: Path, encoder: str, kind: str) -> Model:
 
 @pytest.mark.parametrize(
     ("encoder", "kind"),
-    [("clip", "hf-icma"), ("siglip", "dual"), ("dinov2_with_registers", "dual"), ("swin", "dual")],
+    [
+        ("clip", "hf-icma"),
+        ("siglip", "dual"),
+        ("dinov2_with_registers", "dual"),
+        ("dinov3_vit", "dual"),
+        ("swin", "dual"),
+    ],
 )
 def test_image_encoders_are_held_to_torch_and_built(
     encoder: str, kind: str, tmp_path: Path

@@ -18,6 +18,7 @@ from hficma.export import half_precision as narrow
 from hficma.export.calibration_items import smooth_items
 from hficma.export.half_precision import narrow_image_encoder
 from hficma.model import ImageConfig, Model, ModelConfig, build_model
+from hficma.model.encoders.image.efficientnet_lite import efficientnet_lite
 from hficma.model.encoders.image.torchvision_models import import_torchvision
 from hficma.training.config.option_files import load_options, presets
 from tests.model.factories import make_model, make_vectors
@@ -197,3 +198,18 @@ def test_a_dead_filter_is_no_obstacle() -> None:
     zeros = torch.zeros(1, 5, 5).double()
     filters = torch.tensor([[[1.0001, 2, 3, 4, 5]]]).double()
     assert torch.equal(narrow._round_together(filters, zeros, torch.float16), filters.half())
+
+
+def test_a_network_that_gives_its_stages_is_rounded_behind_a_stem() -> None:
+    """The export of such a network ended in an error, or lost a stage that its stem had taken."""
+    encoder = efficientnet_lite("efficientnet-lite0", None, stages=True).eval()
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        exact = encoder(pixels)
+        stem, rest = narrow._split(encoder, pixels, 4)
+        rest = narrow._folded(rest)
+        assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in rest.modules())
+        features = rest(stem(pixels))
+    assert len(list(stem.children())) > 4
+    torch.testing.assert_close(features.pooled, exact.pooled, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(features.regions, exact.regions, atol=1e-4, rtol=1e-3)

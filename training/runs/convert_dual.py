@@ -17,7 +17,7 @@ from hficma.artifacts.unfinished import remove_tree
 from hficma.errors import ArtifactError, InputError
 from hficma.model import DualEncoder, HeadConfig, ImageConfig, Model, ModelConfig, build_model
 from hficma.model.encoders.image.resolution import resolve_image_encoder
-from hficma.model.encoders.text_encoder import clip_visual_projection
+from hficma.model.encoders.image.transformers_models import clip_visual_projection
 from hficma.model.encoders.text_folder import read_text_folder
 from hficma.text.text_tokenizer import TextTokenizer
 from hficma.text.vocabulary import FIRST_WORD_ID, TextConfig, Vocabulary

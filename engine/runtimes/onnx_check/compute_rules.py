@@ -195,6 +195,7 @@ COMPUTE_RULES: dict[str, Rule] = {
     "MaxPool": _pool,
     "Mod": _remainder,
     "Mul": _elementwise(np.multiply),
+    "Neg": _same,
     "Pow": _elementwise(None),
     "QuantizeLinear": lambda call: one_tensor(call.shape(), call[2].dtype),
     "ReduceL2": _reduce,

@@ -50,6 +50,7 @@ OPERATORS = {
         "MaxPool": f"{_WINDOW} ceil_mode",
         "Mod": "fmod",
         "Mul": "",
+        "Neg": "",
         "Pad": "mode",
         "Pow": "",
         "QuantizeLinear": "axis",

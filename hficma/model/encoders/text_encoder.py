@@ -186,28 +186,6 @@ def text_config(kind: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
     return settings
 
 
-def clip_visual_projection(folder: Path) -> Tensor:
-    """Return the layer (D_g, C_p) that brings CLIP's photos into the space of its texts.
-
-    Args:
-        folder: of a whole CLIP.
-
-    Raises:
-        InputError: its weights cannot be read, or lack that layer.
-    """
-    kind = import_transformers("CLIP").CLIPVisionModelWithProjection
-    try:
-        model, info = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except Exception as error:  # every part of the library has its own kinds
-        raise InputError(f"{folder}: its weights cannot be read ({reason(error)[:160]})") from error
-    if any("visual_projection" in name for name in info["missing_keys"]):
-        raise InputError(f"{folder}: its weights lack visual_projection")
-    weight: Tensor = model.visual_projection.weight.detach().float()
-    return weight
-
-
 def _classes(kind: str) -> tuple[Any, Any]:
     """Return the library's classes of an architecture's configuration and layers."""
     library = import_transformers("this text encoder")

@@ -26,6 +26,8 @@ from ...numerics import at_least_float32
 from .features import ImageFeatures, mean_pooled
 from .weights_file import load_weights_file
 
+torch.fx.wrap("at_least_float32")  # traced as a call: it asks for a type that a trace has not
+
 SIZES = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
 """Pixels a side of each network's input."""
 CHANNELS = 1280
@@ -120,7 +122,7 @@ def _network(name: str, *, stages: bool) -> nn.Sequential:
         "bn1": _normalisation(CHANNELS),
         "relu1": nn.ReLU6(inplace=True),
     }
-    return _StagedNetwork(layers, ends) if stages else nn.Sequential(OrderedDict(layers))
+    return StagedNetwork(layers, ends) if stages else nn.Sequential(OrderedDict(layers))
 
 
 def _name_here(name: str) -> str:
@@ -128,21 +130,22 @@ def _name_here(name: str) -> str:
     return name.removeprefix("_").replace("blocks.", "blocks_").replace("._", ".")
 
 
-class _StagedNetwork(nn.Sequential):
+class StagedNetwork(nn.Sequential):
     """The same layers, which give the means of the stages' maps beside that of the last one.
 
     Args:
         layers: by name, in their order.
-        ends: channels of each stage by the name of its last layer.
+        ends: channels of each stage by the name of its last layer, in their order.
 
     Attributes:
+        ends: the same.
         pooled_parts: widths of the vectors that the whole is put together of: the last map's mean
             and each stage's, all of the stages as one.
     """
 
     def __init__(self, layers: dict[str, nn.Module], ends: dict[str, int]) -> None:
         super().__init__(OrderedDict(layers))
-        self.ends = frozenset(ends)
+        self.ends = ends
         self.pooled_parts = (CHANNELS, sum(ends.values()))
 
     def forward(self, pixels: Tensor) -> ImageFeatures:

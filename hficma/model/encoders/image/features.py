@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ...numerics import at_least_float32
 
+torch.fx.wrap("at_least_float32")  # traced as a call: it asks for a type that a trace has not
+
 
 class ImageFeatures(NamedTuple):
     """B photos as an image encoder gives them."""

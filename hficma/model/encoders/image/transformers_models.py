@@ -22,7 +22,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,8 @@ class TransformersEncoder(nn.Module):
         for module in network.modules():
             if hasattr(module, "probe"):
                 _use_plain_pooling(module)
+        if hasattr(network, "rope_embeddings"):
+            _fix_rotary_positions(network.rope_embeddings, size)
         config: Any = network.config
         # Registers (DINO) are tokens that are about nothing; they stand behind the class token.
         self.prefix_tokens = _prefix_tokens(config)
@@ -138,6 +140,35 @@ def _use_plain_pooling(head: Any) -> None:
 
     # By class: a copy of the network must read the copy's weights.
     head.__class__ = PlainPooling
+
+
+def _fix_rotary_positions(positions: Any, size: int) -> None:
+    """Let DINOv3's rotary positions be constants, those of the one size that the encoder reads.
+
+    Worked out from the pixels' shape they would be exported with a branch for every shape.
+
+    Args:
+        positions: the module that gives them, changed in place.
+        size: pixels a side.
+    """
+    with torch.no_grad():
+        cosines, sines = type(positions).forward(positions.eval(), torch.zeros(1, 3, size, size))
+    # Not among the weights: names in runs stay those of the library.
+    positions.register_buffer("cosines", cosines, persistent=False)
+    positions.register_buffer("sines", sines, persistent=False)
+
+    class FixedPositions(type(positions)):  # type: ignore[misc]
+        """The same module; in training it stretches positions at random, as it always did."""
+
+        def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+            """Return cosines and sines (R, D / H) of pixels (B, 3, s, s)."""
+            if self.training:
+                return cast(tuple[Tensor, Tensor], super().forward(pixel_values))
+            kind = pixel_values.dtype
+            return self.cosines.to(kind), self.sines.to(kind)
+
+    # By class: a copy of the network must read the copy's constants.
+    positions.__class__ = FixedPositions
 
 
 def transformers_encoder(name: str, architecture: str, size: int, folder: Path | None) -> nn.Module:
@@ -201,6 +232,28 @@ def folder_architecture(folder: Path) -> str:
         )
     architecture = {key: value for key, value in record.items() if key not in _NOT_ARCHITECTURE}
     return json.dumps(architecture, sort_keys=True)
+
+
+def clip_visual_projection(folder: Path) -> Tensor:
+    """Return the layer (D_g, C_p) that brings CLIP's photos into the space of its texts.
+
+    Args:
+        folder: of a whole CLIP.
+
+    Raises:
+        InputError: its weights cannot be read, or lack that layer.
+    """
+    kind = import_transformers("CLIP").CLIPVisionModelWithProjection
+    try:
+        model, info = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # every part of the library has its own kinds
+        raise InputError(f"{folder}: its weights cannot be read ({reason(error)[:160]})") from error
+    if any("visual_projection" in name for name in info["missing_keys"]):
+        raise InputError(f"{folder}: its weights lack visual_projection")
+    weight: Tensor = model.visual_projection.weight.detach().float()
+    return weight
 
 
 def _with_weights(kind: Any, config: Any, tower: _Tower, folder: Path) -> nn.Module:
