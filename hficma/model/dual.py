@@ -104,7 +104,7 @@ class RecipeFields(nn.Module):
             lines = _first(recipe.sentence_counts, sentences) - steps_end
             words, _ = field_mean(sentences, lines)
             # Lines of which no word is known, or which are left out, are a sentence of zeros.
-            known = (words != 0).any(dim=1).to(words.dtype)
+            known = ((words * words).sum(dim=1) > 0).to(words.dtype)
             return [
                 field_mean(sentences, titles),
                 (words, known),

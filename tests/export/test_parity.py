@@ -21,7 +21,7 @@ from hficma.export.calibration_items import smooth_items
 from hficma.export.parity import require
 from hficma.export.rank_changes import RankChange, rank_change
 from hficma.model import HeadConfig, load_model
-from hficma.text.vocabulary import RecipeIds
+from hficma.text.vocabulary import RecipeIds, TextConfig
 from tests.model.factories import make_model
 
 NARROW = ("fp16", "bf16", "int8")
@@ -55,13 +55,22 @@ def test_a_bundle_holds_what_inference_needs(narrow_bundle: Path) -> None:
     assert manifest.facts["model_id"] == load_model(narrow_bundle).model_id
 
 
-@pytest.mark.parametrize(("kind", "precisions"), [("dual", NARROW), ("hf-icma", ())])
+@pytest.mark.parametrize(
+    ("kind", "precisions", "options"),
+    [
+        ("dual", NARROW, {}),
+        ("hf-icma", (), {}),
+        ("dual", ("int8",), {"members": 2, "text": TextConfig(unit="field")}),
+    ],
+    ids=["dual", "hf-icma", "ensemble of whole fields"],
+)
 def test_heads_over_fields_are_exported(
-    kind: str, precisions: tuple[str, ...], tmp_path: Path
+    kind: str, precisions: tuple[str, ...], options: dict[str, object], tmp_path: Path
 ) -> None:
     """The recipe graph reads how many sentences are titles: left out, titles were instructions."""
     head = HeadConfig(layers="mlp", hidden=7)
-    model = make_model(kind, global_text="fields", global_similarity="cosine", recipe_head=head)
+    fields = {"global_text": "fields", "global_similarity": "cosine", "recipe_head": head}
+    model = make_model(kind, **fields, **options)
     out = export_model(model, tmp_path / "bundle", precisions=precisions, runtimes=["onnxruntime"])
     recipe = read_manifest(out, kind="bundle").facts["graphs"]["recipe"]
     assert list(recipe["inputs"])[-1] == "title_counts"
