@@ -212,7 +212,7 @@ def parse(words: Sequence[str]) -> None:
     Raises:
         AssertionError: there is no such command, or it takes no such option or value.
     """
-    from hficma.cli import UsageError, app
+    from hficma.cli.application import UsageError, app
 
     command: Any = typer.main.get_command(app)
     name, rest, parent = "hficma", list(words), None

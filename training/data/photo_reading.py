@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -75,7 +77,8 @@ def read_all(
             while chunks and len(jobs) < _CHUNKS_AHEAD:
                 chunk = chunks.popleft()
                 arguments = (source, chunk, image_input, form, crops, views, scale)
-                jobs.append(pool.submit(_read_chunk, *arguments))
+                with _interrupts_held():
+                    jobs.append(pool.submit(_read_chunk, *arguments))
             yield from jobs.popleft().result()
     finally:
         # An interrupt must not wait for chunks that nobody will read.
@@ -93,6 +96,23 @@ def _workers(dataset: Dataset, photos: int) -> Executor:
             count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_parent
         )
     return ThreadPoolExecutor(count)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back for the block, which starts processes, if the system can.
+
+    They inherit that, and it never reaches them: before their initializer has run, each would end
+    with a traceback.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts_to_the_parent() -> None:
