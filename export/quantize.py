@@ -4,8 +4,8 @@ Weights and activations become integers with a scale, x is about scale * (q - ze
 graph says where (QuantizeLinear and DequantizeLinear nodes, "Q/DQ"), so that every runtime fuses
 them with its own integer kernels. Scales of weights follow from the weights. Those of activations
 need calibration: photos or texts are run through the float32 graph, and the smallest and largest
-value that each activation takes are its range. With ranges from too few of them others are clipped;
-they are of training pairs, never of those that figures are of.
+value that each activation takes are its range. Ranges from too few items clip the values of others.
+Items that calibrate are of training pairs, never of those that figures are of.
 
 Convolutional graphs compute in integers from end to end. Of transformers only the layers do, the
 products of activations with weights: those of attention, normalisations and what stands between

@@ -2,7 +2,7 @@
 
 A bundle has several precisions, the torch weights and a reference, so that any machine can choose,
 go on training and hold the graphs to the model again. What a small server or a package needs of it
-is a tenth: here the rest is left out, after everything was proved.
+is a small part: here the rest is left out, after everything was proved.
 """
 
 from __future__ import annotations

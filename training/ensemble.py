@@ -49,11 +49,12 @@ def join_members(
         InputError: weights that members share differ: they were trained.
     """
     assert options.model.members == len(runs)
-    states = [load_model(run).state_dict() for run in runs]
-    members = [RunDirectory.open(run) for run in runs]
-    first = members[0]
+    models = [load_model(run) for run in runs]
+    # First, so that nothing is half made where the members do not fit.
+    weights = joined_weights([one.state_dict() for one in models])
+    first = RunDirectory.open(runs[0])
     # What training filled in, such as the architecture of an encoder, stands in a member's options.
-    model = replace(load_model(runs[0]).config, members=len(runs))
+    model = replace(models[0].config, members=len(runs))
     facts = {**first.facts, "model": model.to_json(), "best": None, "last": None}
     run = RunDirectory.create(
         path,
@@ -68,7 +69,7 @@ def join_members(
     epochs = options.trainer.epochs
     with run.writing():
         run.save_checkpoint(
-            epochs, joined_weights(states), State({}, {"epoch": epochs}),
+            epochs, weights, State({}, {"epoch": epochs}),
             best={"recall_sum": None, "validation": None},
         )  # fmt: skip
     return path

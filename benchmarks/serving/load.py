@@ -95,11 +95,13 @@ class ServedIndex(Closing):
         self._process.wait()
 
     def _read_log(self) -> None:
+        """Collect the lines that the service logs, until it ends."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._log.append(line)
 
     def _address(self) -> str:
+        """Wait for the line that says where it listens, and return that address."""
         while self._process.poll() is None:
             if match := re.search(r"serving at (\S+)", "".join(self._log)):
                 return match[1]
@@ -131,8 +133,8 @@ class ServedIndex(Closing):
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         totals = json.loads(ended.stdout.partition("JSON")[2])
-        found = [re.search(r"POST /search (\d+) (\S+) ms", line) for line in self._log[begin:]]
-        answered = [(match[1], float(match[2])) for match in found if match]
+        matches = [re.search(r"POST /search (\d+) (\S+) ms", line) for line in self._log[begin:]]
+        answered = [(match[1], float(match[2])) for match in matches if match]
         accepted = [ms for status, ms in answered if status == "200"]
         # 499: connections that wrk cuts when its time is over.
         others = sum(status not in ("200", "429", "499") for status, _ in answered)
@@ -153,5 +155,5 @@ class ServedIndex(Closing):
             'batch_size_count{lane="search"}', 'batch_size_sum{lane="search"}',
             'requests_total{path="/search",status="429"}',
         )  # fmt: skip
-        found = [text.partition(f"hficma_{name} ")[2].split() for name in names]
-        return [float(words[0]) if words else 0.0 for words in found]
+        values = [text.partition(f"hficma_{name} ")[2].split() for name in names]
+        return [float(words[0]) if words else 0.0 for words in values]

@@ -110,14 +110,14 @@ def _engine_alone(
 
 
 def _lines(loads: dict[str, Load], figures: dict[str, float]) -> list[str]:
-    """Return the table of loads, and what is asked of it."""
+    """Return the table of loads, and that of the figures taken from it."""
     header = ("load", "answers/s", "p50 ms", "p99 ms", "batch", "429", "errors")
     rows: list[tuple[Any, ...]] = [
         (name, *(f"{value:.1f}" for value in load[:4]), *map(str, load[4:]))
         for name, load in loads.items()
     ]
-    asked = [(name, f"{value:.2f}") for name, value in figures.items()]
-    return [*markdown_table(header, rows), "", *markdown_table(("figure", "value"), asked)]
+    totals = [(name, f"{value:.2f}") for name, value in figures.items()]
+    return [*markdown_table(header, rows), "", *markdown_table(("figure", "value"), totals)]
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from .checksums import CheckedFile
 from .record_file import RecordFile, row_checksum
 
 FILE = "photos.sqlite"
-KEPT_BYTES = 1 << 20
-"""Bytes that a kept photo may have; one of 256 pixels has about 10 KB, of pure noise 60 KB."""
+LARGEST_JPEG = 1 << 20
+"""Bytes that a small photo may have; one of 256 pixels has about 10 KB, of pure noise 60 KB."""
 _BATCH = 500
 """Rows of one statement."""
 
@@ -146,4 +146,4 @@ def _is_row(photo: tuple[Any, ...]) -> bool:
     root, place, jpeg = photo
     if not isinstance(root, int | None) or not isinstance(place, str | int | None):
         return False
-    return jpeg is None or (isinstance(jpeg, bytes) and len(jpeg) <= KEPT_BYTES)
+    return jpeg is None or (isinstance(jpeg, bytes) and len(jpeg) <= LARGEST_JPEG)

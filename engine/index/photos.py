@@ -128,8 +128,9 @@ class PhotoFinder:
         """Return the dataset that holds a photo, opened once."""
         from hficma.data.dataset import open_dataset
 
-        folder = self._where(photo.root if photo.root is not None else -1)
-        recorded = self._roots[photo.root or 0]
+        if photo.root is None:
+            raise InputError(f"{self._index}: a photo's dataset is not named")
+        folder, recorded = self._where(photo.root), self._roots[photo.root]
         if recorded.kind != "dataset":
             raise InputError(f"{self._index}: a photo's place is no file's")
         drawn = _is_sample(recorded)

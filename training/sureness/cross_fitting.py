@@ -149,8 +149,8 @@ def fold_models(
     """
     ids = [dataset.recipe(int(row)).id for row in rows]
     if not options.trainer.validation_pairs:
-        # Or the fold would be learnt from. Of what is validated nothing depends: the last epoch's
-        # weights stay, as in the run.
+        # Or the fold would be learnt from. Nothing depends on what is validated: the weights of
+        # the last epoch are taken, as in the run.
         trainer = replace(options.trainer, validation_pairs=2, keep="last")
         options = replace(options, trainer=trainer)
     for fold in range(int(fold_of.max()) + 1):

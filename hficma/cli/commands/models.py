@@ -259,7 +259,7 @@ def convert(
         bool, typer.Option(help="Leave the table's rows where training used them.")
     ] = True,
     sentences: Annotated[Path | None, typer.Option(help="Vectors with a sentence encoder.")] = None,
-    backbone: Annotated[str, typer.Option(help="The checkpoint's trunk.")] = "resnet50",
+    backbone: Annotated[str, typer.Option(help="The checkpoint's image encoder.")] = "resnet50",
 ) -> None:
     """Make a run of a published checkpoint or of a CLIP's folder, running no code in it.
 
