@@ -9,9 +9,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 130
-"""Exit code: 128 + SIGINT, as shells have it."""
-INTERRUPTED_LINE = "hficma: interrupted; what was finished is kept, nothing is half-written"
+from .exit_codes import INTERRUPTED, INTERRUPTED_LINE
 
 
 def main() -> NoReturn:

@@ -18,16 +18,13 @@ import typer
 from .. import __version__
 from ..errors import HficmaError
 from ..printable import one_line, printable_lines
-from . import INTERRUPTED
+from .exit_codes import BAD_INPUT, INTERRUPTED
 from .help_text import command_group
 from .lazy_group import LazyGroup
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 """The base of all errors about a command line's words: Typer exports only some of its
 subclasses."""
-
-# Exit codes; docs/reference/cli.md lists all of them.
-_BAD_INPUT = 2
 
 
 class _Commands(LazyGroup):
@@ -127,7 +124,7 @@ def _run() -> NoReturn:
         text = io.StringIO()
         error.show(file=text)
         print(printable_lines(text.getvalue()), end="", file=sys.stderr)
-        sys.exit(_BAD_INPUT)
+        sys.exit(BAD_INPUT)
     except typer.Abort:
         _stop("not done: nothing was confirmed", 1)
     except BrokenPipeError:
@@ -136,11 +133,11 @@ def _run() -> NoReturn:
         sys.exit(0)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            _stop(f"too many files are open ({error.strerror}); raise `ulimit -n`", _BAD_INPUT)
+            _stop(f"too many files are open ({error.strerror}); raise `ulimit -n`", BAD_INPUT)
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
             raise
         place = f"{error.filename}: " if error.filename else ""
-        _stop(f"{place}cannot be written ({error.strerror}); choose another --home", _BAD_INPUT)
+        _stop(f"{place}cannot be written ({error.strerror}); choose another --home", BAD_INPUT)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
@@ -148,7 +145,7 @@ def _run() -> NoReturn:
         _stop(
             f"this command needs {error.name}, which is not installed: "
             f"pip install 'hficma[{extra}]'",
-            _BAD_INPUT,
+            BAD_INPUT,
         )
 
 
