@@ -20,5 +20,9 @@ def main() -> NoReturn:
 
         run()
     except KeyboardInterrupt:
+        # CPython notes an interrupt that leaves code which was executed from text, as dataclasses
+        # are made, and ends the process by SIGINT though it was caught here; the next such code
+        # clears the note (`run_eval_code_obj` in pythonrun.c).
+        exec("")
         print(INTERRUPTED_LINE, file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -235,17 +235,19 @@ def test_an_interrupt_leaves_nothing_half_made(home: Path, tmp_path: Path, comma
         assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["kind"] == "run"
 
 
-def test_an_interrupt_while_packages_are_loaded_is_one_line() -> None:
+def test_an_interrupt_while_packages_are_loaded_is_one_line(tmp_path: Path) -> None:
     """Who presses Ctrl-C at once, on a slow machine, would get a page of imports."""
     code = (
         "import sys, hficma.cli\n"
         "class Interrupts:\n"
         "    def find_spec(name, path=None, target=None):\n"
-        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "        if name == 'typer': exec('raise KeyboardInterrupt')\n"
         "sys.meta_path.insert(0, Interrupts)\n"
         "hficma.cli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    (tmp_path / "interrupted_early.py").write_text(code)
+    command = [sys.executable, "-m", "interrupted_early"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 130
     assert len(done.stderr.splitlines()) == 1
     assert "hficma: interrupted" in done.stderr
