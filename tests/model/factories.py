@@ -55,7 +55,7 @@ def published_model(width: int, heads: int, seed: int) -> HFICMA:
             Tokenizer(vectors.vocabulary, config.text),
             ImageEncoder(
                 trunk=nn.Identity(),
-                pooled_width=2 * width,
+                pooled_parts=(2 * width,),
                 channels=2 * width,
                 grid=7,
                 pools_regions=True,

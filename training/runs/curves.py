@@ -48,8 +48,8 @@ class Plot:
     """Keys of the figure, from the record inwards."""
     better: Literal["lower", "higher"] | None = None
     """Which values are the better ones; None where neither is."""
-    flat: bool = True
-    """Whether it is drawn where nothing in it changes."""
+    usual: tuple[float, ...] = ()
+    """Values of which a line that keeps to one tells nothing, so that it is not drawn."""
 
 
 class Point(NamedTuple):
@@ -78,9 +78,9 @@ def plots() -> list[Plot]:
         Plot("training loss", "epoch", ("train", "loss"), "lower"),
         Plot("share of idle pairs", "epoch", ("train", "bad_pairs")),
         *validation,
-        Plot("image encoder trained (1) or not (0)", "epoch", ("trunk_trained",), flat=False),
+        Plot("image encoder trained (1) or not (0)", "epoch", ("trunk_trained",), usual=(0, 1)),
         Plot("gradient norm", "step", ("norm",)),
-        Plot("skipped steps", "epoch", ("skipped",), "lower", flat=False),
+        Plot("skipped steps", "epoch", ("skipped",), "lower", usual=(0,)),
         Plot("recall sum", "epoch", ("validation", "recall_sum"), "higher"),
         Plot("loss on S", "epoch", ("train", "on_score"), "lower"),
         Plot("loss on S_global", "epoch", ("train", "on_global"), "lower"),
@@ -117,7 +117,7 @@ def write_curves(
         lines = {name: _points(log, plot) for name, log in logs.items()}
         lines = {name: points for name, points in lines.items() if points}
         values = {point.value for points in lines.values() for point in points}
-        if values and (plot.flat or len(values) > 1):
+        if values and not (len(values) == 1 and values <= set(plot.usual)):
             figures.append(_figure(plot, lines, colours))
     legend = "\n".join(
         f'<li><span style="color:{colour}">&#9632;</span> '
