@@ -25,6 +25,7 @@ NEED_TORCH = (
     "cli/test_figures.py",
     "docs",
     "engine/gpu",
+    "engine/test_text_bundles.py",
     "export",
     "model",
     "test_docs.py",
