@@ -17,10 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hficma.artifacts.manifest import disk_reason
-from hficma.artifacts.unfinished import remove_tree
 from hficma.data.sources.recipe1m.published_vocabulary import published_vectors, published_words
-from hficma.errors import ArtifactError, InputError
+from hficma.errors import InputError
 from hficma.model import ImageConfig, ModelConfig, build_model
 from hficma.model.encoders.sentence_encoder import GRUSentences
 from hficma.text.vocabulary import FIRST_WORD_ID, TextConfig, Vocabulary
@@ -32,7 +30,7 @@ from hficma.untrusted.torch_checkpoints import load_weights
 from .config.option_values import to_tree
 from .config.options import Options
 from .runs.environment import environment
-from .runs.run import RunDirectory, State
+from .runs.run import RunDirectory
 
 Names = list[tuple[str, str]]
 """Pattern of a published weight's name, and what it is called here."""
@@ -150,15 +148,7 @@ def convert(
             "last": None,
         },
     )
-    try:
-        state_zero = State({}, {"epoch": 0})
-        run.save_checkpoint(0, model.state_dict(), state_zero, best={"recall_sum": None})
-    except Exception as error:
-        remove_tree(out)  # without weights it is no run, and in the way of the next try
-        why = disk_reason(error)
-        if why is None:
-            raise
-        raise ArtifactError(f"{out}: cannot be written ({why})") from error
+    run.save_converted(model.state_dict())
     return Converted(kind, len(words), source)
 
 

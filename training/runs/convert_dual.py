@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hficma.artifacts.manifest import disk_reason
-from hficma.artifacts.unfinished import remove_tree
 from hficma.errors import ArtifactError, InputError
 from hficma.model import DualEncoder, HeadConfig, ImageConfig, Model, ModelConfig, build_model
 from hficma.model.encoders.image.resolution import resolve_image_encoder
@@ -26,7 +24,7 @@ from hficma.text.word_vectors import WordVectors
 from ..config.option_values import to_tree
 from ..config.options import Options
 from .environment import environment
-from .run import RunDirectory, State
+from .run import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -77,15 +75,7 @@ def convert_dual(folder: Path, out: Path) -> ConvertedDual:
             "last": None,
         },
     )
-    try:
-        state = State({}, {"epoch": 0})
-        run.save_checkpoint(0, model.state_dict(), state, best={"recall_sum": None})
-    except Exception as error:
-        remove_tree(out)  # without weights it is no run, and in the way of the next try
-        why = disk_reason(error)
-        if why is None:
-            raise
-        raise ArtifactError(f"{out}: cannot be written ({why})") from error
+    run.save_converted(model.state_dict())
     return ConvertedDual(kind, model.global_dim, tokenizer.architecture.longest)
 
 

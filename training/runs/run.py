@@ -41,6 +41,7 @@ from hficma.artifacts.manifest import (
     write_atomically,
     write_manifest,
 )
+from hficma.artifacts.unfinished import remove_tree
 from hficma.data.partitions import FILE as PARTITIONS_FILE
 from hficma.errors import ArtifactError
 from hficma.limits import parse_json, read_regular_file
@@ -264,6 +265,24 @@ class RunDirectory:
         self.manifest = replace(self.manifest, files=files, facts=facts)
         write_manifest(self.path, self.manifest)
         self.sweep()
+
+    def save_converted(self, weights: Mapping[str, Tensor]) -> None:
+        """Write the only checkpoint of a run that was converted, or remove the run.
+
+        Args:
+            weights: the model's, by name.
+
+        Raises:
+            ArtifactError: the checkpoint cannot be written.
+        """
+        try:
+            self.save_checkpoint(0, weights, State({}, {"epoch": 0}), best={"recall_sum": None})
+        except Exception as error:
+            remove_tree(self.path)  # without weights it is no run, and in the way of the next try
+            why = disk_reason(error)
+            if why is None:
+                raise
+            raise ArtifactError(f"{self.path}: cannot be written ({why})") from error
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], State] | None:
         """Return the last checkpoint's weights and state; None where there is none yet.
