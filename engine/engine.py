@@ -36,7 +36,7 @@ from .query import (
 )
 from .results import Answer, Failure
 from .retrieval.scoring import CpuScorer, Scorer
-from .retrieval.search import Searcher, SearchOptions, whole_number
+from .retrieval.search import BatchSearcher, Searcher, SearchOptions, whole_number
 from .retrieval.timing import StageTimer
 from .runtimes.options import ExecutionKeywords, ExecutionOptions
 
@@ -65,7 +65,7 @@ class Engine(Closing):
     Args:
         index: open; closed with the engine.
         bundle: open, of the index's model; closed with the engine.
-        scorer: scores the index's items.
+        searcher: answers batches of queries from the index; closed with the engine.
         pool: decodes photos, searches shards and scores tiles.
         views: crops of a photo; None takes as many as the index was made for.
     """
@@ -74,7 +74,7 @@ class Engine(Closing):
         self,
         index: Index,
         bundle: Bundle,
-        scorer: Scorer,
+        searcher: BatchSearcher,
         pool: ThreadPoolExecutor,
         views: int | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class Engine(Closing):
         self.bundle = bundle
         self._views = views
         self._pool = pool
-        self._searcher = Searcher(index, bundle, scorer, pool)
+        self._searcher = searcher
         self._gate = Gate()
 
     @classmethod
@@ -123,24 +123,12 @@ class Engine(Closing):
             )
             path = open_index.facts.find_bundle(open_index.path) if bundle is None else Path(bundle)
             open_bundle = stack.enter_context(Bundle.open(path, options))
-            _check_same_model(open_index, open_bundle)
-            pool = ThreadPoolExecutor(options.thread_count, initializer=_one_faiss_thread)
+            check_same_model(open_index, open_bundle)
+            pool = open_pool(options.thread_count)
             stack.callback(pool.shutdown)
-            scorer: Scorer
-            if options.device != "cpu":
-                from .gpu.gpu_index import GpuIndex, cuda_device, index_bytes
-                from .gpu.gpu_scorer import GpuScorer
-
-                gpu = cuda_device(options.device)
-                scorer = GpuScorer(
-                    GpuIndex(open_index, gpu, index_bytes(gpu, gpu_memory)), open_bundle
-                )
-            else:
-                # Tiles run side by side, so each of their sessions takes one thread. In fp32,
-                # whatever encodes queries: a certificate's ε counts on its rounding.
-                tile_bundle = Bundle.open(path, options.changed(precision="fp32", threads=1))
-                scorer = CpuScorer(open_index, tile_bundle, pool)
-            engine = cls(open_index, open_bundle, scorer, pool, crops)
+            scorer = open_scorer(open_index, open_bundle, options, pool, gpu_memory)
+            searcher = Searcher(open_index, open_bundle, scorer, pool)
+            engine = cls(open_index, open_bundle, searcher, pool, crops)
             stack.pop_all()  # from here on the engine closes them
         return engine
 
@@ -327,7 +315,47 @@ class Engine(Closing):
             return stack.pop_all()
 
 
-def _check_same_model(index: Index, bundle: Bundle) -> None:
+def open_pool(threads: int) -> ThreadPoolExecutor:
+    """Return a pool whose threads search shards and score tiles.
+
+    Args:
+        threads: how many.
+    """
+    return ThreadPoolExecutor(threads, initializer=_one_faiss_thread)
+
+
+def open_scorer(
+    index: Index,
+    bundle: Bundle,
+    options: ExecutionOptions,
+    pool: ThreadPoolExecutor,
+    gpu_memory: float | None,
+) -> Scorer:
+    """Return what scores an index's items on the device of the options.
+
+    Args:
+        index: whose items are scored.
+        bundle: of the index's model.
+        options: of the bundle.
+        pool: runs tiles of items.
+        gpu_memory: GiB of a GPU for the index; None takes half of what is free.
+
+    Raises:
+        InputError: the device is not there, or the index does not fit it.
+    """
+    if options.device != "cpu":
+        from .gpu.gpu_index import GpuIndex, cuda_device, index_bytes
+        from .gpu.gpu_scorer import GpuScorer
+
+        gpu = cuda_device(options.device)
+        return GpuScorer(GpuIndex(index, gpu, index_bytes(gpu, gpu_memory)), bundle)
+    # Tiles run side by side, so each of their sessions takes one thread. In fp32, whatever encodes
+    # queries: a certificate's ε counts on its rounding.
+    tile_bundle = Bundle.open(bundle.path, options.changed(precision="fp32", threads=1))
+    return CpuScorer(index, tile_bundle, pool)
+
+
+def check_same_model(index: Index, bundle: Bundle) -> None:
     """Refuse a bundle that cannot search an index.
 
     Raises:

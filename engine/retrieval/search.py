@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -74,6 +74,18 @@ class AllowedItems(NamedTuple):
     """What there is to say of the filter."""
 
 
+class BatchSearcher(Protocol):
+    """Answers batches of queries from one index: `Searcher` here, or over several machines."""
+
+    def search(
+        self, inputs: Sequence[ModelInput], options: SearchOptions, timer: StageTimer
+    ) -> list[Answer]:
+        """Answer a batch of queries; see `Searcher.search`."""
+
+    def close(self) -> None:
+        """Release what the searches need; none may run any more."""
+
+
 class Searcher:
     """Searches one index with queries that were read; any number of threads may share it.
 
@@ -118,31 +130,13 @@ class Searcher:
             for number, (query, first) in enumerate(zip(queries, first_batches, strict=True))
         ]
         timer.end_stage("rerank")
-        hits = build_hits(self._index, rankings, has_local=self._bundle.has_local)
-        timer.end_stage("records")
-        facts = self._bundle.sureness
-        calibration = None if facts is None else facts.of(self._index.facts.query_role)
-        milliseconds = timer.milliseconds()
-        return [
-            Answer(
-                hits=query_hits,
-                certified=ranking.certified,
-                scored=ranking.scored,
-                searched=allowed.total,
-                milliseconds=milliseconds,
-                verified=self._index.verified,
-                of=self._index.facts.of,
-                notes=(*_query_notes(one), *allowed.notes),
-                sureness=None
-                if calibration is None or not ranking.scored
-                else sureness(ranking.totals, allowed.total, calibration),
-                query=query if options.keep_query else None,
-            )
-            for one, query, ranking, query_hits in zip(inputs, queries, rankings, hits, strict=True)
-        ]
+        return build_answers(
+            self._index, self._bundle, inputs, queries, rankings,
+            searched=allowed.total, notes=allowed.notes, options=options, timer=timer,
+        )  # fmt: skip
 
     def close(self) -> None:
-        """Release the scorer and of the masks of filters."""
+        """Release the scorer and the masks of filters."""
         self._scorer.close()
         self._allowed.clear()
 
@@ -187,6 +181,55 @@ class Searcher:
                 self._allowed.clear()
             self._allowed[filter] = allowed
         return allowed
+
+
+def build_answers(
+    index: Index,
+    bundle: Bundle,
+    inputs: Sequence[ModelInput],
+    queries: Sequence[EncodedQuery],
+    rankings: Sequence[Ranking],
+    *,
+    searched: int,
+    notes: tuple[str, ...],
+    options: SearchOptions,
+    timer: StageTimer,
+) -> list[Answer]:
+    """Read the records of ranked items, and put the answers together.
+
+    Args:
+        index: whose items were ranked.
+        bundle: of the index's model.
+        inputs: what the branches read of each of Q queries.
+        queries: (Q,) what was computed of them.
+        rankings: (Q,) the best items of each.
+        searched: items that could have answered.
+        notes: what there is to say of the search.
+        options: of all queries.
+        timer: counts the reading as `records`.
+    """
+    hits = build_hits(index, rankings, has_local=bundle.has_local)
+    timer.end_stage("records")
+    facts = bundle.sureness
+    calibration = None if facts is None else facts.of(index.facts.query_role)
+    milliseconds = timer.milliseconds()
+    return [
+        Answer(
+            hits=query_hits,
+            certified=ranking.certified,
+            scored=ranking.scored,
+            searched=searched,
+            milliseconds=milliseconds,
+            verified=index.verified,
+            of=index.facts.of,
+            notes=(*_query_notes(one), *notes),
+            sureness=None
+            if calibration is None or not ranking.scored
+            else sureness(ranking.totals, searched, calibration),
+            query=query if options.keep_query else None,
+        )
+        for one, query, ranking, query_hits in zip(inputs, queries, rankings, hits, strict=True)
+    ]
 
 
 def whole_number(name: str, value: int) -> int:

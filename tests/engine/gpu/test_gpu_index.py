@@ -30,6 +30,7 @@ from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level
 from hficma.engine.index.prefilter import Prefilter, PrefilterFacts, build_prefilter
+from hficma.engine.retrieval.search import Searcher
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -53,7 +54,9 @@ def opened(path: Path, device: str, memory: int = EVERYTHING) -> Engine:
     index = Index.open(path)
     bundle = Bundle.open(index.facts.find_bundle(path), ExecutionOptions(threads=1))
     gpu_index = GpuIndex(index, torch.device(device), memory)
-    return Engine(index, bundle, GpuScorer(gpu_index, bundle), ThreadPoolExecutor(2))
+    pool = ThreadPoolExecutor(2)
+    searcher = Searcher(index, bundle, GpuScorer(gpu_index, bundle), pool)
+    return Engine(index, bundle, searcher, pool)
 
 
 def ask(engine: Engine, query: int, **options: object) -> Answer:
