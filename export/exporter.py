@@ -33,7 +33,7 @@ from hficma.engine.bundle.bundle_facts import PRECISIONS, BundleFacts
 from hficma.engine.bundle.sureness_file import read_sureness
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, Difference, array_name
-from hficma.engine.runtimes.selection import installed
+from hficma.engine.runtimes.registry import installed
 from hficma.errors import InputError
 from hficma.model import Model, load_model
 from hficma.model.graphs import Branch, branches

@@ -18,7 +18,7 @@ from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import encode_photos, encode_recipes
 from hficma.engine.runtimes import runtime_class
 from hficma.engine.runtimes.options import ExecutionOptions
-from hficma.engine.runtimes.selection import installed
+from hficma.engine.runtimes.registry import installed
 from hficma.export import export_model
 from hficma.export.calibration_items import smooth_items
 from hficma.model import HFICMA, PaddedEncodings, load_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -203,6 +204,8 @@ class Bundle(Closing):
             )
             self.choices[graph.name] = choice
             name = choice.runtime
+            if choice.precision is not None:
+                graph = replace(graph, precision=choice.precision)
         return runtime_class(name).load(
             graph, device=self.execution.device, threads=self.execution.threads
         )

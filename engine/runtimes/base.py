@@ -10,11 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 import numpy as np
 
 from hficma.types import Array, ArraySpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Arrays: TypeAlias = Mapping[str, Array]
 """Arrays by name: what a graph reads or gives, or the reference items that these come from."""
@@ -74,6 +77,17 @@ class Runtime(ABC):
     """As in `registry.RUNTIMES`."""
     precisions: ClassVar[tuple[str, ...]]
     """Those it can run."""
+    runs_any_in_fp32: ClassVar[bool] = False
+    """Whether it can run any graph in fp32, whatever the precision of the graph's file."""
+    rounds_weights: ClassVar[bool] = False
+    """Whether it rounds a narrow graph's weights itself, where others read what export rounded."""
+
+    @classmethod
+    def why_not(cls, graph: Graph) -> str | None:
+        """Return why a graph need not even be loaded; None where it may run."""
+        if graph.precision not in cls.precisions:
+            return f"cannot run {graph.precision}"
+        return None
 
     @classmethod
     @abstractmethod
@@ -105,6 +119,23 @@ class Runtime(ABC):
             ValueError: an input is missing or has a shape that the graph does not take.
             ArtifactError: the runtime fails.
         """
+
+    def run_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the graph on torch tensors that are on its device, so that nothing leaves it.
+
+        This form goes by way of the host; a runtime that shares memory with torch has its own.
+
+        Args:
+            inputs: a tensor for each of `graph.inputs`, in its shape and dtype.
+
+        Returns:
+            float32 tensors on the device of the first input, by the names of `graph.outputs`.
+        """
+        import torch
+
+        device = next(iter(inputs.values())).device
+        results = self.run({name: tensor.cpu().numpy() for name, tensor in inputs.items()})
+        return {name: torch.from_numpy(array).to(device) for name, array in results.items()}
 
     @abstractmethod
     def describe(self) -> ExecutionReport:
@@ -159,3 +190,21 @@ def example_inputs(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
 def graph_letters(graph: Graph) -> set[str]:
     """Return the letters of the dynamic axes of a graph's inputs."""
     return {size for port in graph.inputs.values() for size in port.shape if isinstance(size, str)}
+
+
+def output_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    """Return the shapes of what a graph gives, for who takes memory for it beforehand.
+
+    Args:
+        graph: whose outputs' letters all stand in its inputs.
+        shapes: of the inputs, by name.
+    """
+    sizes: dict[str, int] = {}
+    for name, port in graph.inputs.items():
+        for letter, size in zip(port.shape, shapes[name], strict=True):
+            if isinstance(letter, str):
+                sizes[letter] = size
+    return {
+        name: [sizes[size] if isinstance(size, str) else size for size in port.shape]
+        for name, port in graph.outputs.items()
+    }

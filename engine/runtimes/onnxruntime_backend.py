@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.types import Array
 
-from .base import Arrays, ExecutionReport, Graph, Runtime, example_inputs, prepare_inputs
+from .base import (
+    Arrays,
+    ExecutionReport,
+    Graph,
+    Runtime,
+    example_inputs,
+    output_shapes,
+    prepare_inputs,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class OnnxRuntime(Runtime):
@@ -44,7 +57,9 @@ class OnnxRuntime(Runtime):
         options.add_session_config_entry("session.x64quantprecision", "1")
         providers: list[Any] = ["CPUExecutionProvider"]
         if device != "cpu":
-            number = int(device.partition(":")[2] or 0)
+            with contextlib.suppress(ImportError):
+                import torch  # noqa: F401  brings CUDA's libraries, and has loaded them
+            number = _device_number(device)
             # TF32 is its default, with 10 bits of mantissa: the reference and the certificates
             # count on float32's 23.
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": number, "use_tf32": 0}))
@@ -75,6 +90,36 @@ class OnnxRuntime(Runtime):
             raise ArtifactError(f"{self._graph.file}: onnxruntime fails ({reason})") from error
         return dict(zip(names, results, strict=True))
 
+    def run_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Runtime.run_tensors`: the session reads and writes the tensors' own memory."""
+        import torch
+
+        device = torch.device(self._device)
+        binding = self._session.io_binding()
+        ready = {name: inputs[name].contiguous() for name in self._graph.inputs}
+        shapes = {name: tuple(tensor.shape) for name, tensor in ready.items()}
+        results = {
+            name: torch.empty(shape, dtype=torch.float32, device=device)
+            for name, shape in output_shapes(self._graph, shapes).items()
+        }
+        number = _device_number(self._device)
+        for name, tensor in ready.items():
+            dtype, address = self._graph.inputs[name].dtype, tensor.data_ptr()
+            binding.bind_input(name, device.type, number, dtype, shapes[name], address)
+        for name, tensor in results.items():
+            shape, address = tuple(tensor.shape), tensor.data_ptr()
+            binding.bind_output(name, device.type, number, "float32", shape, address)
+        if device.type != "cpu":
+            # The session runs on a stream of its own, which knows nothing of torch's.
+            torch.cuda.current_stream(device).synchronize()
+        try:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+        except Exception as error:  # as above
+            reason = str(error).splitlines()[0]
+            raise ArtifactError(f"{self._graph.file}: onnxruntime fails ({reason})") from error
+        return results
+
     def describe(self) -> ExecutionReport:
         """See `Runtime.describe`."""
         import onnxruntime
@@ -86,3 +131,8 @@ class OnnxRuntime(Runtime):
             device=self._device,
             precision=self._graph.precision,
         )
+
+
+def _device_number(device: str) -> int:
+    """Return N of `cuda:N`, 0 where none is named."""
+    return int(device.partition(":")[2] or 0)

@@ -180,6 +180,30 @@ def graph_differences(graph: Graph, loaded: Runtime, reference: Arrays) -> Itera
         )
 
 
+def global_score_difference(
+    graph: Graph, loaded: Runtime, reference: Arrays
+) -> Iterator[Difference]:
+    """Yield how far S_global moves with what a narrow graph gives, of graphs that give it.
+
+    The global vectors of two photos are mostly alike, and a small error of all of them moves
+    scores: so they are judged by the scores with the reference's items of the other role.
+
+    Args:
+        graph: to run, in a narrow precision.
+        loaded: the same graph, in some runtime.
+        reference: arrays by `array_name`.
+    """
+    others = {"image": "recipe_global", "recipe": "image_global"}
+    if graph.name not in others or graph.precision == "fp32":
+        return
+    outputs = loaded.run(arrays_of(graph.name, graph.inputs, reference))
+    other = reference[others[graph.name]].T
+    yield difference(
+        outputs["global"] @ other, reference[f"{graph.name}_global"] @ other,
+        "scores", "global", graph.precision, loaded.name,
+    )  # fmt: skip
+
+
 def difference(
     actual: Array, expected: Array, graph: str, output: str, precision: str, runtime: str
 ) -> Difference:

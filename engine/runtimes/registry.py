@@ -1,20 +1,75 @@
-"""Finds a runtime by name. Each lies in a file of its own, imported when it is first used."""
+"""Finds a runtime by name, and knows what each needs and where `auto` may take it.
+
+Each lies in a file of its own, imported when it is first used, since each needs its own package.
+"""
 
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
 
 from hficma.errors import InputError
 
 from .base import Runtime
 
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What is known of a runtime before its package is imported."""
+
+    module: str
+    """Its file here."""
+    class_name: str
+    """Its class there."""
+    imports: tuple[str, ...]
+    """Modules that bring it, one of which is enough."""
+    distributions: tuple[str, ...]
+    """Packages by their names in a registry: a measurement holds for their versions."""
+    automatic: tuple[str, ...]
+    """Kinds of device, `cpu` and `cuda`, on which `auto` may take it."""
+    cuda_provider: str | None = None
+    """What its build must list to run on CUDA; None where the build does not tell."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Return whether one of its modules can be imported."""
+        return any(find_spec(name) is not None for name in self.imports)
+
+
 RUNTIMES = {
-    "onnxruntime": ("onnxruntime_backend", "OnnxRuntime"),
-    "openvino": ("openvino_backend", "OpenVinoRuntime"),
-    "tensorrt": ("tensorrt_backend", "TensorRTRuntime"),
-    "torch": ("torch_backend", "TorchRuntime"),
+    "onnxruntime": Backend(
+        module="onnxruntime_backend",
+        class_name="OnnxRuntime",
+        imports=("onnxruntime",),
+        distributions=("onnxruntime", "onnxruntime-gpu"),
+        automatic=("cpu", "cuda"),
+        cuda_provider="CUDAExecutionProvider",
+    ),
+    "openvino": Backend(
+        module="openvino_backend",
+        class_name="OpenVinoRuntime",
+        imports=("openvino",),
+        distributions=("openvino",),
+        automatic=("cpu",),
+    ),
+    # On a CPU it has no plans, and torch is the reference, not a way to serve.
+    "tensorrt": Backend(
+        module="tensorrt_backend",
+        class_name="TensorRTRuntime",
+        imports=("tensorrt", "tensorrt_rtx"),
+        distributions=("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx"),
+        automatic=("cuda",),
+    ),
+    "torch": Backend(
+        module="torch_backend",
+        class_name="TorchRuntime",
+        imports=("torch",),
+        distributions=("torch",),
+        automatic=("cuda",),
+    ),
 }
-"""Module and class of each runtime; imported on first use, since each needs its own package."""
+"""The runtimes by name."""
 
 
 def runtime_class(name: str) -> type[Runtime]:
@@ -28,6 +83,37 @@ def runtime_class(name: str) -> type[Runtime]:
     """
     if name not in RUNTIMES:
         raise InputError(f"runtime {name}: there is none; take auto, {', '.join(RUNTIMES)}")
-    module, class_name = RUNTIMES[name]
-    loaded: type[Runtime] = getattr(importlib.import_module(f".{module}", __package__), class_name)
+    backend = RUNTIMES[name]
+    loaded: type[Runtime] = getattr(
+        importlib.import_module(f".{backend.module}", __package__), backend.class_name
+    )
     return loaded
+
+
+def installed(device: str) -> list[str]:
+    """Return the runtimes that `auto` may take on a device, by what is installed.
+
+    Args:
+        device: `cpu` or `cuda[:N]`.
+    """
+    kind = device.partition(":")[0]
+    names = [
+        name
+        for name, backend in RUNTIMES.items()
+        if kind in backend.automatic
+        and backend.is_installed
+        and (kind == "cpu" or _is_cuda_build(backend))
+    ]
+    return names or ["onnxruntime"]  # whose absence is reported with what to install
+
+
+def _is_cuda_build(backend: Backend) -> bool:
+    """Return whether an installed runtime was built for CUDA, as far as its build tells.
+
+    Where it was, only a session shows whether it runs there: onnxruntime's build for GPUs lists its
+    provider on a machine without a driver too, and falls back to the CPU.
+    """
+    if backend.cuda_provider is None:
+        return True
+    module = importlib.import_module(backend.imports[0])
+    return backend.cuda_provider in module.get_available_providers()

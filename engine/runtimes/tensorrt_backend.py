@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, ClassVar, Self
-
-import numpy as np
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.types import Array
@@ -13,6 +12,9 @@ from hficma.types import Array
 from .base import Arrays, ExecutionReport, Graph, Runtime, example_inputs, prepare_inputs
 from .tensorrt_plans import library, plan_file, plan_key, why_stale
 from .tensorrt_profiles import Range, profiles_of, run_in_profiles
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TensorRTRuntime(Runtime):
@@ -47,6 +49,14 @@ class TensorRTRuntime(Runtime):
             self._contexts.append(context)
 
     @classmethod
+    def why_not(cls, graph: Graph) -> str | None:
+        """See `Runtime.why_not`: most users build no plans."""
+        reason = super().why_not(graph)
+        if reason is None and not plan_file(graph).is_file():
+            reason = "no TensorRT plan was built of it"
+        return reason
+
+    @classmethod
     def load(cls, graph: Graph, *, device: str = "cuda", threads: int | None = None) -> Self:
         """See `Runtime.load`."""
         trt = library()
@@ -77,11 +87,35 @@ class TensorRTRuntime(Runtime):
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """See `Runtime.run`."""
-        arrays = prepare_inputs(self._graph, inputs)
+        import torch
+
+        results = self.run_tensors(
+            {
+                name: torch.from_numpy(array).to(self._device)
+                for name, array in prepare_inputs(self._graph, inputs).items()
+            }
+        )
+        return {name: tensor.cpu().numpy() for name, tensor in results.items()}
+
+    def run_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Runtime.run_tensors`."""
+        import torch
+
         with self._lock:
-            return run_in_profiles(
-                self._execute, arrays, self._graph.inputs, self._graph.outputs, self._profiles
+            # What wrote the inputs, on the caller's stream, comes first, and its stream waits for
+            # the results.
+            current = torch.cuda.current_stream(self._device)
+            self._stream.wait_stream(current)
+            results: dict[str, Tensor] = run_in_profiles(
+                self._execute,
+                {name: inputs[name] for name in self._graph.inputs},
+                self._graph.inputs,
+                self._graph.outputs,
+                self._profiles,
+                torch.cat,
             )
+            current.wait_stream(self._stream)
+        return results
 
     def describe(self) -> ExecutionReport:
         """See `Runtime.describe`."""
@@ -94,15 +128,14 @@ class TensorRTRuntime(Runtime):
             precision=self._graph.precision,
         )
 
-    def _execute(self, number: int, inputs: dict[str, Array]) -> dict[str, Array]:
+    def _execute(self, number: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run inputs that fit the profile of a number."""
         import torch
 
         context = self._contexts[number]
         with torch.cuda.stream(self._stream):
             # Held until the stream has run: TensorRT only knows their addresses.
-            tensors = {
-                name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()
-            }
+            tensors = {name: tensor.contiguous() for name, tensor in inputs.items()}
             for name, tensor in tensors.items():
                 context.set_input_shape(name, tuple(tensor.shape))
                 context.set_tensor_address(name, tensor.data_ptr())
@@ -113,5 +146,5 @@ class TensorRTRuntime(Runtime):
                 context.set_tensor_address(name, results[name].data_ptr())
             if not context.execute_async_v3(self._stream.cuda_stream):
                 raise RuntimeError(f"TensorRT could not run graph {self._graph.name}")
-            arrays = {name: tensor.cpu().numpy() for name, tensor in results.items()}
-        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            self._stream.synchronize()
+        return results

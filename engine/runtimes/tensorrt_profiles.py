@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from hficma.types import Array, ArraySpec
+from hficma.types import ArraySpec
 
-from .base import Arrays
-
+ArrayOrTensor = Any
+"""A NumPy array, or a torch tensor on the GPU: sliced alike."""
 BATCH_AXES = "BMSG"
 """Axes along which nothing is summed, so that inputs may be split there."""
 Range = tuple[int, int, int]
@@ -47,7 +48,7 @@ def profiles_of(graph: str, longest: Mapping[str, int]) -> list[dict[str, Range]
     ]
 
 
-def sizes_of(inputs: Arrays, ports: Mapping[str, ArraySpec]) -> dict[str, int]:
+def sizes_of(inputs: Mapping[str, ArrayOrTensor], ports: Mapping[str, ArraySpec]) -> dict[str, int]:
     """Return the dynamic sizes of inputs, by letter."""
     return {
         letter: inputs[name].shape[axis]
@@ -58,12 +59,13 @@ def sizes_of(inputs: Arrays, ports: Mapping[str, ArraySpec]) -> dict[str, int]:
 
 
 def run_in_profiles(
-    execute: Callable[[int, dict[str, Array]], dict[str, Array]],
-    inputs: Arrays,
+    execute: Callable[[int, dict[str, ArrayOrTensor]], dict[str, ArrayOrTensor]],
+    inputs: Mapping[str, ArrayOrTensor],
     input_ports: Mapping[str, ArraySpec],
     output_ports: Mapping[str, ArraySpec],
     profiles: list[dict[str, Range]],
-) -> dict[str, Array]:
+    concatenate: Callable[[list[ArrayOrTensor], int], ArrayOrTensor] = np.concatenate,
+) -> dict[str, ArrayOrTensor]:
     """Run inputs of any size, split along a batch axis where no profile takes them whole.
 
     Args:
@@ -72,6 +74,7 @@ def run_in_profiles(
         input_ports: of the graph.
         output_ports: of the graph.
         profiles: what the plan takes.
+        concatenate: joins parts along an axis: NumPy's of arrays, or torch's of tensors.
 
     Raises:
         ValueError: an axis that cannot be split, such as ingredients, is too long.
@@ -94,16 +97,17 @@ def run_in_profiles(
     step = profiles[best][letter][2]
     parts = []
     for start in range(0, sizes[letter], step):
+        run = slice(start, start + step)
         chunk = {
-            name: array.take(
-                range(start, min(start + step, sizes[letter])), port.shape.index(letter)
-            )
+            name: array[(slice(None),) * port.shape.index(letter) + (run,)]
             if letter in (port := input_ports[name]).shape
             else array
             for name, array in inputs.items()
         }
-        parts.append(run_in_profiles(execute, chunk, input_ports, output_ports, profiles))
+        parts.append(
+            run_in_profiles(execute, chunk, input_ports, output_ports, profiles, concatenate)
+        )
     return {
-        name: np.concatenate([part[name] for part in parts], axis=port.shape.index(letter))
+        name: concatenate([part[name] for part in parts], port.shape.index(letter))
         for name, port in output_ports.items()
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hficma.engine.bundle.bundle import Bundle
-from hficma.engine.runtimes.selection import installed
+from hficma.engine.runtimes.registry import installed
 from hficma.export import export_model, slim_bundle
 from hficma.export.tensorrt_build import build_plans
 from hficma.model import ImageConfig, Model, build_model

@@ -32,7 +32,7 @@ COOKBOOK_STEP = "search the cookbook"
 """A search with nothing of one's own, which needs what any search does and the package's model."""
 # Packages that are installed under other names, or under one of several.
 _DISTRIBUTIONS = {
-    "faiss": ("faiss-cpu", "faiss-gpu"),
+    "faiss": ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs"),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "tensorrt_rtx": ("tensorrt-rtx",),
 }

@@ -18,6 +18,7 @@ from hficma.engine.runtimes import runtime_class
 from hficma.engine.runtimes import selection as auto
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.engine.runtimes.reference import REFERENCE, read_reference
+from hficma.engine.runtimes.registry import installed
 from hficma.errors import ArtifactError, HficmaError, InputError, MissingDependencyError
 
 
@@ -46,7 +47,7 @@ def test_auto_measures_once_and_says_why(hf_icma_bundle: Path, tmp_path: Path) -
     reference = read_reference(hf_icma_bundle / REFERENCE)
     first = auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
     (measurement,) = (tmp_path / "runtimes").iterdir()
-    assert first.runtime in auto.installed("cpu")
+    assert first.runtime in installed("cpu")
     record = json.loads(measurement.read_text())
     measurement.write_text(json.dumps(record | {"milliseconds": {"openvino": 12345.0}}))
     again = auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
@@ -68,7 +69,7 @@ def test_a_damaged_measurement_is_made_again(
     (measurement,) = (tmp_path / "runtimes").iterdir()
     measurement.write_text(json.dumps(json.loads(measurement.read_text()) | damage))
     chosen = auto.choose(graph, lambda: reference, ExecutionOptions(threads=1), cache=tmp_path)
-    assert chosen.runtime in auto.installed("cpu")
+    assert chosen.runtime in installed("cpu")
     assert json.loads(measurement.read_text())["runtime"] == chosen.runtime
 
 
