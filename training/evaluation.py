@@ -18,9 +18,9 @@ from hficma.model import Model, load_model
 from hficma.progress import Progress
 from hficma.types import Positions
 
-from .device import pick_device
 from .encoding import EncodedPairs, encode_positions
 from .evaluation_figures import SETUPS, Evaluation, evaluation_of
+from .parallel.device import pick_device
 from .runs.run import RunDirectory
 from .scoring import ScoreTables, score_tables
 

@@ -20,9 +20,9 @@ from hficma.model import Tokens, load_model
 from hficma.progress import Progress
 from hficma.recipe import Recipe
 
-from .device import pick_device
 from .encoding import encode_positions
 from .evaluation import dataset_of
+from .parallel.device import pick_device
 from .runs.run import RunDirectory
 
 

@@ -11,31 +11,29 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from hficma.errors import InputError
-from hficma.model import Model, RecipeBatch
-from hficma.model.encoders.image.features import ImageFeatures
+from hficma.model import Model
 from hficma.progress import Progress
 from hficma.types import Classes, Positions
 
-from . import distributed
 from .config.options import Options
 from .data.pairs import Pairs
 from .data.samplers import class_pair_batches, epoch_generator, shuffled_batches
-from .losses.criterion import Criterion
+from .losses.criterion import BatchLoss, Criterion
 from .optim.averaging import raw_weights, restore_mean, running_mean
 from .optim.optimizer import Optimizer, Parameters
 from .optim.schedule import ImageEncoderSchedule, learning_rate
 from .optim.skipped_steps import SkippedSteps, TrainingError
+from .parallel import distributed
 from .runs.log import Log
 from .runs.run import RunDirectory, State
+from .step import TrainingStep, autocast
 from .validation import validate
 
 LOG_EVERY = 10
 """Steps from one line of the log to the next."""
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class _Checkpoint(NamedTuple):
@@ -80,6 +78,8 @@ class Trainer:
             torch.manual_seed(options.trainer.seed)
             self.criterion = Criterion(options.loss, model, int(classes.max(initial=0)) + 1)
         self.criterion.to(model.device)
+        self._step = TrainingStep(options, model, self.criterion, pairs, classes)
+        self._replicated: nn.Module = self._step
         self.parameters = Parameters(model, self.criterion, options.text)
         self.schedule = ImageEncoderSchedule(options.trunk)
         self.optimizer = Optimizer(options, self.parameters, model.device)
@@ -182,19 +182,27 @@ class Trainer:
         """Take the steps of one epoch."""
         options = self.options.trainer
         self.skipped.begin_epoch()
-        # Dropout draws from torch's own generator. A prime factor keeps (seed, epoch) pairs apart.
-        torch.manual_seed(options.seed * 100_003 + self.epoch)
-        self.pairs.prepare(self.model, cached=not self.schedule.touched)
+        # Dropout draws from torch's own generator, and another in each process. Prime factors keep
+        # (seed, epoch, rank) apart.
+        seed = options.seed * 100_003 + self.epoch
+        torch.manual_seed(seed + 1_000_003 * distributed.rank())
+        with distributed.first():
+            self.pairs.prepare(self.model, cached=not self.schedule.touched)
+        # A photo may have been out of one process's reach for a moment.
+        self.pairs.train, self.pairs.validation = distributed.from_first(
+            (self.pairs.train, self.pairs.validation)
+        )
         self.schedule.apply(self.model, self.parameters)
+        self._replicated = distributed.replicated(self._step)
         batches = self._batches()
         # What is shown of photos and recipes differs between processes; what losses draw must not.
         views = epoch_generator(options.seed, self.epoch, 1 + distributed.rank())
-        pair_generator = torch.Generator().manual_seed(options.seed * 100_003 + self.epoch)
+        pair_generator = torch.Generator().manual_seed(seed)
         self.progress.stage(f"epoch {self.epoch}/{options.epochs}", len(batches))
         sums: dict[str, float] = {}
         for number, rows in enumerate(batches):
             self.rate = self._set_rate(number, len(batches))
-            figures, taken = self._step(rows, views, pair_generator)
+            figures, taken = self._take_step(rows, views, pair_generator)
             self.step += 1
             # Figures of a skipped step may be no numbers: one would spoil the mean of the epoch.
             if taken:
@@ -228,7 +236,7 @@ class Trainer:
         shared = [distributed.share(train[rows]) for rows in batches]
         return [rows for rows in shared if len(rows)]
 
-    def _step(
+    def _take_step(
         self, rows: Positions, views: np.random.Generator, pair_generator: torch.Generator
     ) -> tuple[dict[str, float], bool]:
         """Learn from one batch; return its figures, and whether the weights moved.
@@ -242,25 +250,12 @@ class Trainer:
         # A forward pass that overflows has put its infinities into BatchNorm's running statistics
         # before any gradient tells; where the step is not taken, they go back too.
         statistics = self._statistics() if self.schedule.image_encoder else []
-        with self._autocast():
-            # A frozen image encoder would see each photo again in every epoch, for the same
-            # features: they are read from the cache until it is trained for the first time.
-            features = self.pairs.training_features(
-                model,
-                rows,
-                views,
-                cached=not self.schedule.touched,
-                small=self.epoch <= options.photos.small * options.trainer.epochs,
-            )
-            image = model.image_tokens(self._without_channels(features))
-            recipe = model.recipe_tokens(self._recipes(rows, views))
-            loss = self.criterion(
-                model,
-                image,
-                recipe,
-                classes=torch.from_numpy(self.classes[rows]).to(model.device),
-                generator=pair_generator,
-            )
+        # A frozen image encoder would see each photo again in every epoch, for the same features:
+        # they are read from the cache until it is trained for the first time.
+        loss: BatchLoss = self._replicated(
+            rows, views, pair_generator, cached=not self.schedule.touched,
+            small=self.epoch <= options.photos.small * options.trainer.epochs,
+        )  # fmt: skip
         step = self.optimizer.step(loss.value)
         if step.taken and self.mean is not None:
             self.mean.update_parameters(model)
@@ -268,32 +263,12 @@ class Trainer:
             with torch.no_grad():
                 for buffer, value in statistics:
                     buffer.copy_(value)
-        return {"loss": float(loss.value.detach()), "norm": step.norm, **loss.parts}, step.taken
+        values = torch.stack([value.float() for value in loss.parts.values()]).tolist()
+        return {"norm": step.norm, **dict(zip(loss.parts, values, strict=True))}, step.taken
 
     def _statistics(self) -> list[tuple[Tensor, Tensor]]:
         """Return the image encoder's buffers, each with a copy of what it holds now."""
         return [(buffer, buffer.clone()) for buffer in self.model.trunk.buffers()]
-
-    def _recipes(self, rows: Positions, views: np.random.Generator) -> RecipeBatch:
-        """Return recipes, or neighbours in their place, with parts left out at random."""
-        text = self.options.text
-        shown = self.pairs.shown_texts(rows, views)
-        recipes = self.pairs.texts.batch(self.model, shown, options=text, generator=views)
-        return recipes._replace(
-            sentences=F.dropout(recipes.sentences, text.dropout),
-            texts=F.dropout(recipes.texts, text.dropout),
-        )
-
-    def _without_channels(self, features: ImageFeatures) -> ImageFeatures:
-        """Return features with some channels dropped, a photo's in all its regions alike."""
-        rate, (pooled, regions) = self.options.photos.dropout, features
-        if regions is None:
-            return ImageFeatures(F.dropout(pooled, rate), None)
-        # The scale of a photo's channels, (B, 1, C): 0 where dropped.
-        scale = F.dropout(regions.new_ones(len(regions), 1, regions.shape[2]), rate)
-        # A mean of regions has their channels; another vector's mean something else.
-        whole = pooled * scale[:, 0] if self.model.pools_regions else F.dropout(pooled, rate)
-        return ImageFeatures(whole, regions * scale)
 
     def _set_rate(self, number: int, batches: int) -> float:
         """Set the learning rate of the epoch's step of that number, and return it."""
@@ -309,15 +284,10 @@ class Trainer:
     def _checkpoint(self) -> _Checkpoint:
         """Measure the model on the validation pairs, and note whether it is the best so far."""
         model = self.model if self.mean is None else cast(Model, self.mean.module)
-        figures = None
-        if len(self.pairs.validation):
-            figures = validate(
-                model.eval(),
-                self.pairs,
-                most=self.options.trainer.validation_pairs,
-                cached=not self.schedule.touched,
-                autocast=self._autocast(),
-            )
+        # By one process, and by its figures all decide: those of another GPU may differ in their
+        # last digits, and its image encoder would take turns at another epoch.
+        measures = distributed.rank() == 0
+        figures = distributed.from_first(self._validated(model) if measures else None)
         weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         score = None
         better = self.options.trainer.keep == "last"
@@ -328,6 +298,18 @@ class Trainer:
             self.best = score if better else self.best
         best = {"recall_sum": score, "validation": figures} if better else None
         return _Checkpoint(weights, figures, best)
+
+    def _validated(self, model: Model) -> dict[str, Any] | None:
+        """Return figures of a model on the validation pairs; None where there are none."""
+        if not len(self.pairs.validation):
+            return None
+        return validate(
+            model.eval(),
+            self.pairs,
+            most=self.options.trainer.validation_pairs,
+            cached=not self.schedule.touched,
+            autocast=autocast(self.options, model.device),
+        )
 
     def _state(self) -> State:
         """Return what a resumed run must know beside the weights; its names are a format."""
@@ -342,8 +324,3 @@ class Trainer:
             "scaler": self.optimizer.scaler.state_dict(),
         }
         return State({**tensors, **(raw_weights(self.model) if self.mean else {})}, record)
-
-    def _autocast(self) -> torch.autocast:
-        """Return a context in which the forward pass runs in the run's precision."""
-        dtype = _AUTOCAST.get(self.options.trainer.precision)
-        return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype is not None)

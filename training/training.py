@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import Dataset, open_dataset, positions
@@ -20,7 +22,6 @@ from hficma.model import Model
 from hficma.progress import Progress
 from hficma.types import Positions
 
-from . import distributed
 from .config.option_checks import (
     check_image_encoder,
     check_other_recipes,
@@ -36,12 +37,14 @@ from .data.keep_out import HoldOut, keep_out
 from .data.neighbours import Neighbours, find_neighbours
 from .data.other_recipes import OtherRecipes
 from .data.pairs import Pairs, in_order, split
-from .device import pick_device
 from .ensemble import join_members
+from .parallel import distributed
+from .parallel.batch_normalization import share_statistics
+from .parallel.device import pick_device
 from .runs.curves import write_curves
 from .runs.environment import environment
 from .runs.first_model import new_model, saved_model, with_image_encoder
-from .runs.run import RunDirectory
+from .runs.run import RunDirectory, State
 from .text.head_pretraining import pretrain_recipe_head
 from .trainer import Trainer
 
@@ -85,7 +88,8 @@ def train(
         InputError: an option or the dataset cannot be used.
         ArtifactError: the run exists already, or cannot be resumed.
     """
-    workspace, progress = workspace or Workspace.default(), progress or Progress()
+    workspace = workspace or Workspace.default()
+    progress = progress if progress is not None and distributed.is_first() else Progress()
     if resume and hold_out is not None:
         raise InputError("hold_out: a run that goes on keeps the pairs out that it began without")
     if resume:
@@ -167,12 +171,19 @@ def train_on(
         ArtifactError: the run exists already, or cannot be written.
         TrainingError: too many steps had a loss or gradient that is not finite.
     """
+    device = pick_device(options.trainer.device)
+    distributed.start(device)
     if options.model.members == 1:
         return _train_model(
-            options, dataset, path, cache=cache, progress=progress, directory=directory,
+            options, dataset, path, device, cache=cache, progress=progress, directory=directory,
             hold_out=hold_out, split_seed=options.trainer.seed,
         )  # fmt: skip
     assert directory is None  # `_resume` refuses it
+    if distributed.world_size() > 1:
+        raise InputError(
+            f"model.members={options.model.members}: an ensemble's members are small, and are "
+            "trained on one device; leave devices out"
+        )
     seed, count = options.trainer.seed, options.model.members
     validate = options.trainer.validation_pairs > 0
     partitions = keep_out(dataset, hold_out, seed, progress.note, cache=cache, validate=validate)
@@ -187,7 +198,7 @@ def train_on(
             progress.note(f"member {number + 1} of {count}")
             trainer = replace(options.trainer, seed=seed + number)
             _train_model(
-                replace(member_options, trainer=trainer), dataset, run, cache=cache,
+                replace(member_options, trainer=trainer), dataset, run, device, cache=cache,
                 progress=progress, split_seed=seed,
             )  # fmt: skip
         return join_members(runs, path, options, partitions=partitions)
@@ -197,6 +208,7 @@ def _train_model(
     options: Options,
     dataset: Dataset,
     path: Path,
+    device: torch.device,
     *,
     cache: Path,
     progress: Progress,
@@ -207,14 +219,62 @@ def _train_model(
     """Train one model; see `train_on`.
 
     Args:
+        device: that this process trains on.
         split_seed: draws what all members of an ensemble share: which pairs are kept out and
             validated, and what encoders begin with; of a single model its own seed.
     """
-    device = pick_device(options.trainer.device)
-    distributed.start(device)
     check_validation(options)
     check_other_recipes(options)
     checkpoint = directory.load_checkpoint() if directory is not None else None
+    # Words, sentences and photos are read into the cache by one process, and then by the others
+    # from there.
+    with distributed.first():
+        options, model, pairs, directory = _beginning(
+            options, dataset, path, device, directory, checkpoint, cache=cache, progress=progress,
+            split_seed=split_seed, hold_out=hold_out,
+        )  # fmt: skip
+    if distributed.world_size() > 1:
+        share_statistics(model)
+    classes = np.zeros(len(pairs.recipes), dtype=np.int64)
+    if uses_classes(options):
+        classes = dish_classes(pairs.recipes, pairs.train)
+    trainer = Trainer(options, model, pairs, classes, directory, progress)
+    if checkpoint is not None:
+        trainer.restore(*checkpoint)
+    with contextlib.nullcontext() if directory is None else directory.writing():
+        trainer.fit()
+        if directory is not None:
+            _draw_curves(path)
+    return path
+
+
+class _Beginning(NamedTuple):
+    """What a training begins with."""
+
+    options: Options
+    """With what the model came to."""
+    model: Model
+    """On its device."""
+    pairs: Pairs
+    """What it learns from."""
+    directory: RunDirectory | None
+    """Of the run; None in processes that write nothing."""
+
+
+def _beginning(
+    options: Options,
+    dataset: Dataset,
+    path: Path,
+    device: torch.device,
+    directory: RunDirectory | None,
+    checkpoint: tuple[Mapping[str, Tensor], State] | None,
+    *,
+    cache: Path,
+    progress: Progress,
+    split_seed: int,
+    hold_out: HoldOut | None,
+) -> _Beginning:
+    """Build the model and its pairs, for a new run or for one that goes on; see `_train_model`."""
     weights = None
     if checkpoint is None:
         options, weights = with_image_encoder(options)
@@ -235,7 +295,7 @@ def _train_model(
     pairs = Pairs(
         parts.dataset, parts.train, parts.validation, model, options, cache, progress, neighbours
     )
-    if distributed.rank() != 0:
+    if not distributed.is_first():
         directory = None  # also of a run that goes on: one process writes
     elif directory is None:
         directory = _new_directory(path, options, parts, model)
@@ -247,17 +307,7 @@ def _train_model(
                 model, pairs, others, steps=options.text.pretrain_steps, cache=cache,
                 progress=progress,
             )  # fmt: skip
-    classes = np.zeros(len(pairs.recipes), dtype=np.int64)
-    if uses_classes(options):
-        classes = dish_classes(pairs.recipes, pairs.train)
-    trainer = Trainer(options, model, pairs, classes, directory, progress)
-    if checkpoint is not None:
-        trainer.restore(*checkpoint)
-    with contextlib.nullcontext() if directory is None else directory.writing():
-        trainer.fit()
-        if directory is not None:
-            _draw_curves(path)
-    return path
+    return _Beginning(options, model, pairs, directory)
 
 
 class _Parts(NamedTuple):

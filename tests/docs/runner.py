@@ -72,7 +72,7 @@ SKIPPED: dict[str, str] = {
     "hficma search --image photo.jpg --device cuda": _GPU,
     "hficma index --data recipes.jsonl --device cuda --out workspace/indexes/on-gpu": _GPU,
     "torchrun --nproc-per-node 2 -m hficma.cli train --preset best --data recipes.jsonl "
-    "trunk.weights=torchvision": "two processes; tests/training/two_processes.py runs them",
+    "trunk.weights=torchvision": "two processes; tests/training/parallel runs them",
     "hficma train --preset best --data recipes.jsonl model.image.encoder=efficientnet-lite2 "
     "trunk.weights=efficientnet-lite2.pth": _FILES,
     "hficma train --preset best --data recipes.jsonl model.image.encoder=models/dinov2-small": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,20 +12,23 @@ from torch import Tensor, nn
 from hficma.errors import InputError
 from hficma.model import Model, Tokens
 
-from .. import distributed
 from ..config.options import LossOptions
+from ..parallel import distributed
 from .retrieval_losses import Loss, Similarities, classification
 from .triplets import ONE_KIND
 
 
-@dataclass(frozen=True)
-class BatchLoss:
-    """The loss of one batch and what it is made of."""
+class BatchLoss(NamedTuple):
+    """The loss of one batch and what it is made of.
+
+    All are tensors on the model's device: a number read from a GPU makes the processor wait for
+    it, so that they are read together, once the step is under way.
+    """
 
     value: Tensor
     """Scalar, differentiable."""
-    parts: dict[str, float]
-    """`on_score`, `on_global`, ..., `bad_pairs`: for the log."""
+    parts: dict[str, Tensor]
+    """`loss`, `on_score`, `on_global`, ..., `bad_pairs`: scalars, for the log."""
 
 
 class Criterion(nn.Module):
@@ -32,7 +36,7 @@ class Criterion(nn.Module):
 
     With several processes each holds a part of the batch. Losses over the whole batch are then
     computed by all of them alike, from tables whose rows are gathered (see
-    `hficma.training.distributed`); losses within groups stay in their process.
+    `hficma.training.parallel.distributed`); losses within groups stay in their process.
 
     Args:
         options: which losses.
@@ -84,8 +88,8 @@ class Criterion(nn.Module):
         if self.head is not None:
             self._add_classification(total, image, recipe, classes)
         if total.bad_pairs:
-            total.parts["bad_pairs"] = sum(total.bad_pairs) / len(total.bad_pairs)
-        return BatchLoss(total.value, total.parts)
+            total.parts["bad_pairs"] = torch.stack(total.bad_pairs).mean()
+        return BatchLoss(total.value, {"loss": total.logged, **total.parts})
 
     def _add_global(
         self,
@@ -130,7 +134,8 @@ class Criterion(nn.Module):
         tables = score_tables(model, image, recipe, classes)
         # Gradients are summed over processes. A loss over the whole batch is the same everywhere
         # and has its gradient split by rows; groups differ, so their sum is made a mean here.
-        share = 1 / len(tables) / (distributed.world_size() if options.group else 1)
+        share = 1 / len(tables)
+        processes = distributed.world_size() if options.group else 1
         for score, local, table_classes in tables:
             for name, loss, table in (
                 ("on_score", options.on_score, score),
@@ -140,7 +145,7 @@ class Criterion(nn.Module):
                     similarities = Similarities(
                         scores=table, classes=table_classes, generator=generator
                     )
-                    total.add(name, loss, similarities, share=share)
+                    total.add(name, loss, similarities, share=share, processes=processes)
 
     def _batch_table(
         self, model: Model, image: Tokens, recipe: Tokens, classes: Tensor
@@ -184,12 +189,14 @@ class Criterion(nn.Module):
         assert self.head is not None
         weight = self.options.classification
         total.value = (1 - 2 * weight) * total.value
+        total.logged = (1 - 2 * weight) * total.logged
         batch_classes = distributed.gather(classes)
         for name, vectors in (("image", image.global_), ("recipe", recipe.global_)):
             logits = self.head(nn.functional.normalize(vectors.float(), dim=-1))
             part = classification(distributed.gather_rows(logits), batch_classes)
             total.value = total.value + weight * part
-            total.parts[f"{name}_classes"] = float(part.detach())
+            total.logged = total.logged + weight * part.detach()
+            total.parts[f"{name}_classes"] = part.detach()
 
 
 _Table = tuple[Tensor, Tensor | None, Tensor]
@@ -201,14 +208,32 @@ class _Sum:
     """The loss while it is added up."""
 
     value: Tensor
-    parts: dict[str, float] = field(default_factory=dict)
-    bad_pairs: list[float] = field(default_factory=list)
+    """Of this process, whose gradient is one of those that are added up over processes."""
+    logged: Tensor = field(init=False)
+    """What the log calls the loss: of groups, the mean over those of this process."""
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    bad_pairs: list[Tensor] = field(default_factory=list)
 
-    def add(self, name: str, loss: Loss, batch: Similarities, *, share: float = 1.0) -> None:
-        """Add a loss with its own weight, times a share, and note it under a name."""
+    def __post_init__(self) -> None:
+        self.logged = self.value.detach()
+
+    def add(
+        self, name: str, loss: Loss, batch: Similarities, *, share: float = 1.0, processes: int = 1
+    ) -> None:
+        """Add a loss with its own weight, times a share, and note it under a name.
+
+        Args:
+            name: of the option.
+            loss: to be computed.
+            batch: what it looks at.
+            share: of this table among those of this process.
+            processes: that have tables of their own, whose mean the loss is.
+        """
         part = loss(batch)
-        self.value = self.value + share * loss.weight * part.value
-        self.parts[name] = self.parts.get(name, 0.0) + share * float(part.value.detach())
+        self.value = self.value + share / processes * loss.weight * part.value
+        value = share * part.value.detach()
+        self.logged = self.logged + loss.weight * value
+        self.parts[name] = self.parts[name] + value if name in self.parts else value
         if part.bad_pairs is not None:
             self.bad_pairs.append(part.bad_pairs)
 

@@ -45,9 +45,9 @@ class LossValue:
 
     value: Tensor
     """Scalar, differentiable."""
-    bad_pairs: float | None = None
-    """Share of the terms that were 0 and so taught nothing (AdaMine's name for it; the diagonal is
-    not counted). None for losses whose terms are never 0."""
+    bad_pairs: Tensor | None = None
+    """Share of the terms that were 0 and so taught nothing, a scalar (AdaMine's name for it; the
+    diagonal is not counted). None for losses whose terms are never 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class Triplets:
             ValueError: a strategy needs a table or classes that the batch does not hold.
         """
         value = batch.scores.new_zeros(())
-        zeros: list[float] = []
+        zeros: list[Tensor] = []
         for name, weight in self.strategies.items():
             costs = triplets.strategy(
                 name, batch.scores, batch.images, batch.recipes, batch.classes, self.margin
@@ -131,7 +131,7 @@ class Triplets:
             value = value + weight * triplets.aggregate(costs, self.aggregation)
             if costs.valid.any():  # no anchor of a class with a partner: nothing to take a share of
                 zeros.append(_share_of_zeros(costs.costs[costs.valid]))
-        share = sum(zeros) / len(zeros) if zeros else None
+        share = torch.stack(zeros).mean() if zeros else None
         return LossValue(value / len(self.strategies), share)
 
 
@@ -251,6 +251,6 @@ def classification(logits: Tensor, classes: Tensor) -> Tensor:
     return F.cross_entropy(logits[labelled], classes[labelled])
 
 
-def _share_of_zeros(costs: Tensor) -> float:
-    """Return the share of costs, in any shape, that are 0."""
-    return float((costs.detach() <= 0).float().mean())
+def _share_of_zeros(costs: Tensor) -> Tensor:
+    """Return the share of costs, in any shape, that are 0, as a scalar."""
+    return (costs.detach() <= 0).float().mean()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from hficma.model import Model
 
-from .. import distributed
 from ..config.options import Options, TextOptions
+from ..parallel import distributed
 from .muon import Muon
 
 PIXEL_CHANNELS = 3
@@ -116,13 +116,14 @@ class Optimizer:
         in one process holds all of them.
 
         Args:
-            loss: a scalar of this process's share of the batch.
+            loss: a scalar of this process's share of the batch, from a module that
+                `distributed.replicated` gave.
         """
         trained = [*self._parameters.image_encoder, *self._parameters.rest]
         for parameter in trained:
             parameter.grad = None
-        self.scaler.scale(loss).backward()
-        distributed.sum_gradients(trained)
+        # The shares' gradients are parts of a sum (see `distributed`), and DDP takes their mean.
+        self.scaler.scale(loss * distributed.world_size()).backward()
         # fp16's scale goes before the norm is taken, or clipping would cut at another size.
         for part in self._parts.values():
             self.scaler.unscale_(part)

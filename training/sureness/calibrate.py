@@ -16,13 +16,14 @@ import numpy as np
 
 from hficma.artifacts.manifest import read_manifest, verified_file
 from hficma.artifacts.workspace import Workspace
-from hficma.errors import ArtifactError
+from hficma.errors import ArtifactError, InputError
 from hficma.progress import Progress
 from hficma.sureness import SURENESS_FILE, SurenessFacts
 from hficma.text.word_vectors import read_tensors
 
 from ..config.option_values import parse_options
 from ..evaluation import dataset_of
+from ..parallel.distributed import processes
 from ..runs.run import RunDirectory
 from .cross_fitting import FOLDS, CrossFit, cross_fit
 from .fitting import fit_calibration
@@ -58,6 +59,8 @@ def calibrate(
         ArtifactError: the run is damaged or cannot be written.
     """
     workspace, progress = workspace or Workspace.default(), progress or Progress()
+    if processes() > 1:
+        raise InputError(f"{run}: is calibrated by one process, on one device")
     directory = RunDirectory.open(run)
     dataset = dataset_of(directory, data, progress)
     options = parse_options(directory.options)

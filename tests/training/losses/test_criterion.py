@@ -1,29 +1,24 @@
-"""The whole loss: parts, blocks, groups, and the same gradients over several processes."""
+"""The whole loss: parts, blocks and groups."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hficma.errors import InputError
 from hficma.model import ImageConfig, Model, ModelConfig, RecipeBatch, build_model
 from hficma.model.encoders.image.features import mean_pooled
 from hficma.text.word_vectors import WordVectors
-from hficma.training import distributed
 from hficma.training.config.options import LossOptions
 from hficma.training.losses.criterion import Criterion, neighbour_groups
 from hficma.training.losses.retrieval_losses import Hinge, InfoNCE, Similarities, Triplets
-from tests.training.two_processes import run_in_two
 
 PAIRS = 6
+CLASSES = torch.tensor([1, 1, 2, 2, 0, 0])
 
 
 def small_model() -> Model:
@@ -55,28 +50,23 @@ def batch(count: int, seed: int = 0) -> tuple[Tensor, RecipeBatch]:
     return torch.randn(count, 49, 192, generator=generator), recipe
 
 
-def gradients(
-    options: LossOptions, rows: slice = slice(0, PAIRS)
-) -> tuple[float, dict[str, Tensor]]:
-    """The loss of (part of) one batch and every parameter's gradient."""
+def gradients(options: LossOptions) -> tuple[float, dict[str, Tensor]]:
+    """The loss of one batch and every parameter's gradient."""
     model = small_model()
     torch.manual_seed(0)
     criterion = Criterion(options, model, classes=3)
     regions, recipe = batch(PAIRS)
-    part = recipe.select(rows)
     loss = criterion(
         model,
-        model.image_tokens(mean_pooled(regions[rows])),
-        model.recipe_tokens(part),
-        classes=torch.tensor([1, 1, 2, 2, 0, 0])[rows],
+        model.image_tokens(mean_pooled(regions)),
+        model.recipe_tokens(recipe),
+        classes=CLASSES,
     )
     loss.value.backward()
-    parameters = [*model.parameters(), *criterion.parameters()]
-    distributed.sum_gradients(parameters)
-    names = [*dict(model.named_parameters()), *dict(criterion.named_parameters())]
     gradient_by_name = {
         name: parameter.grad
-        for name, parameter in zip(names, parameters, strict=True)
+        for module in (model, criterion)
+        for name, parameter in module.named_parameters()
         if parameter.grad is not None and not name.startswith("trunk.")
     }
     return float(loss.value.detach()), gradient_by_name
@@ -136,28 +126,6 @@ def test_groups_hold_the_pairs_that_the_global_part_confuses() -> None:
     vectors = torch.nn.functional.one_hot(kinds, 2).float()
     for rows in neighbour_groups(vectors, vectors, 4):
         assert len(set(kinds[rows].tolist())) == 1
-
-
-def _one_of_two(rank: int, port: int, folder: str) -> None:
-    os.environ.update(
-        RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    torch.set_num_threads(1)
-    distributed.start(torch.device("cpu"))
-    value, gradient_by_name = gradients(EVERYTHING, rows=slice(3 * rank, 3 * rank + 3))
-    if rank == 0:
-        save_file({**gradient_by_name, "loss": torch.tensor(value)}, f"{folder}/found.safetensors")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
-    """Without gathered embeddings each would see half the negatives."""
-    run_in_two(_one_of_two, tmp_path, seconds=120)
-    value, whole = gradients(EVERYTHING)
-    gradient_by_name = load_file(tmp_path / "found.safetensors")
-    assert float(gradient_by_name.pop("loss")) == pytest.approx(value, rel=1e-5)
-    for name, gradient in whole.items():
-        torch.testing.assert_close(gradient_by_name[name], gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_a_loss_that_cannot_act_where_it_is_put_is_an_error_before_training() -> None:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hficma.artifacts.manifest import read_manifest
 from hficma.artifacts.workspace import Workspace
 from hficma.model import load_model
-from hficma.training import distributed, load_options, train
+from hficma.training import load_options, train
 from hficma.training.losses.criterion import BatchLoss, Criterion
 from hficma.training.optim.optimizer import Optimizer, Parameters
 from hficma.training.optim.skipped_steps import MOST_IN_A_ROW, SkippedSteps, TrainingError
 from hficma.training.runs.log import read_log
 from tests.model.factories import make_model
-from tests.training.two_processes import run_in_two
 
 Trained = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -85,31 +83,6 @@ def test_the_scale_of_fp16_falls_with_each_gradient_that_overflows() -> None:
     optimizer.step(one_infinite_gradient(model))
     optimizer.step(one_infinite_gradient(model))
     assert optimizer.scaler.get_scale() == first / 4
-
-
-def _one_of_two(rank: int, port: int, folder: str) -> None:
-    os.environ.update(
-        RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    torch.set_num_threads(1)
-    distributed.start(CPU)
-    model = make_model()
-    optimizer = optimizer_of(model)
-    losses = [a_loss, BAD["nan loss"], BAD["nan loss, finite gradient"], one_infinite_gradient]
-    taken = [optimizer.step((loss if rank == 1 else a_loss)(model)).taken for loss in losses]
-    taken.append(optimizer.step(a_loss(model)).taken)
-    weights = {key: value.clone() for key, value in model.state_dict().items()}
-    save_file({**weights, "taken": torch.tensor(taken)}, f"{folder}/{rank}.safetensors")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_skip_together_what_one_of_them_cannot_take(tmp_path: Path) -> None:
-    """If one went on alone, they would train two models from then on, and save one of them."""
-    run_in_two(_one_of_two, tmp_path, seconds=60)
-    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
-    assert first["taken"].tolist() == [True, False, False, False, True]
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    assert all(value.isfinite().all() for value in first.values())
 
 
 @pytest.fixture
