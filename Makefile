@@ -1,10 +1,10 @@
 # The README's commands: `make demo`, `make serve`, `make test`. Each makes .venv if need be.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := train,data,report,cpu,serve,dev
+EXTRAS := train,data,report,cpu,serve,cluster,dev
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo serve test lint links types unit docs torture
+.PHONY: install demo serve test lint links types unit cluster-test docs torture
 .PHONY: bundles pretrained lowest lowest-lock pythons dist format clean
 
 install: .venv/installed
@@ -38,8 +38,13 @@ links:
 types: install links
 	cd .build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p hficma
 
+# Tests of one group, those over a Ray cluster, run in one process, which starts it once.
 unit: install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Not in `test`: machines that die while an index is built or searched, over and over.
+cluster-test: install
+	$(BIN)/python -m pytest -m cluster tests/engine/cluster
 
 # The site of docs/, into .build/site: open index.html there.
 docs: install links

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -47,6 +47,17 @@ CANDIDATES = 200
 """Items that are re-ranked for a query where nothing else is said."""
 BATCH = 32
 """Queries of `search_many` that are worked on together."""
+
+
+class ClusterState(NamedTuple):
+    """How much of an index that actors of a cluster hold answers now."""
+
+    actors: int
+    """Actors in all."""
+    ready: int
+    """Actors that answer."""
+    share: float
+    """Share of the index's items that a search sees."""
 
 
 class Engine(Closing):
@@ -139,6 +150,11 @@ class Engine(Closing):
             self._searcher.close()
             self.bundle.close()
             self.index.close()
+
+    @property
+    def cluster_state(self) -> ClusterState | None:
+        """Return how much of the index answers; None for an engine of one machine."""
+        return None
 
     @property
     def query_role(self) -> Role:

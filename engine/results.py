@@ -151,6 +151,9 @@ class Answer:
     sureness: Sureness | None = None
     """How likely the first ranks are right, and that the right item is not among those searched;
     None for a model that was not calibrated."""
+    share: float = 1.0
+    """Share of the index's items that could be searched: less than 1 while machines of a cluster do
+    not answer, and then no rank is proved."""
     query: EncodedQuery | None = field(default=None, repr=False, compare=False)
     """What was computed of the query, where the search was told to keep it."""
 
@@ -172,7 +175,10 @@ class Answer:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer as JSON values; `sureness` only where there is one."""
+        """Return the answer as JSON values.
+
+        `sureness` is there only for a calibrated model, `share` only where it is less than 1.
+        """
         record: dict[str, Any] = {
             "hits": [hit.to_json() for hit in self.hits],
             "certified": self.certified,
@@ -182,6 +188,8 @@ class Answer:
             "milliseconds": {name: round(ms, 3) for name, ms in self.milliseconds.items()},
             "notes": list(self.notes),
         }
+        if self.share < 1.0:
+            record["share"] = self.share
         if self.sureness is not None:
             record["sureness"] = self.sureness.to_json()
         return record

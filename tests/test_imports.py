@@ -51,6 +51,9 @@ ALLOWED: dict[str, set[str]] = {
     | ENGINE_READING
     | {f"engine.{part}" for part in ("encoder", "explain", "gpu", "query", "results")}
     | {"engine.retrieval"},
+    "engine.cluster": LIBRARY
+    | ENGINE_READING
+    | {f"engine.{part}" for part in ("encoder", "engine", "results", "retrieval", "writing")},
     "engine.serving": LIBRARY | {"engine"},
     "export": LIBRARY | {"engine"},
     "training": LIBRARY,

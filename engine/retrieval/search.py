@@ -191,6 +191,7 @@ def build_answers(
     rankings: Sequence[Ranking],
     *,
     searched: int,
+    share: float = 1.0,
     notes: tuple[str, ...],
     options: SearchOptions,
     timer: StageTimer,
@@ -204,6 +205,7 @@ def build_answers(
         queries: (Q,) what was computed of them.
         rankings: (Q,) the best items of each.
         searched: items that could have answered.
+        share: of the index's items, how many of them were searched.
         notes: what there is to say of the search.
         options: of all queries.
         timer: counts the reading as `records`.
@@ -219,6 +221,7 @@ def build_answers(
             certified=ranking.certified,
             scored=ranking.scored,
             searched=searched,
+            share=share,
             milliseconds=milliseconds,
             verified=index.verified,
             of=index.facts.of,

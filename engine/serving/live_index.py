@@ -99,6 +99,12 @@ class LiveIndex:
         """Return whether the index knows photos of items."""
         return any(shard.photos is not None for shard in self.state.engine.index.shards)
 
+    @property
+    def share(self) -> float:
+        """Return the share of the index's items that a search sees now."""
+        cluster = self.state.engine.cluster_state
+        return 1.0 if cluster is None else cluster.share
+
     async def open(self) -> None:
         """Open the index as it is now.
 
@@ -113,6 +119,7 @@ class LiveIndex:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             await self.refresh()
+            self._observe_cluster()
 
     async def refresh(self) -> None:
         """Make the index's present state the live one, if it is not."""
@@ -153,8 +160,17 @@ class LiveIndex:
         metrics.INDEX_ITEMS.labels(self.name).set(engine.index.item_count)
         size = sum(shard.bytes for shard in engine.index.shards)
         metrics.INDEX_BYTES.labels(self.name).set(size)
+        self._observe_cluster()
         if version > 1:
             _log.info("%s: version %d is live", self.path, version)
+
+    def _observe_cluster(self) -> None:
+        """Measure how much of the index answers, where actors of a cluster hold it."""
+        cluster = self.state.engine.cluster_state
+        if cluster is not None:
+            metrics.CLUSTER_ACTORS.labels(self.name, "all").set(cluster.actors)
+            metrics.CLUSTER_ACTORS.labels(self.name, "ready").set(cluster.ready)
+            metrics.CLUSTER_SHARE.labels(self.name).set(cluster.share)
 
     def _warm_engine(self) -> Engine:
         """Open an engine and answer one query, so that graphs are loaded and files compared."""

@@ -63,6 +63,14 @@ INDEX_ITEMS = Gauge(
 INDEX_BYTES = Gauge(
     "hficma_index_bytes", "Bytes of an index's files.", ["index"], multiprocess_mode="livemax"
 )
+CLUSTER_ACTORS = Gauge(
+    "hficma_cluster_actors", "Actors of a cluster that hold an index: all, and those ready.",
+    ["index", "state"], multiprocess_mode="livemax",
+)  # fmt: skip
+CLUSTER_SHARE = Gauge(
+    "hficma_cluster_share", "Share of an index that a search over a cluster sees.", ["index"],
+    multiprocess_mode="livemin",
+)  # fmt: skip
 MEMORY_BYTES = Gauge(
     "hficma_memory_bytes",
     "Memory of the processes, pages of indexes included.",

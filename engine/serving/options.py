@@ -8,6 +8,7 @@ from pathlib import Path
 from hficma.errors import InputError
 from hficma.limits import MEGABYTE, read_regular_file
 
+from ..cluster.options import ClusterOptions
 from ..runtimes.options import ExecutionKeywords
 
 KEY_CHARACTERS = 16
@@ -81,6 +82,8 @@ class ServeOptions:
     """The certificate's key, where it is not in the same file."""
     gpu_memory: float | None = None
     """GiB of a GPU for each index; None takes half of what is free."""
+    cluster: ClusterOptions | None = None
+    """The Ray cluster whose actors hold the indexes; None holds them here."""
     execution: ExecutionKeywords = field(default_factory=lambda: ExecutionKeywords())
     """`runtime`, `precision`, `device`, `threads` as in `ExecutionOptions`."""
 
@@ -94,6 +97,8 @@ class ServeOptions:
             raise InputError("batch_wait must not be negative, and deadline above 0 seconds")
         if self.writable and self.api_key_file is None:
             raise InputError("a service that may be written to needs a file of API keys")
+        if self.cluster is not None and self.workers > 1:
+            raise InputError("one process asks a cluster: each worker would fill it once more")
         names = [path.resolve().name for path in self.indexes]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(

@@ -306,7 +306,14 @@ class Service:
 
     def _open_engine(self, path: Path) -> Engine:
         """Open an engine as the options say."""
-        return Engine.open(path, gpu_memory=self.options.gpu_memory, **self.execution)
+        memory, cluster = self.options.gpu_memory, self.options.cluster
+        if cluster is None:
+            return Engine.open(path, gpu_memory=memory, **self.execution)
+        from ..cluster.engine import ClusterEngine
+
+        # Actors share the cluster's processors, unless the options say how many each takes.
+        execution = self.options.execution
+        return ClusterEngine.open_on(path, cluster, gpu_memory=memory, **execution)
 
 
 async def _result(future: Awaitable[Value], deadline: float) -> Value:

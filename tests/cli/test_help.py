@@ -44,7 +44,7 @@ def test_the_options_of_a_search_stand_in_groups(hficma: Hficma) -> None:
     """Twenty-one options in one list are not read."""
     shown = hficma("search", "--help").out
     headings = [line for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
-    assert headings == ["Query (one of):", "Filter:", "Answer:", "Engine:", "Options:"]
+    assert headings == ["Query (one of):", "Filter:", "Answer:", "Engine:", "Cluster:", "Options:"]
 
 
 def test_the_version_is_told(hficma: Hficma) -> None:

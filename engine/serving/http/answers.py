@@ -43,7 +43,9 @@ def info(service: Service) -> dict[str, Any]:
 def _index_info(index: LiveIndex) -> dict[str, Any]:
     state = index.state
     engine = state.engine
+    cluster = engine.cluster_state
     return {
+        **({} if cluster is None else {"cluster": cluster._asdict()}),
         "name": index.name,
         "of": index.of,
         "items": engine.index.item_count,

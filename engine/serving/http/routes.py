@@ -236,10 +236,16 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/health/ready", responses={200: {"model": dict[str, str]}})
     async def ready() -> Response:
-        """Say whether requests are answered: indexes are open and warm."""
+        """Say whether requests are answered: indexes are open and warm.
+
+        `partial` says that machines of a cluster do not answer, so that answers prove nothing.
+        """
         if not service.ready:
             raise Unavailable("indexes are being opened")
-        return JSONResponse({"status": "ready"})
+        share = min(index.share for index in service.indexes)
+        if not share:
+            raise Unavailable("no machine that holds an index answers")
+        return JSONResponse({"status": "ready" if share == 1.0 else "partial"})
 
     @router.get("/metrics", responses=examples.METRICS)
     async def metrics_text() -> Response:

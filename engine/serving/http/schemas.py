@@ -173,6 +173,9 @@ class AnswerModel(BaseModel):
     verified: bool
     milliseconds: dict[str, float] = Field(description="By stage; in a batch, the query's share.")
     notes: list[str]
+    share: float | None = Field(
+        None, description="Of the index, what was searched, while machines do not answer."
+    )
     sureness: SurenessModel | None = None
 
 
@@ -260,8 +263,18 @@ class ChangeAnswer(BaseModel):
     notes: list[str] = []
 
 
+class ClusterInfo(BaseModel):
+    """The actors that hold an index."""
+
+    actors: int
+    ready: int = Field(description="Those that answer now.")
+    share: float = Field(description="Share of the index's items that a search sees now.")
+
+
 class IndexInfo(BaseModel):
     """An index that is served."""
+
+    cluster: ClusterInfo | None = None
 
     name: str
     of: Literal["recipes", "images"]

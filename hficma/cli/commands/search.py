@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,7 @@ from ...limits import printable_path
 from ...printable import json_text
 from ...recipe import BadRecord, Recipe, read_jsonl_lines, read_recipe
 from ...recipe.text_lists import parted
+from ..cluster_options import Ray, RayActors, RayGpus, Replicas, cluster_options
 from ..console import note, print_answer, print_json, stdout
 from ..defaults import default_index
 
@@ -116,6 +118,10 @@ def search(
     batch: Annotated[
         int, typer.Option(min=1, help="Queries worked on together.", rich_help_panel=ENGINE)
     ] = 32,
+    ray: Ray = None,
+    ray_actors: RayActors = None,
+    ray_gpus: RayGpus = None,
+    replicas: Replicas = None,
 ) -> None:
     """Find the recipe for a photo, or the photo for a recipe.
 
@@ -144,7 +150,13 @@ def search(
         categories=tuple(category or ()),
         partitions=tuple(partition or ()),
     )
-    with Engine.open(
+    cluster = cluster_options(ray, ray_actors, ray_gpus, replicas)
+    open_engine: Callable[..., Engine] = Engine.open
+    if cluster is not None:
+        from hficma.engine.cluster.engine import ClusterEngine
+
+        open_engine = functools.partial(ClusterEngine.open_on, cluster=cluster)
+    with open_engine(
         index or default_index(of), bundle=bundle, runtime=runtime, precision=precision,
         device=device, gpu_memory=gpu_memory, crops=crops,
     ) as engine:  # fmt: skip

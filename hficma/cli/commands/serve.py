@@ -10,6 +10,7 @@ import typer
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError, MissingDependencyError
 from ...limits import MEGABYTE
+from ..cluster_options import Ray, RayActors, RayGpus, Replicas, cluster_options
 from ..defaults import default_index
 
 LISTEN, LOAD, ENGINE = "Where", "How much", "Engine"
@@ -77,6 +78,10 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, show_default="all", rich_help_panel=ENGINE)
     ] = None,
+    ray: Ray = None,
+    ray_actors: RayActors = None,
+    ray_gpus: RayGpus = None,
+    replicas: Replicas = None,
 ) -> None:
     """Serve indexes over HTTP, with a page where a photo finds its recipe.
 
@@ -109,6 +114,7 @@ def serve(
             ssl_certfile=ssl_certfile,
             ssl_keyfile=ssl_keyfile,
             gpu_memory=gpu_memory,
+            cluster=cluster_options(ray, ray_actors, ray_gpus, replicas),
             execution=execution,  # type: ignore[arg-type]
         )
     )

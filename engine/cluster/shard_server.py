@@ -1,0 +1,265 @@
+"""An actor of a cluster: some shards of an index, searched and scored where they lie.
+
+It is a plain class; `server_group` runs it in a process of Ray's. Positions that it takes and gives
+are those of the whole index; only in here are items numbered by the shards that it holds:
+
+    index          shard 0: 0 1 2 3 | shard 1: 4 5 6 | shard 2: 7 8
+    this server    shard 0: 0 1 2 3 |                  shard 2: 4 5
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hficma.types import Floats, Mask, Offsets, Positions
+
+from ..bundle.bundle import Bundle
+from ..encoder import EncodedQuery
+from ..engine import check_same_model, open_pool, open_scorer
+from ..index.candidates import CandidateBatch
+from ..index.filters import Filter
+from ..index.index import Index, open_shards, search_shard
+from ..index.index_facts import IndexFacts
+from ..index.prefilter import ShardCandidates
+from ..retrieval.certificate import ItemScores
+from ..retrieval.search import CACHED_FILTERS
+from ..retrieval.timing import StageTimer
+from ..runtimes.options import ExecutionKeywords, ExecutionOptions
+
+NOTHING = ShardCandidates(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerTask:
+    """What a server holds, and how it works on it."""
+
+    index: Path
+    """Folder of the index, at the same place on every machine."""
+    facts: IndexFacts
+    """Of the whole index."""
+    files: Mapping[str, str]
+    """Path in the index to SHA-256, of this server's shards."""
+    shards: tuple[int, ...]
+    """Numbers of the shards that it holds, rising."""
+    offsets: Offsets
+    """(shards + 1,) the position of each shard's first item in the whole index, and N."""
+    bundle: Path
+    """Folder of the bundle, at the same place on every machine."""
+    gpu_memory: float | None
+    """GiB of a GPU for the shards; None takes half of what is free."""
+    execution: ExecutionKeywords
+    """How to run the branches."""
+
+
+class FirstCandidates(NamedTuple):
+    """The best items of some shards for Q queries, by the prefilter."""
+
+    candidates: list[ShardCandidates]
+    """(Q,) the best of each query, positions in the whole index."""
+    errors: list[float]
+    """(Q,) δ: how far the scores may be from g; inf where items may have been skipped."""
+    total: int
+    """Items that may answer."""
+
+
+class RemainingCandidates(NamedTuple):
+    """The best items of some shards for one query by exact g, without those of its first batch."""
+
+    candidates: ShardCandidates
+    """Positions in the whole index, by falling g."""
+    rounding: float
+    """How far the scores may be from g."""
+
+
+class ServerScores(NamedTuple):
+    """Scores of a server's items."""
+
+    scores: list[ItemScores]
+    """Of each query's items, in their order."""
+    gather_seconds: float
+    """Seconds of copying items, summed over threads."""
+
+
+class ServerState(NamedTuple):
+    """What a server says of itself."""
+
+    process: int
+    """Its process id."""
+    items: int
+    """Items that it holds."""
+    bytes: int
+    """Bytes of its shards' files."""
+
+
+class ShardServer:
+    """Searches and scores some shards of an index; any number of threads may ask it.
+
+    Args:
+        task: what it holds.
+
+    Raises:
+        ArtifactError: a shard or the bundle is missing or damaged.
+    """
+
+    def __init__(self, task: ServerTask) -> None:
+        options = ExecutionOptions(**task.execution).with_thread_count()
+        self._index = _open_part(task)
+        self._bundle = Bundle.open(task.bundle, options)
+        check_same_model(self._index, self._bundle)
+        self._pool = open_pool(options.thread_count)
+        self._scorer = open_scorer(self._index, self._bundle, options, self._pool, task.gpu_memory)
+        self._offsets = task.offsets
+        self._place = {shard: place for place, shard in enumerate(task.shards)}
+        # Where each of the index's shards begins here, -1 for those that others hold.
+        self._starts = np.full(len(task.offsets) - 1, -1, dtype=np.int64)
+        self._starts[list(task.shards)] = self._index.shard_offsets[:-1]
+        self._masks: dict[Filter | None, list[Mask | None]] = {}
+
+    def state(self) -> ServerState:
+        """Say that this server is there, and what it holds."""
+        size = sum(shard.bytes for shard in self._index.shards)
+        return ServerState(os.getpid(), self._index.item_count, size)
+
+    def first_candidates(
+        self, shards: Sequence[int], vectors: Floats, count: int, filter: Filter | None
+    ) -> FirstCandidates:
+        """Return the best `count` + 1 items of some shards for each of Q queries.
+
+        One more than are returned in the end, as each shard gives: the first that is left over
+        bounds all others.
+
+        Args:
+            shards: numbers of shards that it holds.
+            vectors: (Q, D_g) float32.
+            count: K, candidates of each query.
+            filter: which items may answer.
+        """
+        masks = self._filter_masks(filter)
+        places = [self._place[shard] for shard in shards]
+
+        def search(place: int) -> list[ShardCandidates]:
+            """Search one shard for all queries."""
+            return search_shard(self._index.shards[place], vectors, count + 1, masks[place])
+
+        # Each query's candidates lie one list a shard; their positions become the index's.
+        by_shard = list(self._pool.map(search, places))
+        merged = []
+        for query in range(len(vectors)):
+            lists = [
+                ShardCandidates(one[query].positions + self._offsets[shard], one[query].scores)
+                for shard, one in zip(shards, by_shard, strict=True)
+            ]
+            merged.append(_best(lists, count + 1))
+        errors = [
+            max(self._index.shards[place].prefilter.facts.score_error(vector) for place in places)
+            for vector in vectors
+        ]
+        total = 0
+        for place in places:
+            mask = masks[place]
+            total += self._index.shards[place].count if mask is None else int(mask.sum())
+        return FirstCandidates(merged, errors, total)
+
+    def score_queries(
+        self,
+        batch: Sequence[EncodedQuery],
+        numbers: Sequence[int],
+        items: Sequence[Positions],
+    ) -> ServerScores:
+        """Score items that lie here, as `Scorer` does.
+
+        Args:
+            batch: the queries that are searched together.
+            numbers: (Q,) of those in the batch that have items here.
+            items: (Q,) the items of each of them, (K,) positions in the whole index.
+        """
+        timer = StageTimer()
+        batches = [CandidateBatch(self._here(positions), -np.inf) for positions in items]
+        score = self._scorer.prepare([batch[number] for number in numbers], batches, timer)
+        scores = [score(number, batch.items) for number, batch in enumerate(batches)]
+        return ServerScores(scores, timer.seconds("gather"))
+
+    def remaining_candidates(
+        self,
+        shards: Sequence[int],
+        vector: Floats,
+        excluded: Positions,
+        count: int,
+        filter: Filter | None,
+    ) -> RemainingCandidates:
+        """Return the best `count` items of some shards by exact g, which costs a scan of them.
+
+        Args:
+            shards: numbers of shards that it holds.
+            vector: (D_g,) of the query.
+            excluded: (K,) positions in the whole index that came in the first batch.
+            count: items to return.
+            filter: which items may answer.
+        """
+        masks = self._filter_masks(filter)
+
+        def best_of(shard: int) -> ShardCandidates:
+            place = self._place[shard]
+            first, stop = self._offsets[shard : shard + 2]
+            held, mask = self._index.shards[place], masks[place]
+            eligible = np.ones(held.count, bool) if mask is None else mask.copy()
+            eligible[excluded[(excluded >= first) & (excluded < stop)] - first] = False
+            positions = np.flatnonzero(eligible)
+            scores = held.prefilter.scores(vector)[positions]
+            # By falling score, then by position, as one machine sorts the whole index.
+            order = np.argsort(-scores, kind="stable")[:count]
+            return ShardCandidates(positions[order] + first, scores[order])
+
+        rounding = max(
+            self._index.shards[self._place[shard]].prefilter.rounding_error(vector)
+            for shard in shards
+        )
+        return RemainingCandidates(_best(list(self._pool.map(best_of, shards)), count), rounding)
+
+    def _here(self, positions: Positions) -> Positions:
+        """Return positions in the whole index as those in the shards that are held here."""
+        shard = np.searchsorted(self._offsets, positions, side="right") - 1
+        assert (self._starts[shard] >= 0).all()
+        return self._starts[shard] + positions - self._offsets[shard]
+
+    def _filter_masks(self, filter: Filter | None) -> list[Mask | None]:
+        """Return which items of each shard pass a filter, remembering the last few filters."""
+        # Without a lock, and forgotten together, as in `Searcher`.
+        masks = self._masks.get(filter)
+        if masks is None:
+            masks = self._index.filter_masks(filter)
+            if len(self._masks) >= CACHED_FILTERS:
+                self._masks.clear()
+            self._masks[filter] = masks
+        return masks
+
+
+def _open_part(task: ServerTask) -> Index:
+    """Open the shards that a server holds as an index of their own."""
+    names = tuple(task.facts.shards[number] for number in task.shards)
+    facts = replace(task.facts, shards=names, removed=())
+    shards = open_shards(task.index, facts, task.files)
+    # Every removed number is some item's, and shards hold runs of numbers that do not overlap.
+    removed = task.facts.removed
+    here: list[int] = []
+    for shard in shards:
+        start = bisect_left(removed, int(shard.numbers[0]))
+        here += removed[start : bisect_right(removed, int(shard.numbers[-1]))]
+    return Index(task.index, replace(facts, removed=tuple(here)), shards)
+
+
+def _best(lists: Sequence[ShardCandidates], count: int) -> ShardCandidates:
+    """Merge lists of candidates: the best `count`, equal scores in the order of positions."""
+    if not lists:
+        return NOTHING
+    positions = np.concatenate([one.positions for one in lists])
+    scores = np.concatenate([one.scores for one in lists])
+    order = np.lexsort((positions, -scores))[:count]
+    return ShardCandidates(positions[order], scores[order])
