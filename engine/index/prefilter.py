@@ -169,6 +169,18 @@ class Prefilter:
                 self._faiss_index = _read_index(self._file, *self._vectors.shape)
         return self._faiss_index
 
+    def inverted_lists(self) -> Any:
+        """Return the FAISS index if it is one of inverted lists, for a GPU to take; else None.
+
+        It probes as many lists as searches here do: a GPU's takes that from the index.
+        """
+        faiss = import_faiss()
+        if self._index is None or faiss.try_extract_index_ivf(self._index) is None:
+            return None
+        lists = faiss.extract_index_ivf(self._index)
+        lists.nprobe = _probed_lists(lists)
+        return self._index
+
     def search(self, queries: Floats, count: int, mask: Mask | None) -> list[ShardCandidates]:
         """Return the best items for each of Q queries.
 
@@ -279,16 +291,22 @@ class Prefilter:
         if mask is not None:
             selector["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         if isinstance(index, faiss.IndexIVF):
-            # The centroids nearest to the query, a share of all: with 4 √N lists a sixteenth of
-            # them holds about N / 16 vectors, whatever N. In a small index at least 8, since with
-            # few lists a query often lies on a border between several.
-            lists = max(PROBED_LISTS, index.nlist // PROBED_SHARE)
-            return faiss.SearchParametersIVF(nprobe=min(lists, index.nlist), **selector)
+            return faiss.SearchParametersIVF(nprobe=_probed_lists(index), **selector)
         if isinstance(index, faiss.IndexHNSW):
             # The nearest nodes so far that the walk through the graph goes on from: at least as
             # many as are returned, and more of them find more of the true neighbours.
             return faiss.SearchParametersHNSW(efSearch=max(64, 2 * count), **selector)
         return faiss.SearchParameters(**selector) if selector else None
+
+
+def _probed_lists(index: Any) -> int:
+    """Return how many lists of an IVF index a search reads: those nearest to the query.
+
+    A share of all: with 4 √N lists a sixteenth of them holds about N / 16 vectors, whatever N. In a
+    small index at least 8, since with few lists a query often lies on a border between several.
+    """
+    lists = int(index.nlist)
+    return min(max(PROBED_LISTS, lists // PROBED_SHARE), lists)
 
 
 def _read_index(file: CheckedFile, count: int, width: int) -> Any:

@@ -20,12 +20,12 @@ import torch
 from hficma.engine import Answer, Bundle, Engine, Failure, Filter, IndexWriter, build_index
 from hficma.engine.gpu.gpu_index import (
     GpuIndex,
-    GpuPrefilter,
     copy_to_gpu,
     cuda_device,
     index_bytes,
 )
 from hficma.engine.gpu.gpu_scorer import GpuScorer
+from hficma.engine.gpu.prefilter import GpuPrefilter
 from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level
@@ -254,7 +254,7 @@ def test_scores_on_a_gpu_are_within_their_error(
     tmp_path: Path, device: str, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """δ counts on float32: with TF32 these would be off by a thousand times as much."""
-    monkeypatch.setattr("hficma.engine.gpu.gpu_index.BLOCK", 64)
+    monkeypatch.setattr("hficma.engine.gpu.prefilter.BLOCK", 64)
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(300, 512)).astype(np.float32) * np.float32(scale)
     queries = rng.normal(size=(3, 512)).astype(np.float32)
