@@ -1,18 +1,17 @@
-"""The forward pass of a training step: from rows of pairs to the loss of their batch."""
+"""The forward pass of a training step: from a batch of pairs to its loss."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from hficma.model import Model, RecipeBatch
 from hficma.model.encoders.image.features import ImageFeatures
-from hficma.types import Classes, Positions
+from hficma.types import Classes
 
 from .config.options import Options
-from .data.pairs import Pairs
+from .data.pairs import PairBatch, Pairs
 from .losses.criterion import BatchLoss, Criterion
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,39 +40,31 @@ class TrainingStep(nn.Module):
 
     def forward(
         self,
-        rows: Positions,
-        views: np.random.Generator,
+        batch: PairBatch,
         pair_generator: torch.Generator,
-        *,
-        cached: bool,
-        small: bool,
     ) -> BatchLoss:
         """Return the loss of one batch.
 
         Args:
-            rows: of the pairs (B,).
-            views: draws what is shown of photos and recipes.
+            batch: of B pairs.
             pair_generator: for losses that draw pairs.
-            cached: read the features of an image encoder that was never trained from the cache.
-            small: show photos at half their size.
         """
         model = self.model
         with autocast(self._options, model.device):
-            features = self._pairs.training_features(model, rows, views, cached=cached, small=small)
+            features = self._pairs.features(model, batch)
             loss: BatchLoss = self.criterion(
                 model,
                 model.image_tokens(self._without_channels(features)),
-                model.recipe_tokens(self._recipes(rows, views)),
-                classes=torch.from_numpy(self._classes[rows]).to(model.device),
+                model.recipe_tokens(self._recipes(batch)),
+                classes=torch.from_numpy(self._classes[batch.rows]).to(model.device),
                 generator=pair_generator,
             )
         return loss
 
-    def _recipes(self, rows: Positions, views: np.random.Generator) -> RecipeBatch:
+    def _recipes(self, batch: PairBatch) -> RecipeBatch:
         """Return recipes, or neighbours in their place, with parts left out at random."""
         text = self._options.text
-        shown = self._pairs.shown_texts(rows, views)
-        recipes = self._pairs.texts.batch(self.model, shown, options=text, generator=views)
+        recipes = self._pairs.recipe_batch(self.model, batch)
         return recipes._replace(
             sentences=F.dropout(recipes.sentences, text.dropout),
             texts=F.dropout(recipes.texts, text.dropout),

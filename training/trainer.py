@@ -9,7 +9,6 @@ import math
 import time
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from hficma.progress import Progress
 from hficma.types import Classes, Positions
 
 from .config.options import Options
-from .data.pairs import Pairs
+from .data.pairs import PairBatch, Pairs
 from .data.samplers import class_pair_batches, epoch_generator, shuffled_batches
 from .losses.criterion import BatchLoss, Criterion
 from .optim.averaging import raw_weights, restore_mean, running_mean
@@ -197,12 +196,22 @@ class Trainer:
         batches = self._batches()
         # What is shown of photos and recipes differs between processes; what losses draw must not.
         views = epoch_generator(options.seed, self.epoch, 1 + distributed.rank())
+        shown = self.pairs.epoch(
+            self.model,
+            batches,
+            views,
+            epoch=self.epoch,
+            # A frozen image encoder would see each photo again in every epoch, for the same
+            # features: they are read from the cache until it is trained for the first time.
+            cached=not self.schedule.touched,
+            small=self.epoch <= self.options.photos.small * options.epochs,
+        )
         pair_generator = torch.Generator().manual_seed(seed)
         self.progress.stage(f"epoch {self.epoch}/{options.epochs}", len(batches))
         sums: dict[str, float] = {}
-        for number, rows in enumerate(batches):
+        for number, batch in enumerate(shown):
             self.rate = self._set_rate(number, len(batches))
-            figures, taken = self._take_step(rows, views, pair_generator)
+            figures, taken = self._take_step(batch, pair_generator)
             self.step += 1
             # Figures of a skipped step may be no numbers: one would spoil the mean of the epoch.
             if taken:
@@ -237,25 +246,19 @@ class Trainer:
         return [rows for rows in shared if len(rows)]
 
     def _take_step(
-        self, rows: Positions, views: np.random.Generator, pair_generator: torch.Generator
+        self, batch: PairBatch, pair_generator: torch.Generator
     ) -> tuple[dict[str, float], bool]:
         """Learn from one batch; return its figures, and whether the weights moved.
 
         Args:
-            rows: of `pairs`.
-            views: draws what is shown of photos and recipes.
+            batch: of `pairs`.
             pair_generator: for losses that draw pairs.
         """
-        model, options = self.model, self.options
+        model = self.model
         # A forward pass that overflows has put its infinities into BatchNorm's running statistics
         # before any gradient tells; where the step is not taken, they go back too.
         statistics = self._statistics() if self.schedule.image_encoder else []
-        # A frozen image encoder would see each photo again in every epoch, for the same features:
-        # they are read from the cache until it is trained for the first time.
-        loss: BatchLoss = self._replicated(
-            rows, views, pair_generator, cached=not self.schedule.touched,
-            small=self.epoch <= options.photos.small * options.trainer.epochs,
-        )  # fmt: skip
+        loss: BatchLoss = self._replicated(batch, pair_generator)
         step = self.optimizer.step(loss.value)
         if step.taken and self.mean is not None:
             self.mean.update_parameters(model)
@@ -306,7 +309,6 @@ class Trainer:
         return validate(
             model.eval(),
             self.pairs,
-            most=self.options.trainer.validation_pairs,
             cached=not self.schedule.touched,
             autocast=autocast(self.options, model.device),
         )

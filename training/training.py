@@ -17,6 +17,7 @@ from torch import Tensor
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.data.partitions import Partitioned, read_partitions
+from hficma.data.subset import SubsetRecipes
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
 from hficma.model import Model
 from hficma.progress import Progress
@@ -34,6 +35,7 @@ from .config.options import Options
 from .data.dish_classes import dish_classes
 from .data.feature_means import fill_feature_means
 from .data.keep_out import HoldOut, keep_out
+from .data.loader.limits import with_cache_limit
 from .data.neighbours import Neighbours, find_neighbours
 from .data.other_recipes import OtherRecipes
 from .data.pairs import Pairs, in_order, split
@@ -52,7 +54,7 @@ DEFAULT_PRESET = "hf-icma-small"
 DEFAULT_DATA = "sample:20000"
 logger = logging.getLogger("hficma")
 
-RESUMABLE = ("trainer.epochs", "trainer.device")
+RESUMABLE = ("trainer.epochs", "trainer.device", "loader.workers")
 """Options that may change when a run goes on."""
 
 
@@ -277,11 +279,11 @@ def _beginning(
     """Build the model and its pairs, for a new run or for one that goes on; see `_train_model`."""
     weights = None
     if checkpoint is None:
-        options, weights = with_image_encoder(options)
+        options, weights = with_image_encoder(with_cache_limit(options, cache))
         check_image_encoder(options, weights)
     parts = _parts(options, dataset, directory, hold_out, split_seed, cache, progress)
     if checkpoint is None:
-        recipes = [parts.dataset.recipe(int(position)) for position in parts.train]
+        recipes = SubsetRecipes(parts.dataset, parts.train)
         options, model = new_model(
             options, recipes, weights, device, split_seed=split_seed, cache=cache, progress=progress
         )
@@ -359,7 +361,7 @@ def _other_recipes(
     if not text.neighbours:
         return others, None
     rows = in_order(parts.train, parts.validation)
-    recipes = [parts.dataset.recipe(int(row)) for row in rows]
+    recipes = SubsetRecipes(parts.dataset, rows)
     return others, find_neighbours(model, recipes, others, cache=cache, progress=progress)
 
 
@@ -387,15 +389,16 @@ def _new_directory(path: Path, options: Options, parts: _Parts, model: Model) ->
 
 def _encode_texts(options: Options, model: Model, pairs: Pairs, progress: Progress) -> None:
     """Encode what nothing trains once: it has the same vectors in every epoch."""
+    most = options.loader.cache_limit
     if not options.text.tune_sentences:
-        pairs.texts.encode_sentences(model)
+        pairs.texts.encode_sentences(model, most_bytes=most)
     text_tokenizer = model.tokenizer.text_tokenizer
     if (cut := pairs.texts.texts_cut) and text_tokenizer is not None:
         longest = text_tokenizer.architecture.longest
         progress.note(f"{cut:,} texts are longer than the {longest} tokens that are read: cut off")
     if not options.text.tune_encoder:
         progress.stage("texts", pairs.texts.distinct_texts)
-        pairs.texts.encode_texts(model, advance=progress.advance)
+        pairs.texts.encode_texts(model, advance=progress.advance, most_bytes=most)
 
 
 def _draw_curves(path: Path) -> None:

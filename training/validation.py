@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hficma.metrics import bags, direction_record, figures
+from hficma.metrics import direction_record, figures
 from hficma.model import Model
 
 from .data.pairs import Pairs
@@ -22,7 +22,6 @@ def validate(
     model: Model,
     pairs: Pairs,
     *,
-    most: int,
     cached: bool,
     autocast: contextlib.AbstractContextManager[Any],
 ) -> dict[str, Any]:
@@ -31,7 +30,6 @@ def validate(
     Args:
         model: in evaluation mode.
         pairs: of the run.
-        most: pairs that are ranked at most; the same ones each time.
         cached: the image encoder is as it was when the run began, so that the cache holds its
             features.
         autocast: the precision of the forward pass.
@@ -39,7 +37,7 @@ def validate(
     Returns:
         by direction, the record of its figures; and `recall_sum`, R@1 + R@5 + R@10 of both.
     """
-    rows = pairs.validation[bags(len(pairs.validation), most)[0]]
+    rows = pairs.validation_sample()
     blocks = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     with torch.no_grad(), autocast:
         image, recipe = encode(

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..artifacts.manifest import MANIFEST
 from ..errors import InputError
+from ..limits import printable_path
 from ..pretrained import pretrained_path
 from ..recipe import Recipe, read_jsonl
 from ..types import Mask, Positions, Strings
@@ -103,10 +104,25 @@ class RecipeList:
         """Return the recipe's photo as upright RGB; see `Dataset.photo`."""
         from ..images import read_photo
 
+        return read_photo(self._photo_file(index))
+
+    def reduced_photo(self, index: int, side: int) -> Image:
+        """Return the photo at a reduced size; see `ReducedPhotos`."""
+        from ..images import decode_photo, read_photo_file
+
+        file = self._photo_file(index)
+        return decode_photo(read_photo_file(file), name=printable_path(file), enough=side)
+
+    def _photo_file(self, index: int) -> Path:
+        """Return the file of the recipe's photo.
+
+        Raises:
+            InputError: it has none.
+        """
         recipe = self._recipes[index]
         if recipe.image is None:
             raise InputError(f"{self._name}: recipe {recipe.id} has no photo")
-        return read_photo(self._folder / recipe.image)
+        return self._folder / recipe.image
 
     def photo_origin(self, index: int) -> Path | str:
         """Return the recipe's photo file; empty where it has none."""

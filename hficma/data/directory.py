@@ -147,7 +147,17 @@ class DatasetDirectory:
         """Return the recipe's first photo as upright RGB; see `Dataset.photo`."""
         from ..images import decode_photo
 
-        return decode_photo(self.jpeg(index), name=f"{self._path} recipe {index}")
+        return decode_photo(self.jpeg(index), name=self._photo_name(index))
+
+    def reduced_photo(self, index: int, side: int) -> Image:
+        """Return the first photo at a reduced size; see `ReducedPhotos`."""
+        from ..images import decode_photo
+
+        return decode_photo(self.jpeg(index), name=self._photo_name(index), enough=side)
+
+    def _photo_name(self, index: int) -> str:
+        """Return how a photo is named in errors."""
+        return f"{self._path} recipe {index}"
 
     def photo_origin(self, index: int) -> Path | str:
         """Return the file that holds all photos."""

@@ -18,6 +18,7 @@ from ..recipe import PARTITIONS, Recipe
 from .dataset import Dataset, open_dataset, positions
 from .photo_origin import photo_origin
 from .photo_places import PhotoRoot, Place, photo_place, photo_root
+from .photos import reduced_photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,6 +49,10 @@ class DatasetView:
     def photo(self, index: int) -> Image:
         """Return the recipe's photo."""
         return self._dataset.photo(index)
+
+    def reduced_photo(self, index: int, side: int) -> Image:
+        """Return the photo at a reduced size; see `ReducedPhotos`."""
+        return reduced_photo(self._dataset, index, side)
 
     def photo_origin(self, index: int) -> Path | str:
         """Return where the photo's bytes are."""

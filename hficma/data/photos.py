@@ -11,7 +11,7 @@ import io
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..errors import InputError
 from ..images import decode_photo, resize_short_side
@@ -27,6 +27,34 @@ QUALITY = 92
 STORED_SIDE = 256
 """Pixels of a stored photo's shorter side, at most."""
 log = logging.getLogger("hficma")
+
+
+@runtime_checkable
+class ReducedPhotos(Protocol):
+    """A dataset that decodes a photo at a reduced size, which takes less time."""
+
+    def reduced_photo(self, index: int, side: int) -> Image:
+        """Return the photo at a position, its shorter side at least `side` pixels if it has them.
+
+        Raises:
+            InputError: as `Dataset.photo`.
+        """
+
+
+def reduced_photo(dataset: Dataset, index: int, side: int) -> Image:
+    """Return a photo at a reduced size where its dataset can decode it so, else whole.
+
+    Args:
+        dataset: holds the photo.
+        index: the recipe's position.
+        side: pixels of the shorter side that are enough.
+
+    Raises:
+        InputError: as `Dataset.photo`.
+    """
+    if isinstance(dataset, ReducedPhotos):
+        return dataset.reduced_photo(index, side)
+    return dataset.photo(index)
 
 
 def readable_photos(

@@ -1,10 +1,10 @@
-"""A part of a dataset that is read as a dataset itself."""
+"""A part of a dataset that is read as a dataset itself, or as a sequence of recipes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, overload
 
 from ..errors import InputError
 from ..recipe import Recipe
@@ -12,6 +12,7 @@ from ..types import Positions
 from .dataset import Dataset, positions
 from .photo_origin import photo_origin
 from .photo_places import PhotoRoot, Place, photo_place, photo_root
+from .photos import reduced_photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,6 +58,10 @@ class Subset:
         """Return the recipe's photo."""
         return self._dataset.photo(int(self._positions[index]))
 
+    def reduced_photo(self, index: int, side: int) -> Image:
+        """Return the photo at a reduced size; see `ReducedPhotos`."""
+        return reduced_photo(self._dataset, int(self._positions[index]), side)
+
     def photo_origin(self, index: int) -> Path | str:
         """Return where the photo's bytes are."""
         return photo_origin(self._dataset, int(self._positions[index]))
@@ -69,3 +74,29 @@ class Subset:
     def photo_place(self, index: int) -> Place | None:
         """Return the place of the recipe's photo; see `PhotoPlaces`."""
         return photo_place(self._dataset, int(self._positions[index]))
+
+
+class SubsetRecipes(Sequence[Recipe]):
+    """Recipes of a dataset as a sequence, each read when it is looked at and not kept.
+
+    Args:
+        dataset: the whole.
+        positions: (N,) of the recipes in it.
+    """
+
+    def __init__(self, dataset: Dataset, positions: Positions) -> None:
+        self._dataset, self._positions = dataset, positions
+
+    def __len__(self) -> int:
+        """Count the recipes."""
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Recipe: ...
+    @overload
+    def __getitem__(self, index: slice) -> SubsetRecipes: ...
+    def __getitem__(self, index: int | slice) -> Recipe | SubsetRecipes:
+        """Return a recipe, or some of them in a sequence of this kind."""
+        if isinstance(index, slice):
+            return SubsetRecipes(self._dataset, self._positions[index])
+        return self._dataset.recipe(int(self._positions[index]))

@@ -148,7 +148,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
+def decode_image(content: bytes, *, name: str, enough: int = ENOUGH) -> tuple[Image.Image, int]:
     """Decode an image file.
 
     Of several frames the first is decoded, of a HEIC the primary image.
@@ -156,6 +156,8 @@ def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
     Args:
         content: the file's bytes.
         name: how to name it in an error.
+        enough: pixels of the shorter side that are enough: a JPEG is decoded at a reduced size
+            where that leaves as many.
 
     Returns:
         the image, in any of Pillow's modes, and the EXIF orientation by which it must be turned.
@@ -167,7 +169,7 @@ def decode_image(content: bytes, *, name: str) -> tuple[Image.Image, int]:
     if kind is None:
         raise InputError(f"{name}: {describe(content)}")
     if kind == "JPEG":
-        return _decode_jpeg(content, read_jpeg_header(content, name=name), name)
+        return _decode_jpeg(content, read_jpeg_header(content, name=name), name, enough)
     if kind in APART:
         return _children.decode(kind, content, name), 1
     try:
@@ -188,7 +190,9 @@ def _decode_by_pillow(kind: str, content: bytes, name: str) -> tuple[Image.Image
     return image, orientation_of(image)
 
 
-def _decode_jpeg(content: bytes, header: JpegHeader, name: str) -> tuple[Image.Image, int]:
+def _decode_jpeg(
+    content: bytes, header: JpegHeader, name: str, enough: int
+) -> tuple[Image.Image, int]:
     """Decode a JPEG, at a reduced size where that is enough.
 
     libjpeg computes 1/2, 1/4 or 1/8 of the size from the low frequencies of each block of 8 x 8
@@ -209,19 +213,21 @@ def _decode_jpeg(content: bytes, header: JpegHeader, name: str) -> tuple[Image.I
         raise InputError(f"{name}: the image is damaged or truncated ({len(content):,} bytes)")
     with _one_large_at_a_time(memory_pixels):
         if header.components != 4:
-            decoded = _decode_by_libjpeg(content) or _decode_by_libjpeg(content + _JPEG_END)
+            decoded = _decode_by_libjpeg(content, enough) or _decode_by_libjpeg(
+                content + _JPEG_END, enough
+            )
             if decoded is not None:
                 return decoded, header.orientation
         # Pillow shows, as browsers do, what libjpeg only warns of, and knows CMYK from its inverse.
         image = _read_header("JPEG", content, name, any_size=True)
         with decoder_errors(name):
-            image.draft(None, (ENOUGH, ENOUGH))
+            image.draft(None, (enough, enough))
             check_size(image.width, image.height, name=name)
             image.load()
     return image, header.orientation
 
 
-def _decode_by_libjpeg(content: bytes) -> Image.Image | None:
+def _decode_by_libjpeg(content: bytes, enough: int) -> Image.Image | None:
     """Decode with simplejpeg, twice as fast as Pillow; return None where libjpeg so much as warns.
 
     It warns of stray bytes and wrong lengths, where the photo is whole, and of data that end too
@@ -233,8 +239,8 @@ def _decode_by_libjpeg(content: bytes) -> Image.Image | None:
         pixels = simplejpeg.decode_jpeg(
             content,
             colorspace="RGB",
-            min_height=ENOUGH,
-            min_width=ENOUGH,
+            min_height=enough,
+            min_width=enough,
             fastdct=False,
             fastupsample=False,
         )

@@ -18,7 +18,7 @@ from PIL import Image
 from ..errors import InputError
 from ..limits import PHOTO_BYTES, printable_path, read_regular_file, reason
 from ..types import Array, Pixels
-from .decoding import decode_image
+from .decoding import ENOUGH, decode_image
 from .image_input import ImageInput
 from .upright import centre_cut, to_rgb, upright
 
@@ -59,7 +59,7 @@ def read_photo_file(path: str | os.PathLike[str]) -> bytes:
     return read_regular_file(path, limit=PHOTO_BYTES, what="an image file")
 
 
-def decode_photo(content: bytes, *, name: str) -> Image.Image:
+def decode_photo(content: bytes, *, name: str, enough: int = ENOUGH) -> Image.Image:
     """Decode the bytes of a JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF, ... as upright RGB.
 
     CMYK, 16-bit, palette and transparent images (over white) are converted, and EXIF rotation is
@@ -70,6 +70,7 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
     Args:
         content: the file's bytes.
         name: how to name the photo in an error.
+        enough: pixels of the shorter side that a JPEG keeps at least, where it has them.
 
     Raises:
         InputError: empty, truncated, too large, or no image.
@@ -78,7 +79,7 @@ def decode_photo(content: bytes, *, name: str) -> Image.Image:
         raise InputError(f"{name}: the file is empty")
     if len(content) > PHOTO_BYTES:
         raise InputError(f"{name}: has {len(content):,} bytes; a photo may have {PHOTO_BYTES:,}")
-    return to_rgb(*decode_image(content, name=name), name=name)
+    return to_rgb(*decode_image(content, name=name, enough=enough), name=name)
 
 
 def load_photo(source: PhotoSource, *, name: str = "photo") -> Image.Image:

@@ -50,6 +50,19 @@ class PhotoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoaderOptions:
+    """How photos reach the model where they do not lie in the cache, ready to be shown."""
+
+    workers: int | None = None
+    """Processes that read and crop photos, for each process that trains; 0 reads them in that one;
+    none takes the cores that no training process has, 16 at most."""
+    cache_limit: int | None = None
+    """Bytes that pixels, or features of a frozen image encoder, may take in the workspace's cache.
+    Photos that would take more are read in every epoch; none takes half of the free disk, and the
+    run keeps the number."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextOptions:
     """Word vectors, and how recipes are shown in training."""
 
@@ -167,6 +180,8 @@ class Options:
     """Its image encoder."""
     photos: PhotoOptions = field(default_factory=PhotoOptions)
     """Views of photos."""
+    loader: LoaderOptions = field(default_factory=LoaderOptions)
+    """Reading of photos."""
     text: TextOptions = field(default_factory=TextOptions)
     """Words and views of recipes."""
     loss: LossOptions = field(default_factory=LossOptions)

@@ -1,26 +1,47 @@
-"""The pairs of one run: their recipes in memory, their photos from a cache on disk."""
+"""The pairs of one run: their recipes as ids, their photos from a cache or from the dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from hficma.data.dataset import Dataset, positions
+from hficma.data.subset import SubsetRecipes
 from hficma.errors import InputError
-from hficma.model import Model
+from hficma.metrics import bags
+from hficma.model import Model, RecipeBatch
 from hficma.model.encoders.image.features import ImageFeatures, mean_pooled
 from hficma.progress import Progress
-from hficma.types import Positions
+from hficma.types import Pixels, Positions
 
 from ..config.options import Options
 from .keep_out import VALIDATION_SHARE
+from .loader.batches import RECIPE, WINDOW, PhotoBatches, Request, Shown, pair_generator
+from .loader.limits import readable_size
+from .loader.loader import Loader
 from .neighbours import Neighbours
-from .photo_cache import PhotoArrays, cached_features, cached_pixels
+from .photo_cache import (
+    PhotoArrays,
+    Specs,
+    cached_features,
+    cached_pixels,
+    feature_specs,
+    pixel_specs,
+    specs_bytes,
+)
+from .photo_reading import read_photos
 from .photo_views import centre_crops, halved, random_crops, windows
 from .recipe_batches import RecipeTexts
+
+WORTH_SAYING = 1_000_000_000
+"""Bytes of a cache from which on its size is said before it is written."""
 
 
 def split(
@@ -69,6 +90,8 @@ def pair_features(
     options: Options,
     cache: Path,
     on_done: Callable[[int], None],
+    *,
+    on_write: Callable[[int], None] = lambda size: None,
 ) -> PhotoArrays:
     """Return what a run's frozen image encoder says of its pairs' photos; see `cached_features`.
 
@@ -79,19 +102,53 @@ def pair_features(
         options: of the run.
         cache: the workspace's cache folder.
         on_done: called with the number of photos that were just added.
+        on_write: called with the bytes that are about to be written.
     """
     return cached_features(
         model, dataset, rows, cache, on_done,
-        regions=model.has_local or options.photos.window < 1,
-        crops=options.model.image.crops, views=options.photos.views, scale=options.photos.scale,
+        regions=_reads_regions(model, options), crops=options.model.image.crops,
+        views=options.photos.views, scale=options.photos.scale, on_write=on_write,
     )  # fmt: skip
+
+
+def pair_feature_specs(model: Model, pairs: int, options: Options) -> Specs:
+    """Return what `pair_features` writes of so many pairs."""
+    return feature_specs(
+        model, pairs, regions=_reads_regions(model, options), crops=options.model.image.crops,
+        views=options.photos.views,
+    )  # fmt: skip
+
+
+def fits(specs: Specs, options: Options) -> bool:
+    """Return whether arrays are cached, by the limit of a run; one of an older version has none."""
+    limit = options.loader.cache_limit
+    return limit is None or specs_bytes(specs) <= limit
+
+
+def _reads_regions(model: Model, options: Options) -> bool:
+    """Return whether anything reads regions of photos."""
+    return model.has_local or options.photos.window < 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch:
+    """A batch of pairs, whose photos are there and whose recipes are not encoded yet."""
+
+    rows: Positions
+    """Pairs (B,)."""
+    shown: ImageFeatures | Tensor
+    """Features of photos from the cache, or pixels (B, s, s, 3) uint8."""
+    window: np.random.Generator
+    """Draws which regions of photos are shown, then ..."""
+    text: np.random.Generator | Sequence[np.random.Generator] | None
+    """... which recipes and what of them: for the batch, or for each pair; None shows all."""
 
 
 class Pairs:
     """Training and validation pairs of a run, by row: 0 to P - 1 in the dataset's order.
 
     Attributes:
-        recipes: of all pairs, by row.
+        recipes: of all pairs, by row, each read when it is looked at.
         texts: their ids, by row, and then those of their neighbours.
         train: rows that are trained on.
         validation: rows that are validated on.
@@ -126,28 +183,22 @@ class Pairs:
         self._features: PhotoArrays | None = None
         self._pixels: PhotoArrays | None = None
         self._noted = False
-        recipes = [dataset.recipe(int(position)) for position in self._positions]
-        self.recipes = recipes
+        self._fits: dict[bool, bool] = {}
+        self._loader: Loader | None = None
+        self._validation_pixels: tuple[Positions, PhotoArrays] | None = None
+        self._complaints: dict[int, str] = {}
+        self.recipes = SubsetRecipes(dataset, self._positions)
         others = () if neighbours is None else neighbours.recipes
-        self.texts = RecipeTexts([*recipes, *others], model.tokenizer)
+        self.texts = RecipeTexts(chain(self.recipes, others), model.tokenizer)
         # A position's row is its place among the sorted positions.
         self.train = np.searchsorted(self._positions, np.sort(train))
         self.validation = np.searchsorted(self._positions, np.sort(validation))
 
-    def shown_texts(self, rows: Positions, generator: np.random.Generator) -> Positions:
-        """Return which of `texts` a training step shows: a pair's own, or at times a neighbour's.
-
-        Args:
-            rows: which pairs (B,).
-            generator: draws neighbours, where there are any.
-        """
-        if self._neighbours is None:
-            return rows
-        places = self._neighbours.draw(rows, self._options.text.neighbours, generator)
-        return np.where(places < 0, rows, len(self.recipes) + places)
-
     def prepare(self, model: Model, *, cached: bool) -> None:
         """Fill the cache that the next epochs read, and leave out photos that cannot be read.
+
+        Where photos are read in every epoch, only those that are validated on are read now: one
+        that is trained on and cannot be read is replaced when its turn comes.
 
         Args:
             model: whose image encoder is run once where features are cached.
@@ -157,6 +208,9 @@ class Pairs:
         Raises:
             InputError: hardly any photo can be read.
         """
+        if not self._is_cached(model, features=cached):
+            self._prepare_validation(model)
+            return
         cache = self._feature_cache(model) if cached else self._pixel_cache(model)
         if cache.complaints and not self._noted:
             self._noted = True
@@ -169,92 +223,282 @@ class Pairs:
         if len(self.train) < 2 or (validates and not len(self.validation)):
             raise InputError(f"{self._dataset.name}: hardly any photo can be read")
 
-    def training_features(
+    def validation_sample(self) -> Positions:
+        """Return the rows that are validated on: some of `validation`, the same ones each time."""
+        most = self._options.trainer.validation_pairs
+        return self.validation[bags(len(self.validation), most)[0]]
+
+    def epoch(
         self,
         model: Model,
-        rows: Positions,
-        generator: np.random.Generator,
+        batches: Sequence[Positions],
+        views: np.random.Generator,
         *,
+        epoch: int,
         cached: bool,
         small: bool = False,
-    ) -> ImageFeatures:
-        """Return features of random views of photos, for a training step.
+        first: int = 0,
+    ) -> Iterator[PairBatch]:
+        """Yield the batches of an epoch of training, in order.
+
+        What is shown of a pair is drawn from `views` where photos are cached, one pair after the
+        other; where they are read, it follows from seed, epoch and pair.
 
         Args:
             model: whose image encoder is used.
-            rows: which pairs (B,).
-            generator: draws views and regions.
-            cached: the image encoder is as it was when the run began, so that the cache holds its
-                features.
-            small: photos at half their size, where the image encoder runs.
+            batches: which pairs (B,) each.
+            views: draws views, regions, recipes and what is shown of them.
+            epoch: its number, from 1.
+            cached: as for `prepare`.
+            small: photos at half their size, where the image encoder is trained.
+            first: batches that were learnt from before the run was interrupted; they are not read.
+
+        Raises:
+            InputError: photos cannot be read any more.
+        """
+        if self._is_cached(model, features=cached):
+            for rows in batches[first:]:
+                shown = (
+                    self._cached_features(model, rows, views)
+                    if cached
+                    else self._cached_crops(model, rows, views, small=small)
+                )
+                yield PairBatch(rows=rows, shown=shown, window=views, text=views)
+            return
+        if self._loader is None:
+            self._loader = self._new_loader(model)
+        seed, known = self._options.trainer.seed, len(self._complaints)
+        requests = [Request(epoch, rows, not cached, small) for rows in batches[first:]]
+        for number, photos in enumerate(self._loader.epoch(requests), start=first):
+            for row, complaint in photos.complaints:
+                if row not in self._complaints:
+                    self._complaints[row] = complaint
+                    self._progress.bad(complaint)
+            yield PairBatch(
+                rows=photos.rows,
+                shown=photos.pixels,
+                window=pair_generator(seed, epoch, number, WINDOW),
+                text=[pair_generator(seed, epoch, int(row), RECIPE) for row in photos.rows]
+                if self._draws_recipes()
+                else None,
+            )
+        if len(self._complaints) > known:
+            self._progress.note(
+                f"photos that could not be read: {len(self._complaints)}, and other pairs were "
+                f"shown in their place; the first: {self.complaints[0]}"
+            )
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Return a line for each photo that could not be read in an epoch."""
+        return tuple(self._complaints.values())
+
+    def features(self, model: Model, batch: PairBatch) -> ImageFeatures:
+        """Return features of a batch's photos, for a training step.
+
+        Args:
+            model: whose image encoder is run, where the batch holds pixels.
+            batch: of `epoch`.
 
         Returns:
             as many regions for each photo: R, or those of a window.
         """
-        if cached:
-            cache = self._feature_cache(model)
-            view = generator.integers(cache.views, size=len(rows))
-            features = _moved(cache.features(rows, view), model)
-        else:
-            size = model.image_input.size
-            squares = np.asarray(self._pixel_cache(model).squares[rows], dtype=np.uint8)
-            crops = (
-                random_crops(halved(squares), size // 2, generator)
-                if small
-                else random_crops(squares, size, generator)
-            )
-            features = model.image_features(torch.from_numpy(crops).to(model.device))
+        features = (
+            model.image_features(batch.shown.to(model.device, non_blocking=True))
+            if isinstance(batch.shown, Tensor)
+            else batch.shown
+        )
         if self._options.photos.window < 1:
             assert features.regions is not None
-            shown = windows(features.regions, self._options.photos.window, generator)
+            shown = windows(features.regions, self._options.photos.window, batch.window)
             # A vector of the whole that is no mean of regions has seen all of them.
             return mean_pooled(shown) if model.pools_regions else features._replace(regions=shown)
         return features
 
+    def recipe_batch(self, model: Model, batch: PairBatch) -> RecipeBatch:
+        """Return a batch's recipes, or neighbours in their place, with parts left out at random."""
+        if batch.text is None:
+            return self.texts.batch(model, batch.rows)
+        rows = self._shown_texts(batch.rows, batch.text)
+        return self.texts.batch(model, rows, options=self._options.text, generator=batch.text)
+
     def centre_features(self, model: Model, rows: Positions, *, cached: bool) -> ImageFeatures:
-        """Return features of centre crops, for validation; see `training_features`."""
-        if cached:
+        """Return features of centre crops, for validation; see `prepare`.
+
+        Photos that are read and cannot be are left out; those of `validation` can be.
+        """
+        if not self._is_cached(model, features=cached):
+            crops = self._read_centres(model, rows)
+        elif cached:
             return _moved(self._feature_cache(model).features(rows, 0), model)
+        else:
+            crops = _centres(self._pixel_cache(model), rows, model)
+        return model.image_features(torch.from_numpy(crops).to(model.device))
+
+    def _shown_texts(
+        self, rows: Positions, generator: np.random.Generator | Sequence[np.random.Generator]
+    ) -> Positions:
+        """Return which of `texts` are shown: a pair's own, or at times a neighbour's."""
+        if self._neighbours is None:
+            return rows
+        chance = self._options.text.neighbours
+        if isinstance(generator, np.random.Generator):
+            places = self._neighbours.draw(rows, chance, generator)
+        else:
+            draws = (
+                self._neighbours.draw(rows[place : place + 1], chance, one)
+                for place, one in enumerate(generator)
+            )
+            places = np.concatenate(list(draws))
+        return np.where(places < 0, rows, len(self.recipes) + places)
+
+    def _draws_recipes(self) -> bool:
+        """Return whether anything of recipes is left out, or replaced, at random."""
+        text = self._options.text
+        chances = (text.drop_title, text.drop_ingredients, text.drop_instructions, text.drop_items)
+        return any(chances) or self._neighbours is not None
+
+    def _cached_features(
+        self, model: Model, rows: Positions, views: np.random.Generator
+    ) -> ImageFeatures:
+        """Return features (B, ...) of a random view of each photo, where the weights are."""
+        cache = self._feature_cache(model)
+        return _moved(cache.features(rows, views.integers(cache.views, size=len(rows))), model)
+
+    def _cached_crops(
+        self, model: Model, rows: Positions, views: np.random.Generator, *, small: bool
+    ) -> Tensor:
+        """Return random crops (B, s, s, 3) of photos."""
+        size = model.image_input.size
         squares = np.asarray(self._pixel_cache(model).squares[rows], dtype=np.uint8)
-        crops = torch.from_numpy(np.ascontiguousarray(centre_crops(squares, model.image_input)))
-        return model.image_features(crops.to(model.device))
+        crops = (
+            random_crops(halved(squares), size // 2, views)
+            if small
+            else random_crops(squares, size, views)
+        )
+        return torch.from_numpy(crops)
+
+    def _is_cached(self, model: Model, *, features: bool) -> bool:
+        """Return whether the photos' features, or pixels, fit into the cache."""
+        if features not in self._fits:
+            count = len(self._positions)
+            with _evaluated(model.trunk):
+                specs = (
+                    pair_feature_specs(model, count, self._options)
+                    if features
+                    else pixel_specs(count, model.image_input)
+                )
+            self._fits[features] = fits(specs, self._options)
+            if not self._fits[features]:
+                self._progress.note(
+                    f"photos are read in every epoch: their {'features' if features else 'pixels'} "
+                    f"would take {readable_size(specs_bytes(specs))} in the cache, more than "
+                    f"loader.cache_limit, {readable_size(self._options.loader.cache_limit or 0)}"
+                )
+        return self._fits[features]
+
+    def _new_loader(self, model: Model) -> Loader:
+        """Return what reads photos in other processes."""
+        options = self._options
+        shown = Shown(
+            image_input=model.image_input,
+            crops=options.model.image.crops,
+            views=options.photos.views,
+            scale=options.photos.scale,
+        )
+        batches = PhotoBatches(
+            self._dataset, self._positions, self.train, shown, seed=options.trainer.seed
+        )
+        return Loader(
+            batches,
+            workers=options.loader.workers,
+            device=model.device,
+            batch_bytes=options.trainer.batch_size * model.image_input.size**2 * 3,
+        )
+
+    def _prepare_validation(self, model: Model) -> None:
+        """Choose the pairs that are validated on, and cache their photos alone.
+
+        Raises:
+            InputError: hardly any of them can be read.
+        """
+        if self._validation_pixels is not None or not len(self.validation):
+            return
+        rows = self.validation_sample()
+        pixels = cached_pixels(
+            self._dataset, self._positions[rows], model.image_input, self._cache,
+            self._photo_counter(len(rows)),
+        )  # fmt: skip
+        for complaint in pixels.complaints:
+            self._progress.bad(complaint)
+        if not pixels.usable.any():
+            raise InputError(f"{self._dataset.name}: hardly any photo can be read")
+        self._validation_pixels = rows, pixels
+        self.validation = rows[pixels.usable]
+
+    def _read_centres(self, model: Model, rows: Positions) -> Pixels:
+        """Return centre crops (B, s, s, 3) of photos that are not cached with all others."""
+        if self._validation_pixels is not None:
+            among, pixels = self._validation_pixels
+            if np.isin(rows, among).all():
+                return _centres(pixels, np.searchsorted(among, rows), model)
+        readings = read_photos(self._dataset, self._positions[rows], model.image_input)
+        crops = [pixels for pixels, _ in readings if pixels is not None]
+        if not crops:
+            raise InputError(f"{self._dataset.name}: hardly any photo can be read")
+        return np.concatenate(crops)
 
     def _feature_cache(self, model: Model) -> PhotoArrays:
         """Return the features of all photos, computed where the workspace does not hold them."""
         if self._features is None:
-            training = model.trunk.training
-            model.trunk.eval()
-            self._features = pair_features(
-                model, self._dataset, self._positions, self._options, self._cache,
-                self._photo_counter(),
-            )  # fmt: skip
-            model.trunk.train(training)
+            with _evaluated(model.trunk):
+                self._features = pair_features(
+                    model, self._dataset, self._positions, self._options, self._cache,
+                    self._photo_counter(len(self._positions)), on_write=self._say_size,
+                )  # fmt: skip
         return self._features
 
     def _pixel_cache(self, model: Model) -> PhotoArrays:
         """Return the pixels of all photos, decoded where the workspace does not hold them."""
         if self._pixels is None:
             self._pixels = cached_pixels(
-                self._dataset,
-                self._positions,
-                model.image_input,
-                self._cache,
-                self._photo_counter(),
-            )
+                self._dataset, self._positions, model.image_input, self._cache,
+                self._photo_counter(len(self._positions)), on_write=self._say_size,
+            )  # fmt: skip
         return self._pixels
 
-    def _photo_counter(self) -> Callable[[int], None]:
+    def _say_size(self, size: int) -> None:
+        """Say how much the cache is about to take."""
+        if size >= WORTH_SAYING:
+            self._progress.note(f"{self._cache}: {readable_size(size)} of photos are written there")
+
+    def _photo_counter(self, photos: int) -> Callable[[int], None]:
         """Return what counts photos that are read: a stage that a full cache never begins."""
         begun = False
 
-        def count(photos: int) -> None:
+        def count(done: int) -> None:
             nonlocal begun
             if not begun:
-                self._progress.stage("photos", len(self._positions))
+                self._progress.stage("photos", photos)
                 begun = True
-            self._progress.advance(photos)
+            self._progress.advance(done)
 
         return count
+
+
+@contextlib.contextmanager
+def _evaluated(encoder: nn.Module) -> Iterator[None]:
+    """Put an image encoder into evaluation mode for the block."""
+    training = encoder.training
+    encoder.eval()
+    yield
+    encoder.train(training)
+
+
+def _centres(cache: PhotoArrays, rows: Positions, model: Model) -> Pixels:
+    """Return the crops (B, s, s, 3) that evaluation shows, of cached pixels."""
+    squares = np.asarray(cache.squares[rows], dtype=np.uint8)
+    return np.ascontiguousarray(centre_crops(squares, model.image_input))
 
 
 def _moved(features: ImageFeatures, model: Model) -> ImageFeatures:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -94,12 +95,51 @@ class PhotoArrays:
         return mean_pooled(parts["regions"])
 
 
+Arrays = Mapping[str, Array]
+"""Arrays by name, each with a row a photo."""
+Specs = dict[str, tuple[type[np.generic], tuple[int, ...]]]
+"""The type of each array's numbers, and its shape."""
+Fill = Callable[[Arrays], Iterator[str | None]]
+"""Writes the rows; yields for each, in order, None or why there is no photo."""
+
+
+def pixel_specs(photos: int, image_input: ImageInput) -> Specs:
+    """Return what `cached_pixels` writes of so many photos."""
+    side = image_input.short_side
+    return {"squares": (np.uint8, (photos, side, side, 3))}
+
+
+def feature_specs(
+    model: Model, photos: int, *, regions: bool = True, crops: int = 1, views: int = 0
+) -> Specs:
+    """Return what `cached_features` writes of so many photos; see there for the arguments."""
+    size = model.image_input.size
+    with torch.no_grad():  # C_p and C are known by trying
+        blank = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=model.device)
+        features = model.image_features(blank)
+    assert features.regions is not None
+    specs: Specs = {}
+    if not (regions and model.pools_regions):
+        specs["pooled"] = (np.float32, (photos, crops + views, features.pooled.shape[1]))
+    if regions:
+        shape = (photos, crops + views, *features.regions.shape[1:])
+        specs["regions"] = (np.float16, shape)
+    return specs
+
+
+def specs_bytes(specs: Specs) -> int:
+    """Return the bytes that arrays take on disk."""
+    return sum(math.prod(shape) * np.dtype(kind).itemsize for kind, shape in specs.values())
+
+
 def cached_pixels(
     dataset: Dataset,
     positions: Positions,
     image_input: ImageInput,
     cache: Path,
     on_done: Callable[[int], None],
+    *,
+    on_write: Callable[[int], None] = lambda size: None,
 ) -> PhotoArrays:
     """Return squares (P, S, S, 3) uint8 of photos, decoded where the cache lacks them.
 
@@ -109,6 +149,7 @@ def cached_pixels(
         image_input: of the encoder that sees them; S is its `short_side`.
         cache: the workspace's cache folder.
         on_done: called with the number of photos that were just added.
+        on_write: called with the bytes that are about to be written.
 
     Raises:
         InputError: the cache cannot be written, or photos change all the time.
@@ -125,10 +166,9 @@ def cached_pixels(
             on_done(1)
             yield complaint
 
-    side = image_input.short_side
-    specs: Specs = {"squares": (np.uint8, (len(positions), side, side, 3))}
+    specs = pixel_specs(len(positions), image_input)
     cached = _CachedArrays(cache / "photos", key, specs, dataset, positions, image_input)
-    return cached.arrays(fill)
+    return cached.arrays(fill, on_write)
 
 
 def cached_features(
@@ -142,6 +182,7 @@ def cached_features(
     crops: int = 1,
     views: int = 0,
     scale: float = 1.0,
+    on_write: Callable[[int], None] = lambda size: None,
 ) -> PhotoArrays:
     """Return a frozen image encoder's features of photos: `pooled`, `regions`, or both.
 
@@ -157,6 +198,7 @@ def cached_features(
         crops: crops of a photo, the centre first.
         views: random views, behind the crops.
         scale: least share of a photo's area in a view.
+        on_write: called with the bytes that are about to be written.
 
     Raises:
         InputError: the cache cannot be written, or photos change all the time.
@@ -164,7 +206,6 @@ def cached_features(
     weights = hashlib.sha256()
     for name, tensor in sorted(model.trunk.state_dict().items()):
         weights.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    pooled = not (regions and model.pools_regions)
     # The grid is the model's own choice, which its weights do not tell.
     detail = [weights.hexdigest(), model.grid, regions, crops, views, scale if views else 1.0]
 
@@ -187,19 +228,9 @@ def cached_features(
         if batch:
             _encode(model, batch, arrays)
 
-    size = model.image_input.size
-    with torch.no_grad():  # C_p and C are known by trying
-        blank = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=model.device)
-        features = model.image_features(blank)
-    assert features.regions is not None
-    specs: Specs = {}
-    if pooled:
-        specs["pooled"] = (np.float32, (len(positions), crops + views, features.pooled.shape[1]))
-    if regions:
-        shape = (len(positions), crops + views, *features.regions.shape[1:])
-        specs["regions"] = (np.float16, shape)
+    specs = feature_specs(model, len(positions), regions=regions, crops=crops, views=views)
     cached = _CachedArrays(cache / "features", key, specs, dataset, positions, model.image_input)
-    return cached.arrays(fill)
+    return cached.arrays(fill, on_write)
 
 
 @torch.no_grad()
@@ -228,14 +259,6 @@ def _key(
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-Arrays = Mapping[str, Array]
-"""Arrays by name, each with a row a photo."""
-Specs = dict[str, tuple[type[np.generic], tuple[int, ...]]]
-"""The type of each array's numbers, and its shape."""
-Fill = Callable[[Arrays], Iterator[str | None]]
-"""Writes the rows; yields for each, in order, None or why there is no photo."""
-
-
 class _CachedArrays:
     """Arrays on disk, each in a file of its own, with a row a photo.
 
@@ -260,8 +283,12 @@ class _CachedArrays:
         self._folder, self._key, self._specs = folder, key, specs
         self._dataset, self._positions, self._image_input = dataset, positions, image_input
 
-    def arrays(self, fill: Fill) -> PhotoArrays:
+    def arrays(self, fill: Fill, on_write: Callable[[int], None]) -> PhotoArrays:
         """Return the cached arrays, written now where they are missing.
+
+        Args:
+            fill: writes them.
+            on_write: called with their bytes first.
 
         Raises:
             InputError: the cache cannot be written, or photos change all the time.
@@ -272,6 +299,7 @@ class _CachedArrays:
             try:
                 if (arrays := self._read(path)) is not None:
                     return arrays
+                on_write(specs_bytes(self._specs))
                 self._write(path, fill)
             except OSError as error:
                 raise InputError(

@@ -77,7 +77,7 @@ def read_all(
             while chunks and len(jobs) < _CHUNKS_AHEAD:
                 chunk = chunks.popleft()
                 arguments = (source, chunk, image_input, form, crops, views, scale)
-                with _interrupts_held():
+                with interrupts_held():
                     jobs.append(pool.submit(_read_chunk, *arguments))
             yield from jobs.popleft().result()
     finally:
@@ -93,13 +93,13 @@ def _workers(dataset: Dataset, photos: int) -> Executor:
     count = min(8, os.cpu_count() or 1)
     if dataset.name.startswith("sample") and photos >= _PARALLEL_FROM and count > 1:
         return ProcessPoolExecutor(
-            count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+            count, mp_context=get_context("spawn"), initializer=leave_interrupts_to_the_parent
         )
     return ThreadPoolExecutor(count)
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back for the block, which starts processes, if the system can.
 
     They inherit that, and it never reaches them: before their initializer has run, each would end
@@ -115,7 +115,7 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def leave_interrupts_to_the_parent() -> None:
     """Ignore Ctrl-C: it reaches every process of a terminal, and the parent knows what to tidy."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -1,23 +1,25 @@
-"""Recipes of a dataset as ids in memory, and batches of them with parts left out at random."""
+"""Recipes of a dataset as ids, and batches of them with parts left out at random."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hficma.model import Model, RecipeBatch
 from hficma.model.encoders.batches import texts_as_sentences
 from hficma.recipe import Recipe
-from hficma.text.batching import DistinctSentences, batches_by_length, pad_ids
+from hficma.text.batching import batches_by_length, pad_ids
 from hficma.text.vocabulary import END_ID, INGREDIENTS, INSTRUCTIONS, TITLE, Tokenizer
 from hficma.types import Ids, Positions
 
 from ..config.options import TextOptions
+from .ragged import DistinctSequences, Ragged, RaggedBuilder, scratch_array
 
 ENCODE_ROWS = 512
 """Sentences that a frozen encoder reads at once."""
@@ -33,58 +35,73 @@ _PADDING = np.array([0], dtype=np.int64)
 
 
 class RecipeTexts:
-    """Recipes in memory: ids of ingredients, and rows into tables of the distinct sentences.
+    """Recipes as ids of ingredients, and rows into tables of the distinct sentences.
 
-    One table holds the sentences that our own words are read of, another the texts for a pretrained
-    text encoder. They are those of `hficma.text.batching`: rows count from 1, row 0 is the padding.
+    Recipes are read once, one after the other, and only ids are kept (see `ragged`). One table
+    holds the sentences that our own words are read of, another the texts for a pretrained text
+    encoder. They are those of `hficma.text.batching`: rows count from 1, row 0 is the padding.
 
     Attributes:
         texts_cut: texts that were longer than the text encoder reads.
 
     Args:
-        recipes: in the order of the positions that `batch` takes.
+        recipes: read once, in the order of the positions that `batch` takes.
         tokenizer: the model's.
     """
 
     def __init__(self, recipes: Iterable[Recipe], tokenizer: Tokenizer) -> None:
         self._reads_lines = tokenizer.reads_fields
-        self._ingredients: list[Ids] = []
-        self._sentences: list[Ids] = []
-        self._titles: list[int] = []
-        self._texts: list[Ids] = []
-        self._text_fields: list[Ids] = []
+        self._titles = array("H")
         self.texts_cut = 0
-        distinct, distinct_texts = DistinctSentences(), DistinctSentences()
+        ingredients, sentences, texts, text_fields = (RaggedBuilder() for _ in range(4))
+        distinct, distinct_texts = DistinctSequences(), DistinctSequences()
         for recipe in recipes:
             ids = tokenizer(recipe)
-            self._ingredients.append(ids.ingredients)
-            self._sentences.append(distinct.rows(ids.sentences))
+            ingredients.append(ids.ingredients)
+            sentences.append(distinct.rows(ids.sentences))
             self._titles.append(ids.titles)
-            self._texts.append(distinct_texts.rows(ids.texts))
-            self._text_fields.append(np.array(ids.text_fields, dtype=np.int64))
+            texts.append(distinct_texts.rows(ids.texts))
+            text_fields.append(np.array(ids.text_fields, dtype=np.int64))
             self.texts_cut += ids.texts_cut
-        self._sentence_table = _Table(distinct.word_ids or [_NO_WORDS])
-        self._text_table = _Table(distinct_texts.word_ids) if distinct_texts.word_ids else None
+        self._ingredients, self._sentences = ingredients.build(), sentences.build()
+        self._texts, self._text_fields = texts.build(), text_fields.build()
+        if not len(distinct.builder):
+            distinct.rows([_NO_WORDS])
+        self._sentence_table = _Table(distinct.builder.build())
+        table = distinct_texts.builder.build()
+        self._text_table = _Table(table) if len(table) else None
 
     def __len__(self) -> int:
         """Return the number of recipes."""
         return len(self._ingredients)
 
-    def encode_sentences(self, model: Model) -> None:
-        """Run a frozen sentence encoder over every distinct sentence, once for all batches."""
-        if model.sentence_encoder is not None:
-            self._sentence_table.fill(model.sentence_vectors, model, ENCODE_ROWS, lambda _: None)
+    def encode_sentences(self, model: Model, *, most_bytes: int | None = None) -> None:
+        """Run a frozen sentence encoder over every distinct sentence, once for all batches.
 
-    def encode_texts(self, model: Model, *, advance: Callable[[int], None]) -> None:
+        Args:
+            model: whose sentence encoder runs.
+            most_bytes: where the vectors would take more, each batch encodes its own; None: any.
+        """
+        if model.sentence_encoder is not None:
+            self._sentence_table.fill(
+                model.sentence_vectors, model.sentence_encoder, model, ENCODE_ROWS,
+                lambda _: None, most_bytes,
+            )  # fmt: skip
+
+    def encode_texts(
+        self, model: Model, *, advance: Callable[[int], None], most_bytes: int | None = None
+    ) -> None:
         """Run a frozen text encoder over every distinct text, once for all batches.
 
         Args:
             model: whose text encoder runs, without dropout.
             advance: hears how many texts were encoded.
+            most_bytes: as for `encode_sentences`.
         """
         if model.text_encoder is not None and self._text_table is not None:
-            model.text_encoder.eval()
-            self._text_table.fill(model.text_vectors, model, ENCODE_TEXTS, advance)
+            self._text_table.fill(
+                model.text_vectors, model.text_encoder, model, ENCODE_TEXTS, advance, most_bytes
+            )
 
     @property
     def distinct_texts(self) -> int:
@@ -97,7 +114,7 @@ class RecipeTexts:
         positions: Sequence[int] | Positions,
         *,
         options: TextOptions | None = None,
-        generator: np.random.Generator | None = None,
+        generator: np.random.Generator | Sequence[np.random.Generator] | None = None,
     ) -> RecipeBatch:
         """Return M recipes as the model reads them.
 
@@ -107,7 +124,7 @@ class RecipeTexts:
             model: whose sentence encoder is used.
             positions: which recipes (M,).
             options: with a generator, what is left out at random; None shows all.
-            generator: draws what is left out.
+            generator: draws what is left out, one after the other; or one for each recipe.
         """
         recipes = [
             _Rows(
@@ -121,7 +138,11 @@ class RecipeTexts:
             for position in positions
         ]
         if options is not None and generator is not None:
-            recipes = [recipe.thinned(options, generator) for recipe in recipes]
+            if isinstance(generator, np.random.Generator):
+                generator = [generator] * len(recipes)
+            recipes = [
+                recipe.thinned(options, one) for recipe, one in zip(recipes, generator, strict=True)
+            ]
         ids, counts = (one.to(model.device) for one in _padded([one.names for one in recipes]))
         texts, text_fields = ids.new_zeros(len(recipes), 0, 0), ids.new_zeros(len(recipes), 0)
         if self._text_table is not None:
@@ -144,15 +165,16 @@ class RecipeTexts:
 
 
 class _Table:
-    """Distinct sentences, and their vectors where the encoder is frozen.
+    """Distinct sentences, and their vectors where the encoder is frozen and they fit.
 
     Args:
         sentences: ids (W,) of each.
     """
 
-    def __init__(self, sentences: Sequence[Ids]) -> None:
+    def __init__(self, sentences: Ragged) -> None:
         self._sentences = sentences
         self._vectors: Tensor | None = None
+        self._frozen: nn.Module | None = None
 
     def __len__(self) -> int:
         """Return the number of sentences."""
@@ -160,22 +182,34 @@ class _Table:
 
     @torch.no_grad()
     def fill(
-        self, encode: Encode, model: Model, batch: int, advance: Callable[[int], None]
+        self,
+        encode: Encode,
+        encoder: nn.Module,
+        model: Model,
+        batch: int,
+        advance: Callable[[int], None],
+        most_bytes: int | None,
     ) -> None:
         """Encode all sentences, those of like lengths together.
 
         Args:
             encode: ids (S, W) and lengths (S,) to vectors (S, D_s).
+            encoder: that runs in it, from now on without dropout and gradients.
             model: whose encoder it is.
             batch: sentences at once.
             advance: hears how many were encoded.
+            most_bytes: where the vectors would take more, batches encode theirs; None: any.
         """
+        self._frozen = encoder.eval()
         vectors: Tensor | None = None
         for rows in batches_by_length(self._sentences, batch):
             ids, lengths = _padded([self._sentences[row] for row in rows])
             encoded = encode(ids.to(model.device), lengths.to(model.device)).cpu()
             if vectors is None:
-                vectors = encoded.new_empty(len(self), encoded.shape[1])
+                shape = (len(self), encoded.shape[1])
+                if most_bytes is not None and 4 * shape[0] * shape[1] > most_bytes:
+                    return
+                vectors = torch.from_numpy(scratch_array(shape))
             vectors[rows] = encoded
             advance(len(rows))
         self._vectors = vectors
@@ -194,7 +228,10 @@ class _Table:
             # Of a batch that shows no sentence at all the first gives the width.
             shown = [self._sentences[row] for row in present.tolist()] or self._sentences[:1]
             ids, lengths = _padded(shown)
-            vectors = encode(ids.to(device), lengths.to(device))[: len(present)]
+            if self._frozen is not None:
+                self._frozen.eval()  # an epoch puts the whole model into training mode
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self._frozen is None):
+                vectors = encode(ids.to(device), lengths.to(device))[: len(present)]
         if len(present) < len(distinct):
             vectors = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
         return vectors[places.to(device)]

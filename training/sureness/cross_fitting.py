@@ -33,7 +33,7 @@ from hficma.types import AnyFloats, Positions
 
 from ..config.options import Options
 from ..data.keep_out import dish_groups, photo_names
-from ..data.pairs import pair_features
+from ..data.pairs import fits, pair_feature_specs, pair_features
 from ..encoding import EncodedPairs, encode_cached, encode_positions
 from ..scoring import score_tables
 from ..training import train_on
@@ -186,7 +186,10 @@ def encode_learnt(
         cache: the workspace's cache folder.
         progress: receives a step for each photo that is read.
     """
-    if options.trunk.schedule != "frozen":
+    is_cached = options.trunk.schedule == "frozen" and fits(
+        pair_feature_specs(model, len(rows), options), options
+    )
+    if not is_cached:
         return encode_positions(model, dataset, rows[places], progress)
     # What the training read of the photos lies in the cache.
     photos = pair_features(model, dataset, rows, options, cache, lambda _: None)

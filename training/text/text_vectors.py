@@ -143,7 +143,8 @@ def _trained(
     path = cache / "vectors" / key
     if (path / MANIFEST).is_file():
         return WordVectors.load(path)
-    recipes = list(recipes)
+    if not isinstance(recipes, Sequence):
+        recipes = list(recipes)
     passes = max(1, min(PASSES, READ // max(1, len(recipes))))
     progress.stage("word vectors", passes)
     # One worker: gensim's threads race, and the same seed would give other vectors.

@@ -49,6 +49,14 @@ def train(
         str | None,
         typer.Option(help="Pairs to keep out as test pairs: 10% or a number.", show_default="none"),
     ] = None,
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Photos that would take more in the cache are read in every epoch: 40GB.",
+            show_default="half of the free disk",
+        ),
+    ] = None,
 ) -> None:
     """Train a model; with no argument, a small one on the synthetic sample.
 
@@ -59,12 +67,16 @@ def train(
     vectors are learnt first, which takes two minutes, sentence vectors twenty.
     """
     from hficma.training import train as start
+    from hficma.training.data.loader.limits import parse_size
     from hficma.training.runs.run import RunDirectory
 
     workspace = Workspace.default()
+    overrides = list(overrides or ())
+    if cache_limit is not None:
+        overrides.append(f"loader.cache_limit={parse_size(cache_limit)}")
     with Bars() as bars:
         path = start(
-            preset, overrides or (), data=data, resume=resume, hold_out=hold_out,
+            preset, overrides, data=data, resume=resume, hold_out=hold_out,
             run=None if run is None else workspace.resolve("run", run),
             workspace=workspace, progress=bars,
         )  # fmt: skip
