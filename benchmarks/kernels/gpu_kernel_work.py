@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
+from hficma.engine.gpu.kernels.packed_items import SHORT
 from hficma.engine.gpu.kernels.tile_shapes import (
     AttentionTile,
     FusionTile,
@@ -82,9 +83,9 @@ def launches(shape: Shape) -> list[KernelLaunch]:
     result = []
     for kind, reader, source in (("photos", photos, recipes), ("recipes", recipes, photos)):
         most_rows = reader.items * reader.longest
-        attention = attention_tile(
-            most_rows, source.items, source.longest, shape.width // shape.heads
-        )
+        # Short recipes are launched apart from long ones, of which a shape of one length has none.
+        longest = SHORT if source.length <= SHORT < source.longest else source.longest
+        attention = attention_tile(most_rows, source.items, longest, shape.width // shape.heads)
         fusion = fusion_tile(reader.longest, most_rows, source.items, shape.width)
         result += [
             KernelLaunch(

@@ -59,7 +59,7 @@ TYPES = {
     "*fp16": "query key value gate fuse table shares means image_means recipe_means hidden",
     "*fp32": "agreement gate_bias mean bias hidden_bias output parts",
     "*i64": "rows bases starts panels items",
-    "*i32": "lengths item_lengths places firsts owners",
+    "*i32": "lengths item_lengths places firsts owners order edges",
     "fp32": "scale",
 }
 """The type of every parameter of a kernel, as it is launched; those that are not here are i32."""

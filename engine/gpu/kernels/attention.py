@@ -10,7 +10,8 @@ recipes, then recipes read photos; they share no operand.
               └────────────────┴────────────────┴─ ...
 
 A reader's row never meets another's, so rows are packed: a tile holds rows of several items, and
-only sources are padded, to a power of two. One program has one head, one tile of rows and STEPS
+only sources are padded, to a power of two: those of up to 16 tokens are launched apart, as most
+recipes have 9 and a few have 20. One program has one head, one tile of rows and STEPS
 tiles of columns, or the other way round: what does not move stays on chip.
 
 Written, for source item o with the L tokens of its own, in a panel of its own:
@@ -28,7 +29,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .packed_items import GroupedRows, PackedItems, panel_starts
+from .packed_items import GroupedRows, PackedItems, length_classes, panel_starts
 from .tile_shapes import attention_tile
 
 
@@ -48,14 +49,16 @@ def _load_rows(
 
 @triton.jit
 def _load_items(
-    key, value, starts, lengths, first, sources, tile, offset, in_head,
+    key, value, starts, lengths, order, first, begin, end, tile, offset, in_head,
     WIDTH: tl.constexpr, SLOT: tl.constexpr, ITEMS: tl.constexpr,
 ):  # fmt: skip
     """Load one head of a tile of source items, a column a token, and each column's item."""
     column = tl.arange(0, ITEMS * SLOT)
-    item = tile * ITEMS + column // SLOT
-    length = tl.load(lengths + first + item, mask=item < sources, other=0)
-    start = tl.load(starts + first + item, mask=item < sources, other=0)
+    place = begin + tile * ITEMS + column // SLOT
+    item = tl.load(order + first + place, mask=place < end, other=0)
+    # A column without an item is one whose item has no token.
+    length = tl.load(lengths + first + item, mask=place < end, other=0)
+    start = tl.load(starts + first + item, mask=place < end, other=0)
     is_token = (column % SLOT < length)[:, None] & in_head
     place = (start + column % SLOT)[:, None] * WIDTH + offset
     key_tile = tl.load(key + place, mask=is_token, other=0.0)
@@ -66,7 +69,7 @@ def _load_items(
 @triton.jit
 def attention_kernel(
     query, gate, rows, bases,
-    key, value, starts, lengths, panels,
+    key, value, starts, lengths, panels, order, edges,
     shares, agreement,
     scale, sources, pair_rows,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr,
@@ -81,7 +84,12 @@ def attention_kernel(
     base = tl.load(bases + group)
     count = (tl.load(bases + group + 1) - base).to(tl.int32)
     first = group * sources
-    if READER_STAYS and staying * ROWS >= count:
+    begin = tl.load(edges + group)
+    end = tl.load(edges + tl.num_programs(2) + group)
+    # The grid is made for items of the longest length, all of one class: what is behind the true
+    # rows and items ends at once.
+    rest = tl.cdiv(end - begin, ITEMS) if READER_STAYS else tl.cdiv(count, ROWS)
+    if moving >= rest or (READER_STAYS and staying * ROWS >= count):
         return
 
     feature = tl.arange(0, HEAD_BLOCK)
@@ -96,16 +104,14 @@ def attention_kernel(
         )
     else:
         item, length, key_tile, value_tile = _load_items(
-            key, value, starts, lengths, first, sources, staying, offset, in_head,
+            key, value, starts, lengths, order, first, begin, end, staying, offset, in_head,
             WIDTH, SLOT, ITEMS,
         )  # fmt: skip
-    # The grid is made for items of the longest length: what is behind the true rows ends at once.
-    rest = tl.cdiv(sources, ITEMS) if READER_STAYS else tl.cdiv(count, ROWS)
     for step in range(tl.minimum(STEPS, rest - moving)):
         if READER_STAYS:
             item, length, key_tile, value_tile = _load_items(
-                key, value, starts, lengths, first, sources, moving + step, offset, in_head,
-                WIDTH, SLOT, ITEMS,
+                key, value, starts, lengths, order, first, begin, end, moving + step, offset,
+                in_head, WIDTH, SLOT, ITEMS,
             )  # fmt: skip
         else:
             row, is_row, query_tile, gate_tile = _load_rows(
@@ -123,15 +129,16 @@ def attention_kernel(
         products = tl.reshape(products, (ROWS, ITEMS, SLOT))
         agreed = tl.sum(weights * products, 2)  # (ROWS, ITEMS)
 
-        panel = tl.load(panels + first + item, mask=item < sources, other=0) * HEADS
+        panel = tl.load(panels + first + item) * HEADS
         place = panel[None, :] + row[:, None] * (length * HEADS)[None, :]
         place += (head * length + token)[None, :]
         flat = tl.reshape(weights, (ROWS, ITEMS * SLOT)).to(shares.dtype.element_ty)
         tl.store(shares + place, flat, mask=is_row[:, None] & is_token[None, :])
         tile = moving + step if READER_STAYS else staying
-        number = tile * ITEMS + tl.arange(0, ITEMS)
+        place = begin + tile * ITEMS + tl.arange(0, ITEMS)
+        written = is_row[:, None] & (place < end)[None, :]
+        number = tl.load(order + first + place, mask=place < end, other=0)
         place = head * pair_rows + base * sources + number[None, :].to(tl.int64) * count
-        written = is_row[:, None] & (number < sources)[None, :]
         tl.store(agreement + place + row[:, None], agreed, mask=written)
 
 
@@ -156,19 +163,20 @@ def attend(
     assert pair_rows * heads < 2**31  # the kernels count what one launch writes in 32 bits
     shares = reader.query.new_empty(pair_rows * heads * source_rows.longest)
     agreement = torch.empty(heads, pair_rows, device=shares.device)
-    tile = attention_tile(reader_rows.most_rows, sources, source_rows.longest, width // heads)
-    row_tiles = triton.cdiv(reader_rows.most_rows, tile.rows)
-    item_tiles = triton.cdiv(sources, tile.items)
-    staying, moving = (row_tiles, item_tiles) if tile.reader_stays else (item_tiles, row_tiles)
-    grid = (triton.cdiv(moving, tile.steps) * heads, staying, groups)
-    attention_kernel[grid](
-        reader.query, reader.gate, reader_rows.rows, reader_rows.bases,
-        source.key, source.value, source_rows.starts, source_rows.lengths,
-        panel_starts(reader_rows, source_rows),
-        shares, agreement,
-        (heads / width) ** 0.5, sources, pair_rows,
-        HEADS=heads, WIDTH=width, **tile.constants(), **tile.launch(),
-    )  # fmt: skip
+    panels = panel_starts(reader_rows, source_rows)
+    for longest, order, edges in length_classes(source_rows):
+        tile = attention_tile(reader_rows.most_rows, sources, longest, width // heads)
+        row_tiles = triton.cdiv(reader_rows.most_rows, tile.rows)
+        item_tiles = triton.cdiv(sources, tile.items)
+        staying, moving = (row_tiles, item_tiles) if tile.reader_stays else (item_tiles, row_tiles)
+        attention_kernel[(triton.cdiv(moving, tile.steps) * heads, staying, groups)](
+            reader.query, reader.gate, reader_rows.rows, reader_rows.bases,
+            source.key, source.value, source_rows.starts, source_rows.lengths,
+            panels, order, edges,
+            shares, agreement,
+            (heads / width) ** 0.5, sources, pair_rows,
+            HEADS=heads, WIDTH=width, **tile.constants(), **tile.launch(),
+        )  # fmt: skip
     return shares, agreement
 
 

@@ -24,6 +24,9 @@ from torch import Tensor
 
 from hficma.model.similarity import PaddedEncodings
 
+SHORT = 16
+"""Tokens of a short item: the fewest columns that a matrix instruction is made for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackedItems:
@@ -151,6 +154,34 @@ def panel_starts(reader: GroupedRows, source: GroupedRows) -> Tensor:
     whole = reader_rows * source.bases.diff()
     before = whole.cumsum(0) - whole
     return before[:, None] + reader_rows[:, None] * source.places
+
+
+def length_classes(source: GroupedRows) -> list[tuple[int, Tensor, Tensor]]:
+    """Part each group's items into short and long ones, without waiting for the device.
+
+        lengths  9  20  7  17  12        order  0  2  4 | 1  3        edges  0  3  5
+
+    Args:
+        source: G groups of O items.
+
+    Returns:
+        for each class the most tokens of its items, `order` (G, O) int32 of the group's items, and
+        `edges` (2, G) int32, between which of them the class lies. One class where all are short,
+        all are long, or one tile holds them together.
+    """
+    groups, count = source.items.shape
+    whole = source.lengths.new_full((groups,), count)
+    none = torch.zeros_like(whole)
+    if not source.shortest <= SHORT < source.longest <= 2 * SHORT or count <= 2:
+        order = torch.arange(count, dtype=torch.int32, device=whole.device).repeat(groups, 1)
+        return [(source.longest, order, torch.stack([none, whole]))]
+    is_long = source.lengths > SHORT
+    order = is_long.int().argsort(dim=1, stable=True).int()
+    middle = count - is_long.sum(1).int()
+    return [
+        (SHORT, order, torch.stack([none, middle])),
+        (source.longest, order, torch.stack([middle, whole])),
+    ]
 
 
 def item_tiles(reader: GroupedRows, tile_rows: int, tile_items: int) -> tuple[Tensor, int]:
