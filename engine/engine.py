@@ -364,7 +364,8 @@ def open_scorer(
         from .gpu.gpu_scorer import GpuScorer
 
         gpu = cuda_device(options.device)
-        return GpuScorer(GpuIndex(index, gpu, index_bytes(gpu, gpu_memory)), bundle)
+        memory = index_bytes(gpu, gpu_memory)
+        return GpuScorer(GpuIndex(index, bundle.facts.heads, gpu, memory), bundle)
     # Tiles run side by side, so each of their sessions takes one thread. In fp32, whatever encodes
     # queries: a certificate's ε counts on its rounding.
     tile_bundle = Bundle.open(bundle.path, options.changed(precision="fp32", threads=1))

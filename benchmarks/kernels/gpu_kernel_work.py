@@ -19,7 +19,9 @@ from hficma.engine.gpu.kernels.tile_shapes import (
     attention_tile,
     fusion_tile,
     matching_tile,
+    tabulation_tile,
 )
+from hficma.engine.index.item_encoding import Level
 
 if TYPE_CHECKING:
     from triton.runtime import JITFunction
@@ -40,6 +42,8 @@ class Shape:
     tokens: int = 20
     longest: int = 20
     """Tokens of a recipe at most, for which the tiles are chosen."""
+    level: Level = "tables"
+    """Of the recipes: at `projections` their tables are made for the launch."""
 
     @property
     def pairs(self) -> int:
@@ -47,7 +51,9 @@ class Shape:
         return self.photos * self.recipes
 
     def __str__(self) -> str:
-        return f"{self.photos:,} x {self.recipes:,}, {self.regions} regions, {self.tokens} tokens"
+        made = "" if self.level == "tables" else ", tables made"
+        shape = f"{self.photos:,} x {self.recipes:,}, {self.regions} regions, {self.tokens} tokens"
+        return shape + made
 
 
 class Work(NamedTuple):
@@ -72,15 +78,20 @@ class KernelLaunch(NamedTuple):
 
 
 def launches(shape: Shape) -> list[KernelLaunch]:
-    """Return the five launches that score a shape's pairs, in their order."""
+    """Return the launches that score a shape's pairs, in their order."""
     from hficma.engine.gpu.kernels.attention import attention_kernel
     from hficma.engine.gpu.kernels.fusion import fusion_kernel
     from hficma.engine.gpu.kernels.matching import matching_kernel
+    from hficma.engine.gpu.kernels.tabulation import tabulation_kernel
 
     photos = _Items(shape.photos, shape.regions, shape.regions)
     recipes = _Items(shape.recipes, shape.tokens, shape.longest)
     sizes = {"HEADS": shape.heads, "WIDTH": shape.width}
     result = []
+    if shape.level == "projections":
+        tabulation = tabulation_tile(shape.width)
+        work = _tabulation_work(shape, recipes, tabulation)
+        result.append(KernelLaunch("tabulate", tabulation_kernel, tabulation, sizes, work))
     for kind, reader, source in (("photos", photos, recipes), ("recipes", recipes, photos)):
         most_rows = reader.items * reader.longest
         # Short recipes are launched apart from long ones, of which a shape of one length has none.
@@ -114,6 +125,20 @@ class _Items(NamedTuple):
     def rows(self) -> int:
         """Return their tokens together."""
         return self.items * self.length
+
+
+def _tabulation_work(shape: Shape, items: _Items, tile: ProductTile) -> Work:
+    row_tiles, column_tiles = ceil(items.rows / tile.rows), ceil(shape.width / tile.columns)
+    depth = ceil(shape.width / shape.heads / tile.depth) * tile.depth * shape.heads
+    values = WIDE * items.rows * shape.width
+    weights = WIDE * shape.width**2
+    written = values * shape.heads
+    return Work(
+        row_tiles * tile.rows * column_tiles * tile.columns * depth,
+        items.rows * shape.width**2,
+        column_tiles * values + row_tiles * weights + written,
+        values + weights + written,
+    )
 
 
 def _attention_work(shape: Shape, reader: _Items, source: _Items, tile: AttentionTile) -> Work:

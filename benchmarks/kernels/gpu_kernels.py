@@ -39,8 +39,11 @@ L2_RATE = 4.4e12
 SHAPES = (
     Shape(),
     Shape(tokens=9),
+    Shape(level="projections"),
+    Shape(level="projections", tokens=9),
     Shape(photos=64, recipes=64),
     Shape(photos=64, recipes=64, tokens=9),
+    Shape(photos=64, recipes=64, level="projections"),
     Shape(photos=1000, recipes=1),
     Shape(regions=81),
     Shape(regions=196),
@@ -56,9 +59,11 @@ WIDTHS = tuple(
 """Other widths."""
 
 TYPES = {
-    "*fp16": "query key value gate fuse table shares means image_means recipe_means hidden",
+    "*fp16": (
+        "query key value gate fuse table shares means image_means recipe_means hidden weight"
+    ),
     "*fp32": "agreement gate_bias mean bias hidden_bias output parts",
-    "*i64": "rows bases starts panels items",
+    "*i64": "rows bases starts begins panels items",
     "*i32": "lengths item_lengths places firsts owners order edges",
     "fp32": "scale",
 }
@@ -178,8 +183,9 @@ def shape_row(shape: Shape) -> dict[str, Any]:
     done = sum(work.multiply_adds for work in works) / shape.pairs
     moved = sum(work.least_bytes for work in works) / shape.pairs
     least = pair_multiply_adds(
-        "tables", width=shape.width, heads=shape.heads, tokens=shape.tokens, regions=shape.regions
-    )
+        shape.level, width=shape.width, heads=shape.heads, tokens=shape.tokens,
+        photos=shape.photos, regions=shape.regions,
+    )  # fmt: skip
     asked = sum(work.bytes for work in works) / shape.pairs
     seconds = {
         "arithmetic": done / MATRIX_RATE,

@@ -182,7 +182,9 @@ class ShardServer:
         """
         timer = StageTimer()
         batches = [CandidateBatch(self._here(positions), -np.inf) for positions in items]
-        score = self._scorer.prepare([batch[number] for number in numbers], batches, timer)
+        queries = [batch[number] for number in numbers]
+        # Exact scores of all: which are among the best of all machines is not known here.
+        score = self._scorer.prepare(queries, batches, timer, max(map(len, items), default=1))
         scores = [score(number, batch.items) for number, batch in enumerate(batches)]
         return ServerScores(scores, timer.seconds("gather"))
 

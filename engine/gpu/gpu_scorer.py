@@ -1,34 +1,48 @@
-"""Score on a GPU, by the model's own pair scores in torch.
+"""Score on a GPU: a screen in 16 bits by fused kernels, and what may be an answer in float32.
 
-Everything is float32 without TF32, whose short mantissa the bounds δ and ε of a certificate do not
-allow for. The exact S_global, which ties and certificates hang on, is summed on the host as ever.
+Every candidate is scored by `kernels`, whose products are of 16-bit numbers; the items that may be
+among the k best are scored again by the model's own pair scores in float32 without TF32, whose
+short mantissa the bounds δ and ε of a certificate do not allow for. So answers and certificates are
+those of float32 (`screening` proves it). The exact S_global, which ties and certificates hang on,
+is summed on the host as ever, while the device works on the screen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from hficma.types import Floats, Floats64, Positions
+from hficma.types import Floats64, Positions
 
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
-from ..index.item_encoding import LEVELS
 from ..retrieval.certificate import ItemScores
 from ..retrieval.located_items import LocatedItems
 from ..retrieval.scoring import ScoreFunction
 from ..retrieval.timing import StageTimer
 from .gpu_index import GpuIndex, require_full_float32
+from .local_scores import LocalQueries, LocalScorer
+from .screening import ScreenBound, to_refine
 
-if TYPE_CHECKING:
-    from hficma.model.similarity import FoldedWeights, PaddedEncodings
+REFINED = 64
+"""Items of a query that are scored again at once: always as many, because libraries order their
+sums by the shape of a product, and equal items must score equal bits. What is left of them is
+filled with the next best, of which the screen's error is learnt."""
 
-PAIRS = 512
-"""Pairs scored at once: about 1 MB each at D = 1024, enough to fill a GPU."""
+
+@dataclass
+class QueryState:
+    """A query and what is known of its best items."""
+
+    query: EncodedQuery
+    number: int
+    """Its place in the batch."""
+    best: Floats64
+    """The k largest S that were scored exactly, in any order; fewer at first."""
 
 
 class GpuScorer:
@@ -46,132 +60,126 @@ class GpuScorer:
         require_full_float32()
         self._index = index
         self._weights = bundle.score_weights
-        self._folded = _folded_weights(bundle, index.gpu) if bundle.has_local else None
-        # Items are padded to the most tokens that any may have: with the longest of a batch
-        # instead, a pair's score would depend on what else is in its batch.
-        self._lengths = {
-            "image": bundle.facts.regions if bundle.has_local else 0,
-            "recipe": bundle.facts.model.text.max_ingredients,
-        }
+        self.bound = ScreenBound()
+        """How far the screen may be from float32."""
+        self._local: LocalScorer | None = None
+        if bundle.has_local and index.encodings is not None:
+            self._local = LocalScorer(index.encodings, bundle, index.index.facts.role)
 
     def close(self) -> None:
         """Release the GPU's memory, which is given back with the last tensor."""
         self._index.close()
-        self._folded = None
+        self._local = None
 
     def prepare(
         self,
         queries: Sequence[EncodedQuery],
         first_batches: Sequence[CandidateBatch],
         timer: StageTimer,
+        k: int,
     ) -> ScoreFunction:
         """Score the first candidates of all queries together, and later ones as they come.
 
         See `Scorer.prepare`.
         """
-        # (Q, K): the prefilter finds as many candidates for every query.
-        first_items = np.stack([batch.items for batch in first_batches])
-        first_scores = self._score(queries, first_items, timer)
+        encodings = None if self._local is None else self._local.queries(queries)
+        states = [QueryState(query, i, np.empty(0)) for i, query in enumerate(queries)]
+        # Queries with as many candidates are scored together: mostly all of them.
+        counts = [len(batch.items) for batch in first_batches]
+        first_scores: dict[int, ItemScores] = {}
+        for count in set(counts):
+            alike = [state for state in states if counts[state.number] == count]
+            items = np.stack([first_batches[state.number].items for state in alike])
+            scores = self._score(encodings, alike, items, k)
+            first_scores |= zip((state.number for state in alike), scores, strict=True)
 
         def score(number: int, items: Positions) -> ItemScores:
             # The ranking begins with the very array of its first batch, which is scored already.
             if items is first_batches[number].items:
                 return first_scores[number]
-            return self._score([queries[number]], items[None], timer)[0]
+            return self._score(encodings, [states[number]], items[None], k)[0]
 
         return score
 
     def _score(
-        self, queries: Sequence[EncodedQuery], items: Positions, timer: StageTimer
-    ) -> list[ItemScores]:
-        """Score Q queries with items of their own, (Q, K)."""
-        local = np.zeros(items.shape)
-        if self._folded is not None and items.size:
-            # As many whole queries as fill a run, or a run after the other of one query.
-            group = max(1, PAIRS // items.shape[1])
-            for first in range(0, len(queries), group):
-                rows = slice(first, first + group)
-                encodings = self._query_encodings(queries[rows])
-                for start in range(0, items.shape[1], PAIRS):
-                    block = rows, slice(start, start + PAIRS)
-                    local[block] = self._local_scores(self._folded, encodings, items[block], timer)
-        return [
-            self._total(query, row, row_local)
-            for query, row, row_local in zip(queries, items, local, strict=True)
-        ]
-
-    def _total(self, query: EncodedQuery, items: Positions, local: Floats64) -> ItemScores:
-        """Put S together for one query and items (K,), S_global summed on the host."""
-        global_ = LocatedItems.of_index(self._index.index, items).global_scores(query.vector)
-        return ItemScores(self._weights.total(global_, local), global_, local)
-
-    @torch.inference_mode()
-    def _local_scores(
         self,
-        folded: FoldedWeights,
-        query_encodings: PaddedEncodings,
+        encodings: LocalQueries | None,
+        states: Sequence[QueryState],
         items: Positions,
-        timer: StageTimer,
-    ) -> Floats:
-        """Return S_local of each query of a group with its items (Q, K)."""
-        from hficma.model.similarity import PaddedEncodings, pair_block, project, tabulate
+        k: int,
+    ) -> list[ItemScores]:
+        """Score q queries with items of their own (q, K): exactly what may be among the k best."""
+        screened: Tensor | None = None
+        if encodings is not None and self._local is not None and items.size:
+            numbers = np.array([state.number for state in states])
+            screened = self._local.screen(encodings, numbers, items)
+        # While the device works on the screen.
+        global_ = np.empty(items.shape)
+        for row, state in enumerate(states):
+            located = LocatedItems.of_index(self._index.index, items[row])
+            global_[row] = located.global_scores(state.query.vector)
+        local = np.zeros(items.shape)
+        if encodings is not None and screened is not None:
+            local[:] = screened.cpu().numpy()
+            self._refine(encodings, states, items, global_, local, k)
+        totals = self._weights.total(global_, local)
+        return [ItemScores(*rows) for rows in zip(totals, global_, local, strict=True)]
 
-        role = self._index.index.facts.role
-        with timer.part("gather"):
-            arrays, lengths = self._index.gather(items.ravel(), self._lengths[role])
-        weights = folded.recipe if role == "recipe" else folded.image
-        if "tokens" in arrays:
-            encodings = project(arrays["tokens"], lengths, weights)
-        else:
-            encodings = PaddedEncodings(**arrays, lengths=lengths)
-        if encodings.table is None:
-            encodings = tabulate(encodings, weights)
-        # Q groups of one query and its K items: the pair kernel scores all pairs within a group.
-        encodings = encodings.grouped(items.shape)
-        if role == "recipe":
-            scores = pair_block(query_encodings, encodings, folded)
-        else:
-            scores = pair_block(encodings, query_encodings, folded)
-        local: Floats = scores.flatten(1).cpu().numpy()
-        return local
+    def _refine(
+        self,
+        encodings: LocalQueries,
+        states: Sequence[QueryState],
+        items: Positions,
+        global_: Floats64,
+        local: Floats64,
+        k: int,
+    ) -> None:
+        """Score again in float32 what may be among the k best, in place.
 
-    def _query_encodings(self, queries: Sequence[EncodedQuery]) -> PaddedEncodings:
-        """Copy Q queries, at `tables`, to the GPU as Q groups of one."""
-        from hficma.model.similarity import PaddedEncodings
+        Args:
+            encodings: of all queries of the batch.
+            states: of q of them.
+            items: (q, K) positions in the index.
+            global_: S_global (q, K).
+            local: S_local (q, K), screened; what is scored again becomes exact.
+            k: ranks of the answer.
+        """
+        assert self._local is not None
+        exact = np.zeros(items.shape, dtype=bool)
+        while True:
+            epsilon = self.bound.epsilon * self._weights.local
+            chosen: list[tuple[int, Positions]] = []  # rows of `items`, and REFINED places in each
+            for row, state in enumerate(states):
+                totals = self._weights.total(global_[row], local[row])
+                open_places = np.flatnonzero(~exact[row])
+                proved = largest(np.concatenate([state.best, totals[exact[row]]]), k)
+                needed = int(to_refine(totals[open_places], proved, k, epsilon).sum())
+                # They are the best of the open ones, those without a finite score first.
+                order = np.argsort(-np.nan_to_num(totals[open_places], nan=np.inf), kind="stable")
+                for start in range(0, needed, REFINED):
+                    places = open_places[order[start : start + REFINED]]
+                    chosen.append((row, np.resize(places, REFINED)))
+                    exact[row, places] = True
+            if not chosen:
+                break
+            rows = np.array([row for row, _ in chosen])
+            places = np.stack([of_row for _, of_row in chosen])
+            numbers = np.array([states[row].number for row in rows])
+            refined = self._local.refine(encodings, numbers, items[rows[:, None], places])
+            screened = local[rows[:, None], places]
+            local[rows[:, None], places] = refined
+            # Where the screen is worse than thought, more may be among the best.
+            self.bound.watch(screened, refined)
+        for row, state in enumerate(states):
+            totals = self._weights.total(global_[row], local[row])
+            state.best = largest(np.concatenate([state.best, totals[exact[row]]]), k)
 
-        role = self._index.index.facts.query_role
-        gpu = self._index.gpu
-        arrays = {}
-        for name in LEVELS["tables"]:
-            rows = [_padded(name, query, self._lengths[role]) for query in queries]
-            arrays[name] = torch.tensor(np.stack(rows), device=gpu)
-        lengths = [query.encodings.lengths for query in queries if query.encodings is not None]
-        return PaddedEncodings(**arrays, lengths=torch.tensor(np.stack(lengths), device=gpu))
 
+def largest(values: Floats64, count: int) -> Floats64:
+    """Return the largest of some values, in any order; all where there are no more.
 
-def _padded(name: str, query: EncodedQuery, length: int) -> Floats:
-    """Return a query's array with its tokens padded to `length`; padding is masked later."""
-    assert query.encodings is not None
-    array: Floats = query.encodings.arrays[name]
-    if name == "mean":
-        return array  # (1, D) has no tokens
-    axis = 2 if name == "table" else 1  # (1, H, n, D), else (1, n, D) or (1, n)
-    padding = [(0, 0)] * array.ndim
-    padding[axis] = (0, length - array.shape[axis])
-    return np.pad(array, padding)
-
-
-def _folded_weights(bundle: Bundle, gpu: torch.device) -> FoldedWeights:
-    """Return the folded weights on the GPU: multiplied out in float64, as export does."""
-    from hficma.model import HFICMA, load_model
-    from hficma.model.similarity import FoldedItemWeights, FoldedWeights
-
-    model = load_model(bundle.path)
-    assert isinstance(model, HFICMA)
-    wide = model.fold_in_float64()
-
-    def narrow(weights: FoldedItemWeights) -> FoldedItemWeights:
-        return FoldedItemWeights(*(tensor.to(gpu, torch.float32) for tensor in weights))
-
-    rest = (tensor.to(gpu, torch.float32) for tensor in wide[2:])
-    return FoldedWeights(narrow(wide.image), narrow(wide.recipe), *rest)
+    Args:
+        values: (N,).
+        count: how many.
+    """
+    return values if len(values) <= count else np.partition(values, -count)[-count:]

@@ -31,6 +31,7 @@ class Scorer(Protocol):
         queries: Sequence[EncodedQuery],
         first_batches: Sequence[CandidateBatch],
         timer: StageTimer,
+        k: int,
     ) -> ScoreFunction:
         """Get ready for a batch of queries, sharing what they share, and return what scores them.
 
@@ -38,6 +39,8 @@ class Scorer(Protocol):
             queries: of the batch.
             first_batches: what each of them is scored with first.
             timer: counts the copying of items as `gather`.
+            k: ranks of the answer: scores of items that may be among them are exact, those of
+                others may only be known to stand behind.
         """
 
     def close(self) -> None:
@@ -63,6 +66,7 @@ class CpuScorer:
         queries: Sequence[EncodedQuery],
         first_batches: Sequence[CandidateBatch],
         timer: StageTimer,
+        k: int,
     ) -> ScoreFunction:
         """Bring the candidates that several queries share to memory; see `Scorer`."""
         cache = CandidateCache(self._index)

@@ -124,7 +124,7 @@ class Searcher:
         )
         timer.end_stage("prefilter")
         timer.add("gather", 0.0)  # answers name it even where nothing is gathered
-        score = self._scorer.prepare(queries, first_batches, timer)
+        score = self._scorer.prepare(queries, first_batches, timer, options.k)
         rankings = [
             self._rank(number, query, first, score, allowed, options)
             for number, (query, first) in enumerate(zip(queries, first_batches, strict=True))

@@ -205,7 +205,8 @@ def attend_reference(
         begin, end = reader_rows.bases[group : group + 2].tolist()
         rows = reader_rows.rows[begin:end]
         for item in items.tolist():
-            tokens = torch.arange(*source.offsets[item : item + 2].tolist(), device=rows.device)
+            start, length = int(source.starts[item]), int(source.lengths[item])
+            tokens = torch.arange(start, start + length, device=rows.device)
             logits = by_head(reader.query, rows) @ by_head(source.key, tokens).mT
             attention = torch.softmax(logits * (heads / width) ** 0.5, dim=-1)  # (H, rows, L)
             products = by_head(reader.gate, rows) @ by_head(source.value, tokens).mT

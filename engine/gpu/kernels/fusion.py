@@ -25,6 +25,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .packed_items import GroupedRows, PackedItems, item_tiles, panel_starts
+from .tabulation import ItemTables
 from .tile_shapes import fusion_tile
 
 
@@ -93,7 +94,7 @@ def fusion_kernel(
     fused = opened[:, None] * (fused.to(tl.float32) + total) + shift[None, :]
     fused = tl.where(both, tl.maximum(fused, 0.0), 0.0)
 
-    owner = tl.load(owners + base + row, mask=is_row, other=-1) - first
+    owner = tl.load(owners + base + row, mask=is_row, other=-1) - (group * readers + first)
     item = tl.arange(0, ITEMS)
     if ITEMS == 1:
         sums = tl.sum(fused, 0)[None, :]
@@ -120,6 +121,7 @@ def fuse(
     source_rows: GroupedRows,
     shares: Tensor,
     agreement: Tensor,
+    tables: ItemTables,
     bias: Tensor,
     *,
     source_first: bool,
@@ -128,11 +130,12 @@ def fuse(
 
     Args:
         reader: whose `fuse`, `gate_bias` and `mean` are read.
-        source: whose `table` is read.
+        source: whose tables are read.
         reader_rows: G groups of N items.
         source_rows: G groups of O items.
         shares: of `attend`.
         agreement: (H, pair rows) of `attend`.
+        tables: of the sources, of `item_tables`.
         bias: f (D,), float32.
         source_first: order the pairs (G, O, N); else (G, N, O).
 
@@ -146,10 +149,10 @@ def fuse(
     means = reader.query.new_empty(groups * readers * sources, reader.width)
     column_tiles = triton.cdiv(reader.width, tile.columns)
     fusion_kernel[(sources * column_tiles, tiles, groups)](
-        shares, agreement, source.table, reader.fuse, reader.gate_bias, reader.mean, bias,
+        shares, agreement, tables.rows, reader.fuse, reader.gate_bias, reader.mean, bias,
         reader_rows.items, reader_rows.places, reader_rows.lengths, firsts, reader_rows.rows,
         reader_rows.owners, reader_rows.bases,
-        source_rows.starts, source_rows.lengths, panel_starts(reader_rows, source_rows),
+        tables.starts, source_rows.lengths, panel_starts(reader_rows, source_rows),
         means,
         readers, sources, agreement.shape[1], tiles,
         1 if source_first else sources, readers if source_first else 1,
@@ -187,8 +190,10 @@ def fuse_reference(
         group, item = number // sources, int(source_rows.items.flatten()[number])
         begin, end = reader_rows.bases[group : group + 2].tolist()
         rows = reader_rows.rows[begin:end]
-        first, behind = source.offsets[item : item + 2].tolist()
-        table = source.table[first * source.heads : behind * source.heads].float()  # (H L, D)
+        assert source.table is not None
+        first, count = int(source.starts[item]), int(source.lengths[item])
+        rows_of_table = slice(first * source.heads, (first + count) * source.heads)
+        table = source.table[rows_of_table].float()  # (H L, D)
         gate = torch.sigmoid(agreement + reader.gate_bias[rows])[:, None]
         fused = torch.relu(gate * (reader.fuse[rows].float() + panel @ table) + bias)
         tokens = reader_rows.lengths[group].tolist()

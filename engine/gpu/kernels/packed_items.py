@@ -4,7 +4,10 @@ An item's tokens lie one after the other, an item behind the other, as in an ind
 
     query ...    sum(L) rows    item 0: token 0, 1, ... | item 1: token 0, 1, ... | ...
     table        H sum(L) rows  item 0: head 0: token 0, 1, ...; head 1: ... | item 1: ...
-    offsets      0, L_0, L_0 + L_1, ...
+    starts       0, L_0, L_0 + L_1, ...
+    lengths      L_0, L_1, ...
+
+Rows that belong to no item may lie between and behind them: where items begin is data.
 
 A kernel reads items of one kind (the readers) against items of the other (the sources), in G
 groups. The rows of a group's items are numbered through, wherever in memory they lie, so a tile of
@@ -42,10 +45,13 @@ class PackedItems:
     """(sum(L),) float32."""
     mean: Tensor
     """(N, D) float32."""
-    offsets: Tensor
-    """(N + 1,) int64: where each item's rows begin."""
-    table: Tensor
-    """(H sum(L), D), an item's heads outside its tokens."""
+    starts: Tensor
+    """(N,) int64: each item's first row."""
+    lengths: Tensor
+    """(N,) int32: L, each item's rows."""
+    table: Tensor | None
+    """(H sum(L), D), an item's heads outside its tokens, its first row H times that above; None
+    where tables are made as they are read."""
     heads: int
     """H."""
     longest: int
@@ -59,30 +65,75 @@ class PackedItems:
         return self.query.shape[1]
 
 
-def pack_items(encodings: PaddedEncodings, dtype: torch.dtype) -> PackedItems:
-    """Pack padded items.
+def pack_items(encodings: PaddedEncodings, dtype: torch.dtype, *, uniform: bool) -> PackedItems:
+    """Lay padded items out as the kernels read them, without waiting for the device.
+
+    The rows of padding stay, since to leave them out their number would have to come back from the
+    device: no item begins in them and none reaches into them, so nothing reads them.
 
     Args:
         encodings: N items (N, L, ...) at `tables`.
         dtype: of the wide arrays: float16 on a GPU, float32 where a test compares.
+        uniform: whether every item has L tokens, as photos have.
     """
     assert encodings.table is not None
+    count, heads, size, width = encodings.table.shape
     lengths = encodings.lengths
-    heads, size, width = encodings.table.shape[1:]
-    valid = torch.arange(size, device=lengths.device) < lengths[:, None]  # (N, L)
     wide = {
-        name: getattr(encodings, name)[valid].to(dtype)
+        name: getattr(encodings, name).to(dtype).reshape(-1, width)
         for name in ("query", "key", "value", "gate", "fuse")
     }
+    table = encodings.table.to(dtype).reshape(-1, width)
+    first = torch.arange(count, device=lengths.device) * size
+    if not uniform:
+        # A head's rows follow those of the head before at the item's own length:
+        #     padded   a a . . | b b . .      packed   a a b b . . . .      (2 heads, 2 of 4 tokens)
+        place = torch.arange(heads * size, device=lengths.device)
+        head, token = place // lengths[:, None], place % lengths[:, None]  # (N, H L)
+        rows = (heads * first)[:, None] + head.clamp(max=heads - 1) * size + token
+        table = table[rows.flatten()]
     return PackedItems(
         **wide,
-        gate_bias=encodings.gate_bias[valid].float(),
+        gate_bias=encodings.gate_bias.float().flatten(),
         mean=encodings.mean.float().contiguous(),
-        offsets=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
-        table=encodings.table[valid[:, None].expand(-1, heads, -1)].to(dtype).view(-1, width),
+        starts=first,
+        lengths=lengths.int(),
+        table=table,
         heads=heads,
-        longest=int(lengths.max()),
-        shortest=int(lengths.min()),
+        longest=size,
+        shortest=size if uniform else 1,
+    )
+
+
+def unpack_items(packed: PackedItems, items: Tensor) -> PaddedEncodings:
+    """Return items padded, in float32; padding repeats an item's last token.
+
+    Args:
+        packed: the items to choose from.
+        items: (...) int64 positions.
+
+    Returns:
+        (..., L, D) with L the most tokens of any, whichever are chosen: a score must not depend on
+        what it is computed with. Without a table where there is none.
+    """
+    starts, lengths = packed.starts[items], packed.lengths[items].long()
+    token = torch.arange(packed.longest, device=items.device).minimum(lengths[..., None] - 1)
+    rows = starts[..., None] + token  # (..., L)
+    table = None
+    if packed.table is not None:
+        head = torch.arange(packed.heads, device=items.device)[:, None] * lengths[..., None, None]
+        table_rows = (starts * packed.heads)[..., None, None] + head + token[..., None, :]
+        table = packed.table[table_rows].float()  # (..., H, L, D)
+    return PaddedEncodings(
+        query=packed.query[rows].float(),
+        key=packed.key[rows].float(),
+        value=packed.value[rows].float(),
+        gate=packed.gate[rows].float(),
+        fuse=packed.fuse[rows].float(),
+        gate_bias=packed.gate_bias[rows],
+        mean=packed.mean[items],
+        lengths=lengths,
+        table=table,
     )
 
 
@@ -96,6 +147,8 @@ class GroupedRows:
     """(G, N) int64: an item's first row in the packed arrays."""
     lengths: Tensor
     """(G, N) int32: L."""
+    begins: Tensor
+    """(G, N) int64: an item's first row among those of all groups."""
     places: Tensor
     """(G, N) int32: an item's first row in its group."""
     bases: Tensor
@@ -103,7 +156,7 @@ class GroupedRows:
     rows: Tensor
     """(G N longest,) int64: where each row lies; a tail that no group reaches is left over."""
     owners: Tensor
-    """(G N longest,) int32: which of a group's N items a row belongs to."""
+    """(G N longest,) int32: which of all groups' G N items a row belongs to."""
     longest: int
     """As of the packed items."""
     shortest: int
@@ -122,9 +175,8 @@ def group_rows(packed: PackedItems, items: Tensor) -> GroupedRows:
         items: (G, N) int64 positions.
     """
     groups, count = items.shape
-    starts = packed.offsets[items]
-    lengths = packed.offsets[items + 1] - starts
-    ends = lengths.flatten().cumsum(0)
+    starts, lengths = packed.starts[items], packed.lengths[items]
+    ends = lengths.flatten().cumsum(0)  # int64, as sums of int32 are
     begins = ends - lengths.flatten()
     bases = torch.cat([begins.view(groups, count)[:, 0], ends[-1:]])
     # Row i belongs to the last item that begins at or before it. There are as many places as rows
@@ -135,11 +187,12 @@ def group_rows(packed: PackedItems, items: Tensor) -> GroupedRows:
     return GroupedRows(
         items=items,
         starts=starts,
-        lengths=lengths.int(),
+        lengths=lengths,
+        begins=begins.view(groups, count),
         places=(begins.view(groups, count) - bases[:-1, None]).int(),
         bases=bases,
         rows=rows.clamp_(max=packed.query.shape[0] - 1),
-        owners=(owner % count).int(),
+        owners=owner.int(),
         longest=packed.longest,
         shortest=packed.shortest,
     )

@@ -13,7 +13,8 @@ LONGEST_ITEM = 256
 
 SLOT_NUMBERS = 256 * 128
 """Numbers of a source item's key that lie on chip at most, and as many of its value: 128 KB in 16
-bits. All sizes in use fit but 196 regions at D / H = 256."""
+bits. Every size in use fits but 196 regions at D / H = 256 (the published width in 4 heads, photos
+of 448 pixels), whose 256 KB no multiprocessor has: those pairs are scored by plain torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,17 @@ def power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
+def fits_on_chip(longest: int, head: int) -> bool:
+    """Return whether the kernels can read items.
+
+    Args:
+        longest: tokens of an item at most.
+        head: D / H.
+    """
+    slot = max(16, power_of_two(longest))
+    return longest <= LONGEST_ITEM and slot * head <= SLOT_NUMBERS
+
+
 def attention_tile(rows: int, sources: int, longest: int, head: int) -> AttentionTile:
     """Choose the tile of `attention_kernel`.
 
@@ -97,8 +109,7 @@ def attention_tile(rows: int, sources: int, longest: int, head: int) -> Attentio
         head: D / H.
     """
     slot = max(16, power_of_two(longest))
-    assert longest <= LONGEST_ITEM
-    assert slot * head <= SLOT_NUMBERS
+    assert fits_on_chip(longest, head)
     # A single short reader, such as a query's recipe: half a tile of 64 would be empty.
     few_rows = 32 if rows <= 32 else 64
     # A softmax needs all columns of a slot, so a long one is not cut: it stays, rows pass by.
@@ -160,3 +171,13 @@ def matching_tile(pairs: int, width: int) -> ProductTile:
     # At 128 features the compiler unrolls the whole loop, and the registers do not suffice.
     rows = 128 if pairs >= 2048 and width > 128 else 64
     return ProductTile(rows=rows, columns=128, depth=32, warps=8, stages=3)
+
+
+def tabulation_tile(width: int) -> ProductTile:
+    """Choose the tile of `tabulation_kernel`.
+
+    Args:
+        width: D.
+    """
+    # A head's product is short, D / H: there is little to pipeline, and much to write.
+    return ProductTile(rows=128, columns=128 if width >= 128 else 64, depth=32, warps=8, stages=3)

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from hficma.engine.gpu import faiss_prefilter
+from hficma.engine.gpu.copying import copy_to_device
 from hficma.engine.gpu.faiss_prefilter import FaissGpu, FaissPrefilter, faiss_gpu, gpu_prefilter
-from hficma.engine.gpu.gpu_index import copy_to_gpu
 from hficma.engine.gpu.prefilter import GpuPrefilter
 from hficma.engine.index.prefilter import Prefilter, build_prefilter
 
@@ -66,7 +66,7 @@ class Bare:
 def test_each_kind_is_searched_as_on_the_host(kind: str, tmp_path: Path) -> None:
     """Lists that were moved must be probed as before; every other kind is scanned exactly."""
     shard, library = Bare(tmp_path, kind), FaissOnHost()
-    there = FaissPrefilter(shard, copy_to_gpu(shard.vectors, torch.device("cpu")), library)
+    there = FaissPrefilter(shard, copy_to_device(shard.vectors, torch.device("cpu")), library)
     lists = "IVF" in kind
     assert set(library.calls) == {"moved" if lists else "nearest"}
     assert there.facts.bounded is not lists, "lists that are not probed hold what nothing bounds"

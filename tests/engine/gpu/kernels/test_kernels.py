@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import pairwise
+from math import nan
 
 import pytest
 import torch
@@ -27,9 +28,21 @@ from hficma.engine.gpu.kernels.packed_items import (
     pack_items,
     panel_starts,
 )
-from hficma.engine.gpu.kernels.pair_scores import kernel_weights, score_groups
+from hficma.engine.gpu.kernels.pair_scores import fused_scores, kernel_weights, score_groups
+from hficma.engine.gpu.kernels.plain_scores import plain_scores
+from hficma.engine.gpu.kernels.tabulation import (
+    ItemTables,
+    item_tables,
+    item_tables_reference,
+)
 from hficma.engine.gpu.kernels.tile_shapes import fusion_tile
-from hficma.model.similarity import FoldedItemWeights, FoldedWeights, match_score, pair_block
+from hficma.model.similarity import (
+    FoldedItemWeights,
+    FoldedWeights,
+    PaddedEncodings,
+    match_score,
+    pair_block,
+)
 from tests.engine.gpu.kernels.cases import Case, cases, make_case
 
 # The interpreter's exp of a large number is infinity with a warning; a GPU's without.
@@ -105,9 +118,76 @@ def test_attention_and_fusion_equal_their_references(case: Case, recipes_read: b
 
     weights = on_device(case.weights)
     bias = (weights.recipe if recipes_read else weights.image).fuse_bias
-    means = fuse(*sides, shares, agreement, bias, source_first=True)
+    tables = ItemTables(sides[1].table, sides[3].starts)
+    means = fuse(*sides, shares, agreement, tables, bias, source_first=True)
     reference = fuse_reference(*sides, panels, agreements, bias).flatten(0, 2)
     torch.testing.assert_close(means, reference, atol=2e-5, rtol=1e-5)
+
+
+@settings(max_examples=6, deadline=None)
+@given(case=cases(), precision=st.sampled_from([torch.float32, torch.float16]))
+def test_tables_are_made_as_they_are_stored(case: Case, precision: torch.dtype) -> None:
+    """An index of projections must answer as one of tables, whichever rows a launch chooses."""
+    for items, positions, weights in (
+        (case.image, case.photos, case.weights.image),
+        (case.recipe, case.recipes, case.weights.recipe),
+    ):
+        bare = replace(packed(items, precision), table=None)
+        item_weights = kernel_weights(on_device(case.weights), precision)
+        grouped = group_rows(bare, positions.to(DEVICE))
+        kind = item_weights.image if weights is case.weights.image else item_weights.recipe
+        tables = item_tables(bare, grouped, kind)
+        assert (tables.starts == grouped.begins).all()
+        reference = item_tables_reference(bare, grouped.items.flatten(), kind)
+        table = tables.rows[: len(reference)].float()
+        torch.testing.assert_close(table, reference, atol=2e-5, rtol=2.0**-10)
+    without = (
+        replace(packed(items, torch.float32), table=None) for items in (case.image, case.recipe)
+    )
+    result = fused_scores(
+        *without, case.photos.to(DEVICE), case.recipes.to(DEVICE),
+        kernel_weights(on_device(case.weights), torch.float32),
+    )  # fmt: skip
+    torch.testing.assert_close(result.cpu(), expected(case), atol=3e-6, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    case=cases(),
+    stored=st.tuples(st.booleans(), st.booleans()),
+    scratch=st.sampled_from([1, 1 << 16, 1 << 30]),
+)
+def test_plain_torch_takes_the_kernels_place(
+    case: Case, stored: tuple[bool, bool], scratch: int
+) -> None:
+    """Without a GPU, or where a model does not fit its chip, the same scores must come."""
+    items = [
+        items if whole else replace(items, table=None)
+        for items, whole in zip(
+            (packed(items, torch.float32) for items in (case.image, case.recipe)),
+            stored,
+            strict=True,
+        )
+    ]
+    arguments = (*items, case.photos.to(DEVICE), case.recipes.to(DEVICE))
+    weights = kernel_weights(on_device(case.weights), torch.float32)
+    result = score_groups(*arguments, weights, scratch_bytes=scratch)
+    torch.testing.assert_close(result.cpu(), expected(case), atol=3e-6, rtol=0)
+    plain = plain_scores(*arguments, weights)
+    torch.testing.assert_close(plain.cpu(), expected(case), atol=3e-6, rtol=0)
+
+
+def test_plain_torch_rounds_as_the_kernels_do() -> None:
+    """The screen's error is measured without a GPU: in what stands in for the kernels."""
+    case = make_case(width=32, heads=4, lengths=([9] * 3, [3, 20, 11]), groups=(1, 3, 3), seed=3)
+    arguments = (
+        packed(case.image, torch.float16), packed(case.recipe, torch.float16),
+        case.photos.to(DEVICE), case.recipes.to(DEVICE),
+        kernel_weights(on_device(case.weights), torch.float16),
+    )  # fmt: skip
+    plain, fused = (form(*arguments).cpu() for form in (plain_scores, fused_scores))
+    error = (fused - expected(case)).abs().max()
+    assert (plain - fused).abs().max() < error
 
 
 def test_the_matching_layers_need_no_unit_rows() -> None:
@@ -169,7 +249,7 @@ def test_published_sizes_on_a_device(
 
 def scores(case: Case, dtype: torch.dtype) -> Tensor:
     """The kernels' scores of a case."""
-    return score_groups(
+    return fused_scores(
         packed(case.image, dtype), packed(case.recipe, dtype),
         case.photos.to(DEVICE), case.recipes.to(DEVICE),
         kernel_weights(on_device(case.weights), dtype),
@@ -190,9 +270,19 @@ def expected(case: Case) -> Tensor:
     )
 
 
-def packed(encodings: object, dtype: torch.dtype) -> PackedItems:
-    """Items packed, on the device."""
-    items = pack_items(encodings, dtype)  # type: ignore[arg-type]
+def packed(encodings: PaddedEncodings, dtype: torch.dtype) -> PackedItems:
+    """Items packed, on the device; what lies between them is poisoned."""
+    lengths = encodings.lengths
+    size = int(lengths.max())
+    padding = torch.arange(size) >= lengths[:, None]
+    poisoned = {
+        name: getattr(encodings, name).masked_fill(padding.view(*padding.shape, *([1] * more)), nan)
+        for more, names in ((1, ("query", "key", "value", "gate", "fuse")), (0, ("gate_bias",)))
+        for name in names
+    }
+    table = encodings.table.masked_fill(padding[:, None, :, None], nan)
+    encodings = replace(encodings, **poisoned, table=table)
+    items = pack_items(encodings, dtype, uniform=bool((lengths == size).all()))
     arrays = {
         field.name: value.to(DEVICE)
         for field in fields(items)

@@ -1,0 +1,179 @@
+"""S_local of queries and items of an index on a device: screened in 16 bits, or in float32."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hficma.types import Floats, Floats64, Positions
+
+from ..bundle.bundle import Bundle
+from ..encoder import EncodedQuery
+from ..index.item_encoding import LEVELS, Role
+from .kernels.packed_items import PackedItems, pack_items, unpack_items
+from .kernels.pair_scores import kernel_weights, score_groups
+from .packed_index import PackedIndex
+from .weights import folded_weights
+
+if TYPE_CHECKING:
+    from hficma.model.similarity import FoldedItemWeights, FoldedWeights, PaddedEncodings
+
+SCREEN = torch.float16
+"""Precision of the screen: ten times as exact as bfloat16 at the same speed. Its range is enough,
+since rows are unit vectors, softmaxes and gates; where it is not, a score is not finite, and the
+item is scored again."""
+PAIRS = 512
+"""Pairs scored in float32 at once: about 1 MB each at D = 1024."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalQueries:
+    """Q queries on the device, in both precisions."""
+
+    padded: PaddedEncodings
+    """(Q, L, ...) float32, at `tables`."""
+    packed: PackedItems
+    """The same in the screen's precision."""
+
+
+class LocalScorer:
+    """Scores queries with the items of an index.
+
+    Args:
+        index: the items' encodings on the device.
+        bundle: of the index's model; carries its weights.
+        role: of the items.
+    """
+
+    def __init__(self, index: PackedIndex, bundle: Bundle, role: Role) -> None:
+        self._index = index
+        self._role: Role = role
+        self._exact = folded_weights(bundle, index.device)
+        self._narrow = kernel_weights(self._exact, SCREEN)
+        # Queries are padded to the most tokens that any may have: with the longest of a batch
+        # instead, a pair's score would depend on what else is in its batch.
+        recipe_tokens = bundle.facts.model.text.max_ingredients
+        self._query_tokens = recipe_tokens if role == "image" else bundle.facts.regions
+        # One staging area is filled while the other is read: by one request at a time.
+        self._lock = threading.Lock()
+
+    def queries(self, queries: Sequence[EncodedQuery]) -> LocalQueries:
+        """Bring Q queries to the device, at `tables`.
+
+        Args:
+            queries: of the other role than the items.
+        """
+        return self.local_queries(self._padded(queries))
+
+    def local_queries(self, encodings: PaddedEncodings) -> LocalQueries:
+        """Return queries that are on the device already, as they are scored.
+
+        Args:
+            encodings: Q queries (Q, L, ...) float32, at `tables`.
+        """
+        packed = pack_items(encodings, SCREEN, uniform=self._role == "recipe")
+        return LocalQueries(padded=encodings, packed=packed)
+
+    @torch.inference_mode()
+    def screen(self, queries: LocalQueries, numbers: Positions, items: Positions) -> Tensor:
+        """Score q queries with items of their own in 16 bits, without waiting for the device.
+
+        Args:
+            queries: Q of them.
+            numbers: (q,) which of them are scored.
+            items: (q, K) positions in the index.
+
+        Returns:
+            (q, K) float32 on the device.
+        """
+        scores = torch.empty(items.shape, device=self._index.device)
+        of_query = self._to_device(numbers)[:, None]
+        weights = self._item_weights(self._narrow)
+        with self._lock:
+            for part in self._index.parts(items, SCREEN):
+                packed, positions = self._index.packed(part.places, part.rows, weights, SCREEN)
+                sides = (queries.packed, packed), (of_query[part.queries], positions)
+                if self._role == "image":
+                    sides = sides[0][::-1], sides[1][::-1]
+                block = score_groups(*sides[0], *sides[1], self._narrow)
+                scores[part.queries, part.candidates] = block.flatten(1)
+        return scores
+
+    @torch.inference_mode()
+    def refine(self, queries: LocalQueries, numbers: Positions, items: Positions) -> Floats64:
+        """Score q queries with items of their own in float32.
+
+        Args:
+            queries: Q of them.
+            numbers: (q,) which of them are scored; one may come more than once.
+            items: (q, K) positions in the index.
+
+        Returns:
+            (q, K), on the host.
+        """
+        from hficma.model.similarity import pair_block, tabulate
+
+        scores = torch.empty(items.shape, device=self._index.device)
+        of_query = self._to_device(numbers)
+        weights = self._item_weights(self._exact)
+        lines = max(1, PAIRS // items.shape[1])
+        with self._lock:
+            for line in range(0, len(items), lines):
+                block = items[line : line + lines]
+                for part in self._index.parts(block, torch.float32):
+                    packed, positions = self._index.packed(
+                        part.places, part.rows, weights, torch.float32
+                    )
+                    encodings = unpack_items(packed, positions.flatten())
+                    if encodings.table is None:
+                        encodings = tabulate(encodings, weights)
+                    shape = (positions.shape[0], positions.shape[1])
+                    rows = slice(line + part.queries.start, line + part.queries.start + shape[0])
+                    query = _select(queries.padded, of_query[rows]).grouped((shape[0], 1))
+                    sides = query, encodings.grouped(shape)
+                    if self._role == "image":
+                        sides = sides[::-1]
+                    scores[rows, part.candidates] = pair_block(*sides, self._exact).flatten(1)
+        return cast("Floats64", scores.cpu().numpy().astype(np.float64))
+
+    def _item_weights(self, weights: FoldedWeights) -> FoldedItemWeights:
+        return weights.recipe if self._role == "recipe" else weights.image
+
+    def _to_device(self, numbers: Positions) -> Tensor:
+        return torch.from_numpy(numbers).to(self._index.device)
+
+    def _padded(self, queries: Sequence[EncodedQuery]) -> PaddedEncodings:
+        """Copy queries at `tables` from the host, padded."""
+        from hficma.model.similarity import PaddedEncodings
+
+        arrays = {}
+        for name in LEVELS["tables"]:
+            rows = np.concatenate([_padded(name, query, self._query_tokens) for query in queries])
+            arrays[name] = torch.from_numpy(rows).to(self._index.device)
+        lengths = [query.encodings.lengths for query in queries if query.encodings is not None]
+        arrays["lengths"] = self._to_device(np.concatenate(lengths))
+        return PaddedEncodings(**arrays)
+
+
+def _padded(name: str, query: EncodedQuery, length: int) -> Floats:
+    """Return a query's array with its tokens padded to `length`; padding is masked later."""
+    assert query.encodings is not None
+    array: Floats = query.encodings.arrays[name]
+    if name == "mean":
+        return array  # (1, D) has no tokens
+    axis = 2 if name == "table" else 1  # (1, H, n, D), else (1, n, D) or (1, n)
+    padding = [(0, 0)] * array.ndim
+    padding[axis] = (0, length - array.shape[axis])
+    return np.pad(array, padding)
+
+
+def _select(encodings: PaddedEncodings, numbers: Tensor) -> PaddedEncodings:
+    """Return some items, padded as they are: `PaddedEncodings.select` waits for their lengths."""
+    arrays = {field.name: getattr(encodings, field.name)[numbers] for field in fields(encodings)}
+    return type(encodings)(**arrays)

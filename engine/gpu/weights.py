@@ -1,0 +1,33 @@
+"""The model's folded weights on a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..bundle.bundle import Bundle
+
+if TYPE_CHECKING:
+    from hficma.model.similarity import FoldedItemWeights, FoldedWeights
+
+
+def folded_weights(bundle: Bundle, device: torch.device) -> FoldedWeights:
+    """Return a model's folded weights in float32, multiplied out in float64 as export does.
+
+    Args:
+        bundle: of a model with a local part.
+        device: where to.
+    """
+    from hficma.model import HFICMA, load_model
+    from hficma.model.similarity import FoldedItemWeights, FoldedWeights
+
+    model = load_model(bundle.path)
+    assert isinstance(model, HFICMA)
+    wide = model.fold_in_float64()
+
+    def narrow(weights: FoldedItemWeights) -> FoldedItemWeights:
+        return FoldedItemWeights(*(tensor.to(device, torch.float32) for tensor in weights))
+
+    rest = (tensor.to(device, torch.float32) for tensor in wide[2:])
+    return FoldedWeights(narrow(wide.image), narrow(wide.recipe), *rest)
