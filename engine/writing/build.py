@@ -89,7 +89,7 @@ def build_index(
     source = ItemSource(dataset, max(1, shard_items))
     # Every option is checked and every choice made before anything is encoded: what is wrong is
     # said in the first second, and a build that goes on compares its inputs with the recorded ones.
-    facts = _planned_facts(
+    facts = planned_facts(
         open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
         prefilter=prefilter, shard_items=shard_items, keep_photos=keep_photos, crops=crops,
     )  # fmt: skip
@@ -108,7 +108,7 @@ def build_index(
     return out
 
 
-def _planned_facts(
+def planned_facts(
     bundle: Bundle,
     bundle_path: Path,
     source: ItemSource,
@@ -122,7 +122,24 @@ def _planned_facts(
     keep_photos: bool,
     crops: int,
 ) -> IndexFacts:
-    """Return what the new index will record, every option checked and every choice made."""
+    """Return what a new index will record, every option checked and every choice made.
+
+    Args:
+        bundle: open; encodes the items.
+        bundle_path: its folder.
+        source: the items.
+        out: the index's folder.
+        of: what it holds.
+        level: at which items are stored; None takes the highest that fits.
+        encoding_precision: in which they are stored.
+        prefilter: a FAISS factory string; None chooses by size.
+        shard_items: items a shard.
+        keep_photos: whether small photos are kept.
+        crops: crops of a photo.
+
+    Raises:
+        InputError: an option that cannot be.
+    """
     if of not in ("recipes", "images"):
         raise InputError(f"an index is of recipes or of images, not of {of!r}")
     if level is not None and level not in LEVELS:

@@ -7,7 +7,7 @@ read, so a kill loses one shard at most, and memory holds one chunk.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -79,25 +79,72 @@ def write_shards(
     for chunk in source.chunks():
         name = shard_name(facts.next_shard + len(names))
         if finished is None or not finished.holds(name, chunk):
-            batches = encoded_batches(
-                bundle, facts.role, facts.level, chunk.dataset, chunk.positions,
-                photos=photos, views=facts.crops, threads=threads, strict=strict, on_bad=on_bad,
+            outside += write_shard(
+                folder, name, facts, chunk, bundle, unique, photos,
+                threads=threads, strict=strict, on_bad=on_bad, progress=progress,
             )  # fmt: skip
-            with new_shard(folder, name, facts) as writer:
-                outside += _write_chunk(
-                    writer, chunk, batches, facts.next_number, unique, photos, progress
-                )
         unique.shard_done(inside(folder, f"{SHARDS}/{name}"))
         names.append(name)
         items = chunk.stop
         progress(items, chunk.total)
-    if outside:
-        _log.warning(
-            "%s: photos that the data name outside of this folder, which no answer will show: %d; "
-            "put them into it",
-            printable_path(photos.folder or ""),
-            outside,
-        )
+    warn_of_photos_outside(photos, outside)
+    return with_shards(facts, folder, names, items)
+
+
+def write_shard(
+    folder: Path,
+    name: str,
+    facts: IndexFacts,
+    chunk: Chunk,
+    bundle: Bundle,
+    unique: UniqueIds,
+    photos: PhotoSettings,
+    *,
+    threads: int,
+    strict: bool,
+    on_bad: BadItemCallback,
+    progress: ProgressCallback,
+    attempt: str = "",
+) -> int:
+    """Encode the items of a chunk into a shard.
+
+    Args:
+        folder: of the index, or the one in which it is being built.
+        name: of the shard.
+        facts: of the index before its new shards.
+        chunk: the items.
+        bundle: encodes them.
+        unique: passes over items whose id is taken.
+        photos: what is noted of the items' photos.
+        threads: that decode.
+        strict: raise on an item that cannot be read instead of leaving it out.
+        on_bad: called with a line about each item that is left out.
+        progress: called with items read so far and items in all.
+        attempt: as in `new_shard`.
+
+    Returns:
+        how many of the items have a photo that the data name outside of their folder.
+
+    Raises:
+        InputError: a bad item, if `strict`.
+    """
+    batches = encoded_batches(
+        bundle, facts.role, facts.level, chunk.dataset, chunk.positions,
+        photos=photos, views=facts.crops, threads=threads, strict=strict, on_bad=on_bad,
+    )  # fmt: skip
+    with new_shard(folder, name, facts, attempt=attempt) as writer:
+        return _write_batches(writer, chunk, batches, facts.next_number, unique, photos, progress)
+
+
+def with_shards(facts: IndexFacts, folder: Path, names: Sequence[str], items: int) -> IndexFacts:
+    """Return an index's facts with new shards, without those in which every item was left out.
+
+    Args:
+        facts: of the index before.
+        folder: of the index.
+        names: of the shards, in the order of the input.
+        items: of the input.
+    """
     return replace(
         facts,
         shards=(*facts.shards, *shards_with_items(folder, names)),
@@ -108,7 +155,23 @@ def write_shards(
     )
 
 
-def _write_chunk(
+def warn_of_photos_outside(photos: PhotoSettings, outside: int) -> None:
+    """Log that items have photos that no answer will show, where any have.
+
+    Args:
+        photos: of the dataset.
+        outside: how many do.
+    """
+    if outside:
+        _log.warning(
+            "%s: photos that the data name outside of this folder, which no answer will show: %d; "
+            "put them into it",
+            printable_path(photos.folder or ""),
+            outside,
+        )
+
+
+def _write_batches(
     writer: ShardWriter,
     chunk: Chunk,
     batches: Iterable[EncodedBatch],

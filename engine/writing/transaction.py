@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ PLAN = "plan.json"
 """In an unfinished index: what it is being made of. One that was killed in its last step has it
 still, though it is whole."""
 
-_SHARD_FOLDER = re.compile(r"\.?\d{6,}(\.part)?")
+_SHARD_FOLDER = re.compile(r"\.?\d{6,}(\.[0-9a-f]{8})?(\.part)?")
 """Names of shards, finished and unfinished."""
 _UNFINISHED_FILE = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(PLAN)})\..+\.part")
 """Names of the unfinished files that killed writers leave beside the shards."""
@@ -65,17 +66,26 @@ def explain_disk_errors(path: Path, *, hint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWriter]:
+def new_shard(
+    folder: Path, name: str, facts: IndexFacts, *, attempt: str = ""
+) -> Iterator[ShardWriter]:
     """Write the shard `shards/NAME` for a block; it appears, whole, when the block ends well.
 
     Args:
         folder: of the index.
         name: of the shard.
         facts: say at what level, in what precision and with which prefilter.
+        attempt: eight hexadecimal digits that no other attempt has, where another machine may be
+            writing the same shard, given up for dead: the first to end then has it.
     """
-    part = inside(folder, SHARDS) / f".{name}.part"
-    remove_tree(part)  # of a writer that was killed at this shard
-    part.mkdir(parents=True)
+    if attempt:
+        part = inside(folder, SHARDS) / f".{name}.{attempt}.part"
+        # Without the folders above: where they are gone, the build has ended meanwhile.
+        part.mkdir()
+    else:
+        part = inside(folder, SHARDS) / f".{name}.part"
+        remove_tree(part)  # of a writer that was killed at this shard
+        part.mkdir(parents=True)
     try:
         writer = ShardWriter(part, level=facts.level, precision=facts.encoding_precision)
     except BaseException:
@@ -86,7 +96,11 @@ def new_shard(folder: Path, name: str, facts: IndexFacts) -> Iterator[ShardWrite
         writer.finish(facts.prefilter)
         # Every file is synced by now, so that after a power cut a shard with its final name is
         # whole; the folder is synced for the name itself to last.
-        part.rename(folder / SHARDS / name)
+        try:
+            part.rename(folder / SHARDS / name)
+        except OSError as error:
+            if not attempt or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
         sync(folder / SHARDS)
     finally:
         try:

@@ -35,6 +35,7 @@ class UniqueIds:
         removed: numbers of items whose ids are free again.
         strict: make a second item of an id an error instead of leaving it out.
         on_bad: called with a line about each item that is left out.
+        before: ids that came before in the same input, in shards that are written elsewhere.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class UniqueIds:
         *,
         strict: bool,
         on_bad: BadItemCallback,
+        before: Iterable[str] = (),
     ) -> None:
         self._shards = list(shards)
         self._old_count = len(self._shards)
@@ -54,7 +56,7 @@ class UniqueIds:
         self._unread_items = sum(ShardFacts.read(folder).count for folder in self._shards)
         self._lookups = 0
         self._table = IdTable()
-        self._open_ids: set[str] = set()
+        self._open_ids: set[str] = set(before)
         """Ids of the shard that is being written."""
         self._strict = strict
         self._on_bad = on_bad

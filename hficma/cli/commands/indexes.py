@@ -12,6 +12,7 @@ import typer
 from ...artifacts.manifest import MANIFEST
 from ...artifacts.workspace import Workspace
 from ...errors import ArtifactError, InputError
+from ..cluster_options import PANEL, Ray, RayActors, RayGpus, cluster_options
 from ..console import Bars, hint, note, print_json, stdout
 from ..defaults import default_bundle, default_index
 from ..help_text import command_group
@@ -81,6 +82,18 @@ def make(
         bool, typer.Option("--restart", help="Throw an unfinished index of other inputs away.")
     ] = False,
     strict: Strict = False,
+    shard_items: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Items of each shard: an actor's piece of work.",
+            show_default="32,768",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    ray: Ray = None,
+    ray_actors: RayActors = None,
+    ray_gpus: RayGpus = None,
 ) -> None:
     if ctx.invoked_subcommand is not None:
         return
@@ -94,16 +107,27 @@ def make(
         data = BundleFacts.read(bundle).dataset
         if data is None:
             raise InputError(f"{bundle}: names no dataset; give --data")
+    cluster = cluster_options(ray, ray_actors, ray_gpus)
     with Bars() as bars:
-        dataset = _open_data(data, partition, strict=strict, on_bad=bars.bad)
         new = workspace.new("index", of)
-        path = build_index(
-            bundle, dataset, out or find_unfinished_index(new.parent, of) or new, of=of, keep=keep,
-            side_precision=side_precision, prefilter=prefilter, keep_photos=keep_photos,
-            crops=crops, restart=restart, strict=strict,
-            on_bad=bars.bad, progress=bars.counting(f"indexing {of}"), runtime=runtime,
-            precision=precision, device=device,
-        )  # fmt: skip
+        out = out or find_unfinished_index(new.parent, of) or new
+        options: dict[str, Any] = {
+            "of": of, "keep": keep, "side_precision": side_precision, "prefilter": prefilter,
+            "keep_photos": keep_photos, "crops": crops, "restart": restart, "strict": strict,
+            "on_bad": bars.bad, "progress": bars.counting(f"indexing {of}"), "runtime": runtime,
+            "precision": precision, "device": device,
+        }  # fmt: skip
+        if shard_items is not None:
+            options["shard_items"] = shard_items
+        if cluster is not None:
+            from hficma.engine.cluster.build import build_index_on_ray
+
+            path = build_index_on_ray(
+                bundle, data, out, cluster, partitions=partition or (), **options
+            )
+        else:
+            dataset = _open_data(data, partition, strict=strict, on_bad=bars.bad)
+            path = build_index(bundle, dataset, out, **options)
     count = counted(_info(path)["items"], of.removesuffix("s"))
     left_out = f", {bars.left_out:,} left out" if bars.left_out else ""
     stdout.print_line(f"index: {path} ({count}{left_out})")

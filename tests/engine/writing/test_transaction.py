@@ -149,8 +149,8 @@ def test_who_comes_second_is_told_of_the_first(
 
     from hficma.engine.writing import build
 
-    planned = build._planned_facts
-    monkeypatch.setattr(build, "_planned_facts", meanwhile)
+    planned = build.planned_facts
+    monkeypatch.setattr(build, "planned_facts", meanwhile)
     with pytest.raises(ArtifactError, match="another process was writing to it, and is done"):
         build_index(adamine_bundle, NoiseDataset(4), out)
     assert first.exitcode == 0
