@@ -5,19 +5,26 @@ Python asks after its path only: a folder called `hficma` where Python is starte
 clone), or another install further down the path, would be found first. So an editable install is
 one module here, `hficma/__init__.py` in site-packages, which loads the checkout's;
 `hficma/checkout.py` then finds the folders.
+
+The kernels of `engine/native` are compiled first, into the folder where they are looked for, so a
+wheel holds them and a checkout finds them. They are plain C: a wheel is for one system and every
+Python. Where nothing compiles them the package is whole without, and says so where it is slower.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
+import sys
+import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
 
+from setuptools import build_meta
 from setuptools.build_meta import (
     build_sdist,
-    build_wheel,
     get_requires_for_build_editable,
     get_requires_for_build_sdist,
     get_requires_for_build_wheel,
@@ -64,12 +71,30 @@ Tag: py3-none-any
 """
 
 
+def build_wheel(
+    wheel_directory: str,
+    config_settings: _Settings | None = None,
+    metadata_directory: str | None = None,
+) -> str:
+    """Write a wheel, with the compiled kernels where there is a compiler; return its name."""
+    settings = dict(config_settings or {})
+    if _compile_kernels():
+        options = settings.get("--build-option") or []
+        options = options.split() if isinstance(options, str) else list(options)
+        if not any(option.startswith(("--plat-name", "-p")) for option in options):
+            system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            options.append(f"--plat-name={system}")
+        settings["--build-option"] = options
+    return build_meta.build_wheel(wheel_directory, settings, metadata_directory)
+
+
 def build_editable(
     wheel_directory: str,
     config_settings: _Settings | None = None,
     metadata_directory: str | None = None,
 ) -> str:
     """Write a wheel (PEP 660) of the metadata and the one module; return its name."""
+    _compile_kernels()
     package = Path(__file__).parent / "hficma" / "__init__.py"
     files = {"hficma/__init__.py": _REDIRECT.format(file=str(package)).encode()}
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,6 +112,27 @@ def build_editable(
         for path, content in files.items():
             wheel.writestr(path, content)
     return name
+
+
+def _compile_kernels() -> bool:
+    """Compile the kernels into their folder, and return whether they lie there.
+
+    An older library is removed where it cannot be made again: it would compute something else.
+    """
+    folder = Path(__file__).parent / "engine" / "native"
+    # By its path: the package that it is part of is not installed yet.
+    spec = importlib.util.spec_from_file_location("hficma_native_build", folder / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    builder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    try:
+        builder.build()
+    except (builder.BuildError, OSError) as error:
+        (folder / builder.LIBRARY).unlink(missing_ok=True)
+        print(f"hficma: built without compiled kernels ({error})", file=sys.stderr)
+        return False
+    return True
 
 
 def _digest(content: bytes) -> str:

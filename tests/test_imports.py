@@ -24,7 +24,13 @@ FOUNDATION = {
     "hficma.images",
 }  # fmt: skip
 LIBRARY = FOUNDATION | {"hficma.text", "hficma.model", "hficma.data"}
-ENGINE_READING = {"engine.runtimes", "engine.bundle", "engine.files", "engine.index"}
+ENGINE_READING = {
+    "engine.native",
+    "engine.runtimes",
+    "engine.bundle",
+    "engine.files",
+    "engine.index",
+}
 
 ALLOWED: dict[str, set[str]] = {
     BASE: set(),
@@ -36,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "hficma.text": {BASE, "hficma.artifacts", "hficma.recipe"},
     "hficma.model": FOUNDATION | {"hficma.text"},
     "hficma.data": FOUNDATION | {"hficma.text"},
-    "engine.runtimes": LIBRARY,
+    "engine.native": LIBRARY,
+    "engine.runtimes": LIBRARY | {"engine.native"},
     "engine.bundle": LIBRARY | {"engine.runtimes"},
     "engine.files": LIBRARY,
     "engine.index": LIBRARY | {"engine.files", "engine.bundle"},

@@ -19,7 +19,7 @@ from hficma.text.text_tokenizer import text_tokenizer
 from hficma.text.vocabulary import VOCABULARY_FILE, Tokenizer, Vocabulary
 from hficma.types import Array
 
-from ..runtimes import Arrays, ExecutionReport, Graph, Runtime, runtime_class
+from ..runtimes import RUNTIMES, Arrays, ExecutionReport, Graph, Runtime, runtime_class
 from ..runtimes.onnx_check.graph_costs import check_graph
 from ..runtimes.options import AUTO, ExecutionOptions
 from ..runtimes.reference import REFERENCE, read_reference
@@ -196,7 +196,7 @@ class Bundle(Closing):
     def _load(self, graph: Graph) -> Runtime:
         """Load a graph into the runtime of the options, or the one that `auto` measures."""
         name = self.execution.runtime
-        if name == AUTO:
+        if name == AUTO or not RUNTIMES[name].runs(graph.name):
             choice = (
                 first_able(graph, self.execution)
                 if self.facts.slim

@@ -199,7 +199,7 @@ class StoredEncodings:
         self.lengths = lengths
         self.arrays = arrays
         self.heads = heads
-        self._offsets = offsets_of(lengths)
+        self.offsets = offsets_of(lengths)
         self._files = {n: a for n, a in arrays.items() if isinstance(a, StoredRows)}
         # One mark an item, for all its arrays: a warm search pays next to nothing for checking.
         self._checked = np.full(len(lengths), not self._files)
@@ -221,7 +221,7 @@ class StoredEncodings:
             return positions
         counts = self.lengths[positions] * each
         # first[i], first[i] + 1, ... for each item: its first row, and the place within the item.
-        first = np.repeat(self._offsets[positions] * each, counts)
+        first = np.repeat(self.offsets[positions] * each, counts)
         return first + np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
 
     def padded_rows(self, name: str, positions: Positions, size: int) -> Positions:
@@ -243,10 +243,10 @@ class StoredEncodings:
         lengths = self.lengths[positions]
         tokens = np.minimum(np.arange(size), lengths[:, None] - 1)  # (K, L)
         if name != "table":
-            return (self._offsets[positions, None] + tokens).ravel()
+            return (self.offsets[positions, None] + tokens).ravel()
         # An item's rows are H runs of its own length: head h begins h lengths[i] rows in.
         blocks = np.arange(self.heads)[:, None] * lengths[:, None, None] + tokens[:, None]
-        return (self._offsets[positions, None, None] * self.heads + blocks).ravel()
+        return (self.offsets[positions, None, None] * self.heads + blocks).ravel()
 
     def check(self, positions: Positions) -> None:
         """Compare what of some items was not compared before with its checksums.
@@ -263,7 +263,7 @@ class StoredEncodings:
         for name, rows in self._files.items():
             each = rows_per_token(name.removesuffix(SCALE), self.heads)
             if each:
-                rows.check_runs(self._offsets[items] * each, self._offsets[items + 1] * each)
+                rows.check_runs(self.offsets[items] * each, self.offsets[items + 1] * each)
             else:
                 rows.check_runs(items, items + 1)
         self._checked[items] = True

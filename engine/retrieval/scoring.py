@@ -11,8 +11,10 @@ from hficma.types import Positions
 from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
+from ..native.pair_kernel import PackedQuery
 from .candidate_cache import CandidateCache, cache_shared_candidates
 from .certificate import ItemScores
+from .kernel_reranking import KernelReranker
 from .reranking import Reranker
 from .timing import StageTimer
 
@@ -59,7 +61,10 @@ class CpuScorer:
     def __init__(self, index: Index, bundle: Bundle, pool: Executor) -> None:
         self._index = index
         self._bundle = bundle
+        self._pool = pool
         self._reranker = Reranker(bundle, index.facts.role, pool, bundle.score_weights)
+        self._kernels: KernelReranker | None = None
+        self._runtime_is_known = False
 
     def prepare(
         self,
@@ -70,17 +75,35 @@ class CpuScorer:
     ) -> ScoreFunction:
         """Bring the candidates that several queries share to memory; see `Scorer`."""
         cache = CandidateCache(self._index)
-        if len(queries) > 1:
+        kernels = self._kernel_reranker()
+        if len(queries) > 1 and kernels is None:
             facts = self._bundle.facts
             cache = cache_shared_candidates(
                 self._index, self._reranker, first_batches,
                 width=facts.width, heads=facts.heads,
             )  # fmt: skip
+        packed: dict[int, PackedQuery] = {}
 
         def score(number: int, items: Positions) -> ItemScores:
-            return self._reranker.score(queries[number], cache.locate(items), timer)
+            query = queries[number]
+            if kernels is None or query.encodings is None:
+                return self._reranker.score(query, cache.locate(items), timer)
+            if number not in packed:
+                packed[number] = kernels.pack(query)
+            return kernels.score(query, packed[number], cache.locate(items), timer)
 
         return score
+
+    def _kernel_reranker(self) -> KernelReranker | None:
+        """Return what scores by the compiled kernels; None where another runtime is faster."""
+        if not self._runtime_is_known:
+            level = self._index.facts.level
+            if level is not None:
+                self._kernels = KernelReranker.of_bundle(
+                    self._bundle, self._index.facts.role, level, self._pool
+                )
+            self._runtime_is_known = True
+        return self._kernels
 
     def close(self) -> None:
         """Close the bundle."""

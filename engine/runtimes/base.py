@@ -56,7 +56,7 @@ class ExecutionReport:
     """
 
     runtime: str
-    """`onnxruntime`, `openvino`, `tensorrt` or `torch`."""
+    """`onnxruntime`, `openvino`, `native`, `tensorrt` or `torch`."""
     version: str
     """Of the runtime's package."""
     provider: str

@@ -38,7 +38,8 @@ class ExecutionOptions:
     """
 
     runtime: str = AUTO
-    """`auto`, `onnxruntime`, `openvino`, `tensorrt` or `torch`."""
+    """`auto`, `onnxruntime`, `openvino`, `native`, `tensorrt` or `torch`. `native` scores pairs
+    with the package's own kernels, and leaves the other graphs to `auto`."""
     precision: str = "fp32"
     """`fp32`, `fp16`, `bf16` or `int8`; a graph that lacks it runs in `fp32`, and one of a slim
     bundle in the only one that it has."""

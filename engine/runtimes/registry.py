@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from hficma.errors import InputError
 
+from ..native.library import has_kernels
 from .base import Runtime
 
 
@@ -23,17 +24,25 @@ class Backend:
     class_name: str
     """Its class there."""
     imports: tuple[str, ...]
-    """Modules that bring it, one of which is enough."""
+    """Modules that bring it, one of which is enough; none for kernels of this package."""
     distributions: tuple[str, ...]
     """Packages by their names in a registry: a measurement holds for their versions."""
     automatic: tuple[str, ...]
     """Kinds of device, `cpu` and `cuda`, on which `auto` may take it."""
     cuda_provider: str | None = None
     """What its build must list to run on CUDA; None where the build does not tell."""
+    graphs: str | None = None
+    """What the names of the graphs that it runs begin with; None for one that runs all."""
+
+    def runs(self, graph: str) -> bool:
+        """Return whether it runs the graph of a name."""
+        return self.graphs is None or graph.startswith(self.graphs)
 
     @property
     def is_installed(self) -> bool:
-        """Return whether one of its modules can be imported."""
+        """Return whether one of its modules can be imported, or its kernels loaded."""
+        if not self.imports:
+            return has_kernels()
         return any(find_spec(name) is not None for name in self.imports)
 
 
@@ -60,6 +69,15 @@ RUNTIMES = {
         imports=("tensorrt", "tensorrt_rtx"),
         distributions=("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx"),
         automatic=("cuda",),
+    ),
+    # It is compiled with the package, and scores pairs only.
+    "native": Backend(
+        module="native_backend",
+        class_name="NativeRuntime",
+        imports=(),
+        distributions=(),
+        automatic=("cpu",),
+        graphs="cross",
     ),
     "torch": Backend(
         module="torch_backend",
@@ -90,8 +108,26 @@ def runtime_class(name: str) -> type[Runtime]:
     return loaded
 
 
+def able(graph: str, device: str) -> list[str]:
+    """Return the runtimes that `auto` may take for a graph, those that run only such ones first.
+
+    Args:
+        graph: its name.
+        device: `cpu` or `cuda[:N]`.
+    """
+    special = [
+        name
+        for name, backend in RUNTIMES.items()
+        if backend.graphs is not None
+        and backend.runs(graph)
+        and device.partition(":")[0] in backend.automatic
+        and backend.is_installed
+    ]
+    return [*special, *installed(device)]
+
+
 def installed(device: str) -> list[str]:
-    """Return the runtimes that `auto` may take on a device, by what is installed.
+    """Return the runtimes that run every graph of a bundle on a device, by what is installed.
 
     Args:
         device: `cpu` or `cuda[:N]`.
@@ -101,6 +137,7 @@ def installed(device: str) -> list[str]:
         name
         for name, backend in RUNTIMES.items()
         if kind in backend.automatic
+        and backend.graphs is None
         and backend.is_installed
         and (kind == "cpu" or _is_cuda_build(backend))
     ]

@@ -25,10 +25,11 @@ from hficma.artifacts.manifest import write_atomically
 from hficma.artifacts.workspace import Workspace
 from hficma.errors import HficmaError
 
+from ..native.library import kernels_id
 from .base import Arrays, Graph, Runtime, example_inputs
 from .options import ExecutionOptions
 from .reference import global_score_difference, graph_differences
-from .registry import RUNTIMES, installed, runtime_class
+from .registry import RUNTIMES, able, installed, runtime_class
 
 _log = logging.getLogger("hficma")
 
@@ -98,7 +99,7 @@ def first_able(graph: Graph, execution: ExecutionOptions) -> Choice:
         HficmaError: no runtime on this machine can run the graph.
     """
     refused: dict[str, str] = {}
-    for name in installed(execution.device):
+    for name in able(graph.name, execution.device):
         reason = runtime_class(name).why_not(graph)
         if reason is not None:
             refused[name] = reason
@@ -125,7 +126,7 @@ def measure(graph: Graph, reference: Arrays, execution: ExecutionOptions) -> Cho
     """
     candidates: dict[str, Runtime] = {}
     refused: dict[str, str] = {}
-    for name in installed(execution.device):
+    for name in able(graph.name, execution.device):
         reason = runtime_class(name).why_not(graph)
         level = logging.INFO  # what a runtime never could is no surprise
         if reason is None:
@@ -227,6 +228,8 @@ def _measurement_file(graph: Graph, execution: ExecutionOptions, cache: Path | N
         "machine": platform.node(),
         "versions": _package_versions(execution.device),
     }
+    if "native" in able(graph.name, execution.device):
+        dependencies["kernels"] = kernels_id()
     if execution.device != "cpu":
         # A plan that is built later makes its runtime one that can be taken.
         dependencies["able"] = [

@@ -17,6 +17,7 @@ from hficma.engine import Answer, Engine, Failure, Filter, IndexWriter, build_in
 from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level
+from hficma.engine.native.library import has_kernels
 from hficma.errors import ArtifactError, InputError
 from tests.engine.datasets import NoiseDataset
 
@@ -58,14 +59,17 @@ def ask(engine: Engine, query: int, **options: object) -> Answer:
     return engine.search(recipe=RECIPES.recipe(query), **options)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "native"])
 @pytest.mark.parametrize("keep", LEVELS)
 @pytest.mark.parametrize("of", ["recipes", "images"])
 def test_an_item_scores_the_same_in_any_company(
-    keep: Level, of: ItemKind, hf_icma_bundle: Path, tmp_path: Path
+    keep: Level, of: ItemKind, runtime: str, hf_icma_bundle: Path, tmp_path: Path
 ) -> None:
     """A last bit more or less put the later of two equal recipes first in a certified answer."""
+    if runtime == "native" and not has_kernels():
+        pytest.skip("the kernels were not compiled")
     path = build_index(hf_icma_bundle, NoiseDataset(24), tmp_path / "index", of=of, keep=keep)
-    with Engine.open(path, runtime="onnxruntime", threads=1) as engine:
+    with Engine.open(path, runtime=runtime, threads=1) as engine:
         # Alone, and two that share what is read; a photo's encoding has a batch of its own.
         twice = [PHOTOS.photo(0)] * 2
 

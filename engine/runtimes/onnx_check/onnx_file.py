@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hficma.errors import ArtifactError
-from hficma.types import ArraySpec
+from hficma.types import ArraySpec, Floats
 
 from .onnx_model import (
     DTYPES,
@@ -99,6 +99,25 @@ def read_onnx(file: Path) -> OnnxGraph:
         raise ArtifactError(f"{file}: is no ONNX file ({error})") from error
 
 
+def read_weights(file: Path) -> dict[str, Floats]:
+    """Read the float32 constants of an ONNX file that `read_onnx` has passed.
+
+    Args:
+        file: of a bundle, its hash already compared.
+
+    Raises:
+        ArtifactError: no ONNX file, or one that holds what exports do not.
+    """
+    try:
+        with (
+            file.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            return dict(_OnnxReader(content).weights())
+    except (UnfitError, OSError, ValueError, IndexError, OverflowError) as error:
+        raise ArtifactError(f"{file}: its weights cannot be read ({error})") from error
+
+
 class _OnnxReader:
     """Reads messages out of a file's bytes.
 
@@ -134,6 +153,16 @@ class _OnnxReader:
             constants=constants,
             nodes=tuple(self._node(node) for node in self._all(graph, "node", "node")),
         )
+
+    def weights(self) -> Iterator[tuple[str, Floats]]:
+        """Yield the float32 constants whose bytes stand in one piece, by name."""
+        graph = self._one(self._message("model", 0, len(self._content)), "graph", "graph")
+        for tensor in self._all(graph, "tensor", "tensor"):
+            known = self._tensor(tensor)  # whose size is that of its bytes
+            if known.dtype == "float32" and "raw_data" in tensor:
+                start, end = tensor["raw_data"][0][1:]
+                values = np.frombuffer(self._content[start:end], dtype="<f4")
+                yield self._text(tensor, "name"), values.reshape(known.shape)
 
     def _node(self, node: _Message) -> Node:
         """Read an operation; refuse operators and attributes that no export uses."""

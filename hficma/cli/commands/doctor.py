@@ -86,6 +86,8 @@ def _runtimes() -> dict[str, str]:
         states["onnxruntime"] = (
             f"CPU; {'GPU build' if 'gpu' in ort.get_device().lower() else 'CPU build'}"
         )
+    native = importlib.import_module("hficma.engine.native.library")
+    states["native"] = native.describe()
     if _version("torch"):
         torch = importlib.import_module("torch")
         cuda = torch.cuda.is_available()

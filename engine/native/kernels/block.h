@@ -1,0 +1,134 @@
+/* The one product that everything is made of: a few rows by a panel of columns, in registers.
+
+                      panel (depth, PANEL), cells
+                     ┌──────────┬──────────┐
+                     │ vector 0 │ vector 1 │  one line after the other: read in order
+                     └──────────┴──────────┘
+    a (rows, depth)   ┌──────────┬──────────┐
+    one cell to all   │ sum[0]   │ sum[0]   │  2 x ROWS vectors of sums stay in registers for the
+    lanes             │ ...      │ ...      │  whole depth; memory sees each of them once
+                      └──────────┴──────────┘
+
+   ROWS is as many as there are registers for: of 32, 24 for sums, 2 for the panel, 1 for a; of 16,
+   12, 2 and 1. Each sum runs over the depth in order, so it does not depend on the rows beside. */
+#ifndef HFICMA_BLOCK_H
+#define HFICMA_BLOCK_H
+#include "cells.h"
+
+enum { PANEL = 2 * LANES, ROWS = VECTOR_BYTES == 64 ? 12 : 6 };
+
+/* Where the rows of a lie. */
+struct left {
+    const cell *at;
+    int64_t row_step; /* cells from a row to the next; 0: rows are neighbours, see depth_step */
+    int64_t depth_step; /* cells along the depth where rows are neighbours */
+};
+
+/* What a block asks memory for on its way, a line each step: the next panel's table. */
+struct ahead {
+    const char *at;
+    int64_t step;
+};
+
+INLINE void rows_block(const int rows, int64_t depth, struct left a, const cell *panel,
+                       struct ahead ahead, float *out, int64_t out_stride)
+{
+    vector sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = (vector){0};
+    for (int64_t k = 0; k < depth; k++) {
+        cells left = load_cells(panel), right = load_cells(panel + LANES);
+        __builtin_prefetch(ahead.at);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            cells x = all_cells(a.at[i * a.row_step + k]);
+            sum[i][0] = multiply(sum[i][0], x, left);
+            sum[i][1] = multiply(sum[i][1], x, right);
+        }
+        panel += PANEL;
+        ahead.at += ahead.step;
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++) {
+        store(out + i * out_stride, sum[i][0]);
+        store(out + i * out_stride + LANES, sum[i][1]);
+    }
+}
+
+/* The same where a's rows are neighbours and its depth is strided. */
+INLINE void columns_block(const int rows, int64_t depth, struct left a, const cell *panel,
+                          struct ahead ahead, float *out, int64_t out_stride)
+{
+    vector sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = (vector){0};
+    for (int64_t k = 0; k < depth; k++) {
+        cells left = load_cells(panel), right = load_cells(panel + LANES);
+        __builtin_prefetch(ahead.at);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            cells x = all_cells(a.at[i]);
+            sum[i][0] = multiply(sum[i][0], x, left);
+            sum[i][1] = multiply(sum[i][1], x, right);
+        }
+        a.at += a.depth_step;
+        panel += PANEL;
+        ahead.at += ahead.step;
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++) {
+        store(out + i * out_stride, sum[i][0]);
+        store(out + i * out_stride + LANES, sum[i][1]);
+    }
+}
+
+/* Compute out (rows, PANEL) = a (rows, depth) panel (depth, PANEL), for 1 to ROWS rows. */
+static void block(int rows, int64_t depth, struct left a, const cell *panel, struct ahead ahead,
+                  float *out, int64_t out_stride)
+{
+#define CASE(n)                                                                \
+    case n:                                                                    \
+        if (a.row_step) rows_block(n, depth, a, panel, ahead, out, out_stride); \
+        else columns_block(n, depth, a, panel, ahead, out, out_stride);        \
+        return;
+    switch (rows) {
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if VECTOR_BYTES == 64
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+    }
+#undef CASE
+}
+
+/* Rows are cut into blocks of equal height: 49 into 10, 10, 10, 10, 9, not 12, 12, 12, 12, 1. */
+INLINE int64_t blocks_of(int64_t rows) { return (rows + ROWS - 1) / ROWS; }
+INLINE int64_t block_start(int64_t rows, int64_t number) { return rows * number / blocks_of(rows); }
+
+INLINE int64_t panels_of(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
+
+static int64_t packed_cells(int64_t depth, int64_t columns)
+{
+    return panels_of(columns) * cells_of(depth) * PANEL;
+}
+
+/* Cut a matrix into panels, one after the other, zeros behind its last column and depth. */
+static void pack(const float *values, int64_t depth, int64_t columns, int64_t depth_step,
+                 int64_t column_step, void *packed)
+{
+    cell *out = packed;
+    for (int64_t start = 0; start < columns; start += PANEL)
+        for (int64_t k = 0; k < depth; k += DEPTH_PER_CELL, out += PANEL) {
+            float line[DEPTH_PER_CELL][PANEL];
+            for (int64_t pair = 0; pair < DEPTH_PER_CELL; pair++)
+                for (int64_t n = 0; n < PANEL; n++)
+                    line[pair][n] = k + pair < depth && start + n < columns
+                        ? values[(k + pair) * depth_step + (start + n) * column_step] : 0.0f;
+#ifdef BF16
+            store_pairs(out, load(line[0]), load(line[1]));
+            store_pairs(out + LANES, load(line[0] + LANES), load(line[1] + LANES));
+#else
+            memcpy(out, line, sizeof line);
+#endif
+        }
+}
+#endif
