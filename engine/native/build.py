@@ -61,9 +61,9 @@ def build(folder: Path = FOLDER, *, flags: tuple[str, ...] = ()) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         common = [*compiler, *FLAGS, *flags]
         jobs = {"dispatch": ["-DX86"] if x86 else []}
-        for name, own in VARIANTS.items():
+        for name, variant_flags in VARIANTS.items():
             if x86 or name == "portable":
-                jobs[name] = [f"-DVARIANT={name}", *shlex.split(own)]
+                jobs[name] = [f"-DVARIANT={name}", *shlex.split(variant_flags)]
         # Side by side: each takes a second or two.
         running = {}
         for name, own in jobs.items():

@@ -136,7 +136,7 @@ class PairKernel:
         length = len(kept["gate_bias"])
         memory = buffer(self._functions.query_bytes(self._weights_at, length))
         query = Query(length=length)
-        for name, _ in Query._fields_[1:]:
+        for name in (*PROJECTED, "gate_bias", "mean", "table"):
             setattr(query, name, address(kept[name]))
         self._functions.pack_query(self._weights_at, ctypes.byref(query), address(memory))
         return PackedQuery(memory, length)
