@@ -214,7 +214,10 @@ def test_shared_candidates_that_take_too_much_memory_are_logged(
     """A batch is slower then, and smaller ones would not be."""
     path = build_index(hf_icma_bundle, RECIPES, tmp_path / "i", keep="projections")
     queries = [PHOTOS.photo(i) for i in range(3)]
-    with Engine.open(path, threads=1) as engine, caplog.at_level(logging.INFO, "hficma"):
+    with (
+        Engine.open(path, runtime="onnxruntime", threads=1) as engine,
+        caplog.at_level(logging.INFO, "hficma"),
+    ):
         shared = list(engine.search_many(queries, k=5))
         assert "candidates that queries share" not in caplog.text
         monkeypatch.setattr("hficma.engine.retrieval.candidate_cache.CACHE_BYTES", 1000)
