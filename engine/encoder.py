@@ -10,7 +10,7 @@ An index stores items at one of the levels; a query is always brought to the las
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,6 +31,8 @@ PHOTO_BATCH = 16
 RECIPE_BATCH = 64
 SENTENCE_BATCH = 256
 
+GPU_PHOTO_BATCH = 128
+"""Photos of one run on a GPU: enough to fill it, and a few gigabytes of features."""
 QUERY_BATCH = 32
 """Queries that are projected and tabulated in one run: 50 MB of tables at D = 1024, H = 8."""
 
@@ -62,6 +64,10 @@ class EncodedQuery(NamedTuple):
     """Of N = 1 item, at level `tables`; None for a model without a local part."""
     model_input: ModelInput | None = None
     """What the branches read of it; None where only the rest was kept."""
+
+
+QueryEncoder: TypeAlias = Callable[[Role, Sequence[ModelInput]], Sequence[EncodedQuery]]
+"""Encodes queries, all of one role, and brings them to `tables`."""
 
 
 def encode(bundle: Bundle, inputs: Sequence[ModelInput]) -> EncodedItems:
@@ -100,9 +106,10 @@ def encode_photos(bundle: Bundle, pixels: Pixels) -> EncodedItems:
             return EncodedItems(vectors, None)
         lengths, tokens = each.encodings.lengths, each.encodings.arrays["tokens"]
         return EncodedItems(vectors, BatchEncodings(lengths[::views], {"tokens": tokens[::views]}))
+    size = photo_batch(bundle)
     outputs = [
-        bundle.run("image", {"photos": pixels[start : start + PHOTO_BATCH]})
-        for start in range(0, len(pixels), PHOTO_BATCH)
+        bundle.run("image", {"photos": pixels[start : start + size]})
+        for start in range(0, len(pixels), size)
     ]
     vectors = np.concatenate([output["global"] for output in outputs])
     if not bundle.has_local:
@@ -110,6 +117,11 @@ def encode_photos(bundle: Bundle, pixels: Pixels) -> EncodedItems:
     tokens = np.concatenate([output["tokens"] for output in outputs])
     lengths = np.full(len(tokens), tokens.shape[1], dtype=np.int64)
     return EncodedItems(vectors, BatchEncodings(lengths, {"tokens": tokens}))
+
+
+def photo_batch(bundle: Bundle) -> int:
+    """Return how many photos a bundle's image branch runs at once."""
+    return PHOTO_BATCH if bundle.execution.device == "cpu" else GPU_PHOTO_BATCH
 
 
 def encode_recipes(bundle: Bundle, recipes: Sequence[RecipeIds]) -> EncodedItems:
@@ -255,10 +267,15 @@ def _check_finite(query: EncodedQuery) -> None:
     """Refuse a query that no score can be computed with: a NaN would sort anywhere."""
     arrays = [query.vector, *(query.encodings.arrays.values() if query.encodings else ())]
     if not all(np.isfinite(array).all() for array in arrays):
-        raise ArtifactError(
-            "the model gives this query a vector that is not finite: its weights are damaged, "
-            "or the precision is too narrow; export the bundle again, or search in fp32"
-        )
+        raise not_finite()
+
+
+def not_finite() -> ArtifactError:
+    """Return the error of a query that no score can be computed with."""
+    return ArtifactError(
+        "the model gives this query a vector that is not finite: its weights are damaged, "
+        "or the precision is too narrow; export the bundle again, or search in fp32"
+    )
 
 
 class _Vectors:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from hficma.recipe import Recipe
 from hficma.types import Floats
 
 from .bundle.bundle import Bundle
-from .encoder import ModelInput, encode
+from .encoder import ModelInput, QueryEncoder, encode
 from .index.filters import Filter
 from .index.index import Index
 from .index.index_facts import model_mismatch
@@ -47,6 +48,8 @@ CANDIDATES = 200
 """Items that are re-ranked for a query where nothing else is said."""
 BATCH = 32
 """Queries of `search_many` that are worked on together."""
+GPU_BATCHES = 3
+"""Batches of `search_many` at once on a GPU: one is decoded, one encoded, one scored."""
 
 
 class ClusterState(NamedTuple):
@@ -79,6 +82,8 @@ class Engine(Closing):
         searcher: answers batches of queries from the index; closed with the engine.
         pool: decodes photos, searches shards and scores tiles.
         views: crops of a photo; None takes as many as the index was made for.
+        batches: batches of `search_many` that are worked on at once. On the processors one batch
+            takes all of them; on a GPU a second is decoded, and a third encoded, meanwhile.
     """
 
     def __init__(
@@ -88,12 +93,15 @@ class Engine(Closing):
         searcher: BatchSearcher,
         pool: ThreadPoolExecutor,
         views: int | None = None,
+        batches: int = 1,
     ) -> None:
         self.index = index
         self.bundle = bundle
         self._views = views
         self._pool = pool
         self._searcher = searcher
+        self._batches = ThreadPoolExecutor(batches) if batches > 1 else None
+        self._most_batches = batches
         self._gate = Gate()
 
     @classmethod
@@ -138,14 +146,18 @@ class Engine(Closing):
             pool = open_pool(options.thread_count)
             stack.callback(pool.shutdown)
             scorer = open_scorer(open_index, open_bundle, options, pool, gpu_memory)
-            searcher = Searcher(open_index, open_bundle, scorer, pool)
-            engine = cls(open_index, open_bundle, searcher, pool, crops)
+            encoder = open_encoder(open_bundle, options)
+            searcher = Searcher(open_index, open_bundle, scorer, pool, encoder)
+            batches = 1 if options.device == "cpu" else GPU_BATCHES
+            engine = cls(open_index, open_bundle, searcher, pool, crops, batches)
             stack.pop_all()  # from here on the engine closes them
         return engine
 
     def close(self) -> None:
         """Release files, memory and threads, when the searches that run have ended."""
         if self._gate.shut():
+            if self._batches is not None:
+                self._batches.shutdown()
             self._pool.shutdown()
             self._searcher.close()
             self.bundle.close()
@@ -288,14 +300,47 @@ class Engine(Closing):
     ) -> Iterator[Answer | Failure]:
         """Yield the answers of `search_many`."""
         numbered = enumerate(queries)
-        while chunk := list(islice(numbered, batch_size)):
+        waiting: deque[tuple[list[str], Future[list[Answer | InputError]]]] = deque()
+        is_last = False
+        try:
+            while True:
+                while len(waiting) < self._most_batches and not is_last:
+                    names, answers = self._begin_batch(numbered, options, batch_size)
+                    is_last = not names
+                    waiting.append((names, answers))
+                names, answers = waiting.popleft()
+                for name, answer in zip(names, answers.result(), strict=True):
+                    if isinstance(answer, InputError):
+                        yield Failure(name=name, error=str(answer))
+                    else:
+                        yield answer
+                if not names:
+                    return
+        finally:
+            for _, answers in waiting:
+                answers.cancel()
+
+    def _begin_batch(
+        self, numbered: Iterator[tuple[int, QuerySource]], options: SearchOptions, batch_size: int
+    ) -> tuple[list[str], Future[list[Answer | InputError]]]:
+        """Return the names of the next queries, none at their end, and what becomes their answers.
+
+        Where batches run one after the other, the answers are there.
+        """
+        answers: Future[list[Answer | InputError]] = Future()
+        names: list[str] = []
+        try:
+            chunk = list(islice(numbered, batch_size))
             names = [query_name(query, number) for number, query in chunk]
-            answers = self._answer_batch([query for _, query in chunk], names, options)
-            for name, answer in zip(names, answers, strict=True):
-                if isinstance(answer, InputError):
-                    yield Failure(name=name, error=str(answer))
-                else:
-                    yield answer
+            arguments = [query for _, query in chunk], names, options
+            if chunk and self._batches is not None:
+                with self._entered():
+                    return names, self._batches.submit(self._answer_batch, *arguments)
+            answers.set_result(self._answer_batch(*arguments) if chunk else [])
+        # The caller's own iterator may raise anything: in its turn, after the answers before it.
+        except BaseException as error:
+            answers.set_exception(error)
+        return names, answers
 
     def _answer_batch(
         self, queries: Sequence[QuerySource], names: Sequence[str], options: SearchOptions
@@ -370,6 +415,21 @@ def open_scorer(
     # queries: a certificate's ε counts on its rounding.
     tile_bundle = Bundle.open(bundle.path, options.changed(precision="fp32", threads=1))
     return CpuScorer(index, tile_bundle, pool)
+
+
+def open_encoder(bundle: Bundle, options: ExecutionOptions) -> QueryEncoder | None:
+    """Return what encodes queries on a GPU; None where the bundle's graphs do on the processors.
+
+    Args:
+        bundle: whose branches run.
+        options: of the bundle.
+    """
+    if options.device == "cpu":
+        return None
+    from .gpu.gpu_index import cuda_device
+    from .gpu.query_pipeline import QueryPipeline
+
+    return QueryPipeline(bundle, cuda_device(options.device))
 
 
 def check_same_model(index: Index, bundle: Bundle) -> None:

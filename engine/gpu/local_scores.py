@@ -16,6 +16,7 @@ from hficma.types import Floats, Floats64, Positions
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery
 from ..index.item_encoding import LEVELS, Role
+from .gpu_queries import GpuQueries
 from .kernels.packed_items import PackedItems, pack_items, unpack_items
 from .kernels.pair_scores import kernel_weights, score_groups
 from .packed_index import PackedIndex
@@ -69,13 +70,16 @@ class LocalScorer:
         Args:
             queries: of the other role than the items.
         """
+        if isinstance(queries, GpuQueries) and queries.encodings is not None:
+            return self.local_queries(queries.encodings)  # they never left it
         return self.local_queries(self._padded(queries))
 
     def local_queries(self, encodings: PaddedEncodings) -> LocalQueries:
         """Return queries that are on the device already, as they are scored.
 
         Args:
-            encodings: Q queries (Q, L, ...) float32, at `tables`.
+            encodings: Q queries (Q, L, ...) float32, at `tables`, recipes padded to the most
+                tokens that any may have.
         """
         packed = pack_items(encodings, SCREEN, uniform=self._role == "recipe")
         return LocalQueries(padded=encodings, packed=packed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -10,6 +11,10 @@ from ..bundle.bundle import Bundle
 
 if TYPE_CHECKING:
     from hficma.model.similarity import FoldedItemWeights, FoldedWeights
+
+
+_folded: WeakKeyDictionary[Bundle, dict[torch.device, FoldedWeights]] = WeakKeyDictionary()
+"""Of each open bundle: queries and items are brought to their levels by the same."""
 
 
 def folded_weights(bundle: Bundle, device: torch.device) -> FoldedWeights:
@@ -22,6 +27,9 @@ def folded_weights(bundle: Bundle, device: torch.device) -> FoldedWeights:
     from hficma.model import HFICMA, load_model
     from hficma.model.similarity import FoldedItemWeights, FoldedWeights
 
+    by_device = _folded.setdefault(bundle, {})
+    if device in by_device:
+        return by_device[device]
     model = load_model(bundle.path)
     assert isinstance(model, HFICMA)
     wide = model.fold_in_float64()
@@ -30,4 +38,5 @@ def folded_weights(bundle: Bundle, device: torch.device) -> FoldedWeights:
         return FoldedItemWeights(*(tensor.to(device, torch.float32) for tensor in weights))
 
     rest = (tensor.to(device, torch.float32) for tensor in wide[2:])
-    return FoldedWeights(narrow(wide.image), narrow(wide.recipe), *rest)
+    by_device[device] = FoldedWeights(narrow(wide.image), narrow(wide.recipe), *rest)
+    return by_device[device]

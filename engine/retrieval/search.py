@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from hficma.sureness import sureness
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Mask, Positions
 
-from ..encoder import EncodedQuery, ModelInput, encode_queries
+from ..encoder import EncodedQuery, ModelInput, QueryEncoder, encode_queries
 from ..index.candidates import CandidateBatch
 from ..index.filters import Filter
 from ..index.index import Index
@@ -94,9 +95,18 @@ class Searcher:
         bundle: of the index's model, encodes queries.
         scorer: scores the index's items.
         pool: searches the index's shards, one a task.
+        encoder: encodes queries; None runs the bundle's graphs on arrays of the host.
     """
 
-    def __init__(self, index: Index, bundle: Bundle, scorer: Scorer, pool: Executor) -> None:
+    def __init__(
+        self,
+        index: Index,
+        bundle: Bundle,
+        scorer: Scorer,
+        pool: Executor,
+        encoder: QueryEncoder | None = None,
+    ) -> None:
+        self._encode: QueryEncoder = encoder or partial(encode_queries, bundle)
         self._index = index
         self._bundle = bundle
         self._scorer = scorer
@@ -113,7 +123,7 @@ class Searcher:
             options: of all of them.
             timer: counts the stages; `total` is what it counts when the last one ends.
         """
-        queries = encode_queries(self._bundle, self._index.facts.query_role, inputs)
+        queries = self._encode(self._index.facts.query_role, inputs)
         timer.end_stage("encode")
         allowed = self._allowed_items(options.filter)
         first_batches = self._index.first_candidates(

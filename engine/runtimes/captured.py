@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-MOST_RECORDINGS = 16
-"""Shapes that are recorded; each holds memory of its own for all that the function computes."""
+MOST_RECORDINGS = 4
+"""Shapes that are recorded: one photo, a full batch, and what else comes often."""
+RECORDED_CALL = 2
+"""A shape's call that is recorded: the last batch of a list has a size that never comes again."""
 WARM_UPS = 3
 """Runs before a recording: libraries choose algorithms and take workspaces, which none may hold."""
 
@@ -43,6 +46,8 @@ class CapturedCalls:
         self._function = function
         self._device = torch.device(device)
         self._recordings: dict[Shapes, _Recording] = {}
+        self._calls: Counter[Shapes] = Counter()
+        self._pool: Any = None
         self._lock = threading.Lock()
         self._recordable = self._device.type == "cuda"
 
@@ -52,10 +57,12 @@ class CapturedCalls:
             return self._function(*arguments)
         shapes = tuple((tuple(one.shape), one.dtype) for one in arguments)
         # One call at a time: a recording has one set of arrays.
-        with self._lock:
+        with self._lock, torch.inference_mode():
             recording = self._recordings.get(shapes)
             if recording is None and len(self._recordings) < MOST_RECORDINGS:
-                recording = self._record(shapes, arguments)
+                self._calls[shapes] += 1
+                if self._calls[shapes] >= RECORDED_CALL:
+                    recording = self._record(shapes, arguments)
             if recording is not None:
                 return recording.replay(arguments)
         return self._function(*arguments)
@@ -63,7 +70,10 @@ class CapturedCalls:
     def _record(self, shapes: Shapes, arguments: Sequence[Tensor]) -> _Recording | None:
         """Record the function for the shapes of some arguments; None where that fails."""
         try:
-            recording = self._recordings[shapes] = _Recording(self._function, arguments)
+            # One pool for all of them, since one replays at a time: what the largest needs.
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            recording = _Recording(self._function, arguments, self._pool)
+            self._recordings[shapes] = recording
         except RuntimeError as error:
             # Not tried again: what a function does on the host it does at any size.
             self._recordable = False
@@ -79,10 +89,11 @@ class _Recording:
     Args:
         function: to record.
         arguments: of the shapes.
+        pool: of memory for what the function computes.
     """
 
     def __init__(
-        self, function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor]
+        self, function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor], pool: Any
     ) -> None:
         self._arguments = [one.clone() for one in arguments]
         device = arguments[0].device
@@ -94,7 +105,9 @@ class _Recording:
         torch.cuda.current_stream(device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile, which is forbidden to this one alone.
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(
+            self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+        ):
             self._results = list(function(*self._arguments))
         self._done: Any = torch.cuda.Event()
 

@@ -23,7 +23,7 @@ from hficma.recipe import Recipe
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Floats, Mask, Pixels, Positions
 
-from ..encoder import encode, raise_level
+from ..encoder import encode, photo_batch, raise_level
 from ..files.photo_file import PhotoRow
 from ..index.item_encoding import BatchEncodings, Level, Role
 from .photo_settings import PhotoSettings
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from ..bundle.bundle import Bundle
 
-ITEMS_PER_ENCODING: dict[Role, int] = {"recipe": 256, "image": 16}
-"""Items encoded together: enough recipes to share sentences, few photos to bound memory."""
+RECIPES_PER_ENCODING = 256
+"""Recipes encoded together: enough to share sentences. Photos are as many as a run of their branch
+takes, which bounds memory."""
 ITEMS_PER_WRITE = 64
 """Items raised to the index's level and written together: tables of more would fill the memory."""
 QUEUE_LENGTH = 2
@@ -204,7 +205,7 @@ def _decoded(
     strict: bool,
     on_bad: BadItemCallback,
 ) -> Iterator[_DecodedChunk]:
-    """Yield items as the encoder reads them, `ITEMS_PER_ENCODING` at a time."""
+    """Yield items as the encoder reads them, as many at a time as are encoded together."""
 
     def read(position: int) -> tuple[Recipe, RecipeIds | Pixels, PhotoRow | None] | str | None:
         """Return an item, what is wrong with it, or None for a recipe without a photo."""
@@ -223,8 +224,9 @@ def _decoded(
             return str(error)
 
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(positions), ITEMS_PER_ENCODING[role]):
-            part = positions[start : start + ITEMS_PER_ENCODING[role]]
+        size = RECIPES_PER_ENCODING if role == "recipe" else photo_batch(bundle)
+        for start in range(0, len(positions), size):
+            part = positions[start : start + size]
             # Photos decode outside the interpreter's lock; tokenising only wakes threads.
             decodes = role == "image" or photos.keep
             items = pool.map(read, part) if decodes else map(read, part)
