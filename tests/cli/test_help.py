@@ -13,8 +13,8 @@ from tests.cli.conftest import Hficma
 COMMANDS = [
     "train", "eval", "export", "index", "search", "bench", "demo", "serve", "doctor", "compare",
     "extract", "convert", "index add", "index remove", "index compact", "index info",
-    "index verify", "data import", "data show", "vectors words", "vectors sentences",
-    "vectors encoder",
+    "index verify", "index publish", "index fetch", "data import", "data show",
+    "vectors words", "vectors sentences", "vectors encoder",
     "bench pair_scores", "bench training_step", "bench engine", "bench branches",
     "bench text_quality", "bench quality", "bench sample_hardness", "bench readme",
     "bench contact-sheet", "bench serve", "bench gpu_kernels",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hficma.engine.writing.chunks import IndexInput
 
 app = command_group(
-    "Make an index of recipes or photos; `add`, `remove`, `compact`, `info`, `verify` one.\n\n"
+    "Make an index of recipes or photos; change, show, check or copy one.\n\n"
     "Example: hficma index --data recipes.jsonl",
     invoke_without_command=True,
 )
@@ -247,6 +247,45 @@ def verify(index: Index = None, bundle: IndexBundle = None, data: Data = None) -
     )
     if report.problems:
         raise ArtifactError("; ".join(report.problems))
+
+
+@app.command("publish")
+def publish(
+    url: Annotated[str, typer.Argument(help="Where to: s3://bucket/name, file:///path, ...")],
+    index: Index = None,
+) -> None:
+    """Copy an index to an object store.
+
+    Example: hficma index publish s3://bucket/recipes
+    """
+    from hficma.engine.cluster.object_store import publish_index
+
+    path = _path(index)
+    with Bars() as bars:
+        copied = publish_index(path, url, progress=bars.counting("publishing"))
+    stdout.print_line(f"index: {url} ({readable_bytes(copied) if copied else 'there already'})")
+
+
+@app.command("fetch")
+def fetch(
+    url: Annotated[str, typer.Argument(help="Where it is: s3://bucket/name, file:///path, ...")],
+    out: Annotated[
+        Path | None, typer.Option(help="The index to write.", show_default="a new one")
+    ] = None,
+) -> None:
+    """Copy an index from an object store.
+
+    Example: hficma index fetch s3://bucket/recipes
+    """
+    from hficma.engine.cluster.object_store import fetch_index
+
+    name = url.rstrip("/").rpartition("/")[2]
+    with Bars() as bars:
+        path = fetch_index(
+            url, out or Workspace.default().new("index", name),
+            progress=bars.counting("fetching"),
+        )  # fmt: skip
+    stdout.print_line(f"index: {path} ({counted(_info(path)['items'], 'item')})")
 
 
 def _info_lines(facts: Mapping[str, Any], changed: float) -> list[tuple[str, str]]:
