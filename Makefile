@@ -62,7 +62,8 @@ pretrained: install
 	$(BIN)/hficma --home .build/pretrained train --preset $(PRESET) --data "$(DATA)" \
 		--run .build/pretrained/run $(OPTIONS)
 	$(BIN)/hficma --home .build/pretrained calibrate --run .build/pretrained/run
-	$(BIN)/hficma export --run .build/pretrained/run --precision int8 --out .build/pretrained/whole
+	$(BIN)/hficma export --run .build/pretrained/run --precision int8 --weight-only \
+		--out .build/pretrained/whole
 	$(BIN)/hficma export --slim .build/pretrained/whole --out .build/pretrained/bundle
 	$(BIN)/hficma index --bundle .build/pretrained/bundle --data cookbook --out .build/pretrained/index
 	rm -rf hficma/pretrained/bundle hficma/pretrained/index

@@ -30,6 +30,8 @@ _AXES = {
     "G": "groups, each B x M pairs",
 }
 """Dynamic axes of the graphs, as their files name them."""
+_MOST_NAMES = 30
+"""Layers that are named; of a network that computes in float32 there are seventy."""
 
 
 def write_card(
@@ -115,9 +117,11 @@ def _graphs(directory: Path, facts: BundleFacts) -> Iterator[str]:
     )
     wide = facts.int8_kept_wide
     if wide is not None:
+        layers = ", ".join(wide) if len(wide) <= _MOST_NAMES else f"{len(wide)} of them"
         yield (
             "int8: encoders of photos and texts compute in it, but for layers kept in fp32: "
-            f"{', '.join(wide) or 'none'}; other graphs store tables and layers in it."
+            f"{layers or 'none'}; their filters are stored in fp16. Other graphs store tables and "
+            "layers in int8."
         )
         yield ""
 

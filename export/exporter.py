@@ -54,9 +54,9 @@ from .calibration_items import (
     smooth_items,
 )
 from .card import write_card
-from .quantize import quantize
+from .quantize import quantize, round_weights
 from .rank_changes import RankChange, rank_change
-from .stored_int8 import store_int8
+from .stored_weights import store_narrowly
 from .trace import OPSET, trace
 
 REFERENCE_PAIRS = 4
@@ -77,6 +77,7 @@ def export_run(
     data: str | None = None,
     runtimes: Sequence[str] | None = None,
     queries: int = parity.LEAST_QUERIES,
+    weight_only: bool = False,
 ) -> Path:
     """Compile the best weights of a run.
 
@@ -87,6 +88,7 @@ def export_run(
         data: dataset for calibration and parity; None takes the run's own.
         runtimes: names of those held to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; 0 compares none.
+        weight_only: int8 rounds weights alone; see `export_model`.
 
     Returns:
         `out`.
@@ -108,6 +110,7 @@ def export_run(
         sureness=read_sureness(run, manifest),
         runtimes=runtimes,
         queries=queries,
+        weight_only=weight_only,
     )
 
 
@@ -122,6 +125,7 @@ def export_model(
     sureness: SurenessFacts | None = None,
     runtimes: Sequence[str] | None = None,
     queries: int = 0,
+    weight_only: bool = False,
 ) -> Path:
     """Compile a model that is already in memory; see `export_run`.
 
@@ -136,6 +140,8 @@ def export_model(
         sureness: what its scores say of how sure an answer is, if it was calibrated.
         runtimes: names of those held to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; random weights need none.
+        weight_only: int8 rounds weights alone and computes in float32: as small, slower, and
+            nearly as exact. Otherwise encoders of photos and texts compute in integers.
 
     Returns:
         `out`.
@@ -161,7 +167,10 @@ def export_model(
         for precision in ordered:
             if precision == "int8":
                 items = _items(model, data, ("train",), CALIBRATION_PAIRS)
-                facts |= _write_int8(building, facts["graphs"], items, widen=data is not None)
+                facts |= _write_int8(
+                    building, facts["graphs"], items,
+                    widen=data is not None, weight_only=weight_only,
+                )  # fmt: skip
             else:
                 image_encoder = None
                 if precision == "fp16":
@@ -227,15 +236,21 @@ def _write_graphs(
 
 
 def _write_int8(
-    building: Path, graphs: dict[str, Any], items: Items, *, widen: bool
+    building: Path,
+    graphs: dict[str, Any],
+    items: Items,
+    *,
+    widen: bool,
+    weight_only: bool,
 ) -> dict[str, Any]:
-    """Write int8 graphs of all encoders; what no graph computes in int8 is stored so.
+    """Write int8 graphs of all encoders; what none computes in int8 is stored narrowly.
 
     Args:
         building: the bundle's directory, with the float32 graphs.
         graphs: the manifest's records; get the new files.
         items: of training, to calibrate on.
         widen: leave the noisiest layers in float32.
+        weight_only: leave all of them so.
 
     Returns:
         facts for the manifest: the layers in float32 and the noise that remains.
@@ -248,19 +263,22 @@ def _write_int8(
         if name.startswith(parity.AFTER_ENCODING):
             continue
         files = record["precisions"]
-        graph = None
         if name in ("image", "text"):
             inputs = {
                 port: arrays[array_name(name, port)][:CALIBRATION_TEXTS]
                 for port in record["inputs"]
             }
-            content, float32_layers, noise = quantize(building / files["fp32"], inputs, widen=widen)
+            content, float32_layers, noise = (
+                round_weights(building / files["fp32"], inputs)
+                if weight_only
+                else quantize(building / files["fp32"], inputs, widen=widen)
+            )
             facts["int8_kept_wide"] += float32_layers
             facts["int8_noise" if name == "image" else "int8_text_noise"] = round(noise, 4)
-            graph = None if content is None else onnx.load_from_string(content)
-        if graph is None:
+            graph = onnx.load_from_string(content)
+        else:
             graph = onnx.load(building / files["fp32"])
-            store_int8(graph)
+            store_narrowly(graph)
         files["int8"] = f"onnx/{name}.int8.onnx"
         onnx.save(graph, building / files["int8"])
     return facts

@@ -11,10 +11,11 @@ Convolutional graphs compute in integers from end to end. Of transformers only t
 products of activations with weights: those of attention, normalisations and what stands between
 them are a small part of the work and the one that int8 serves worst.
 
-Only encoders whose layers are the work are quantised; what is small is stored in int8 alone
-(`stored_int8`), and so are layers that compute in float32. Which do is measured on items that did
-not calibrate: those whose quantisation alone makes the most noise in the outputs, two more at a
-time, until the noise is small enough.
+Only encoders whose layers are the work are quantised; what is small is stored narrowly alone
+(`stored_weights`), and so are layers that compute in float32. Which do is measured on items that
+did not calibrate: those whose quantisation alone makes the most noise in the outputs, two more at a
+time, until the noise is small enough. Where files are to be small and time does not matter, none is
+quantised (`round_weights`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from hficma.engine.runtimes import Arrays
 from hficma.errors import MissingDependencyError
 from hficma.types import Array, Floats
 
-from .stored_int8 import store_int8
+from .stored_weights import store_narrowly
 
 LARGEST_NOISE = 0.1
 """Noise of an output, as a share of its spread over items, up to which no layer stays float32."""
@@ -61,7 +62,7 @@ class _Scheme:
     """Whether a graph that stays too noisy is left to compute in float32 altogether."""
 
 
-def quantize(file: Path, inputs: Arrays, *, widen: bool) -> tuple[bytes | None, list[str], float]:
+def quantize(file: Path, inputs: Arrays, *, widen: bool) -> tuple[bytes, list[str], float]:
     """Quantise a graph.
 
     Args:
@@ -71,8 +72,8 @@ def quantize(file: Path, inputs: Arrays, *, widen: bool) -> tuple[bytes | None, 
         widen: leave the noisiest layers in float32; without real items nothing tells which.
 
     Returns:
-        the ONNX file's bytes, or None where a transformer is too noisy in int8 whatever stays
-        float32; the names of the layers that do; the noise that remains.
+        the ONNX file's bytes; the names of the layers that compute in float32, which are all where
+        a transformer is too noisy otherwise; the noise that remains.
 
     Raises:
         MissingDependencyError: onnx is not installed.
@@ -101,8 +102,27 @@ def quantize(file: Path, inputs: Arrays, *, widen: bool) -> tuple[bytes | None, 
                 float32_layers = noisiest[: len(float32_layers) + 2]
                 content, noise = quantizer.quantize(float32_layers)
     if scheme.may_give_up and widen and noise > LARGEST_NOISE:
-        return None, list(scheme.layers), 0.0
+        return round_weights(file, judging)
     return content, float32_layers, noise
+
+
+def round_weights(file: Path, inputs: Arrays) -> tuple[bytes, list[str], float]:
+    """Store a graph's weights narrowly and compute in float32: as small, slower, hardly any noise.
+
+    Args:
+        file: the float32 graph.
+        inputs: of real items, which judge.
+
+    Returns:
+        as `quantize`.
+    """
+    import onnx
+
+    model = onnx.load(file)
+    layers = list(_scheme(model.graph).layers)
+    store_narrowly(model)
+    content: bytes = model.SerializeToString()
+    return content, layers, output_noise(content, _outputs(file.read_bytes(), inputs), inputs)
 
 
 def _scheme(graph: Any) -> _Scheme:
@@ -175,7 +195,7 @@ class _Quantizer:
             only: names of the layers to quantise; none names all.
 
         Returns:
-            the ONNX file's bytes, and the noise as `_noise` has it.
+            the ONNX file's bytes, and their noise (`output_noise`).
         """
         import onnx
         from onnxruntime.quantization import QuantType
@@ -199,28 +219,33 @@ class _Quantizer:
         )
         quantizer.quantize_model()
         if not only:  # the file as it will be; alone, a layer's noise is that of no other
-            store_int8(quantizer.model.model)
+            store_narrowly(quantizer.model.model)
         content: bytes = quantizer.model.model.SerializeToString()
-        return content, self._noise(content)
+        return content, output_noise(content, self._exact, self._judging)
 
     def by_noise(self, layers: Sequence[str]) -> list[str]:
         """Sort layers by the noise that each makes when it alone is quantised, noisiest first."""
         noise = {layer: self.quantize((), only=[layer])[1] for layer in layers}
         return sorted(layers, key=lambda layer: -noise[layer])
 
-    def _noise(self, content: bytes) -> float:
-        """Return the larger, over outputs, of rms error over rms deviation from the mean item.
 
-        What all items share tells none apart, so that noise is held against what differs.
-        """
-        outputs = _outputs(content, self._judging)
-        return max(
-            float(
-                np.linalg.norm(narrow - wide)
-                / max(float(np.linalg.norm(wide - wide.mean(axis=0))), 1e-12)
-            )
-            for narrow, wide in zip(outputs, self._exact, strict=True)
+def output_noise(content: bytes, exact: Sequence[Floats], inputs: Arrays) -> float:
+    """Return the larger, over outputs, of rms error over rms deviation from the mean item.
+
+    What all items share tells none apart, so that noise is held against what differs.
+
+    Args:
+        content: the graph's file.
+        exact: each output of the float32 graph (items, ...).
+        inputs: of the same items.
+    """
+    return max(
+        float(
+            np.linalg.norm(narrow - wide)
+            / max(float(np.linalg.norm(wide - wide.mean(axis=0))), 1e-12)
         )
+        for narrow, wide in zip(_outputs(content, inputs), exact, strict=True)
+    )
 
 
 class _Reader:

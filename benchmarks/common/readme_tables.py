@@ -221,8 +221,9 @@ def quality(record: Record) -> Lines:
                 "alone": method["S_global"][DIRECTIONS[0]],
             }
         )
+    learnt = f"{record['training_pairs']:,} to learn from, " if "training_pairs" in record else ""
     return [
-        f"**{record['title']}**: {count} test pairs as one bag, photo to recipe and back; means "
+        f"**{record['title']}**: {learnt}{count} test pairs as one bag, photo to recipe and back; means "
         "over seeds, 95 % intervals over queries, differences paired. Chance is medR "
         f"{(count + 1) / 2:.0f} and R@10 {1000 / count:.1f}.",
         "",
@@ -318,6 +319,7 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     },
     "quality": {
         "quality": quality,
+        "photos": quality,
         "sample-hardness": sample_hardness,
         "text-quality": text_quality,
     },

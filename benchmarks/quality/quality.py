@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,10 +150,12 @@ class Quality:
         if unknown := sorted(set(only or ()) - set(names)):
             raise InputError(f"--only {unknown[0]}: there is no such method; {', '.join(names)}")
         rows = positions(self._dataset, ("test",), with_photo=True)
+        learnt_from = positions(self._dataset, ("train", "val"), with_photo=True)
         report: Record = {
             "title": "Quality on real pairs",
             "dataset": Path(self._dataset.name).name,
             "test_pairs": len(rows),
+            "training_pairs": len(learnt_from),
             "baseline": BASELINE,
             **self._sources,
             "environment": environment(),
@@ -188,7 +191,10 @@ class Quality:
         self, dataset: Dataset, preset: str, overrides: Sequence[str], seed: int, rows: Positions
     ) -> ScoreTables:
         """Train a preset and score the pairs at the given positions."""
-        options = load_options(preset, [*self._common, *overrides, f"trainer.seed={seed}"])
+        options = load_options(preset, [*self._common, *overrides])
+        # An ensemble's members have seeds one after the other, and no two of it one member.
+        first = (seed - 1) * options.model.members + 1
+        options = replace(options, trainer=replace(options.trainer, seed=first))
         with tempfile.TemporaryDirectory() as folder:
             run = train_on(
                 options, dataset, Path(folder) / "run", cache=self._cache, progress=Progress()

@@ -307,6 +307,10 @@ def export(
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32, fp16, bf16 or int8; may be repeated.")
     ] = None,
+    weight_only: Annotated[
+        bool,
+        typer.Option("--weight-only", help="int8 rounds weights alone: as small, exact, slower."),
+    ] = False,
     trt: Annotated[bool, typer.Option("--trt", help="Build TensorRT engines too.")] = False,
     data: Annotated[
         str | None, typer.Option(help="Calibrate and prove on these pairs; the run's own.")
@@ -350,6 +354,8 @@ def export(
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         stdout.print_line(f"bundle: {path} ({readable_bytes(size)})")
         return
+    if weight_only and "int8" not in (precision or ()):
+        raise InputError("--weight-only: says what int8 is; give --precision int8 too")
     if trt:
         from hficma.export import check_tensorrt
 
@@ -363,6 +369,7 @@ def export(
             out or workspace.new("bundle", undated_name(run_path)),
             precisions=precision or ("fp32",),
             data=data,
+            weight_only=weight_only,
         )
     stdout.print_line(f"bundle: {path}")
     if trt:
