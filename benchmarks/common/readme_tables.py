@@ -223,8 +223,8 @@ def quality(record: Record) -> Lines:
         )
     learnt = f"{record['training_pairs']:,} to learn from, " if "training_pairs" in record else ""
     return [
-        f"**{record['title']}**: {learnt}{count} test pairs as one bag, photo to recipe and back; means "
-        "over seeds, 95 % intervals over queries, differences paired. Chance is medR "
+        f"**{record['title']}**: {learnt}{count} test pairs as one bag, photo to recipe and back; "
+        "means over seeds, 95 % intervals over queries, differences paired. Chance is medR "
         f"{(count + 1) / 2:.0f} and R@10 {1000 / count:.1f}.",
         "",
         *table(_METHODS, rows),
