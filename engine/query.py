@@ -93,7 +93,9 @@ def photo_input(
         InputError: it cannot be read.
     """
     with _reading(name):
-        pixels = crops(load_photo(photo, name=name), image_input, views)
+        pixels = crops(
+            load_photo(photo, name=name, enough=image_input.least_side), image_input, views
+        )
         return pixels if views > 1 else pixels[0]
 
 

@@ -132,7 +132,7 @@ def real_items(
         pairs = positions(dataset, None, with_photo=True)
     pairs = pairs[np.linspace(0, len(pairs) - 1, min(limit, len(pairs))).astype(int)]
     recipes, photos = [], []
-    for position, photo in readable_photos(dataset, pairs):
+    for position, photo in readable_photos(dataset, pairs, side=reader.image_input.least_side):
         recipes.append(dataset.recipe(position))
         photos.append(preprocess(photo, reader.image_input))
     test = np.array([recipe.partition == "test" for recipe in recipes], dtype=np.bool_)

@@ -38,6 +38,9 @@ HEIC_PIXELS = 256_000_000
 and 0.9 GB."""
 RUN_LENGTH_PIXELS = 16_000_000
 """Pixels of a bitmap in run lengths, which Pillow unpacks at about ten million a second."""
+ENOUGH_PIXELS = 512
+"""Pixels of the shorter side down to which a decoder reduces a larger photo: twice what most image
+encoders read, so that the scaling, and not the decoder's, decides how it looks to them."""
 PHOTO_READS = 500_000
 """Pieces that a photo's file is read in: chunks of a PNG, blocks of a GIF, runs of a bitmap."""
 PHOTO_ASPECT = 16

@@ -54,6 +54,10 @@ class PhotoFiles:
         """Return the photo at a position."""
         return read_photo(self._paths[index])
 
+    def reduced_photo(self, index: int, side: int) -> Image:
+        """Return the photo at a reduced size; see `hficma.data.photos.ReducedPhotos`."""
+        return read_photo(self._paths[index], enough=side)
+
 
 def extract(
     run: Path,

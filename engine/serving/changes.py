@@ -11,6 +11,7 @@ from PIL.Image import Image
 
 from hficma.errors import InputError
 from hficma.images import decode_photo
+from hficma.limits import ENOUGH_PIXELS
 from hficma.recipe import Recipe
 
 from ..index.index_facts import ItemKind
@@ -48,14 +49,18 @@ class NewItems:
         return self._recipes[index]
 
     def photo(self, index: int) -> Image:
-        """Return the photo of a recipe.
+        """Return the photo of a recipe; see `reduced_photo`."""
+        return self.reduced_photo(index, ENOUGH_PIXELS)
+
+    def reduced_photo(self, index: int, side: int) -> Image:
+        """Return the photo of a recipe; see `hficma.data.photos.ReducedPhotos`.
 
         Raises:
             InputError: none was sent, or it cannot be read.
         """
         if self._photo is None:
             raise InputError(f"recipe {self._recipes[index].id}: no photo was sent with it")
-        return decode_photo(self._photo, name="photo")
+        return decode_photo(self._photo, name="photo", enough=side)
 
 
 class Change(NamedTuple):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from hficma.data.photos import reduced_photo
 from hficma.errors import InputError
 from hficma.images.crops import crops
 from hficma.recipe import Recipe
@@ -215,7 +216,7 @@ def _decoded(
                 return recipe, bundle.tokenizer(recipe), photos.row(dataset, position, recipe)
             if recipe.image is None:
                 return None
-            photo = dataset.photo(position)
+            photo = reduced_photo(dataset, position, bundle.image_input.least_side)
             pixels = crops(photo, bundle.image_input, views)
             return recipe, pixels, photos.row(dataset, position, recipe, photo)
         except InputError as error:

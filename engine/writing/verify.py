@@ -12,6 +12,7 @@ import numpy as np
 
 from hficma.artifacts.file_memory import FileMemory
 from hficma.artifacts.manifest import inside, read_manifest, sha256
+from hficma.data.photos import reduced_photo
 from hficma.errors import ArtifactError, InputError
 from hficma.images.crops import crops
 from hficma.recipe import Recipe
@@ -170,7 +171,7 @@ def _encoded_again(
     if dataset is None or recipe.id not in photos:
         return None
     try:
-        photo = dataset.photo(photos[recipe.id])
+        photo = reduced_photo(dataset, photos[recipe.id], bundle.image_input.least_side)
         views = crops(photo, bundle.image_input, index.facts.crops)
         return encode_photos(bundle, views[None])
     except InputError as error:

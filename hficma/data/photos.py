@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from ..errors import InputError
 from ..images import decode_photo, resize_short_side
 from ..images.file_formats import image_format, read_jpeg_header
+from ..limits import ENOUGH_PIXELS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,7 +59,11 @@ def reduced_photo(dataset: Dataset, index: int, side: int) -> Image:
 
 
 def readable_photos(
-    dataset: Dataset, positions: Iterable[int], *, most: int | None = None
+    dataset: Dataset,
+    positions: Iterable[int],
+    *,
+    most: int | None = None,
+    side: int = ENOUGH_PIXELS,
 ) -> Iterator[tuple[int, Image]]:
     """Yield positions with their photos, in order; one that cannot be read is logged, not raised.
 
@@ -66,6 +71,7 @@ def readable_photos(
         dataset: holds the photos.
         positions: of the recipes.
         most: the number of photos after which to stop; None reads all.
+        side: see `reduced_photo`.
 
     Raises:
         InputError: none of the positions has a photo that can be read.
@@ -76,7 +82,7 @@ def readable_photos(
         nonlocal first_complaint
         for position in positions:
             try:
-                yield int(position), dataset.photo(int(position))
+                yield int(position), reduced_photo(dataset, int(position), side)
             except InputError as error:
                 log.warning("left out: %s", error)
                 first_complaint = first_complaint or error

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..types import Floats, Pixels
-from .image_input import ImageInput
+from .image_input import CORNER_SCALE, ImageInput
 from .preprocessing import RESAMPLING, preprocess, resize_short_side
 from .upright import upright
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 COUNTS = (1, 5)
 """How many crops there can be."""
-CORNER_SCALE = 1.27
-"""How many times as long as the encoder's input the shorter side is that corners are cut out of."""
 
 
 def crops(photo: Image.Image, image_input: ImageInput, count: int) -> Pixels:

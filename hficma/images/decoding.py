@@ -23,6 +23,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..limits import (
+    ENOUGH_PIXELS,
     HEIC_PIXELS,
     JPEG_KEPT_PIXELS,
     JPEG_SCANNED_PIXELS,
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hficma")
 
-ENOUGH = 512
-"""Pixels of the shorter side of a photo that is decoded at a reduced size: twice what `preprocess`
-scales to, so that the scaling, and not the decoder's, decides how the photo looks."""
 LARGE_PIXELS = 24_000_000
 """Pixels from which on one photo is decoded at a time: threads would add up their memory."""
 APART = ("HEIC", "TIFF", "JPEG2000", "PNM")
@@ -92,13 +90,14 @@ class _Children:
         self._turns = threading.BoundedSemaphore(CHILDREN)
         self._idle: list[Worker] = []
 
-    def decode(self, kind: str, content: bytes, name: str) -> Image.Image:
+    def decode(self, kind: str, content: bytes, name: str, enough: int) -> Image.Image:
         """Decode a photo of one of the formats in `APART`.
 
         Args:
             kind: the format.
             content: the file's bytes.
             name: how to name it in an error.
+            enough: see `decode_image`.
 
         Returns:
             the photo as upright RGB.
@@ -116,8 +115,9 @@ class _Children:
             )
             try:
                 width, height, pixels = worker.call(
-                    _decoded_pixels, kind, content, name, name=name, seconds=APART_SECONDS
-                )
+                    _decoded_pixels, kind, content, name, enough,
+                    name=name, seconds=APART_SECONDS,
+                )  # fmt: skip
             finally:
                 self._idle.append(worker)
         return Image.frombytes("RGB", (width, height), pixels)
@@ -148,7 +148,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def decode_image(content: bytes, *, name: str, enough: int = ENOUGH) -> tuple[Image.Image, int]:
+def decode_image(
+    content: bytes, *, name: str, enough: int = ENOUGH_PIXELS
+) -> tuple[Image.Image, int]:
     """Decode an image file.
 
     Of several frames the first is decoded, of a HEIC the primary image.
@@ -157,7 +159,7 @@ def decode_image(content: bytes, *, name: str, enough: int = ENOUGH) -> tuple[Im
         content: the file's bytes.
         name: how to name it in an error.
         enough: pixels of the shorter side that are enough: a JPEG is decoded at a reduced size
-            where that leaves as many.
+            where that leaves as many, and a HEIC reduced where it leaves 512 too.
 
     Returns:
         the image, in any of Pillow's modes, and the EXIF orientation by which it must be turned.
@@ -171,7 +173,7 @@ def decode_image(content: bytes, *, name: str, enough: int = ENOUGH) -> tuple[Im
     if kind == "JPEG":
         return _decode_jpeg(content, read_jpeg_header(content, name=name), name, enough)
     if kind in APART:
-        return _children.decode(kind, content, name), 1
+        return _children.decode(kind, content, name, max(enough, ENOUGH_PIXELS)), 1
     try:
         return _decode_by_pillow(kind, content, name)
     except InputError:
@@ -250,10 +252,10 @@ def _decode_by_libjpeg(content: bytes, enough: int) -> Image.Image | None:
     return Image.fromarray(pixels)
 
 
-def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, bytes]:
+def _decoded_pixels(kind: str, content: bytes, name: str, enough: int) -> tuple[int, int, bytes]:
     """Return a photo's width, height and upright RGB bytes; runs in the child."""
     if kind == "HEIC":
-        image = _decode_heic(content, name)
+        image = _decode_heic(content, name, enough)
     else:
         image = _read_header(kind, content, name)
         tags = getattr(image, "tag_v2", {})
@@ -266,7 +268,7 @@ def _decoded_pixels(kind: str, content: bytes, name: str) -> tuple[int, int, byt
     return photo.width, photo.height, photo.tobytes()
 
 
-def _decode_heic(content: bytes, name: str) -> Image.Image:
+def _decode_heic(content: bytes, name: str, enough: int) -> Image.Image:
     """Decode a HEIC, and reduce it where that is enough.
 
     HEVC has no reduced size as JPEG has: the image is decoded whole, 1.5 bytes a pixel and more, so
@@ -287,12 +289,18 @@ def _decode_heic(content: bytes, name: str) -> Image.Image:
         check_size(width, height, name=name)
     with decoder_errors(name, what="HEIC photo"):
         file[file.primary_index].load()
-        image = _reduced(file.data, file.mode, file.size, file.stride)
+        image = _reduced(file.data, file.mode, file.size, file.stride, enough)
         # libheif keeps the colours of some images multiplied by their opacity.
         return image.convert(image.mode.replace("a", "A")) if "a" in image.mode else image
 
 
-def _reduced(data: memoryview, mode: str, size: tuple[int, int], stride: int) -> Image.Image:
+def _reduced(
+    data: memoryview,
+    mode: str,
+    size: tuple[int, int],
+    stride: int,
+    enough: int = ENOUGH_PIXELS,
+) -> Image.Image:
     """Return a smaller image, made a part at a time: Pillow would hold all in four bytes a pixel.
 
     Args:
@@ -300,12 +308,13 @@ def _reduced(data: memoryview, mode: str, size: tuple[int, int], stride: int) ->
         mode: Pillow's, of its pixels.
         size: width and height.
         stride: bytes from one row to the next.
+        enough: pixels of the shorter side.
 
     Returns:
-        means of squares of pixels; the shorter side has `ENOUGH`, or a little more.
+        means of squares of pixels; the shorter side has `enough`, or more.
     """
     width, height = size
-    factor = max(1, min(size) // ENOUGH)
+    factor = max(1, min(size) // enough)
     small = Image.new(mode, (-(-width // factor), -(-height // factor)))
     step = 64 * factor
     for top in range(0, height, step):

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..artifacts.json_fields import dataclass_fields
+from ..limits import ENOUGH_PIXELS
 
 LARGEST_INPUT = 2048
 """Pixels of a side; more would not be an image encoder's input but a mistake, or an attack."""
+CORNER_SCALE = 1.27
+"""How many times as long as the encoder's input the shorter side is that corners are cut out of."""
 Triple = tuple[float, float, float]
 """A number for each of red, green and blue."""
 
@@ -50,6 +53,15 @@ class ImageInput:
             raise ValueError("mean and deviation of pixels must be finite")
         if min(self.deviation) <= 0:
             raise ValueError("the deviation of pixels must be positive")
+
+    @property
+    def least_side(self) -> int:
+        """Return the pixels of a photo's shorter side below which it is not decoded.
+
+        A decoder may reduce a large photo, but not below what any crop of it is scaled to: pixels
+        would be made up that the file has.
+        """
+        return max(ENOUGH_PIXELS, self.short_side, math.ceil(CORNER_SCALE * self.size))
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..limits import PHOTO_BYTES, printable_path, read_regular_file, reason
+from ..limits import ENOUGH_PIXELS, PHOTO_BYTES, printable_path, read_regular_file, reason
 from ..types import Array, Pixels
-from .decoding import ENOUGH, decode_image
+from .decoding import decode_image
 from .image_input import ImageInput
 from .upright import centre_cut, to_rgb, upright
 
@@ -35,16 +35,17 @@ PhotoSource: TypeAlias = (
 """The sources of a photo that `load_photo` takes."""
 
 
-def read_photo(path: str | os.PathLike[str]) -> Image.Image:
+def read_photo(path: str | os.PathLike[str], *, enough: int = ENOUGH_PIXELS) -> Image.Image:
     """Read a photo file as upright RGB.
 
     Args:
         path: of the file.
+        enough: see `decode_photo`.
 
     Raises:
         InputError: missing, no regular file, empty, truncated, too large, or no image.
     """
-    return decode_photo(read_photo_file(path), name=printable_path(path))
+    return decode_photo(read_photo_file(path), name=printable_path(path), enough=enough)
 
 
 def read_photo_file(path: str | os.PathLike[str]) -> bytes:
@@ -59,18 +60,19 @@ def read_photo_file(path: str | os.PathLike[str]) -> bytes:
     return read_regular_file(path, limit=PHOTO_BYTES, what="an image file")
 
 
-def decode_photo(content: bytes, *, name: str, enough: int = ENOUGH) -> Image.Image:
+def decode_photo(content: bytes, *, name: str, enough: int = ENOUGH_PIXELS) -> Image.Image:
     """Decode the bytes of a JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF, ... as upright RGB.
 
     CMYK, 16-bit, palette and transparent images (over white) are converted, and EXIF rotation is
     applied. Colour profiles are ignored, as they were for the photos that the published models
-    learned from. JPEG and HEIC are decoded at a reduced size of at least 512 pixels; of photos
-    longer than 16 times their width the centre is kept.
+    learned from. Large JPEG and HEIC are decoded at a reduced size; of photos longer than 16 times
+    their width the centre is kept.
 
     Args:
         content: the file's bytes.
         name: how to name the photo in an error.
-        enough: pixels of the shorter side that a JPEG keeps at least, where it has them.
+        enough: pixels of the shorter side that a JPEG keeps at least, where it has them; an image
+            encoder's are its `ImageInput.least_side`.
 
     Raises:
         InputError: empty, truncated, too large, or no image.
@@ -82,7 +84,9 @@ def decode_photo(content: bytes, *, name: str, enough: int = ENOUGH) -> Image.Im
     return to_rgb(*decode_image(content, name=name, enough=enough), name=name)
 
 
-def load_photo(source: PhotoSource, *, name: str = "photo") -> Image.Image:
+def load_photo(
+    source: PhotoSource, *, name: str = "photo", enough: int = ENOUGH_PIXELS
+) -> Image.Image:
     """Return a photo as upright RGB, from whatever holds it.
 
     Args:
@@ -90,20 +94,21 @@ def load_photo(source: PhotoSource, *, name: str = "photo") -> Image.Image:
             image opened or made with Pillow, in any mode, turned as its EXIF says; or an array
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, or of floats from 0 to 1.
         name: how to name it in an error, where it has no name of its own.
+        enough: see `decode_photo`; files and bytes alone are decoded here.
 
     Raises:
         InputError: it is none of these, or no image that can be read.
     """
     if isinstance(source, (str, os.PathLike)):
-        return read_photo(source)
+        return read_photo(source, enough=enough)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return decode_photo(bytes(source), name=name)
+        return decode_photo(bytes(source), name=name, enough=enough)
     if isinstance(source, Image.Image):
         return upright(source, name=name)
     if isinstance(source, np.ndarray):
         return _from_array(source, name=name)
     if callable(getattr(source, "read", None)):
-        return _from_file(source, name=name)
+        return _from_file(source, name=name, enough=enough)
     raise InputError(
         f"{name}: is {_a(type(source).__name__)}; give a path, bytes, an open file, a PIL image or "
         "an array (H, W, 3)"
@@ -173,7 +178,7 @@ def resize_short_side(
     return photo.resize((width, height), resampling)
 
 
-def _from_file(file: IO[bytes], *, name: str) -> Image.Image:
+def _from_file(file: IO[bytes], *, name: str, enough: int) -> Image.Image:
     """Return the photo in an open file; see `load_photo`."""
     file_name = getattr(file, "name", None)
     name = printable_path(os.fsdecode(file_name)) if isinstance(file_name, (str, bytes)) else name
@@ -187,7 +192,7 @@ def _from_file(file: IO[bytes], *, name: str) -> Image.Image:
         raise InputError(
             f"{name}: gives {type(content).__name__}, not bytes; open it in binary mode"
         )
-    return decode_photo(content, name=name)
+    return decode_photo(content, name=name, enough=enough)
 
 
 def _from_array(array: Array, *, name: str) -> Image.Image:

@@ -23,6 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hficma.data.dataset import RecipeList
+from hficma.data.photos import reduced_photo
+from hficma.data.subset import Subset
 from hficma.errors import InputError
 from hficma.images import (
     ImageInput,
@@ -34,6 +37,7 @@ from hficma.images import (
     upright,
 )
 from hficma.images import decoding as image_decoding
+from hficma.recipe import Recipe
 from tests.photo_zoo import (
     BAD,
     GOOD,
@@ -173,6 +177,23 @@ def test_phone_photos_of_200_megapixels(size: tuple[int, int], progressive: bool
     photo = decode_photo(content, name="phone.jpg")
     assert 512 <= min(photo.size) < 2048
     assert abs(np.asarray(photo).astype(int) - 90).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "HEIC"])
+def test_a_photo_keeps_the_pixels_that_its_encoder_reads(kind: str, tmp_path: Path) -> None:
+    """An encoder of 700 pixels would be shown 512, enlarged; others, another photo than before."""
+    file = tmp_path / f"large.{kind.lower()}"
+    file.write_bytes(encoded(halves((2100, 2060)), kind))
+    reads = ImageInput(size=700, short_side=800)
+    assert (INPUT.least_side, reads.least_side) == (512, 889)
+    recipes = RecipeList([Recipe(id="a", title="A", image=file.name)], name="r", folder=tmp_path)
+    photos = Subset(recipes, np.array([0]))
+    for least, factor in ((512, 4), (reads.least_side, 2)):
+        photo = reduced_photo(photos, 0, least)
+        assert photo.size == (2100 // factor, 2060 // factor)
+        for source in (file, file.read_bytes(), io.BytesIO(file.read_bytes())):
+            assert np.array_equal(load_photo(source, enough=least), photo)
+    assert np.array_equal(read_photo(file), photos.photo(0))
 
 
 @settings(max_examples=30, deadline=None)

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from hficma.data.dataset import Dataset, open_dataset
+from hficma.data.photos import reduced_photo
 from hficma.errors import InputError
 from hficma.images import ImageInput
 from hficma.images.crops import crops as photo_crops
@@ -134,7 +135,7 @@ def _read_chunk(
     readings: list[Reading] = []
     for position in positions.tolist():
         try:
-            photo = dataset.photo(position)
+            photo = reduced_photo(dataset, position, image_input.least_side)
         except InputError as error:
             readings.append((None, str(error)))
             continue

@@ -148,12 +148,12 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
                 # The decoder's own reduced size: means of 2 x 2 pixels, without decoding them all.
                 photo = reduced_photo(self._dataset, position, side)
             else:
-                photo = self._dataset.photo(position)
+                photo = reduced_photo(self._dataset, position, image_input.least_side)
             crop: Pixels = random_crops(
                 square(photo, image_input)[None], image_input.size, generator
             )[0]
             return crop
-        photo = self._dataset.photo(position)
+        photo = reduced_photo(self._dataset, position, image_input.least_side)
         view = int(generator.integers(shown.crops + shown.views))
         if view >= shown.crops:
             return random_view(photo, image_input, shown.scale, generator)
