@@ -73,6 +73,11 @@ def new_model(
     )  # fmt: skip
     folder = options.model.text.encoder  # before its name alone is recorded
     options, text_tokenizer = with_text_architecture(options)
+    if options.model.image.encoder == options.model.text.encoder:
+        progress.note(
+            f"{options.model.text.encoder}: its two towers get new heads, so that S_global begins "
+            "at random and not as the model's own cosine, which a converted run keeps"
+        )
     seed = options.trainer.seed
     model = build_model(
         options.model,

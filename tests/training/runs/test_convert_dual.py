@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hficma.artifacts.workspace import Workspace
 from hficma.engine.bundle.bundle import Bundle
 from hficma.engine.encoder import encode_photos, encode_recipes
 from hficma.engine.runtimes.options import ExecutionOptions
@@ -17,9 +18,12 @@ from hficma.errors import ArtifactError, InputError
 from hficma.export import export_run
 from hficma.images import preprocess
 from hficma.model import load_model
+from hficma.progress import Progress
 from hficma.recipe import Recipe
+from hficma.training import train
 from hficma.training.runs.convert_dual import convert_dual
 from tests.model.text_folders import text_folder, transformers
+from tests.training.conftest import DATA, SMALL
 
 RECIPES = tuple(
     Recipe(id=title, title=title, ingredients=lines, instructions=("Bake.",))
@@ -82,6 +86,22 @@ def test_its_scores_are_the_model_s_own_cosine(kind: str, tmp_path: Path) -> Non
     vectors = encode_recipes(bundle, [bundle.tokenizer(one) for one in RECIPES]).vectors
     scores = encode_photos(bundle, pixels).vectors @ vectors.T
     np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_training_on_top_says_that_it_begins_anew(tmp_path: Path) -> None:
+    """Whoever expects the model's own cosine to be kept would be worse off than untrained."""
+    folder = dual_folder(tmp_path / "clip", "clip")
+    notes: list[str] = []
+
+    class Notes(Progress):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    encoders = [f"model.{part}.encoder={folder}" for part in ("image", "text")]
+    options = [*SMALL, *encoders, "trunk.weights=null", "trainer.epochs=1"]
+    space = Workspace(tmp_path / "space")
+    train("best", options, data=DATA, run=tmp_path / "run", workspace=space, progress=Notes())
+    assert sum("not as the model's own cosine" in note for note in notes) == 1
 
 
 def test_what_is_no_dual_encoder_is_refused(tmp_path: Path) -> None:
