@@ -183,6 +183,7 @@ class Engine(Closing):
         exact: bool = False,
         filter: Filter | None = None,
         keep_query: bool = False,
+        exact_precision: bool = False,
     ) -> Answer:
         """Return the k best items for one photo or one recipe.
 
@@ -196,11 +197,14 @@ class Engine(Closing):
             filter: which items may answer.
             keep_query: leave what was computed of the query in `Answer.query`, some megabytes, for
                 `write_page` to explain the answer with.
+            exact_precision: score the best again by the exact tokens that an index may keep beside
+                those in int8 or int4.
 
         Raises:
-            InputError: a query that cannot be read, or of the wrong kind for this index.
+            InputError: a query that cannot be read, or of the wrong kind for this index; an index
+                that keeps no exact tokens.
         """
-        options = SearchOptions(k, candidates, exact, filter, keep_query).checked()
+        options = SearchOptions(k, candidates, exact, filter, keep_query, exact_precision).checked()
         query = only_query(image, recipe)
         [answer] = self._answer_batch(
             [query], ["photo" if image is not None else "recipe"], options
@@ -234,6 +238,7 @@ class Engine(Closing):
         exact: bool = False,
         filter: Filter | None = None,
         batch: int = BATCH,
+        exact_precision: bool = False,
     ) -> Iterator[Answer | Failure]:
         """Yield an answer for each query, in their order; a bad one gives a `Failure` instead.
 
@@ -246,11 +251,14 @@ class Engine(Closing):
             filter: which items may answer.
             batch: queries that are worked on together: they share runs of the branches, and
                 candidates that several of them have.
+            exact_precision: score the best again by exact tokens.
 
         Raises:
             InputError: an option that cannot be used, at once and not with the first answer.
         """
-        options = SearchOptions(k, candidates, exact, filter).checked()
+        options = SearchOptions(
+            k, candidates, exact, filter, exact_precision=exact_precision
+        ).checked()
         batch_size = whole_number("batch", batch)
         return self._answer_many(several(queries, caller="search_many"), options, batch_size)
 

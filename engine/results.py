@@ -154,6 +154,9 @@ class Answer:
     share: float = 1.0
     """Share of the index's items that could be searched: less than 1 while machines of a cluster do
     not answer, and then no rank is proved."""
+    stored_precision: str | None = None
+    """Of the encodings that the items were scored by, for which `certified` ranks are proved; None
+    for a model without a local part."""
     query: EncodedQuery | None = field(default=None, repr=False, compare=False)
     """What was computed of the query, where the search was told to keep it."""
 
@@ -161,6 +164,8 @@ class Answer:
     def proof(self) -> str:
         """Say what is proved, in words that do not sound as if the answer were the right dish."""
         everything = f"the same as scoring all {self.searched:,}"
+        if self.certified and self.stored_precision not in (None, "fp32"):
+            everything += f", certified for the stored precision ({self.stored_precision})"
         if self.hits and self.certified >= len(self.hits):
             return everything
         first = f"first {self.certified} of {len(self.hits)} ranks" if self.certified else "no rank"
@@ -190,6 +195,8 @@ class Answer:
         }
         if self.share < 1.0:
             record["share"] = self.share
+        if self.stored_precision is not None:
+            record["stored_precision"] = self.stored_precision
         if self.sureness is not None:
             record["sureness"] = self.sureness.to_json()
         return record

@@ -64,7 +64,9 @@ def build_index_on_ray(
     partitions: Sequence[str] = (),
     of: ItemKind = "recipes",
     keep: Level | None = None,
-    side_precision: EncodingPrecision = "fp32",
+    side_precision: EncodingPrecision | None = None,
+    bytes_per_item: float | None = None,
+    exact_tokens: bool = False,
     prefilter: str | None = None,
     shard_items: int = SHARD_ITEMS,
     keep_photos: bool = False,
@@ -91,6 +93,8 @@ def build_index_on_ray(
         of: as the options below in `build_index`.
         keep: level at which items are stored.
         side_precision: in which the wide arrays of the items' encodings are stored.
+        bytes_per_item: the most that an item's encodings may take on average.
+        exact_tokens: keep float16 tokens beside those in int8 or int4.
         prefilter: a FAISS factory string.
         shard_items: items a shard, which is also what an actor takes at a time.
         keep_photos: keep a small JPEG of each item's photo.
@@ -121,6 +125,7 @@ def build_index_on_ray(
     source = ItemSource(dataset, max(1, shard_items))
     facts = planned_facts(
         open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
+        bytes_per_item=bytes_per_item, exact_tokens=exact_tokens,
         prefilter=prefilter, shard_items=shard_items, keep_photos=keep_photos,
         crops=open_bundle.facts.model.image.crops if crops is None else crops,
     )  # fmt: skip
@@ -128,6 +133,8 @@ def build_index_on_ray(
         data=str(Path(data).absolute()) if Path(data).exists() else data,
         partitions=tuple(partitions), items=len(dataset), block_items=shard_items,
     )  # fmt: skip
+    if bytes_per_item is not None:
+        keep = facts.level
     with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
         facts = build.resume(facts, source, level=keep, restart=restart)
         facts, photos = with_photo_root(facts, build.folder, dataset)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from hficma.errors import ArtifactError
+from hficma.errors import ArtifactError, InputError
 from hficma.types import Floats, Positions
 
 from ..bundle.bundle import Bundle
@@ -66,6 +66,8 @@ class ClusterSearcher:
         self, inputs: Sequence[ModelInput], options: SearchOptions, timer: StageTimer
     ) -> list[Answer]:
         """Answer a batch of queries; see `Searcher.search`."""
+        if options.exact_precision:
+            raise InputError("exact precision: is scored on one machine; search without a cluster")
         queries = encode_queries(self._bundle, self._index.facts.query_role, inputs)
         timer.end_stage("encode")
         notes = self._filter_notes(options.filter)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from hficma.errors import InputError
 from hficma.types import Floats64, Positions
 
 from ..bundle.bundle import Bundle
@@ -100,6 +101,10 @@ class GpuScorer:
             return self._score(encodings, [states[number]], items[None], k)[0]
 
         return score
+
+    def prepare_exact(self, queries: Sequence[EncodedQuery], timer: StageTimer) -> ScoreFunction:
+        """Refuse: exact tokens stay on the disk; see `Scorer`."""
+        raise InputError("exact precision: is scored on the processors; search on the device cpu")
 
     def _score(
         self,

@@ -179,10 +179,9 @@ class PackedIndex:
         row = starts[owner] + torch.arange(rows, device=self.device) - begins[owner]
 
         def wide(name: str, row: Tensor) -> Tensor:
-            values = self._arrays[name][row]
-            if name + SCALE in self._arrays:  # int8: a scale a row
-                values = values.float() * self._arrays[name + SCALE][row, None]
-            return values.to(dtype)
+            scales = self._arrays.get(name + SCALE)
+            scales = None if scales is None else scales[row]
+            return _dequantise(self._arrays[name][row], scales).to(dtype)
 
         table = None
         if self.level == "tokens":
@@ -205,7 +204,8 @@ class PackedIndex:
     @property
     def width(self) -> int:
         """Return D."""
-        return int(self._arrays["tokens" if self.level == "tokens" else "value"].shape[1])
+        rows = self._arrays["tokens" if self.level == "tokens" else "value"]
+        return int(rows.shape[1]) * (2 if rows.dtype == torch.uint8 else 1)  # int4: two a byte
 
     def close(self) -> None:
         """Release the memory."""
@@ -243,6 +243,23 @@ def _project(tokens: Tensor, lengths: Tensor, weights: FoldedItemWeights) -> dic
         "gate_bias": exact @ weights.gate_bias,
         "mean": torch.segment_reduce(exact, "mean", lengths=lengths, unsafe=True),
     }
+
+
+def _dequantise(stored: Tensor, scales: Tensor | None) -> Tensor:
+    """Return stored rows (rows, D); those without scales in their own dtype.
+
+    Args:
+        stored: in any of the stored dtypes.
+        scales: (rows,) of int8, (rows, groups) of int4; None for the others.
+    """
+    if scales is None:
+        return stored
+    if stored.dtype != torch.uint8:
+        return stored.float() * scales[:, None]
+    # int4: the halves of a group share its bytes; see `hficma.engine.files.int4`.
+    codes = stored.view(*scales.shape, 1, -1)
+    halves = torch.cat([codes & 15, codes >> 4], dim=2)
+    return (halves * scales.float()[..., None, None]).view(len(stored), -1)
 
 
 def _bytes(stored: StoredEncodings) -> tuple[int, int]:

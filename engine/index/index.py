@@ -48,6 +48,7 @@ class Index(Closing):
             items' numbers.
         shard_offsets: (shards + 1,) the position of each shard's first item, and N.
         item_arrays: what scoring reads of each shard's items.
+        exact_item_arrays: the same with exact tokens; empty where none are kept.
         photos: finds the photos of items.
         verified: whether all that searches read is compared with checksums.
 
@@ -64,6 +65,11 @@ class Index(Closing):
         self.shards = tuple(shards)
         _check_shards(path, facts, self.shards)
         self.item_arrays = [ItemArrays(shard.vectors, shard.encodings) for shard in shards]
+        self.exact_item_arrays: list[ItemArrays] = []
+        if facts.exact_tokens:
+            self.exact_item_arrays = [
+                ItemArrays(shard.vectors, shard.exact_encodings) for shard in shards
+            ]
         self.shard_offsets: Offsets = np.cumsum([0, *(shard.count for shard in shards)])
         self.count = int(self.shard_offsets[-1])
         self.verified = all(shard.verified for shard in shards)
@@ -103,7 +109,7 @@ class Index(Closing):
         for shard in self.shards:
             shard.close()
         # With the last reference to a shard's arrays their files are unmapped.
-        self.shards, self.item_arrays = (), []
+        self.shards, self.item_arrays, self.exact_item_arrays = (), [], []
 
     @property
     def item_count(self) -> int:
@@ -352,7 +358,9 @@ def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> Non
     for shard in shards:
         shape = shard.facts
         if shape.level != facts.level or (
-            shape.level and shape.precision != facts.encoding_precision
+            shape.level
+            and (shape.precision, shape.exact_tokens)
+            != (facts.encoding_precision, facts.exact_tokens)
         ):
             raise ArtifactError(f"{shard.folder}: is of another level or precision than {path}")
         if (shape.global_dim, shape.width) != (first.global_dim, first.width) or (

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from hficma.artifacts.json_fields import Fields, integer, text
-from hficma.artifacts.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from hficma.artifacts.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from hficma.artifacts.workspace import Workspace, find_bundle
 from hficma.data.photo_places import PhotoRoot, RootKind
 from hficma.errors import ArtifactError
@@ -29,6 +35,9 @@ SHARDS = "shards"
 SHARD_NAME = re.compile(r"\d{6,12}")
 """What a shard's folder may be called: names become paths."""
 
+FOUR_BITS = 2
+"""Format of an index with tokens in int4, or with exact ones beside them: older programs, which
+know neither, refuse it by its number."""
 PHOTO_ROOTS = 10_000
 """Roots of photos that an index may have: one for each folder that items were added from."""
 
@@ -37,7 +46,7 @@ ItemKind = Literal["recipes", "images"]
 
 _KEYS = {"level": "keep", "encoding_precision": "side_precision"}
 """The manifest's keys of the fields that have another name there: its format does not change."""
-_LATER_DEFAULTS = {"keep_photos": False, "photo_roots": [], "crops": 1}
+_LATER_DEFAULTS = {"keep_photos": False, "photo_roots": [], "crops": 1, "exact_tokens": False}
 """Keys that older versions did not write, with what they stand for where they are not there."""
 
 
@@ -73,6 +82,8 @@ class IndexFacts:
     """Whether shards hold a small JPEG of each item's photo."""
     crops: int = 1
     """Crops of a photo whose global vectors are averaged: of its items, or of its queries."""
+    exact_tokens: bool = False
+    """Whether float16 tokens are kept beside those of fewer bits, to score the best again."""
     photo_roots: tuple[PhotoRoot, ...] = ()
     """What the places of photos are relative to; paths are relative to the index."""
 
@@ -148,6 +159,7 @@ class IndexFacts:
             next_shard=record.integer("next_shard"),
             keep_photos="keep_photos" in record and record.flag("keep_photos"),
             crops=record.integer("crops", 1) if "crops" in record else 1,
+            exact_tokens="exact_tokens" in record and record.flag("exact_tokens"),
             photo_roots=_photo_roots(record) if "photo_roots" in record else (),
         )
         if facts.crops not in COUNTS:
@@ -198,7 +210,12 @@ def write_index_manifest(path: Path, facts: IndexFacts, files: dict[str, str]) -
         facts: its new state.
         files: path in the index to SHA-256, of every file of its shards.
     """
-    write_manifest(path, Manifest(kind=KIND, made_by=MADE_BY, files=files, facts=facts.to_json()))
+    new = facts.encoding_precision == "int4" or facts.exact_tokens
+    manifest = Manifest(
+        kind=KIND, made_by=MADE_BY, files=files, facts=facts.to_json(),
+        format_version=FOUR_BITS if new else FORMAT_VERSION,
+    )  # fmt: skip
+    write_manifest(path, manifest)
 
 
 def files_by_shard(files: Mapping[str, str]) -> dict[str, dict[str, str]]:

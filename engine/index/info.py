@@ -36,6 +36,7 @@ def _info(index: Index) -> dict[str, Any]:
         "removed": len(facts.removed),
         "keep": facts.level,
         "side_precision": facts.encoding_precision,
+        "exact_tokens": facts.exact_tokens,
         "side_errors": {
             name: {"relative_rms": error.relative, "largest": error.largest}
             for name, error in errors.items()
@@ -51,6 +52,7 @@ def _info(index: Index) -> dict[str, Any]:
             "kept": sum(counts.kept for counts in photos),
             "roots": index.photos.places,
         },
+        "encoding_bytes": sum(shard.encoding_bytes for shard in index.shards),
         "tokens": sum(shard.facts.tokens for shard in index.shards),
         "bytes": sum(shard.bytes for shard in index.shards),
         "shards": [

@@ -16,6 +16,9 @@ item after the other:
     table               H sum(L) rows  item 0: head 0: token 0, 1, ...; head 1: ... | item 1: ...
     mean                N rows         item 0 | item 1 | ...
     gate_bias           sum(L) numbers, one a token
+
+Beside tokens in few bits an index may keep exact ones, in float16 (`exact_tokens`), with which the
+best of an answer are scored again.
 """
 
 from __future__ import annotations
@@ -27,11 +30,12 @@ import numpy as np
 
 from hficma.types import Array, Floats, Halves, Lengths, Positions
 
-from ..files.ragged import Rows, StoredRows, offsets_of, ragged, raw_rows
+from ..files import int4
+from ..files.ragged import Layout, Rows, StoredRows, offsets_of, ragged, raw_rows
 
 Level = Literal["tokens", "projections", "tables"]
 """How much is computed of an item beforehand; each level follows from the one before."""
-EncodingPrecision = Literal["fp32", "fp16", "int8"]
+EncodingPrecision = Literal["fp32", "fp16", "int8", "int4"]
 """In which encodings are stored; that of the graphs, which compute, is another choice."""
 Role = Literal["image", "recipe"]
 """Which of the two an item is to the model."""
@@ -41,14 +45,26 @@ LEVELS: dict[Level, tuple[str, ...]] = {
     "projections": ("query", "key", "value", "gate", "fuse", "gate_bias", "mean"),
     "tables": ("query", "key", "value", "gate", "fuse", "gate_bias", "mean", "table"),
 }
-ENCODING_PRECISIONS: tuple[EncodingPrecision, ...] = ("fp32", "fp16", "int8")
+ENCODING_PRECISIONS: tuple[EncodingPrecision, ...] = ("fp32", "fp16", "int8", "int4")
 SCALE = ".scale"
-"""Suffix of an int8 array's name: the array of its rows' scales."""
+"""Suffix of an int8 or int4 array's name: the array of its rows' scales."""
+EXACT_TOKENS = "exact_tokens"
+"""Tokens in float16, beside those in fewer bits that every candidate is scored by."""
 NARROW = ("gate_bias", "mean")
 """Arrays that are stored in fp32 always: they are a hundredth of an encoding's bytes."""
 
-PRECISION_DTYPES: dict[EncodingPrecision, str] = {"fp32": "<f4", "fp16": "<f2", "int8": "|i1"}
-"""Element types of all other arrays, the wide ones."""
+PRECISION_DTYPES: dict[EncodingPrecision, str] = {
+    "fp32": "<f4", "fp16": "<f2", "int8": "|i1", "int4": "|u1",
+}  # fmt: skip
+"""Element types of all other arrays, the wide ones; a byte of int4 holds two numbers."""
+STORED_FORMS: tuple[tuple[Level, EncodingPrecision], ...] = tuple(
+    (level, precision)
+    for level in reversed(LEVELS)
+    for precision in ENCODING_PRECISIONS
+    # Four bits suit numbers that are never negative, which of an item only tokens are.
+    if precision != "int4" or level == "tokens"
+)
+"""What can be stored, the fastest to re-rank with first, and of one level the most exact first."""
 FLOAT16_MAX = 65504.0
 
 
@@ -116,21 +132,25 @@ def rows_per_token(name: str, heads: int) -> int:
 
 def quantise(
     rows: Floats, precision: EncodingPrecision
-) -> tuple[Array, Floats | None, QuantisationError]:
+) -> tuple[Array, Array | None, QuantisationError]:
     """Return rows as they are stored.
 
     Args:
         rows: (rows, D) float32.
         precision: `int8` scales each row by its own largest value: rows differ by far more than
-            the values within one.
+            the values within one. `int4` takes rows that are not negative; see `files.int4`.
 
     Returns:
-        the rows in the precision's element type, for int8 their scales (rows,), and the error.
+        the rows in the precision's element type, for int8 their scales (rows,), for int4 those of
+        their groups (rows, D / group), and the error.
     """
     if precision == "fp32":
         return rows, None, NO_ERROR
-    scales = None
-    if precision == "fp16":
+    stored: Array
+    scales: Array | None = None
+    if precision == "int4":
+        stored, scales = int4.pack(rows)
+    elif precision == "fp16":
         # Clipped, or a value past the largest half would be stored as infinity.
         stored = rows.clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
     else:
@@ -148,23 +168,60 @@ def quantise(
     return stored, scales, error
 
 
-def dequantise(stored: Array, scales: Floats | None, out: Floats | None = None) -> Floats:
+def dequantise(stored: Array, scales: Array | None, out: Floats | None = None) -> Floats:
     """Return stored rows in float32.
 
     Args:
-        stored: (..., D) float32, float16 or int8.
-        scales: (...) of int8 rows; None for the others.
-        out: (..., D) where to write them; None makes a new array.
+        stored: (..., D) float32, float16 or int8; (..., D / 2) bytes of int4.
+        scales: (...) of int8 rows, (..., D / group) of int4 ones; None for the others.
+        out: (..., D) where to write them, contiguous; None makes a new array.
     """
     if out is None:
-        out = np.empty(stored.shape, dtype=np.float32)
-    if scales is not None:
+        out = np.empty((*stored.shape[:-1], row_width(stored)), dtype=np.float32)
+    if stored.dtype == np.uint8:
+        assert scales is not None
+        int4.unpack(stored, scales, out)
+    elif scales is not None:
         np.multiply(stored, scales[..., None], out=out)
     elif stored.dtype == np.float16:
         _widen(stored, out)
     else:
         np.copyto(out, stored)
     return out
+
+
+def row_width(rows: Rows) -> int:
+    """Return D, the numbers in each of some stored rows.
+
+    Args:
+        rows: (..., D) in any precision; (..., D / 2) bytes of int4.
+    """
+    width: int = rows.shape[-1]
+    return 2 * width if rows.dtype == np.uint8 else width
+
+
+def stored_layouts(
+    name: str, precision: EncodingPrecision, rows: int, width: int
+) -> dict[str, Layout]:
+    """Return the layouts of a wide array as it is stored, and of its scales.
+
+    Args:
+        name: of the array.
+        precision: in which it is stored.
+        rows: that it has.
+        width: D.
+    """
+    dtype = PRECISION_DTYPES[precision]
+    if precision == "int4":
+        groups = width // int4.group_size(width)
+        return {
+            name: Layout(dtype, (rows, width // 2)),
+            name + SCALE: Layout("<f2", (rows, groups)),
+        }
+    layouts = {name: Layout(dtype, (rows, width))}
+    if precision == "int8":
+        layouts[name + SCALE] = Layout("<f4", (rows,))
+    return layouts
 
 
 def _widen(half: Halves, out: Floats) -> None:
@@ -190,8 +247,8 @@ class StoredEncodings:
 
     Args:
         lengths: (N,) tokens of each item.
-        arrays: of one level by name, with scales beside int8 ones; rows as `ragged_rows` gives
-            them. Those of files are compared with their checksums before they are first read.
+        arrays: of one level by name, with scales beside int8 and int4 ones; rows as `ragged_rows`
+            gives them. Those of files are compared with their checksums before they are first read.
         heads: H; 1 where there is no table.
     """
 
@@ -295,7 +352,7 @@ class StoredEncodings:
             if each not in numbers:
                 numbers[each] = self.padded_rows(name, positions, size)
             rows = numbers[each]
-            flat = array.reshape(len(rows), *stored.shape[1:])
+            flat = array.reshape(len(rows), *array.shape[array.ndim - stored.ndim + 1 :])
             if stored.dtype == np.float32:
                 # In its default mode numpy buffers `out`: all of it would be copied once more.
                 np.take(stored, rows, axis=0, out=flat, mode="clip")
@@ -322,7 +379,8 @@ def padded_shape(name: str, encodings: StoredEncodings, count: int, size: int) -
         count: K, the items.
         size: L, tokens that each is padded to.
     """
-    row = encodings.arrays[name].shape[1:]
+    stored = encodings.arrays[name]
+    row = (row_width(stored),) if len(stored.shape) > 1 else ()  # a number a token has no width
     if name == "mean":
         return (count, *row)
     return (count, encodings.heads, size, *row) if name == "table" else (count, size, *row)
@@ -337,8 +395,10 @@ def bytes_per_token(level: Level, precision: EncodingPrecision, width: int, head
         width: D.
         heads: H.
     """
-    wide = [name for name in LEVELS[level] if name not in NARROW]
-    rows = sum(rows_per_token(name, heads) for name in wide)
-    row_bytes = width * int(np.dtype(PRECISION_DTYPES[precision]).itemsize)
-    row_bytes += 4 * (precision == "int8")  # the row's scale
-    return rows * row_bytes + 4 * ("gate_bias" in LEVELS[level])
+    layouts = [
+        layout
+        for name in LEVELS[level]
+        if name not in NARROW
+        for layout in stored_layouts(name, precision, rows_per_token(name, heads), width).values()
+    ]
+    return sum(layout.nbytes for layout in layouts) + 4 * ("gate_bias" in LEVELS[level])

@@ -10,8 +10,8 @@
     records.sqlite    SQLite                       the recipes, and the words of their ingredients
     photos.sqlite     SQLite                       the items' photos, where any is known
 
-and the encodings of one level, ragged (`item_encoding` draws their rows), in float32, float16 or
-int8 with a scale a row:
+and the encodings of one level, ragged (`item_encoding` draws their rows), in float32, float16,
+int8 with a scale a row or, tokens alone, int4 with a scale a group of features (`files.int4`):
 
     level         arrays                            shape           int8: scales
     tokens        tokens                            (sum(L), D)     tokens.scale (sum(L),)
@@ -19,6 +19,10 @@ int8 with a scale a row:
                   gate_bias                         (sum(L),)       stays float32
                   mean                              (N, D)          stays float32
     tables        those of projections, and table   (H sum(L), D)   table.scale (H sum(L),)
+
+    tokens in int4                                  (sum(L), D / 2) tokens.scale (sum(L), D / 32)
+    exact_tokens  float16, beside tokens in int8    (sum(L), D)     none
+                  or int4, where they are kept
 
 Each array is a file of its own, little-endian, without a header: it is mapped, and an item's rows
 are read where they lie.
@@ -44,7 +48,7 @@ from ..files.file_bytes import open_bytes, unreadable
 from ..files.photo_file import PhotoFile
 from ..files.ragged import StoredRows
 from . import prefilter, records
-from .item_encoding import StoredEncodings
+from .item_encoding import EXACT_TOKENS, StoredEncodings
 from .prefilter import Prefilter
 from .records import Records
 from .shard_facts import BLOCKS, FACTS, FACTS_BYTES, ShardFacts
@@ -89,6 +93,12 @@ class Shard(Closing):
         lengths: Lengths = np.array(arrays.pop("lengths").whole())
         self._check_items(lengths)
         self.vectors = arrays.pop("global")
+        exact_tokens = arrays.pop(EXACT_TOKENS, None)
+        self.exact_encodings: StoredEncodings | None = None
+        """The same items' tokens in float16, where `encodings` has fewer bits and these are kept;
+        apart, since a search touches them only where it scores its best items again."""
+        if exact_tokens is not None:
+            self.exact_encodings = StoredEncodings(lengths, {"tokens": exact_tokens}, 1)
         self.encodings: StoredEncodings | None = None
         if arrays:
             self.encodings = StoredEncodings(lengths, arrays, self.facts.heads)
@@ -121,6 +131,16 @@ class Shard(Closing):
     def bytes(self) -> int:
         """Return the bytes of all its files."""
         return sum(self._sizes.values())
+
+    @property
+    def encoding_bytes(self) -> int:
+        """Return the bytes of the items' encodings, exact tokens included."""
+        return sum(
+            rows.nbytes
+            for encodings in (self.encodings, self.exact_encodings)
+            if encodings is not None
+            for rows in encodings.arrays.values()
+        )
 
     def _read_facts(self, listed: Mapping[str, str] | None) -> ShardFacts:
         """Return what `shard.json` says, compared with what the manifest lists."""

@@ -18,13 +18,17 @@ from ..files.photo_file import PhotoCounts
 from ..files.ragged import Layout
 from . import prefilter, records
 from .item_encoding import (
+    EXACT_TOKENS,
     LEVELS,
     NARROW,
     PRECISION_DTYPES,
     SCALE,
+    STORED_FORMS,
     EncodingPrecision,
     Level,
     QuantisationError,
+    rows_per_token,
+    stored_layouts,
 )
 from .prefilter import PrefilterFacts
 
@@ -37,7 +41,7 @@ BASE: Mapping[str, str] = {"numbers": "<i8", "lengths": "<i8", "global": "<f4"}
 """Arrays of every shard, and their element types."""
 
 _WIDE = tuple(dict.fromkeys(n for names in LEVELS.values() for n in names if n not in NARROW))
-_ARRAYS = (*BASE, *_WIDE, *NARROW, *(name + SCALE for name in _WIDE))
+_ARRAYS = (*BASE, *_WIDE, *NARROW, EXACT_TOKENS, *(name + SCALE for name in _WIDE))
 _DTYPES = (*dict.fromkeys((*BASE.values(), *PRECISION_DTYPES.values())),)
 _FILES = (*_ARRAYS, records.FILE, prefilter.FILE, photo_file.FILE, BLOCKS)
 
@@ -117,7 +121,7 @@ class ShardFacts:
             ValueError: the arrays are of no level.
         """
         # A level is written nowhere: it is the one whose arrays these are, all and no others.
-        names = set(self.arrays) - BASE.keys()
+        names = set(self.arrays) - BASE.keys() - {EXACT_TOKENS}
         for level, level_names in LEVELS.items():
             if {name for name in names if not name.endswith(SCALE)} == set(level_names):
                 return level
@@ -139,6 +143,11 @@ class ShardFacts:
         raise ValueError("its arrays are of no one precision")
 
     @property
+    def exact_tokens(self) -> bool:
+        """Return whether float16 tokens stand beside those in fewer bits."""
+        return EXACT_TOKENS in self.arrays
+
+    @property
     def heads(self) -> int:
         """Return H; 1 where there is no table."""
         return self.arrays["table"].shape[0] // self.tokens if "table" in self.arrays else 1
@@ -147,7 +156,10 @@ class ShardFacts:
     def width(self) -> int:
         """Return D; 0 without a local part."""
         level = self.level
-        return self.arrays[LEVELS[level][0]].shape[1] if level else 0
+        if not level:
+            return 0
+        columns = self.arrays[LEVELS[level][0]].shape[1]
+        return 2 * columns if self.precision == "int4" else columns
 
     @property
     def global_dim(self) -> int:
@@ -193,24 +205,29 @@ class ShardFacts:
 
     def _encoding_layouts(self, level: Level, precision: EncodingPrecision) -> dict[str, Layout]:
         """Return the layouts that arrays of a level must have; raises ValueError where none can."""
-        width = self._last(LEVELS[level][0])
+        columns = self._last(LEVELS[level][0])
+        if (level, precision) not in STORED_FORMS:
+            raise ValueError(f"its {level} are in {precision}")
+        width = 2 * columns if precision == "int4" else columns
         # H is written nowhere: a table has H rows a token, which must come out whole.
         heads = 1
         if level == "tables":
             heads, rest = divmod(self.arrays["table"].shape[0], self.tokens)
             if rest or not heads:
                 raise ValueError("table has no whole number of rows a token")
-        layouts = {}
+        layouts: dict[str, Layout] = {}
         for name in LEVELS[level]:
             if name == "gate_bias":
                 layouts[name] = Layout("<f4", (self.tokens,))
             elif name == "mean":
                 layouts[name] = Layout("<f4", (self.count, width))
             else:
-                rows = self.tokens * (heads if name == "table" else 1)
-                layouts[name] = Layout(PRECISION_DTYPES[precision], (rows, width))
-                if precision == "int8":
-                    layouts[name + SCALE] = Layout("<f4", (rows,))
+                rows = self.tokens * rows_per_token(name, heads)
+                layouts.update(stored_layouts(name, precision, rows, width))
+        if self.exact_tokens:
+            if (level, precision) not in (("tokens", "int8"), ("tokens", "int4")):
+                raise ValueError(f"it has {EXACT_TOKENS} beside {level} in {precision}")
+            layouts[EXACT_TOKENS] = Layout(PRECISION_DTYPES["fp16"], (self.tokens, width))
         return layouts
 
     def _last(self, name: str) -> int:

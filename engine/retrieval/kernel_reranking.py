@@ -22,7 +22,7 @@ from hficma.types import Floats, Positions
 
 from ..encoder import EncodedQuery
 from ..files.ragged import raw_rows
-from ..index.item_encoding import LEVELS, SCALE, Role, StoredEncodings
+from ..index.item_encoding import LEVELS, SCALE, Role, StoredEncodings, row_width
 from ..native.pair_kernel import PackedQuery, PairKernel, TileItems
 from .certificate import ItemScores
 from .located_items import LocatedItems
@@ -180,7 +180,7 @@ def _gathered_tokens(encodings: StoredEncodings, positions: Positions) -> TileIt
     """Copy items' tokens, widened to float32: little beside what is computed of them."""
     lengths = encodings.lengths[positions]
     size = int(lengths.max())
-    width = encodings.arrays["tokens"].shape[-1]
+    width = row_width(encodings.arrays["tokens"])
     tokens = np.empty((len(positions), size, width), np.float32)
     encodings.gather(positions, size, {"tokens": tokens})
     numbers = np.arange(len(positions))

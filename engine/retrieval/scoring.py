@@ -15,6 +15,7 @@ from ..native.pair_kernel import PackedQuery
 from .candidate_cache import CandidateCache, cache_shared_candidates
 from .certificate import ItemScores
 from .kernel_reranking import KernelReranker
+from .located_items import LocatedItems
 from .reranking import Reranker
 from .timing import StageTimer
 
@@ -43,6 +44,17 @@ class Scorer(Protocol):
             timer: counts the copying of items as `gather`.
             k: ranks of the answer: scores of items that may be among them are exact, those of
                 others may only be known to stand behind.
+        """
+
+    def prepare_exact(self, queries: Sequence[EncodedQuery], timer: StageTimer) -> ScoreFunction:
+        """Return what scores items by the exact tokens that an index keeps beside shorter ones.
+
+        Args:
+            queries: of the batch.
+            timer: counts the copying of items as `gather`.
+
+        Raises:
+            InputError: this scorer does not read them.
         """
 
     def close(self) -> None:
@@ -75,22 +87,39 @@ class CpuScorer:
     ) -> ScoreFunction:
         """Bring the candidates that several queries share to memory; see `Scorer`."""
         cache = CandidateCache(self._index)
-        kernels = self._kernel_reranker()
-        if len(queries) > 1 and kernels is None:
+        if len(queries) > 1 and self._kernel_reranker() is None:
             facts = self._bundle.facts
             cache = cache_shared_candidates(
                 self._index, self._reranker, first_batches,
                 width=facts.width, heads=facts.heads,
             )  # fmt: skip
+        return self._score_function(queries, cache.locate, timer)
+
+    def prepare_exact(self, queries: Sequence[EncodedQuery], timer: StageTimer) -> ScoreFunction:
+        """Score by exact tokens where they lie; see `Scorer`."""
+
+        def locate(items: Positions) -> LocatedItems:
+            return LocatedItems(self._index.exact_item_arrays, *self._index.locate(items))
+
+        return self._score_function(queries, locate, timer)
+
+    def _score_function(
+        self,
+        queries: Sequence[EncodedQuery],
+        locate: Callable[[Positions], LocatedItems],
+        timer: StageTimer,
+    ) -> ScoreFunction:
+        """Return what scores items where they are located."""
+        kernels = self._kernel_reranker()
         packed: dict[int, PackedQuery] = {}
 
         def score(number: int, items: Positions) -> ItemScores:
             query = queries[number]
             if kernels is None or query.encodings is None:
-                return self._reranker.score(query, cache.locate(items), timer)
+                return self._reranker.score(query, locate(items), timer)
             if number not in packed:
                 packed[number] = kernels.pack(query)
-            return kernels.score(query, packed[number], cache.locate(items), timer)
+            return kernels.score(query, packed[number], locate(items), timer)
 
         return score
 

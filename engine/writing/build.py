@@ -14,12 +14,12 @@ from hficma.images.crops import check_crops
 from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory, default_factory
 from ..index.index_facts import IndexFacts, ItemKind
-from ..index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level
+from ..index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level, Role
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .chunks import IndexInput, ItemSource, average_tokens
 from .encoding_pipeline import BadItemCallback, ProgressCallback
 from .ingest import write_shards
-from .storage_policy import default_level
+from .storage_policy import check_form, default_level, form_within
 from .transaction import existing_parent, explain_disk_errors
 from .unfinished_build import UnfinishedBuild
 from .unique_ids import UniqueIds
@@ -36,7 +36,9 @@ def build_index(
     *,
     of: ItemKind = "recipes",
     keep: Level | None = None,
-    side_precision: EncodingPrecision = "fp32",
+    side_precision: EncodingPrecision | None = None,
+    bytes_per_item: float | None = None,
+    exact_tokens: bool = False,
     prefilter: str | None = None,
     shard_items: int = SHARD_ITEMS,
     keep_photos: bool = False,
@@ -60,7 +62,12 @@ def build_index(
         of: `recipes` for photos as queries, `images` for recipes as queries.
         keep: level at which items are stored; None takes the highest that fits memory and disk,
             and `tokens` where a stream may go on.
-        side_precision: in which the wide arrays of the items' encodings are stored.
+        side_precision: in which the wide arrays of the items' encodings are stored, of which `int4`
+            stores tokens alone; None takes fp32, or what fits `bytes_per_item`.
+        bytes_per_item: the most that an item's encodings may take on average, global vectors and
+            records not counted; level and precision are the best that fit.
+        exact_tokens: keep float16 tokens beside those in int8 or int4, for
+            `Engine.search(exact_precision=True)`.
         prefilter: a FAISS factory string; None chooses by size, always one that can certify.
         shard_items: items a shard.
         keep_photos: keep a small JPEG of each item's photo, about 10 KB, to be shown beside
@@ -91,8 +98,11 @@ def build_index(
     # said in the first second, and a build that goes on compares its inputs with the recorded ones.
     facts = planned_facts(
         open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
+        bytes_per_item=bytes_per_item, exact_tokens=exact_tokens,
         prefilter=prefilter, shard_items=shard_items, keep_photos=keep_photos, crops=crops,
     )  # fmt: skip
+    if bytes_per_item is not None:
+        keep = facts.level  # chosen by the data alone, not by the free disk: another run agrees
     with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
         facts = build.resume(facts, source, level=keep, restart=restart)
         unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
@@ -116,7 +126,9 @@ def planned_facts(
     *,
     of: ItemKind,
     level: Level | None,
-    encoding_precision: EncodingPrecision,
+    encoding_precision: EncodingPrecision | None,
+    bytes_per_item: float | None,
+    exact_tokens: bool,
     prefilter: str | None,
     shard_items: int,
     keep_photos: bool,
@@ -144,7 +156,7 @@ def planned_facts(
         raise InputError(f"an index is of recipes or of images, not of {of!r}")
     if level is not None and level not in LEVELS:
         raise InputError(f"level {level!r}: must be one of {', '.join(LEVELS)}")
-    if encoding_precision not in ENCODING_PRECISIONS:
+    if encoding_precision not in (None, *ENCODING_PRECISIONS):
         raise InputError(
             f"stored precision {encoding_precision!r}: must be one of "
             f"{', '.join(ENCODING_PRECISIONS)}"
@@ -154,6 +166,16 @@ def planned_facts(
         raise InputError(f"{shard_items} items a shard: must be at least 1")
     if prefilter is not None:
         check_factory(prefilter, bundle.facts.global_dim)
+    if bundle.has_local and bytes_per_item is not None:
+        level, encoding_precision = _form_within(
+            bytes_per_item, bundle, source, of, level, encoding_precision, exact_tokens
+        )
+    encoding_precision = encoding_precision or "fp32"
+    check_form(level, encoding_precision, exact_tokens=exact_tokens)
+    if bundle.has_local and (encoding_precision == "int4" or exact_tokens):
+        level = "tokens"  # nothing else is stored so
+        if bundle.facts.width % 2:
+            raise InputError(f"int4: a model of odd width, {bundle.facts.width}; take int8")
     facts = IndexFacts(
         of=of,
         model_id=bundle.model_id,
@@ -165,6 +187,7 @@ def planned_facts(
         shard_items=shard_items,
         keep_photos=keep_photos,
         crops=crops,
+        exact_tokens=exact_tokens and bundle.has_local,
     )
     if bundle.has_local:
         level = level or _default_level(bundle, source, facts, existing_parent(out))
@@ -173,6 +196,28 @@ def planned_facts(
             f"level {level!r}: this model has no local part, so an index of it stores none"
         )
     return replace(facts, level=level)
+
+
+def _form_within(
+    budget: float,
+    bundle: Bundle,
+    source: ItemSource,
+    of: ItemKind,
+    level: Level | None,
+    precision: EncodingPrecision | None,
+    exact_tokens: bool,
+) -> tuple[Level, EncodingPrecision]:
+    """Return the best level and precision within a budget of bytes an item."""
+    if not 0 < budget < float("inf"):
+        raise InputError(f"{budget:g} bytes an item: must be more than 0")
+    role: Role = "recipe" if of == "recipes" else "image"
+    # Of a stream the first chunk stands for what is to come. Where it is empty, nothing will be
+    # written, and that is said later.
+    tokens = average_tokens(bundle, role, source.sample) if source.sample is not None else 1.0
+    return form_within(
+        budget, tokens, width=bundle.facts.width, heads=bundle.facts.heads,
+        level=level, precision=precision, exact_tokens=exact_tokens,
+    )  # fmt: skip
 
 
 def _default_level(bundle: Bundle, source: ItemSource, facts: IndexFacts, folder: Path) -> Level:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hficma.types import Mask
 
+from ..index.item_encoding import EXACT_TOKENS
 from ..index.shard import Shard
 from .shard_writer import ShardWriter
 
@@ -70,7 +71,7 @@ def copy_items(shard: Shard, mask: Mask, writer: ShardWriter) -> None:
         writer: of the new shard.
     """
     positions = np.flatnonzero(mask)
-    encodings = shard.encodings
+    encodings, exact = shard.encodings, shard.exact_encodings
     for start in range(0, len(positions), ITEMS_PER_COPY):
         part = positions[start : start + ITEMS_PER_COPY]
         recipes = shard.records.recipes(part.tolist())
@@ -79,6 +80,8 @@ def copy_items(shard: Shard, mask: Mask, writer: ShardWriter) -> None:
         if encodings is not None:
             lengths = encodings.lengths[part]
             rows = {name: a[encodings.rows(name, part)] for name, a in encodings.arrays.items()}
+        if exact is not None:
+            rows[EXACT_TOKENS] = exact.arrays["tokens"][exact.rows("tokens", part)]
         photos = {} if shard.photos is None else shard.photos.rows(part.tolist())
         writer.append_stored(
             shard.numbers[part],

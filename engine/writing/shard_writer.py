@@ -20,6 +20,7 @@ from ..files.photo_file import PhotoRow, PhotoWriter
 from ..files.ragged import ArrayFile, map_array
 from ..index import prefilter, records
 from ..index.item_encoding import (
+    EXACT_TOKENS,
     LEVELS,
     NARROW,
     NO_ERROR,
@@ -42,14 +43,23 @@ class ShardWriter:
         folder: an empty one.
         level: at which items are stored; None for a model without a local part.
         precision: in which the wide arrays of their encodings are stored.
+        exact_tokens: whether tokens are stored in float16 too.
 
     Attributes:
         count: items written so far.
     """
 
-    def __init__(self, folder: Path, *, level: Level | None, precision: EncodingPrecision) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        level: Level | None,
+        precision: EncodingPrecision,
+        exact_tokens: bool = False,
+    ) -> None:
         self._folder = folder
         self._precision = precision
+        self._exact_tokens = exact_tokens
         self._names = LEVELS[level] if level else ()
         self._files: dict[str, ArrayFile] = {}
         self._errors: dict[str, QuantisationError] = {}
@@ -93,10 +103,17 @@ class ShardWriter:
             if name in NARROW:
                 rows[name] = exact
                 continue
+            if self._precision == "int4" and (exact < 0).any():
+                raise InputError(
+                    f"{recipes[0].id} to {recipes[-1].id}: the model gives one of them negative "
+                    f"{name}, which int4 cannot hold; store them in int8"
+                )
             rows[name], scales, error = quantise(exact, self._precision)
             self._errors[name] = self._errors.get(name, NO_ERROR).joined(error)
             if scales is not None:
                 rows[name + SCALE] = scales
+            if self._exact_tokens:
+                rows[EXACT_TOKENS] = quantise(exact, "fp16")[0]
         lengths = encodings.lengths if encodings else np.zeros(len(recipes), dtype=np.int64)
         self.append_stored(numbers, recipes, vectors, lengths, rows, photos)
 
@@ -116,7 +133,7 @@ class ShardWriter:
             recipes: their records.
             vectors: (N, D_g) global vectors, float32.
             lengths: (N,) L, tokens of each item; zeros without a local part.
-            rows: array to its stored rows, with scales beside int8 ones.
+            rows: array to its stored rows, with scales beside int8 and int4 ones.
             photos: what is known of each item's photo; empty where nothing is.
 
         Raises:

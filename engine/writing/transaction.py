@@ -87,7 +87,10 @@ def new_shard(
         remove_tree(part)  # of a writer that was killed at this shard
         part.mkdir(parents=True)
     try:
-        writer = ShardWriter(part, level=facts.level, precision=facts.encoding_precision)
+        writer = ShardWriter(
+            part, level=facts.level, precision=facts.encoding_precision,
+            exact_tokens=facts.exact_tokens,
+        )  # fmt: skip
     except BaseException:
         remove_tree(part)
         raise

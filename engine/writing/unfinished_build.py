@@ -39,6 +39,7 @@ _INPUT_NAMES = {
     "of": "the kind of items", "keep": "the level", "side_precision": "the stored precision",
     "prefilter": "the prefilter", "shard_items": "the items a shard", "dataset": "the dataset",
     "keep_photos": "the kept photos", "crops": "the crops of photos",
+    "exact_tokens": "the exact tokens",
 }  # fmt: skip
 """Inputs of a build by their keys in the plan: a message shows what they were and are."""
 _OPAQUE_INPUT_NAMES = {"model_id": "the model", "items": "the recipes of the dataset"}

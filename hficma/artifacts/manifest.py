@@ -25,6 +25,9 @@ from .unfinished import unfinished_directory, unfinished_file
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
+"""What is written where every reader since the first can read it."""
+NEWEST_FORMAT = 2
+"""The newest that is read: an index of `engine.index.index_facts.FOUR_BITS`."""
 KINDS = ("run", "bundle", "index", "report", "dataset", "vectors")
 MANIFEST_BYTES = 500 * MEGABYTE
 """A manifest's length: an index lists 13 files a shard, and the numbers of removed items."""
@@ -188,10 +191,10 @@ def read_manifest(directory: Path, *, kind: str) -> Manifest:
         raise ArtifactError(f"{directory}: its {MANIFEST} is damaged ({error})") from error
     if manifest.kind != kind:
         raise ArtifactError(f"{directory}: is a {manifest.kind}, not a {kind}")
-    if manifest.format_version != FORMAT_VERSION:
+    if not FORMAT_VERSION <= manifest.format_version <= NEWEST_FORMAT:
         raise ArtifactError(
             f"{directory}: has format {manifest.format_version}, this version reads "
-            f"{FORMAT_VERSION}; make it again with this version"
+            f"{FORMAT_VERSION} to {NEWEST_FORMAT}; make it again with this version"
         )
     expected = {**manifest.to_json(), SELF_HASH: _self_hash(record)}
     if SELF_HASH not in record:

@@ -1,8 +1,11 @@
-"""Formats numbers as people read them: "1 shard", "53.6 MB", "26 November 2026, 14:01"."""
+"""Formats and reads numbers as people write them: "1 shard", "53.6 MB", "26 November 2026"."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+
+from ..errors import InputError
 
 _BYTE_UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
@@ -18,7 +21,7 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def readable_bytes(size: int) -> str:
+def readable_bytes(size: float) -> str:
     """Return a size in bytes with at most three digits: "53.6 MB" (1 MB is 1,000,000 bytes)."""
     amount, unit = float(size), 0
     while amount >= 999.5 and unit < len(_BYTE_UNITS) - 1:
@@ -31,3 +34,19 @@ def readable_time(seconds: float) -> str:
     """Return a time stamp (seconds since 1970, UTC) as the local date and time."""
     moment = datetime.fromtimestamp(seconds).astimezone()
     return f"{moment.day} {moment:%B %Y, %H:%M}"
+
+
+def parsed_bytes(text: str) -> float:
+    """Return a number of bytes as a person writes it: `6k`, `1.4 KB`, `9,200`, `2M`.
+
+    Args:
+        text: a number, then nothing, `k`, `M` or `G` (thousands), in any case, with or without a B.
+
+    Raises:
+        InputError: it is none.
+    """
+    match = re.fullmatch(r"([\d,]*\.?\d+)\s*([kmg]?)b?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise InputError(f"{text!r}: is no number of bytes; write 6k, 1.4 KB or 6000")
+    power = " kmg".index(match[2].lower() or " ")
+    return float(match[1].replace(",", "")) * 1000.0**power

@@ -63,6 +63,7 @@ def make_targets(base: Path) -> list[Target]:
         {"keep": "projections", "prefilter": "SQ8", "side_precision": "int8"},
         {"keep": "tables", "prefilter": "HNSW", "side_precision": "fp16"},
         {"keep": "tokens", "prefilter": "IVF1,SQ8", "side_precision": "fp16"},
+        {"prefilter": "SQ8", "side_precision": "int4", "exact_tokens": True},
     )
     targets = [Target(OLDER / "index", OLDER / "bundle")]
     for number, options in enumerate(kinds):

@@ -16,7 +16,7 @@ from ..cluster_options import PANEL, Ray, RayActors, RayGpus, cluster_options
 from ..console import Bars, hint, note, print_json, stdout
 from ..defaults import default_bundle, default_index
 from ..help_text import command_group
-from ..quantities import counted, readable_bytes, readable_time
+from ..quantities import counted, parsed_bytes, readable_bytes, readable_time
 
 if TYPE_CHECKING:
     from hficma.engine.writing.chunks import IndexInput
@@ -57,8 +57,16 @@ def make(
         typer.Option(help="What is stored of each item: memory against time."),
     ] = None,
     side_precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="Of what is stored.")
-    ] = "fp32",
+        Literal["fp32", "fp16", "int8", "int4"] | None,
+        typer.Option(help="Of what is stored; int4 of tokens.", show_default="fp32"),
+    ] = None,
+    bytes_per_item: Annotated[
+        str | None,
+        typer.Option(help="The most to store of each item, as 6k: the best that fits."),
+    ] = None,
+    exact_tokens: Annotated[
+        bool, typer.Option("--exact-tokens", help="Keep fp16 tokens beside int8 or int4 ones.")
+    ] = False,
     prefilter: Annotated[
         str | None, typer.Option(help="A FAISS factory string.", show_default="by size")
     ] = None,
@@ -115,7 +123,8 @@ def make(
             "of": of, "keep": keep, "side_precision": side_precision, "prefilter": prefilter,
             "keep_photos": keep_photos, "crops": crops, "restart": restart, "strict": strict,
             "on_bad": bars.bad, "progress": bars.counting(f"indexing {of}"), "runtime": runtime,
-            "precision": precision, "device": device,
+            "precision": precision, "device": device, "exact_tokens": exact_tokens,
+            "bytes_per_item": None if bytes_per_item is None else parsed_bytes(bytes_per_item),
         }  # fmt: skip
         if shard_items is not None:
             options["shard_items"] = shard_items
@@ -298,6 +307,11 @@ def _info_lines(facts: Mapping[str, Any], changed: float) -> list[tuple[str, str
         errors = [error["relative_rms"] for error in facts["side_errors"].values()]
         if any(errors):
             stored += f", rounded by {100 * max(errors):.2g} % at most (RMS of an array)"
+        if facts["exact_tokens"]:
+            stored += ", and in fp16"
+        if facts["items"]:
+            each = facts["encoding_bytes"] / sum(shard["items"] for shard in shards)
+            stored += f": {readable_bytes(each)} each"
     per_item = f", {facts['tokens'] / items:.1f} each" if items else ""
     proves = "answers can be proved" if facts["certifies"] else "answers cannot be proved"
     noun = facts["of"].removesuffix("s")

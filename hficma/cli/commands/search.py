@@ -70,6 +70,14 @@ def search(
         bool,
         typer.Option("--exact", help="Go on until the answer is proved.", rich_help_panel=ANSWER),
     ] = False,
+    exact_precision: Annotated[
+        bool,
+        typer.Option(
+            "--exact-precision",
+            help="Score the best by exact tokens, where kept.",
+            rich_help_panel=ANSWER,
+        ),
+    ] = False,
     explain: Annotated[
         Path | None,
         typer.Option(
@@ -161,13 +169,15 @@ def search(
         device=device, gpu_memory=gpu_memory, crops=crops,
     ) as engine:  # fmt: skip
         if query is None:
-            _search_many(engine, images, recipes, k, candidates, exact, filter_, batch)
+            _search_many(
+                engine, images, recipes, k, candidates, exact, filter_, batch, exact_precision
+            )
             return
         answer = engine.search(
             image=query if isinstance(query, Path) else None,
             recipe=query if isinstance(query, Recipe) else None,
             k=k, candidates=candidates, exact=exact, filter=filter_,
-            keep_query=explain is not None,
+            keep_query=explain is not None, exact_precision=exact_precision,
         )  # fmt: skip
         if explain is not None:
             from hficma.engine import write_page
@@ -209,6 +219,7 @@ def _search_many(
     exact: bool,
     filter_: Filter,
     batch: int,
+    exact_precision: bool,
 ) -> None:
     """Print answers as JSONL in the order of the queries; a bad query is a line with its error."""
     from hficma.engine import Answer, Failure
@@ -242,8 +253,9 @@ def _search_many(
         return place - start
 
     answers = engine.search_many(
-        queries(), k=k, candidates=candidates, exact=exact, filter=filter_, batch=batch
-    )
+        queries(), k=k, candidates=candidates, exact=exact, filter=filter_, batch=batch,
+        exact_precision=exact_precision,
+    )  # fmt: skip
     place = 0
     for answer in answers:
         place += bad_lines(place)

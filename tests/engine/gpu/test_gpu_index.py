@@ -28,7 +28,7 @@ from hficma.engine.gpu.gpu_scorer import GpuScorer
 from hficma.engine.gpu.prefilter import GpuPrefilter
 from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
-from hficma.engine.index.item_encoding import ENCODING_PRECISIONS, LEVELS, EncodingPrecision, Level
+from hficma.engine.index.item_encoding import STORED_FORMS, EncodingPrecision, Level
 from hficma.engine.index.prefilter import Prefilter, PrefilterFacts, build_prefilter
 from hficma.engine.retrieval.search import Searcher
 from hficma.engine.runtimes.options import ExecutionOptions
@@ -118,8 +118,7 @@ def test_answers_and_certificates_are_the_host_s(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("keep", LEVELS)
-@pytest.mark.parametrize("side_precision", ENCODING_PRECISIONS)
+@pytest.mark.parametrize(("keep", "side_precision"), STORED_FORMS)
 @pytest.mark.parametrize("memory", [EVERYTHING, 0])
 def test_every_level_and_precision_is_scored_as_on_the_host(
     hf_icma_bundle: Path, tmp_path: Path, keep: Level, side_precision: EncodingPrecision,

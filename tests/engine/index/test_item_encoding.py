@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from hficma.engine.files.ragged import ArrayFile, Layout, map_array
 from hficma.engine.index.item_encoding import (
-    ENCODING_PRECISIONS,
     LEVELS,
     SCALE,
+    STORED_FORMS,
     BatchEncodings,
     EncodingPrecision,
     Level,
@@ -41,6 +41,8 @@ def make_encodings(level: Level, lengths: list[int], seed: int = 0) -> BatchEnco
         name: rng.normal(size=shapes.get(name, (count, size, WIDTH))).astype(np.float32)
         for name in LEVELS[level]
     }
+    if level == "tokens":
+        arrays["tokens"] = np.maximum(arrays["tokens"], 0)  # they come out of a ReLU
     return BatchEncodings(np.array(lengths), arrays)
 
 
@@ -58,8 +60,7 @@ def stored(encodings: BatchEncodings, precision: EncodingPrecision = "fp32") -> 
     return StoredEncodings(encodings.lengths, arrays, HEADS)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("precision", ENCODING_PRECISIONS)
+@pytest.mark.parametrize(("level", "precision"), STORED_FORMS)
 @given(
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6),
     seed=st.integers(0, 1000),
@@ -83,7 +84,7 @@ def test_gathering_gives_back_what_was_stored(
             shape[2 if name == "table" else 1] = size
         out[name] = np.full(shape, np.nan, dtype=np.float32)
     quantised.gather(positions, size, out)
-    tolerance = {"fp32": 0.0, "fp16": 2e-3, "int8": 2e-2}[precision]
+    tolerance = {"fp32": 0.0, "fp16": 2e-3, "int8": 2e-2, "int4": 4e-2}[precision]
     for name, values in out.items():
         assert np.isfinite(values).all(), "padding must be finite: it is multiplied by 0"
         for row, position in enumerate(positions):
@@ -103,12 +104,18 @@ def test_every_half_precision_number_is_read_as_numpy_reads_it() -> None:
     np.testing.assert_array_equal(dequantise(half, None), half.astype(np.float32))
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["fp16", "int8"]), st.sampled_from([1e-3, 1.0, 1e5]))
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["fp16", "int8", "int4"]),
+    st.sampled_from([1e-3, 1.0, 1e5]),
+)
 def test_the_reported_error_is_the_error_made(
     seed: int, precision: EncodingPrecision, scale: float
 ) -> None:
     """Users choose a precision by this figure."""
     rows = (np.random.default_rng(seed).normal(size=(7, 16)) * scale).astype(np.float32)
+    if precision == "int4":
+        rows = np.abs(rows)
     quantised, scales, error = quantise(rows, precision)
     errors = np.abs(dequantise(quantised, scales).astype(np.float64) - rows)
     assert error.largest == pytest.approx(errors.max(), rel=1e-5)
@@ -117,15 +124,15 @@ def test_the_reported_error_is_the_error_made(
     )
 
 
-def test_rows_of_zeros_survive_int8() -> None:
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_rows_of_zeros_survive_scales(precision: EncodingPrecision) -> None:
     """A scale of 0 would make NaN."""
-    quantised, scales, error = quantise(np.zeros((2, 4), np.float32), "int8")
+    quantised, scales, error = quantise(np.zeros((2, 4), np.float32), precision)
     np.testing.assert_array_equal(dequantise(quantised, scales), np.zeros((2, 4)))
     assert error.relative == 0.0
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("precision", ENCODING_PRECISIONS)
+@pytest.mark.parametrize(("level", "precision"), STORED_FORMS)
 def test_the_size_by_which_a_level_is_chosen_is_the_size_on_disk(
     level: Level, precision: EncodingPrecision
 ) -> None:
