@@ -68,7 +68,7 @@ def pack(rows: Floats) -> tuple[Codes, Halves]:
     divisors = np.where(scales > 0, scales.astype(np.float32), np.float32(np.inf))
     codes = np.rint(groups / divisors[..., None]).clip(0, LARGEST_CODE).astype(np.uint8)
     half = size // 2
-    packed = codes[..., :half] | (codes[..., half:] << 4)
+    packed: Codes = codes[..., :half] | (codes[..., half:] << np.uint8(4))
     return packed.reshape(len(rows), -1), scales
 
 

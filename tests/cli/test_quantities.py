@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hficma.cli.quantities import counted, readable_bytes
+from hficma.cli.quantities import counted, parsed_bytes, readable_bytes
+from hficma.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,18 @@ def test_one_is_not_many() -> None:
     assert counted(0, "shard") == "0 shards"
     assert counted(1250, "recipe") == "1,250 recipes"
     assert counted(2, "bad record or photo", "bad records and photos") == "2 bad records and photos"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("6k", 6000), ("1.4 KB", 1400), ("9,200", 9200), ("2M", 2e6), ("18kb", 18_000), (".5g", 5e8)],
+)
+def test_bytes_are_read_as_people_write_them(text: str, size: float) -> None:
+    """A budget read a thousandfold too large would fill the disk."""
+    assert parsed_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "k", "6 kilo", "-6k", "1e3", "6kk", "nan"])
+def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="no number of bytes"):
+        parsed_bytes(text)
