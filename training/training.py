@@ -43,6 +43,7 @@ from .ensemble import join_members
 from .parallel import distributed
 from .parallel.batch_normalization import share_statistics
 from .parallel.device import pick_device
+from .parallel.processes import Devices, count_devices, run_on_devices
 from .runs.curves import write_curves
 from .runs.environment import environment
 from .runs.first_model import new_model, saved_model, with_image_encoder
@@ -66,6 +67,7 @@ def train(
     run: Path | None = None,
     resume: bool = False,
     hold_out: str | None = None,
+    devices: Devices | None = None,
     workspace: Workspace | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -80,6 +82,8 @@ def train(
         resume: go on with a run from its last checkpoint.
         hold_out: pairs to keep out of training as test pairs, `10%` or their number, where the
             data name none.
+        devices: learn on so many GPUs of this machine, or on `all` of them, in a process each;
+            several learn what one learns, sooner. On `trainer.device=cpu`, so many processes.
         workspace: for defaults and caches.
         progress: receives stages, steps and notes.
 
@@ -89,30 +93,46 @@ def train(
     Raises:
         InputError: an option or the dataset cannot be used.
         ArtifactError: the run exists already, or cannot be resumed.
+        ProcessKilledError: one of several processes was killed, which ended them all.
     """
     workspace = workspace or Workspace.default()
     progress = progress if progress is not None and distributed.is_first() else Progress()
     if resume and hold_out is not None:
         raise InputError("hold_out: a run that goes on keeps the pairs out that it began without")
+    test_pairs = None if hold_out is None else HoldOut.parse(hold_out)
+    directory = None
     if resume:
-        return _resume(run or workspace.newest("run"), overrides, data, workspace, progress)
-    options = load_options(preset, overrides)
-    dataset = open_dataset(data or DEFAULT_DATA, on_bad=progress.bad)
-    path = run or workspace.new("run", Path(preset).stem)
+        run = run or workspace.newest("run")
+        options, directory = _resumed(run, overrides)
+    else:
+        run = run or workspace.new("run", Path(preset).stem)
+        options = load_options(preset, overrides)
+    if devices is not None and (count := count_devices(devices, options.trainer.device)) > 1:
+        arguments = {
+            "preset": preset, "overrides": tuple(overrides), "data": data, "run": run,
+            "resume": resume, "hold_out": hold_out, "workspace": workspace,
+        }  # fmt: skip
+        run_on_devices(train, arguments, devices=count, progress=progress)
+        return run
+    recorded = DEFAULT_DATA if directory is None else directory.facts["dataset"]
+    dataset = open_dataset(data or recorded, on_bad=progress.bad)
     return train_on(
-        options, dataset, path, cache=workspace.cache, progress=progress,
-        hold_out=None if hold_out is None else HoldOut.parse(hold_out),
+        options, dataset, run, cache=workspace.cache, progress=progress, directory=directory,
+        hold_out=test_pairs,
     )  # fmt: skip
 
 
-def _resume(
-    path: Path,
-    overrides: Sequence[str],
-    data: str | None,
-    workspace: Workspace,
-    progress: Progress,
-) -> Path:
-    """Resume a run; see `train`."""
+def _resumed(path: Path, overrides: Sequence[str]) -> tuple[Options, RunDirectory]:
+    """Return the options of a run that goes on, and the run.
+
+    Args:
+        path: of the run.
+        overrides: of what may change.
+
+    Raises:
+        InputError: the run cannot go on, or an option cannot change.
+        ArtifactError: it is no run, or damaged.
+    """
     directory = RunDirectory.open(path)
     if directory.facts["model"].get("members", 1) > 1:
         raise InputError(
@@ -137,11 +157,7 @@ def _resume(
                     f"{name}: cannot change when a run goes on; only {', '.join(RESUMABLE)} can"
                 )
         tree = merge(tree, change)
-    dataset = open_dataset(data or directory.facts["dataset"], on_bad=progress.bad)
-    options = parse_options(tree)
-    return train_on(
-        options, dataset, path, directory=directory, cache=workspace.cache, progress=progress
-    )
+    return parse_options(tree), directory
 
 
 def train_on(
@@ -228,6 +244,9 @@ def _train_model(
     check_validation(options)
     check_other_recipes(options)
     checkpoint = directory.load_checkpoint() if directory is not None else None
+    if checkpoint is None:
+        # One process's view of the disk: by another's, its photos might not be cached.
+        options = distributed.from_first(with_cache_limit(options, cache))
     # Words, sentences and photos are read into the cache by one process, and then by the others
     # from there.
     with distributed.first():
@@ -279,7 +298,7 @@ def _beginning(
     """Build the model and its pairs, for a new run or for one that goes on; see `_train_model`."""
     weights = None
     if checkpoint is None:
-        options, weights = with_image_encoder(with_cache_limit(options, cache))
+        options, weights = with_image_encoder(options)
         check_image_encoder(options, weights)
     parts = _parts(options, dataset, directory, hold_out, split_seed, cache, progress)
     if checkpoint is None:

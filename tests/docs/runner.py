@@ -71,6 +71,7 @@ SKIPPED: dict[str, str] = {
     "pip install -e '.[train,data,report,gpu]'": _NETWORK,
     "hficma search --image photo.jpg --device cuda": _GPU,
     "hficma index --data recipes.jsonl --device cuda --out workspace/indexes/on-gpu": _GPU,
+    "hficma train --preset best --data recipes.jsonl --devices all trunk.weights=torchvision": _GPU,
     "torchrun --nproc-per-node 2 -m hficma.cli train --preset best --data recipes.jsonl "
     "trunk.weights=torchvision": "two processes; tests/training/parallel runs them",
     "hficma train --preset best --data recipes.jsonl model.image.encoder=efficientnet-lite2 "

@@ -7,9 +7,9 @@ eight GPUs would learn something else than a run on one.
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+from . import distributed
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -24,11 +24,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """Normalise (B, C, h, w)."""
         if not self.training:
             return super().forward(values)
-        processes = dist.get_world_size()
-        mean: Tensor = all_reduce(values.mean(dim=(0, 2, 3))) / processes  # (C,)
+        processes = distributed.world_size()
+        mean = distributed.add_up(values.mean(dim=(0, 2, 3))) / processes  # (C,)
         # Of what is left, not as E[x²] - μ², which loses all digits where μ is far from 0.
         centred = values - mean[:, None, None]
-        variance: Tensor = all_reduce(centred.square().mean(dim=(0, 2, 3))) / processes
+        variance = distributed.add_up(centred.square().mean(dim=(0, 2, 3))) / processes
         self._track(mean, variance, processes * values.numel() // values.shape[1])
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return centred * scale[:, None, None] + self.bias[:, None, None]

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -133,12 +132,9 @@ def replicated(module: nn.Module) -> nn.Module:
     if world_size() == 1:
         return module
     # A process whose share of a batch did not touch a parameter must join the sum all the same, or
-    # the others wait for it without end; torch warns where every parameter was touched.
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-    for buffer in module.buffers():
-        dist.broadcast(buffer, src=0)
+    # the others wait for it without end.
     return DistributedDataParallel(
-        module, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+        module, find_unused_parameters=True, gradient_as_bucket_view=True
     )
 
 
@@ -177,6 +173,16 @@ def gather_tokens(tokens: Tokens) -> Tokens:
     if values is not None:
         values = gather(values)
     return Tokens(gather(tokens.global_), values, lengths)
+
+
+def add_up(values: Tensor) -> Tensor:
+    """Return the sum of everyone's values, and so of their gradients.
+
+    Args:
+        values: of one shape everywhere.
+    """
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    return total
 
 
 def everywhere(fact: bool, device: torch.device) -> bool:
@@ -237,3 +243,19 @@ class _Gather(torch.autograd.Function):
             dist.all_reduce(gradient)
         first = rank() * context.count
         return gradient[first : first + context.count], None
+
+
+class _Sum(torch.autograd.Function):
+    """Adds values up over processes, and gradients too: each process's values enter all sums."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        dist.all_reduce(gradient)
+        return gradient

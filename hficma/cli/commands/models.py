@@ -57,6 +57,10 @@ def train(
             show_default="half of the free disk",
         ),
     ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(metavar="N|all", help="GPUs to learn on, a process each.", show_default="one"),
+    ] = None,
 ) -> None:
     """Train a model; with no argument, a small one on the synthetic sample.
 
@@ -68,6 +72,7 @@ def train(
     """
     from hficma.training import train as start
     from hficma.training.data.loader.limits import parse_size
+    from hficma.training.parallel.distributed import is_first
     from hficma.training.runs.run import RunDirectory
 
     workspace = Workspace.default()
@@ -77,12 +82,25 @@ def train(
     with Bars() as bars:
         path = start(
             preset, overrides, data=data, resume=resume, hold_out=hold_out,
-            run=None if run is None else workspace.resolve("run", run),
+            run=None if run is None else workspace.resolve("run", run), devices=_devices(devices),
             workspace=workspace, progress=bars,
         )  # fmt: skip
+    if not is_first():
+        return  # of several processes that another program started
     stdout.print_line(f"run: {path}")
     stdout.print_prose(RunDirectory.open(path).outcome)
     hint("next:", "export")
+
+
+def _devices(text: str | None) -> int | Literal["all"] | None:
+    """Return how many devices an option's text says."""
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    if not text.isdecimal():
+        raise InputError(f"--devices {text}: give a number, or all")
+    return int(text)
 
 
 def evaluate(
