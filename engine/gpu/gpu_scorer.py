@@ -24,10 +24,10 @@ from ..index.candidates import CandidateBatch
 from ..retrieval.certificate import ItemScores
 from ..retrieval.located_items import LocatedItems
 from ..retrieval.scoring import ScoreFunction
+from ..retrieval.screening import ScreenBound, largest, to_refine
 from ..retrieval.timing import StageTimer
 from .gpu_index import GpuIndex, require_full_float32
 from .local_scores import LocalQueries, LocalScorer
-from .screening import ScreenBound, to_refine
 
 REFINED = 64
 """Items of a query that are scored again at once: always as many, because libraries order their
@@ -178,13 +178,3 @@ class GpuScorer:
         for row, state in enumerate(states):
             totals = self._weights.total(global_[row], local[row])
             state.best = largest(np.concatenate([state.best, totals[exact[row]]]), k)
-
-
-def largest(values: Floats64, count: int) -> Floats64:
-    """Return the largest of some values, in any order; all where there are no more.
-
-    Args:
-        values: (N,).
-        count: how many.
-    """
-    return values if len(values) <= count else np.partition(values, -count)[-count:]

@@ -20,7 +20,18 @@ import numpy as np
 
 from hficma.types import Array, Bytes, Floats, Lengths, Positions
 
-from .library import STORED_TYPES, Items, Query, Rows, Weights, address, buffer, load
+from .library import (
+    SCREEN,
+    STORED_TYPES,
+    Items,
+    MissingKernelsError,
+    Query,
+    Rows,
+    Weights,
+    address,
+    buffer,
+    load,
+)
 
 PROJECTED = ("query", "key", "value", "gate", "fuse")
 """Arrays of a row of D numbers a token, in the order of the projecting weights."""
@@ -98,6 +109,8 @@ class PairKernel:
         self.kind, self._functions = load(kind)
         self.width = len(weights.match_output)
         self.heads = weights.heads
+        if self.kind == SCREEN and self.width // self.heads % 2:
+            raise MissingKernelsError("bfloat16 goes by pairs, and heads are of odd width")
         self._thread = threading.local()
         self._kept: list[Array] = []
         table = projection = None

@@ -1,187 +1,181 @@
-"""Re-rank with the compiled kernels: items are read where they lie, and none is padded.
+"""Re-rank with the compiled kernels: in bfloat16 first, where that pays, and the best in float32.
 
-As in `reranking`, items are scored in tiles, each on one thread. But a tile is only what fits a
-core's cache: an item's score does not depend on it, for the kernels add every sum in one order. So
-tiles are cut by where items lie, and hold items of any length.
-
-                   ┌ tile 0: items 4, 5, 9 of shard 0 ┐
-    candidates ────┼ tile 1: items 12, 30 of shard 0  ┼── means (N, 2 D) ── matching MLP, in parts
-                   └ tile 2: items 1, 7, 8 of shard 1 ┘   one row an item
+The first searches of an index are scored in float32, and all but the very first in bfloat16 too:
+that tells how far apart the two are for this model, and how long each takes on this machine. From
+then on, where it pays, all candidates are scored in bfloat16, and in float32 only those that may be
+among the k best (`screening`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hficma.scores import ScoreWeights
-from hficma.types import Floats, Positions
+from hficma.types import Floats64, Positions
 
 from ..encoder import EncodedQuery
-from ..files.ragged import raw_rows
-from ..index.item_encoding import LEVELS, SCALE, Role, StoredEncodings, row_width
-from ..native.pair_kernel import PackedQuery, PairKernel, TileItems
+from ..index.item_encoding import Level, Role
+from ..native.library import SCREEN, MissingKernelsError
+from ..native.pair_kernel import PackedQuery, PairKernel
 from .certificate import ItemScores
+from .kernel_tiles import local_scores, pack
 from .located_items import LocatedItems
+from .screening import MARGIN, ScreenBound, largest, to_refine
 from .timing import StageTimer
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
 
-TILE_TOKENS = 96
-"""Tokens of a tile: what it reads stays in a core's cache, and threads end at about one time."""
-MATCH_FEATURES = 128
-"""Hidden features of the matching MLP that a thread computes at once, for all items."""
+MEASURED = 3
+"""Searches that are scored both ways before bfloat16 is relied on."""
+LEAST_ITEMS = 64
+"""Items of a search that is measured, or screened: of fewer, most would be scored twice."""
+PAYS = 0.7
+"""Share of float32's time that bfloat16 may take, since the best are scored twice."""
+LEAST_EPSILON = 1e-5
+"""ε at least: of a model whose pairs all score alike, no difference may be seen at first."""
+
+_log = logging.getLogger("hficma")
 
 
-class KernelTile(NamedTuple):
-    """Items that a thread scores at once, of one shard."""
+class QueryState:
+    """What is known of one query while its items are scored, batch after batch.
 
-    places: Positions
-    """(n,) where they stand among the items to score."""
-    encodings: StoredEncodings
-    """That hold them."""
-    positions: Positions
-    """(n,) where they stand there."""
+    Args:
+        query: encoded.
+    """
+
+    def __init__(self, query: EncodedQuery) -> None:
+        self.query = query
+        self.packed: dict[str, PackedQuery] = {}
+        """By the kind of kernel that reads it."""
+        self.best = np.empty(0)
+        """S of the best items that were scored exactly, at most k of them, in any order."""
 
 
 class KernelReranker:
     """Scores items of an index for queries; any number of threads may share it.
 
     Args:
-        kernel: of the items' role and of the level at which they are stored, or below it.
-        pool: runs tiles, one a task.
+        exact: the kernel in float32, of the items' role and level.
+        screen: the same in bfloat16; None where the processor has none.
         weights: w_g and w_l.
     """
 
-    def __init__(self, kernel: PairKernel, pool: Executor, weights: ScoreWeights) -> None:
-        self._kernel = kernel
-        self._pool = pool
+    def __init__(self, exact: PairKernel, screen: PairKernel | None, weights: ScoreWeights) -> None:
+        self._exact = exact
         self._weights = weights
+        self.screen = screen
+        """What is scored by first; None where there is none, or it does not pay."""
+        self.bound: ScreenBound | None = None
+        """How far it may be from float32; None until that was measured."""
+        self._searches = 0
+        self._largest = 0.0
+        self._seconds: dict[PairKernel | None, float] = {exact: 0.0, screen: 0.0}
 
     @classmethod
-    def of_bundle(
-        cls, bundle: Bundle, role: Role, level: str, pool: Executor
-    ) -> KernelReranker | None:
+    def of_bundle(cls, bundle: Bundle, role: Role, level: Level) -> KernelReranker | None:
         """Return what re-ranks items of a role; None where another runtime scores their pairs.
 
         Args:
             bundle: of the index's model, in float32.
             role: of the items.
             level: at which they are stored.
-            pool: runs tiles.
         """
         from ..runtimes.native_backend import NativeRuntime
 
-        runtime = bundle.runtime(
-            "cross_tables" if level == "tables" else f"cross_{role}_projections"
-        )
+        graph = "cross_tables" if level == "tables" else f"cross_{role}_projections"
+        runtime = bundle.runtime(graph)
         if not isinstance(runtime, NativeRuntime):
             return None
         projection = bundle.graph(f"project_{role}") if level == "tokens" else None
         if projection is not None and projection.precision != "fp32":
             return None
-        kernel = runtime.kernel(role, projection=projection)
-        return cls(kernel, pool, bundle.score_weights)
-
-    def pack(self, query: EncodedQuery) -> PackedQuery:
-        """Bring a query, of a model with a local part, into the order in which it is read."""
-        assert query.encodings is not None
-        # (1, L, D) to (L, D), and likewise; there is no padding.
-        return self._kernel.pack({name: a[0] for name, a in query.encodings.arrays.items()})
+        try:
+            screen = runtime.kernel(role, projection=projection, kind=SCREEN)
+        except MissingKernelsError:
+            screen = None
+        return cls(runtime.kernel(role, projection=projection), screen, bundle.score_weights)
 
     def score(
-        self, query: EncodedQuery, packed: PackedQuery, items: LocatedItems, timer: StageTimer
+        self,
+        state: QueryState,
+        items: LocatedItems,
+        timer: StageTimer,
+        *,
+        k: int,
+        pool: Executor | None,
     ) -> ItemScores:
-        """Score N items for a query.
+        """Score N items for a query: exactly those that may be among the k best so far.
 
         Args:
-            query: of the other role.
-            packed: the same query.
+            state: of the query, which is of the other role.
             items: to score.
             timer: counts what is copied of items as `gather`, summed over threads.
+            k: ranks of the answer.
+            pool: runs tiles, one a task; None runs them here.
         """
-        global_ = items.global_scores(query.vector)
-        local = np.zeros(len(global_))
-        if len(global_):
-            tiles = list(cut_kernel_tiles(items))
-            means = self._kernel.means(len(global_))
-            ends = np.cumsum([len(tile.places) for tile in tiles])
-            rows = [
-                means[end - len(tile.places) : end] for tile, end in zip(tiles, ends, strict=True)
-            ]
-            list(
-                self._pool.map(lambda tile, out: self._fuse(packed, tile, out, timer), tiles, rows)
-            )
-            order = np.concatenate([tile.places for tile in tiles])
-            local[order] = self._match(means)
-        return ItemScores(self._weights.total(global_, local), global_, local)
+        global_ = items.global_scores(state.query.vector)
+        count = len(global_)
 
-    def _fuse(self, packed: PackedQuery, tile: KernelTile, out: Floats, timer: StageTimer) -> None:
-        """Fill the means of a tile's items."""
-        encodings, positions = tile.encodings, tile.positions
-        lengths = encodings.lengths[positions]
-        if encodings.level == "tokens":
-            with timer.part("gather"):
-                items = _gathered_tokens(encodings, positions)
+        def run(kernel: PairKernel, places: Positions | None = None) -> Floats64:
+            if kernel.kind not in state.packed:
+                state.packed[kernel.kind] = pack(kernel, state.query)
+            some = items if places is None else items.select(places)
+            return local_scores(kernel, state.packed[kernel.kind], some, timer, pool)
+
+        exact = np.zeros(count, dtype=bool)
+        if self.screen is None or count < max(LEAST_ITEMS, 3 * k):
+            local = run(self._exact) if count else np.zeros(0)
+            exact[:] = True
+        elif self.bound is None:
+            local = self._measure(run)
+            exact[:] = True
         else:
-            encodings.check(positions)
-            names = LEVELS[encodings.level]
-            items = TileItems(
-                lengths,
-                encodings.offsets[positions],
-                positions,
-                {name: raw_rows(encodings.arrays[name]) for name in names},
-                {
-                    name: raw_rows(encodings.arrays[name + SCALE])
-                    for name in names
-                    if name + SCALE in encodings.arrays
-                },
-            )
-        self._kernel.fuse(packed, items, out)
+            local = run(self.screen)
+            while True:
+                totals = self._weights.total(global_, local)
+                open_places = np.flatnonzero(~exact)
+                proved = largest(np.concatenate([state.best, totals[exact]]), k)
+                epsilon = self.bound.epsilon * self._weights.local
+                places = open_places[to_refine(totals[open_places], proved, k, epsilon)]
+                if not len(places):
+                    break
+                refined = run(self._exact, places)
+                # Where the screen is worse than thought, more may be among the best.
+                self.bound.watch(local[places], refined)
+                local[places] = refined
+                exact[places] = True
+        totals = self._weights.total(global_, local)
+        state.best = largest(np.concatenate([state.best, totals[exact]]), k)
+        return ItemScores(totals, global_, local)
 
-    def _match(self, means: Floats) -> Floats:
-        """Return S_local of items with these means."""
-        kernel = self._kernel
-        logits = np.empty((len(means), kernel.match_parts), np.float32)
-        step = max(1, MATCH_FEATURES * kernel.match_parts // kernel.width)
-        starts = range(0, kernel.match_parts, step)
-        list(
-            self._pool.map(
-                lambda start: kernel.match(
-                    means, logits, start, min(start + step, kernel.match_parts)
-                ),
-                starts,
-            )
-        )
-        return kernel.finish(logits)
-
-
-def cut_kernel_tiles(items: LocatedItems) -> Iterator[KernelTile]:
-    """Cut N items into tiles of one shard each, in the order in which they are stored."""
-    order = np.lexsort((items.positions, items.array_of))
-    for arrays, positions, run in items.select(order).runs():
-        assert arrays.encodings is not None
-        lengths = arrays.encodings.lengths[positions]
-        # As many tiles as their tokens fill, cut where the running sum passes a whole number.
-        before = np.cumsum(lengths) - lengths
-        count = max(1, round(int(lengths.sum()) / TILE_TOKENS))
-        cuts = np.searchsorted(before, np.arange(1, count) * (int(lengths.sum()) / count))
-        places = order[run]
-        for part in np.split(np.arange(len(places)), np.unique(cuts)):
-            if len(part):
-                yield KernelTile(places[part], arrays.encodings, positions[part])
-
-
-def _gathered_tokens(encodings: StoredEncodings, positions: Positions) -> TileItems:
-    """Copy items' tokens, widened to float32: little beside what is computed of them."""
-    lengths = encodings.lengths[positions]
-    size = int(lengths.max())
-    width = row_width(encodings.arrays["tokens"])
-    tokens = np.empty((len(positions), size, width), np.float32)
-    encodings.gather(positions, size, {"tokens": tokens})
-    numbers = np.arange(len(positions))
-    return TileItems(lengths, numbers * size, numbers, {"tokens": tokens.reshape(-1, width)}, {})
+    def _measure(self, run: Callable[[PairKernel], Floats64]) -> Floats64:
+        """Score in float32 and, but for the first search, in bfloat16; return float32's scores."""
+        assert self.screen is not None
+        self._searches += 1
+        if self._searches == 1:
+            return run(self._exact)  # which warms up, and is all that a single search needs
+        scores = []
+        for kernel in (self._exact, self.screen):
+            began = time.perf_counter()
+            scores.append(run(kernel))
+            self._seconds[kernel] += time.perf_counter() - began
+        self._largest = max(self._largest, float(np.abs(scores[0] - scores[1]).max()))
+        if self._searches > MEASURED:
+            exact, screen = self._seconds[self._exact], self._seconds[self.screen]
+            _log.info(
+                "bfloat16 scores pairs in %.0f %% of float32's time, at most %.1e off",
+                100 * screen / exact, self._largest,
+            )  # fmt: skip
+            if screen <= PAYS * exact:
+                self.bound = ScreenBound(max(MARGIN * self._largest, LEAST_EPSILON))
+            else:
+                self.screen = None
+        return scores[0]

@@ -11,10 +11,9 @@ from hficma.types import Positions
 from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
-from ..native.pair_kernel import PackedQuery
 from .candidate_cache import CandidateCache, cache_shared_candidates
 from .certificate import ItemScores
-from .kernel_reranking import KernelReranker
+from .kernel_reranking import KernelReranker, QueryState
 from .located_items import LocatedItems
 from .reranking import Reranker
 from .timing import StageTimer
@@ -86,40 +85,65 @@ class CpuScorer:
         k: int,
     ) -> ScoreFunction:
         """Bring the candidates that several queries share to memory; see `Scorer`."""
+        kernels = self._kernel_reranker()
+        if kernels is not None:
+            return self._by_kernels(kernels, queries, first_batches, timer, k)
         cache = CandidateCache(self._index)
-        if len(queries) > 1 and self._kernel_reranker() is None:
+        if len(queries) > 1:
             facts = self._bundle.facts
             cache = cache_shared_candidates(
                 self._index, self._reranker, first_batches,
                 width=facts.width, heads=facts.heads,
             )  # fmt: skip
-        return self._score_function(queries, cache.locate, timer)
+
+        def score(number: int, items: Positions) -> ItemScores:
+            return self._reranker.score(queries[number], cache.locate(items), timer)
+
+        return score
 
     def prepare_exact(self, queries: Sequence[EncodedQuery], timer: StageTimer) -> ScoreFunction:
         """Score by exact tokens where they lie; see `Scorer`."""
-
-        def locate(items: Positions) -> LocatedItems:
-            return LocatedItems(self._index.exact_item_arrays, *self._index.locate(items))
-
-        return self._score_function(queries, locate, timer)
-
-    def _score_function(
-        self,
-        queries: Sequence[EncodedQuery],
-        locate: Callable[[Positions], LocatedItems],
-        timer: StageTimer,
-    ) -> ScoreFunction:
-        """Return what scores items where they are located."""
         kernels = self._kernel_reranker()
-        packed: dict[int, PackedQuery] = {}
+        states = [QueryState(query) for query in queries]
 
         def score(number: int, items: Positions) -> ItemScores:
-            query = queries[number]
-            if kernels is None or query.encodings is None:
-                return self._reranker.score(query, locate(items), timer)
-            if number not in packed:
-                packed[number] = kernels.pack(query)
-            return kernels.score(query, packed[number], locate(items), timer)
+            located = LocatedItems(self._index.exact_item_arrays, *self._index.locate(items))
+            if kernels is None:
+                return self._reranker.score(queries[number], located, timer)
+            # As many ranks as items: all of them are scored in float32.
+            return kernels.score(states[number], located, timer, k=len(items), pool=self._pool)
+
+        return score
+
+    def _by_kernels(
+        self,
+        kernels: KernelReranker,
+        queries: Sequence[EncodedQuery],
+        first_batches: Sequence[CandidateBatch],
+        timer: StageTimer,
+        k: int,
+    ) -> ScoreFunction:
+        """Score by the compiled kernels, of several queries each on one thread; see `prepare`."""
+        states = [QueryState(query) for query in queries]
+
+        def run(number: int, items: Positions, pool: Executor | None) -> ItemScores:
+            located = LocatedItems.of_index(self._index, items)
+            return kernels.score(states[number], located, timer, k=k, pool=pool)
+
+        if len(queries) == 1:
+            return lambda number, items: run(number, items, self._pool)
+        # A query on a thread: no thread waits for another's tile, and Python's own work on a query
+        # runs beside the kernels' on another.
+        numbers = range(len(queries))
+        first = list(
+            self._pool.map(lambda number: run(number, first_batches[number].items, None), numbers)
+        )
+
+        def score(number: int, items: Positions) -> ItemScores:
+            # The ranking begins with the very array of its first batch, which is scored already.
+            if items is first_batches[number].items:
+                return first[number]
+            return run(number, items, self._pool)
 
         return score
 
@@ -128,9 +152,8 @@ class CpuScorer:
         if not self._runtime_is_known:
             level = self._index.facts.level
             if level is not None:
-                self._kernels = KernelReranker.of_bundle(
-                    self._bundle, self._index.facts.role, level, self._pool
-                )
+                role = self._index.facts.role
+                self._kernels = KernelReranker.of_bundle(self._bundle, role, level)
             self._runtime_is_known = True
         return self._kernels
 

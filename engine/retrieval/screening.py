@@ -1,6 +1,7 @@
 r"""Exact answers from 16-bit scores: which items of a query are scored again in float32.
 
-The kernels score all candidates in 16 bits, and only what may be among the k best is scored again:
+Kernels, in float16 on a GPU and in bfloat16 on processors, score all candidates, and only what may
+be among the k best is scored again:
 
     screened S  ^  x
                 |     x  x
@@ -20,10 +21,11 @@ So after every candidate within 2 ε was scored again, the k best, their order, 
 many of them are proved are those of float32; the others keep their Ŝ, which stay behind them.
 
 ε is measured, not derived: a bound of every rounding of 16 bits would be a hundred times what is
-seen, and refine nearly all. It is four times the largest difference that
-`hficma.benchmarks.kernels.screening` saw over a million real and adversarial pairs, and it is
-watched: whatever is scored again is compared with what the screen said of it, and once a difference
-is above a quarter of ε, ε grows to four times that difference, and the choice is made again.
+seen, and refine nearly all. It is four times the largest difference that was seen: for float16 over
+a million real and adversarial pairs (`hficma.benchmarks.kernels.screening`), for bfloat16 in the
+first searches of an index, which are scored both ways. And it is watched: whatever is scored again
+is compared with what the screen said of it, and once a difference is above a quarter of ε, ε grows
+to four times that difference, and the choice is made again.
 """
 
 from __future__ import annotations
@@ -69,6 +71,16 @@ class ScreenBound:
             "rank are scored again", self.largest, 2 * self.epsilon,
         )  # fmt: skip
         return True
+
+
+def largest(values: Floats64, count: int) -> Floats64:
+    """Return the largest of some values, in any order; all where there are no more.
+
+    Args:
+        values: (N,).
+        count: how many.
+    """
+    return values if len(values) <= count else np.partition(values, -count)[-count:]
 
 
 def to_refine(totals: Floats64, proved: Floats64, k: int, epsilon: float) -> Mask:

@@ -1,0 +1,128 @@
+"""Score items where they lie by one of the compiled kernels, tile by tile.
+
+As in `reranking`, items are scored in tiles, each on one thread. But a tile is only what fits a
+core's cache: an item's score does not depend on it, for the kernels add every sum in one order. So
+tiles are cut by where items lie, and hold items of any length, without padding.
+
+                   ┌ tile 0: items 4, 5, 9 of shard 0 ┐
+    candidates ────┼ tile 1: items 12, 30 of shard 0  ┼── means (N, 2 D) ── matching MLP, in parts
+                   └ tile 2: items 1, 7, 8 of shard 1 ┘   one row an item
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import numpy as np
+
+from hficma.types import Floats64, Positions
+
+from ..encoder import EncodedQuery
+from ..files.ragged import raw_rows
+from ..index.item_encoding import LEVELS, SCALE, StoredEncodings, row_width
+from ..native.pair_kernel import PackedQuery, PairKernel, TileItems
+from .located_items import LocatedItems
+from .timing import StageTimer
+
+TILE_TOKENS = 96
+"""Tokens of a tile: what it reads stays in a core's cache, and threads end at about one time."""
+MATCH_FEATURES = 128
+"""Hidden features of the matching MLP that a thread computes at once, for all items."""
+
+
+class KernelTile(NamedTuple):
+    """Items that a thread scores at once, of one shard."""
+
+    places: Positions
+    """(n,) where they stand among the items to score."""
+    encodings: StoredEncodings
+    """That hold them."""
+    positions: Positions
+    """(n,) where they stand there."""
+
+
+def pack(kernel: PairKernel, query: EncodedQuery) -> PackedQuery:
+    """Bring a query, of a model with a local part, into the order in which a kernel reads it."""
+    assert query.encodings is not None
+    # (1, L, D) to (L, D), and likewise; there is no padding.
+    return kernel.pack({name: array[0] for name, array in query.encodings.arrays.items()})
+
+
+def local_scores(
+    kernel: PairKernel,
+    query: PackedQuery,
+    items: LocatedItems,
+    timer: StageTimer,
+    pool: Executor | None,
+) -> Floats64:
+    """Return S_local of a query and N items, (N,).
+
+    Args:
+        kernel: of the items' role, and of the level at which they are stored or one below.
+        query: packed for it.
+        items: at least one.
+        timer: counts what is copied of items as `gather`, summed over threads.
+        pool: runs tiles, one a task; None runs them here.
+    """
+    run = map if pool is None else pool.map
+    tiles = list(cut_tiles(items))
+    means = kernel.means(len(items.positions))
+    ends = np.cumsum([len(tile.places) for tile in tiles]).tolist()
+    rows = [means[end - len(tile.places) : end] for tile, end in zip(tiles, ends, strict=True)]
+    list(run(lambda tile, out: kernel.fuse(query, _tile_items(tile, timer), out), tiles, rows))
+    # Its weights are read once for all items, not once a tile; threads share its features.
+    logits = np.empty((len(means), kernel.match_parts), np.float32)
+    step = max(1, MATCH_FEATURES * kernel.match_parts // kernel.width)
+    starts = range(0, kernel.match_parts, step)
+    stops = [min(start + step, kernel.match_parts) for start in starts]
+    list(run(lambda start, stop: kernel.match(means, logits, start, stop), starts, stops))
+    local = np.empty(len(means))
+    local[np.concatenate([tile.places for tile in tiles])] = kernel.finish(logits)
+    return local
+
+
+def cut_tiles(items: LocatedItems) -> Iterator[KernelTile]:
+    """Cut N items into tiles of one shard each, in the order in which they are stored."""
+    order = np.lexsort((items.positions, items.array_of))
+    for arrays, positions, run in items.select(order).runs():
+        assert arrays.encodings is not None
+        lengths = arrays.encodings.lengths[positions]
+        # As many tiles as their tokens fill, cut where the running sum passes a whole number.
+        before = np.cumsum(lengths) - lengths
+        count = max(1, round(int(lengths.sum()) / TILE_TOKENS))
+        cuts = np.searchsorted(before, np.arange(1, count) * (int(lengths.sum()) / count))
+        places = order[run]
+        for part in np.split(np.arange(len(places)), np.unique(cuts)):
+            if len(part):
+                yield KernelTile(places[part], arrays.encodings, positions[part])
+
+
+def _tile_items(tile: KernelTile, timer: StageTimer) -> TileItems:
+    """Return where the arrays of a tile's items lie."""
+    encodings, positions = tile.encodings, tile.positions
+    level = encodings.level
+    if level == "tokens":
+        with timer.part("gather"):
+            return _gathered_tokens(encodings, positions)
+    encodings.check(positions)
+    arrays = {name: raw_rows(rows) for name, rows in encodings.arrays.items()}
+    return TileItems(
+        encodings.lengths[positions],
+        encodings.offsets[positions],
+        positions,
+        {name: arrays[name] for name in LEVELS[level]},
+        {name: arrays[name + SCALE] for name in LEVELS[level] if name + SCALE in arrays},
+    )
+
+
+def _gathered_tokens(encodings: StoredEncodings, positions: Positions) -> TileItems:
+    """Copy items' tokens, widened to float32: little beside what is computed of them."""
+    lengths = encodings.lengths[positions]
+    size = int(lengths.max())
+    width = row_width(encodings.arrays["tokens"])
+    tokens = np.empty((len(positions), size, width), np.float32)
+    encodings.gather(positions, size, {"tokens": tokens})
+    numbers = np.arange(len(positions))
+    return TileItems(lengths, numbers * size, numbers, {"tokens": tokens.reshape(-1, width)}, {})
