@@ -43,6 +43,7 @@ INLINE vector choose(integers mask, vector yes, vector no)
     return (vector)(((integers)yes & mask) | ((integers)no & ~mask));
 }
 
+/* The second where one of them is no number, as x86's instruction has it. */
 INLINE vector larger(vector a, vector b)
 {
 #if defined(__x86_64__) && VECTOR_BYTES == 64
@@ -77,7 +78,8 @@ INLINE float largest_lane(vector v)
     return x[0];
 }
 
-/* e^x to 1 or 2 units in the last place, for x up to 88; 0 < e^x < 2e-38 below -87.
+/* e^x to 1 or 2 units in the last place, for x up to 88; 0 < e^x < 2e-38 below -87. What is no number
+   stays none: a damaged array must not become a score.
 
    x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 x 2^23 rounds n to a whole number, which then
    stands in the low bits, ready to be shifted into an exponent. ln 2 is subtracted in two parts:
@@ -85,11 +87,11 @@ INLINE float largest_lane(vector v)
 INLINE vector exponential(vector x)
 {
     const vector shift = all(12582912.0f);
-    x = larger(x, all(-87.0f));
-    vector n = x * all(1.44269504f) + shift;
+    const vector limited = larger(x, all(-87.0f));
+    vector n = limited * all(1.44269504f) + shift;
     integers power = (integers)n << 23;
     n = n - shift;
-    vector r = x - n * all(0.693359375f);
+    vector r = limited - n * all(0.693359375f);
     r = r - n * all(-2.12194440e-4f);
     vector p = all(1.9875691500e-4f);
     p = p * r + all(1.3981999507e-3f);
@@ -98,7 +100,7 @@ INLINE vector exponential(vector x)
     p = p * r + all(1.6666665459e-1f);
     p = p * r + all(5.0000001201e-1f);
     p = p * r * r + r + all(1.0f);
-    return (vector)((integers)p + power);
+    return choose((integers)(x == x), (vector)((integers)p + power), x);
 }
 
 /* 1 / (1 + e^-x), between 0 and 1 for every x. */

@@ -86,3 +86,14 @@ def test_a_query_far_from_even_attention_stays_finite() -> None:
     for kind in kinds():
         scores = score(some.kernel("tables", kind), some.query, [some.tile("tables", np.arange(2))])
         assert ((scores > 0) & (scores < 1)).all()
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value", "gate", "fuse", "table", "mean"])
+def test_what_is_no_number_gives_no_score(name: str) -> None:
+    """A damaged array would rank its item anywhere; the certificate refuses what is not finite."""
+    some = random_pairs(width=32, heads=2, query_length=9, lengths=[5, 9], photo=True, seed=1)
+    some.items[name].flat[3] = np.nan
+    for kind in kinds():
+        scores = score(some.kernel("tables", kind), some.query, [some.tile("tables", np.arange(2))])
+        assert np.isnan(scores[0])
+        assert not np.isnan(scores[1])
