@@ -84,6 +84,8 @@ class Trainer:
         self.optimizer = Optimizer(options, self.parameters, model.device)
         decay = options.trainer.average
         self.mean = running_mean(model, decay) if decay else None
+        if options.trainer.compile:
+            model.trunk.compile()  # in place: weights keep their names
         self.skipped = SkippedSteps(scaled=options.trainer.precision == "fp16")
         self.epoch, self.step, self.best = 0, 0, -1.0
         self.rate = 0.0  # the learning rate of the last step
@@ -277,7 +279,7 @@ class Trainer:
         """Set the learning rate of the epoch's step of that number, and return it."""
         progress = self.epoch - 1 + (number + 1) / batches
         share = learning_rate(self.options.optimizer, progress, self.options.trainer.epochs)
-        return self.optimizer.set_rate(share)
+        return self.optimizer.set_rate(share * self.schedule.rate)
 
     def _is_checkpoint_due(self) -> bool:
         """Return whether this epoch is validated and saved: the first, the last, some between."""
@@ -296,7 +298,9 @@ class Trainer:
         better = self.options.trainer.keep == "last"
         if figures is not None:
             score = float(figures["recall_sum"])
-            self.schedule.observe(score)
+            # That of the first epoch is for the user: turns count the published ones.
+            if self.epoch % self.options.trainer.validate_every == 0:
+                self.schedule.observe(score)
             better = better or score > self.best
             self.best = score if better else self.best
         best = {"recall_sum": score, "validation": figures} if better else None

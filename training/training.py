@@ -55,7 +55,7 @@ DEFAULT_PRESET = "hf-icma-small"
 DEFAULT_DATA = "sample:20000"
 logger = logging.getLogger("hficma")
 
-RESUMABLE = ("trainer.epochs", "trainer.device", "loader.workers")
+RESUMABLE = ("trainer.epochs", "trainer.device", "trainer.compile", "loader.workers")
 """Options that may change when a run goes on."""
 
 

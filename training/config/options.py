@@ -159,6 +159,8 @@ class TrainerOptions:
     """`cpu`, `cuda`, `cuda:N`; `auto` takes a GPU where there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the forward pass; weights stay fp32."""
+    compile: bool = False
+    """Compile the image encoder by torch.compile, which takes a minute or two at the start."""
     validate_every: int = 1
     """Epochs between validations; the first and the last epoch are always validated."""
     validation_pairs: int = 1000

@@ -12,6 +12,9 @@ from .optimizer import Parameters
 
 LATER_PATIENCE = 4
 """Validations without a gain before the second and later turns of `alternate`, as published."""
+FALL_EVERY = 25
+"""A turn of `alternate` in such an epoch divides the learning rate by ten, as published: by the
+published validations, in every fifth epoch, after epoch 25 or 50."""
 
 
 class ImageEncoderSchedule:
@@ -23,15 +26,16 @@ class ImageEncoderSchedule:
         alternate            rest, image encoder, rest, ... by turns (HF-ICMA)
 
     A turn of `alternate` ends where `patience` validations bring no new best, LATER_PATIENCE from
-    the second turn on. HF-ICMA's tenth of the learning rate at every 25th epoch, if a turn happens
-    to fall there, is left out. An image encoder that is not trained keeps its BatchNorm statistics
-    too: the published code lets them drift.
+    the second turn on, and one that falls on a multiple of FALL_EVERY epochs takes the learning
+    rate to a tenth. An image encoder that is not trained keeps its BatchNorm statistics too: the
+    published code lets them drift.
 
     Attributes:
         image_encoder: whether the image encoder is trained now.
         rest: whether the rest is.
         touched: whether the image encoder was ever trained: until then, regions of photos that
             were computed once and cached stand for it.
+        rate: share of the learning rate that turns have left.
     """
 
     def __init__(self, options: ImageEncoderOptions) -> None:
@@ -42,9 +46,12 @@ class ImageEncoderSchedule:
         self.image_encoder = options.schedule == "tuned"
         self.rest = True
         self.touched = False
+        self.rate = 1.0
+        self._epoch = 0
 
     def begin(self, epoch: int) -> None:
         """Begin an epoch, counted from 1."""
+        self._epoch = epoch
         if self._options.schedule == "freeze-then-tune":
             self.image_encoder = epoch > self._options.switch_epoch
         self.touched |= self.image_encoder
@@ -58,6 +65,8 @@ class ImageEncoderSchedule:
         if self._options.schedule == "alternate" and self._idle >= self._patience:
             self.image_encoder, self.rest = self.rest, self.image_encoder
             self._idle, self._patience = 0, LATER_PATIENCE
+            if self._epoch % FALL_EVERY == 0:
+                self.rate /= 10
 
     def apply(self, model: Model, parameters: Parameters) -> None:
         """Put the model into training mode, except for what is not trained."""
@@ -79,6 +88,7 @@ class ImageEncoderSchedule:
             "trunk": self.image_encoder,
             "rest": self.rest,
             "touched": self.touched,
+            "rate": self.rate,
         }
 
     def load_state(self, record: dict[str, Any]) -> None:
@@ -87,6 +97,7 @@ class ImageEncoderSchedule:
         self._idle, self._patience = record["idle"], record["patience"]
         self.image_encoder, self.rest = record["trunk"], record["rest"]
         self.touched = record["touched"]
+        self.rate = record.get("rate", 1.0)  # runs of older releases keep the whole of it
 
 
 def learning_rate(options: OptimizerOptions, progress: float, epochs: int) -> float:
