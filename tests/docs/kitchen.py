@@ -39,6 +39,7 @@ def make_kitchen(folder: Path) -> Path:
     lines = "\n".join(json.dumps(record) for record in _records(recipes[:PAIRS], split=False))
     (folder / "recipes-text.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     shutil.copy(folder / "photos" / f"{recipes[0].id}.jpg", folder / "photo.jpg")
+    _write_recipe1m(folder / "recipe1M", recipes[:PAIRS], folder / "photos")
     space = Workspace(folder / "workspace")
     sizes = [*SMALL.split(), "trainer.validation_pairs=0", "trainer.keep=last"]
     before = Path.cwd()
@@ -53,6 +54,22 @@ def make_kitchen(folder: Path) -> Path:
     finally:
         os.chdir(before)
     return folder
+
+
+def _write_recipe1m(folder: Path, recipes: list[Recipe], photos: Path) -> None:
+    """Write recipes as Recipe1M's authors publish theirs: layers, and photos in a tree."""
+    layer1, layer2 = [], []
+    for place, recipe in enumerate(recipes):
+        name, part = f"{place * 7919:010x}", SPLIT[place % len(SPLIT)]
+        texts = {"ingredients": recipe.ingredients, "instructions": recipe.instructions}
+        lines = {key: [{"text": line} for line in value] for key, value in texts.items()}
+        layer1.append({"id": name, "title": recipe.title, "partition": part, "url": "", **lines})
+        layer2.append({"id": name, "images": [{"id": f"{name}.jpg", "url": ""}]})
+        target = folder / "images" / part / "/".join(name[:4]) / f"{name}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / f"{recipe.id}.jpg", target)
+    (folder / "layer1.json").write_text(json.dumps(layer1))
+    (folder / "layer2.json").write_text(json.dumps(layer2))
 
 
 def _bring(folder: Path, bundle: Path) -> None:

@@ -44,6 +44,7 @@ CHANGES: dict[str, tuple[str, str]] = {
         "five minutes",
     ),
     r'device="cuda", gpu_memory=8': ('device="cpu"', "needs a GPU"),
+    r"^(hficma vectors sentences (?!.*--dim).*)$": (r"\1 --dim 16 --epochs 1", "an hour"),
     r"--dim 256": ("--dim 16 --epochs 1", "twenty minutes"),
     r"--setup (1k|10k)(?= --prefilter)": ("--setup all", "48 pairs fill no bag of 1,000"),
     r"--prefilter 100": ("--prefilter 2", "fewer pairs than that"),
@@ -72,6 +73,8 @@ SKIPPED: dict[str, str] = {
     "hficma search --image photo.jpg --device cuda": _GPU,
     "hficma index --data recipes.jsonl --device cuda --out workspace/indexes/on-gpu": _GPU,
     "hficma train --preset best --data recipes.jsonl --devices all trunk.weights=torchvision": _GPU,
+    "hficma train --preset hf-icma --data recipe1m --run on-eight --devices 8 "
+    "text.vectors=sentences trunk.weights=resnet50_imagenet.safetensors": _GPU,
     "torchrun --nproc-per-node 2 -m hficma.cli train --preset best --data recipes.jsonl "
     "trunk.weights=torchvision": "two processes; tests/training/parallel runs them",
     "hficma train --preset best --data recipes.jsonl model.image.encoder=efficientnet-lite2 "

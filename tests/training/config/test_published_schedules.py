@@ -6,6 +6,8 @@ AnonymousRecipe/HF-ICMA) or AdaMine (Cadene/recipe1m.bootstrap.pytorch); the pap
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +103,8 @@ OTHERS: dict[str, list[tuple[str, Any, str]]] = {
         ("loss.classification", 0.01, "options/pairwise_plus.yaml, weight_classif"),
     ],
 }
+TRAINING_PAIRS = 238_408
+"""Of Recipe1M, by the published lists of ids."""
 SHARED = ("trainer.epochs", "trainer.batch_size", "optimizer.lr", "optimizer.clip", "trunk.")
 
 
@@ -161,3 +165,13 @@ def test_adamine_trains_its_image_encoder_from_epoch_21_on() -> None:
     options = load_options("adamine")
     course = run(ImageEncoderSchedule(options.trunk), {}, options.trainer.epochs)
     assert course == ["rest 1"] * 20 + ["imagerest 1"] * 60
+
+
+def test_the_hours_of_the_page_follow_from_presets_and_rates() -> None:
+    """docs/howto/recipe1m.md: who books a GPU by it must not find that the preset has changed."""
+    page = (Path(__file__).parents[3] / "docs/howto/recipe1m.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \| (\d+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 3
+    for preset, epochs, rate, hours in rows:
+        assert int(epochs) == load_options(preset).trainer.epochs
+        assert f"{int(epochs) * TRAINING_PAIRS / int(rate) / 3600:.1f}" == hours
