@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from hficma.data.partitions import open_runs_dataset
 from hficma.errors import InputError
 from hficma.images.crops import check_crops
 from hficma.metrics import bags
-from hficma.model import Model, load_model
+from hficma.model import Model, Tokens, load_model
 from hficma.progress import Progress
 from hficma.types import Positions
 
@@ -22,7 +22,7 @@ from .encoding import EncodedPairs, encode_positions
 from .evaluation_figures import SETUPS, Evaluation, evaluation_of
 from .parallel.device import pick_device
 from .runs.run import RunDirectory
-from .scoring import ScoreTables, score_tables
+from .scoring import BlockScores, ScoreTables, block_scores, score_tables
 
 BAGS = 10
 """Bags of the setups `1k` and `10k`, as published."""
@@ -42,6 +42,7 @@ def evaluate(
     device: str = "auto",
     name: str | None = None,
     progress: Progress | None = None,
+    scorer: Callable[[Model, Tokens], BlockScores] = block_scores,
 ) -> Evaluation:
     """Return a run's figures on a split, which the run keeps too.
 
@@ -61,6 +62,7 @@ def evaluate(
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
         name: keep the figures in the run under this name; None takes split and setup.
         progress: receives stages, steps and notes.
+        scorer: makes what scores pairs; see `score_tables`.
 
     Raises:
         InputError: the split has too few pairs, or the options make no sense.
@@ -86,7 +88,7 @@ def evaluate(
     places[union[encoded.usable]] = np.arange(len(encoded.image.lengths))
     left_out = encoded.complaints
     result = evaluation_of(
-        _score_bags(model, encoded, [places[bag] for bag in members], progress),
+        _score_bags(model, encoded, [places[bag] for bag in members], progress, scorer),
         run=str(run),
         dataset=dataset.name,
         split=split,
@@ -145,7 +147,11 @@ def dataset_of(run: RunDirectory, data: str | None, progress: Progress) -> Datas
 
 
 def _score_bags(
-    model: Model, encoded: EncodedPairs, members: Sequence[Positions], progress: Progress
+    model: Model,
+    encoded: EncodedPairs,
+    members: Sequence[Positions],
+    progress: Progress,
+    scorer: Callable[[Model, Tokens], BlockScores],
 ) -> Iterator[ScoreTables]:
     """Yield the score tables of each bag, without the pairs whose photos cannot be read (-1)."""
     for number, bag in enumerate(members, 1):
@@ -156,4 +162,5 @@ def _score_bags(
             encoded.image.select(rows),
             encoded.recipe.select(rows),
             on_done=progress.advance,
+            scorer=scorer,
         )

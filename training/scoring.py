@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hficma.metrics import ranks
 from hficma.model import Model, Tokens
@@ -30,6 +32,25 @@ class ScoreTables:
     """S_local (N, N); None where S has no local part."""
 
 
+BlockScores: TypeAlias = Callable[[Tokens], Tensor]
+"""Scores B photos with M recipes: (B, M) S_local."""
+
+
+def block_scores(model: Model, recipe: Tokens) -> BlockScores:
+    """Return what scores photos with M recipes in float32; recipes are projected once.
+
+    Args:
+        model: with a local part, in evaluation mode.
+        recipe: M recipes.
+    """
+    recipes = model.project_recipe(recipe)
+
+    def score(image: Tokens) -> Tensor:
+        return model.pair_scores(model.project_image(image), recipes, tile=TILE)
+
+    return score
+
+
 @torch.inference_mode()
 def score_tables(
     model: Model,
@@ -37,26 +58,27 @@ def score_tables(
     recipe: Tokens,
     *,
     on_done: Callable[[int], None] = lambda count: None,
+    scorer: Callable[[Model, Tokens], BlockScores] = block_scores,
 ) -> ScoreTables:
-    """Return S of every pair through the fast form; recipes are projected once.
+    """Return S of every pair through the fast form.
 
     Args:
         model: in evaluation mode.
         image: N photos.
         recipe: N recipes.
         on_done: called with the number of photos that were just scored.
+        scorer: makes what scores S_local, such as a GPU's kernels.
     """
     config = model.config
     global_: Floats = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
     if not model.has_local or config.local_weight == 0:
         on_done(len(global_))
         return ScoreTables(config.score_weights.total(global_, None), global_, None)
-    recipes = model.project_recipe(recipe)
+    score = scorer(model, recipe)
     local = np.empty_like(global_)
     for start in range(0, len(global_), PHOTO_BLOCK):
         block = slice(start, start + PHOTO_BLOCK)
-        photos = model.project_image(image.select(block))
-        local[block] = model.pair_scores(photos, recipes, tile=TILE).cpu().numpy()
+        local[block] = score(image.select(block)).cpu().numpy()
         on_done(len(local[block]))
     return ScoreTables(config.score_weights.total(global_, local), global_, local)
 

@@ -32,7 +32,7 @@ from .local_scores import LocalQueries, LocalScorer
 REFINED = 64
 """Items of a query that are scored again at once: always as many, because libraries order their
 sums by the shape of a product, and equal items must score equal bits. What is left of them is
-filled with the next best, of which the screen's error is learnt."""
+filled with other items, of which the screen's error is learnt."""
 
 
 @dataclass
@@ -152,8 +152,9 @@ class GpuScorer:
         assert self._local is not None
         exact = np.zeros(items.shape, dtype=bool)
         while True:
-            epsilon = self.bound.epsilon * self._weights.local
-            chosen: list[tuple[int, Positions]] = []  # rows of `items`, and REFINED places in each
+            # A model whose S has no local part is not screened: 0 of an infinite ε is none.
+            epsilon = self.bound.epsilon * self._weights.local if self._weights.local else 0.0
+            chosen: list[tuple[int, Positions]] = []  # rows of `items`, and places in each
             for row, state in enumerate(states):
                 totals = self._weights.total(global_[row], local[row])
                 open_places = np.flatnonzero(~exact[row])
@@ -161,20 +162,28 @@ class GpuScorer:
                 needed = int(to_refine(totals[open_places], proved, k, epsilon).sum())
                 # They are the best of the open ones, those without a finite score first.
                 order = np.argsort(-np.nan_to_num(totals[open_places], nan=np.inf), kind="stable")
-                for start in range(0, needed, REFINED):
-                    places = open_places[order[start : start + REFINED]]
-                    chosen.append((row, np.resize(places, REFINED)))
-                    exact[row, places] = True
+                rest = order[needed:]
+                fill = min(-needed % REFINED, len(rest))
+                # From all over the list: the screen may be wrong anywhere.
+                extra = rest[np.linspace(0, len(rest) - 1, fill).astype(np.int64)]
+                places = open_places[np.concatenate([order[:needed], extra])]
+                exact[row, places] = True
+                chosen += [
+                    (row, places[start : start + REFINED])
+                    for start in range(0, len(places), REFINED)
+                ]
             if not chosen:
                 break
             rows = np.array([row for row, _ in chosen])
-            places = np.stack([of_row for _, of_row in chosen])
+            # Always REFINED of them: the places of a list that is shorter come again.
+            places = np.stack([np.resize(of_row, REFINED) for _, of_row in chosen])
+            first = np.arange(REFINED) < np.array([len(of_row) for _, of_row in chosen])[:, None]
             numbers = np.array([states[row].number for row in rows])
             refined = self._local.refine(encodings, numbers, items[rows[:, None], places])
             screened = local[rows[:, None], places]
             local[rows[:, None], places] = refined
             # Where the screen is worse than thought, more may be among the best.
-            self.bound.watch(screened, refined)
+            self.bound.watch(screened[first], refined[first])
         for row, state in enumerate(states):
             totals = self._weights.total(global_[row], local[row])
             state.best = largest(np.concatenate([state.best, totals[exact[row]]]), k)

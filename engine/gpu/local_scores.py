@@ -81,7 +81,8 @@ class LocalScorer:
             encodings: Q queries (Q, L, ...) float32, at `tables`, recipes padded to the most
                 tokens that any may have.
         """
-        packed = pack_items(encodings, SCREEN, uniform=self._role == "recipe")
+        uniform = self._role == "recipe"  # photos
+        packed = pack_items(encodings, SCREEN, heads=self._index.heads, uniform=uniform)
         return LocalQueries(padded=encodings, packed=packed)
 
     @torch.inference_mode()

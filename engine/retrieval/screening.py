@@ -20,40 +20,55 @@ S <= Ŝ + ε < Ŝ_(k) - ε, and stands behind all of those.
 So after every candidate within 2 ε was scored again, the k best, their order, their scores and how
 many of them are proved are those of float32; the others keep their Ŝ, which stay behind them.
 
-ε is measured, not derived: a bound of every rounding of 16 bits would be a hundred times what is
-seen, and refine nearly all. It is four times the largest difference that was seen: for float16 over
-a million real and adversarial pairs (`hficma.benchmarks.kernels.screening`), for bfloat16 in the
-first searches of an index, which are scored both ways. And it is watched: whatever is scored again
-is compared with what the screen said of it, and once a difference is above a quarter of ε, ε grows
-to four times that difference, and the choice is made again.
+ε is measured, not derived: a bound of every rounding of 16 bits would be thousands of times what is
+seen. And it is measured for each model, since it is the model that makes roundings large or small:
+`hficma bench screening` prints 1e-4 for a trained one, and a hundred times that for pairs and
+weights made to be hard. So the first pairs that an engine meets are scored both ways, and ε is four
+times the largest difference. It goes on watching: whatever is scored again later is compared with
+what the screen said of it, and a larger difference makes ε grow, and the choice be made again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 
 from hficma.types import Floats64, Mask
 
-SCREEN_EPSILON = 1e-4
-"""ε of scores in float16, in units of S_local."""
+MEASURED = 1 << 14
+"""Pairs that are scored in both precisions before any is only screened."""
 MARGIN = 4.0
 """ε is so many times the largest difference that was seen."""
+LEAST_EPSILON = 2e-6
+"""ε at least: that of float32 scores, `hficma.engine.retrieval.certificate.EPSILON`."""
 
 _log = logging.getLogger("hficma")
 
 
 class ScreenBound:
-    """ε of one index and model: at least what was measured beforehand, and watched from then on."""
+    """ε of one model and index, learnt from the pairs that are scored in both precisions.
 
-    def __init__(self, epsilon: float = SCREEN_EPSILON) -> None:
-        self.epsilon = epsilon
+    Args:
+        epsilon: ε where it was measured before, and at least; None measures it here.
+
+    Attributes:
+        epsilon: in units of S_local; infinite, so that everything is scored again, until enough
+            pairs were compared.
+        pairs: how many were compared here.
+        largest: the largest difference among them.
+    """
+
+    def __init__(self, epsilon: float | None = None) -> None:
+        self.epsilon = math.inf if epsilon is None else epsilon
+        self.pairs = 0
         self.largest = 0.0
-        """The largest difference that was seen."""
+        self._least = LEAST_EPSILON if epsilon is None else epsilon
+        self._needed = MEASURED if epsilon is None else 0
 
-    def watch(self, screened: Floats64, exact: Floats64) -> bool:
-        """Compare screened scores with exact ones; return whether ε had to grow.
+    def watch(self, screened: Floats64, exact: Floats64) -> None:
+        """Compare screened scores with exact ones.
 
         Args:
             screened: S_local of N pairs in 16 bits; what is not finite has no difference, and is
@@ -62,15 +77,18 @@ class ScreenBound:
         """
         differences = np.abs(screened - exact)
         differences = differences[np.isfinite(differences)]
+        self.pairs += differences.size
         self.largest = max(self.largest, float(differences.max(initial=0.0)))
-        if self.largest * MARGIN <= self.epsilon:
-            return False
-        self.epsilon = self.largest * MARGIN
-        _log.info(
-            "scores in 16 bits differ by up to %.1e for this model; all within %.1e of the last "
-            "rank are scored again", self.largest, 2 * self.epsilon,
-        )  # fmt: skip
-        return True
+        if self.pairs < self._needed:
+            return
+        before = self.epsilon
+        self.epsilon = max(MARGIN * self.largest, self._least)
+        if before != self.epsilon:
+            _log.debug(
+                "scores in 16 bits differ by up to %.1e over %s pairs of this model; what is "
+                "within %.1e of the last rank is scored again in float32",
+                self.largest, f"{self.pairs:,}", 2 * self.epsilon,
+            )  # fmt: skip
 
 
 def largest(values: Floats64, count: int) -> Floats64:

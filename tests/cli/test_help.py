@@ -17,7 +17,7 @@ COMMANDS = [
     "vectors words", "vectors sentences", "vectors encoder",
     "bench pair_scores", "bench training_step", "bench engine", "bench branches",
     "bench text_quality", "bench quality", "bench sample_hardness", "bench readme",
-    "bench contact-sheet", "bench serve", "bench gpu_kernels",
+    "bench contact-sheet", "bench serve", "bench gpu_kernels", "bench screening",
 ]  # fmt: skip
 
 

@@ -20,7 +20,9 @@ rows holds tokens of several items and no padding:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -65,27 +67,31 @@ class PackedItems:
         return self.query.shape[1]
 
 
-def pack_items(encodings: PaddedEncodings, dtype: torch.dtype, *, uniform: bool) -> PackedItems:
+def pack_items(
+    encodings: PaddedEncodings, dtype: torch.dtype, *, heads: int, uniform: bool
+) -> PackedItems:
     """Lay padded items out as the kernels read them, without waiting for the device.
 
     The rows of padding stay, since to leave them out their number would have to come back from the
     device: no item begins in them and none reaches into them, so nothing reads them.
 
     Args:
-        encodings: N items (N, L, ...) at `tables`.
+        encodings: N items (N, L, ...) at `projections` or `tables`.
         dtype: of the wide arrays: float16 on a GPU, float32 where a test compares.
+        heads: H.
         uniform: whether every item has L tokens, as photos have.
     """
-    assert encodings.table is not None
-    count, heads, size, width = encodings.table.shape
+    count, size, width = encodings.query.shape
     lengths = encodings.lengths
     wide = {
         name: getattr(encodings, name).to(dtype).reshape(-1, width)
         for name in ("query", "key", "value", "gate", "fuse")
     }
-    table = encodings.table.to(dtype).reshape(-1, width)
     first = torch.arange(count, device=lengths.device) * size
-    if not uniform:
+    table = None
+    if encodings.table is not None:
+        table = encodings.table.to(dtype).reshape(-1, width)
+    if table is not None and not uniform:
         # A head's rows follow those of the head before at the item's own length:
         #     padded   a a . . | b b . .      packed   a a b b . . . .      (2 heads, 2 of 4 tokens)
         place = torch.arange(heads * size, device=lengths.device)
@@ -102,6 +108,25 @@ def pack_items(encodings: PaddedEncodings, dtype: torch.dtype, *, uniform: bool)
         heads=heads,
         longest=size,
         shortest=size if uniform else 1,
+    )
+
+
+def join_items(parts: Sequence[PackedItems]) -> PackedItems:
+    """Return the items of several, one after the other.
+
+    Args:
+        parts: without tables.
+    """
+    rows = accumulate((len(part.query) for part in parts[:-1]), initial=0)
+    names = ("query", "key", "value", "gate", "fuse", "gate_bias", "mean", "lengths")
+    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return PackedItems(
+        **joined,
+        starts=torch.cat([part.starts + row for part, row in zip(parts, rows, strict=True)]),
+        table=None,
+        heads=parts[0].heads,
+        longest=max(part.longest for part in parts),
+        shortest=min(part.shortest for part in parts),
     )
 
 

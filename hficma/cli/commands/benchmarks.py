@@ -25,6 +25,7 @@ class _Benchmarks(LazyGroup):
             "kernels.branches",
             "kernels.encoders",
             "kernels.gpu_kernels",
+            "kernels.screening",
             "search.engine",
             "quality.sample_hardness",
             "quality.text_quality",

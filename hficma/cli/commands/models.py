@@ -128,11 +128,18 @@ def evaluate(
     Example: hficma eval --setup 1k
     """
     from hficma.training import evaluate as measure
+    from hficma.training.parallel.device import pick_device
+    from hficma.training.scoring import block_scores
 
+    scorer = block_scores
+    if pick_device("auto").type == "cuda":
+        from hficma.engine.gpu.exhaustive import kernel_block_scores
+
+        scorer = kernel_block_scores
     with Bars() as bars:
         evaluation = measure(
             _run_path(run), data, split, setup,
-            prefilter=prefilter, crops=crops, progress=bars,
+            prefilter=prefilter, crops=crops, progress=bars, scorer=scorer,
         )  # fmt: skip
     if json_file is not None and str(json_file) == "-":
         print_json(evaluation.to_json())

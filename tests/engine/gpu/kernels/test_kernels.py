@@ -282,7 +282,8 @@ def packed(encodings: PaddedEncodings, dtype: torch.dtype) -> PackedItems:
     }
     table = encodings.table.masked_fill(padding[:, None, :, None], nan)
     encodings = replace(encodings, **poisoned, table=table)
-    items = pack_items(encodings, dtype, uniform=bool((lengths == size).all()))
+    heads = table.shape[1]
+    items = pack_items(encodings, dtype, heads=heads, uniform=bool((lengths == size).all()))
     arrays = {
         field.name: value.to(DEVICE)
         for field in fields(items)
