@@ -236,7 +236,8 @@ def _sharpest(explanations: Sequence[PairExplanation]) -> tuple[int, int] | None
 
 def _weights(weights: ScoreWeights) -> str:
     """Return how the two parts of S are added up."""
-    return f"S = {weights.global_:g} × S_global + {weights.local:g} × S_local"
+    local = "S_local" if weights.limit == 1.0 else f"min(S_local, {weights.limit:g})"
+    return f"S = {weights.global_:g} × S_global + {weights.local:g} × {local}"
 
 
 def _cells(regions: int, attention: Floats | None) -> str:

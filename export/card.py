@@ -61,7 +61,7 @@ def _opening(facts: BundleFacts) -> Iterator[str]:
     yield f"Model `{facts.model_id}`, ONNX opset {facts.opset}."
     if model.kind == "hf-icma":
         yield (
-            f"S = {model.global_weight} S_global + {model.local_weight} S_local; "
+            f"S = {model.score_weights}; "
             f"S_global is the inner product of two global vectors of {facts.global_dim}."
         )
     yield ""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def export_run(
     runtimes: Sequence[str] | None = None,
     queries: int = parity.LEAST_QUERIES,
     weight_only: bool = False,
+    local_limit: float | None = None,
 ) -> Path:
     """Compile the best weights of a run.
 
@@ -89,15 +91,25 @@ def export_run(
         runtimes: names of those held to the torch model; None takes those installed.
         queries: test pairs whose ranks are compared; 0 compares none.
         weight_only: int8 rounds weights alone; see `export_model`.
+        local_limit: the most that S_local counts in S, which makes it another model, whose answers
+            fewer candidates prove; None leaves it as it was trained.
 
     Returns:
         `out`.
 
     Raises:
         ArtifactError: no run there, or `out` exists.
+        InputError: the limit is not above 0, or more than 1, or the model has no local part.
         ParityError: a graph is not what the model is; nothing is left at `out`.
     """
     model = load_model(run)
+    if local_limit is not None:
+        if not model.has_local:
+            raise InputError(f"local limit: {model.config.kind} has no local part")
+        try:
+            model.config = replace(model.config, local_limit=local_limit)
+        except ValueError as error:
+            raise InputError(f"local limit {local_limit:g}: {error}") from error
     dataset = open_runs_dataset(run, data)
     manifest = read_manifest(run, kind="run")
     return export_model(

@@ -33,8 +33,27 @@ def test_a_model_without_a_local_part_is_scored_by_the_global_one() -> None:
     from hficma.model import ModelConfig
 
     config = ModelConfig(kind="adamine")
-    assert config.score_weights == (0.2, 0.0)
+    assert config.score_weights == (0.2, 0.0, 1.0)
     assert config.score_weights.total(3.0, None) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("limit", [0.7, 0.1, 1e-6])
+def test_more_than_the_limit_counts_as_the_limit(dtype: type, limit: float) -> None:
+    """A certificate bounds items that it never saw by it; a bit above would be an open door."""
+    torch = pytest.importorskip("torch", reason="tensors are torch's")
+    local = np.append(np.random.default_rng(0).uniform(size=500), [0, 1, limit]).astype(dtype)
+    weights = ScoreWeights(0.5, 0.5, limit)
+    zeros = np.zeros_like(local)
+    array = weights.total(zeros, local)
+    assert array.dtype == dtype
+    np.testing.assert_array_equal(
+        array, weights.total(torch.from_numpy(zeros), torch.from_numpy(local)).numpy()
+    )
+    assert array.max() <= dtype(0.5) * dtype(limit)
+    assert weights.total(0.0, 1.0) == 0.5 * limit
+    below = local < limit
+    np.testing.assert_array_equal(array[below], ScoreWeights(0.5, 0.5).total(zeros, local)[below])
 
 
 def test_the_formula_stands_in_one_file() -> None:

@@ -1,15 +1,16 @@
 """Rank items by S, and prove how many of the first ranks no other item can change.
 
 S = w_g g + w_l l, where g = S_global is cheap for every item and l = S_local is expensive and lies
-in [0, 1]. Candidates come in batches by falling g, each with an upper bound on the g of every item
-behind it.
+in [0, c]: a sigmoid, of which S counts no more than c (`ScoreWeights.limit`, 1 unless the model
+says otherwise). Candidates come in batches by falling g, each with an upper bound on the g of every
+item behind it.
 
 *Claim.* Let b bound the g of all items that were not scored. Then every one of them has
-S <= w_g b + w_l =: B, so a scored item with S > B stands before all of them; and once the m best
+S <= w_g b + w_l c =: B, so a scored item with S > B stands before all of them; and once the m best
 scored items all have S > B, they are the m best of all items, in this order.
 
-*Proof.* w_g > 0 and l <= 1 give w_g g + w_l l <= w_g b + w_l for every item not scored. Each of the
-m items is then above every item not scored, and above every scored item that follows it because
+*Proof.* w_g > 0 and l <= c give w_g g + w_l l <= w_g b + w_l c for every item not scored. Each of
+the m items is then above every item not scored, and above every scored item that follows it because
 those were sorted.
 
     S  ^ x
@@ -23,6 +24,11 @@ b contains how far the first stage's scores may be from g (δ, `PrefilterFacts.s
 `score_upper_bound` adds how far a computed S may be from the same pair's S in another company (ε).
 Equality proves nothing: an unseen item with the same score and a lower position would stand first.
 What is proved is the answer of scoring every item in the same bundle, runtime and precision.
+
+Why no bound on l is worked out from the weights and what is known of an item: the MLP that l comes
+from reaches far more over all vectors that it could be given than over those that it is given.
+`hficma bench certificate` finds such vectors, by gradient ascent, and counts what even a perfect
+bound over them would certify; see `docs/explanation/certificate.md`.
 """
 
 from __future__ import annotations
@@ -152,7 +158,7 @@ def score_upper_bound(global_bound: float, weights: ScoreWeights) -> float:
     """
     if math.isinf(global_bound):
         return global_bound  # inf - inf below would be NaN, which compares as proved
-    bound = weights.total(global_bound, 1.0)
+    bound = weights.total(global_bound, 1.0)  # `total` counts no more of l than c
     # ε for l, and a float64 rounding of S and of the bound itself, some 4,000 units in the last
     # place: both are far more than can be lost and far less than what tells two items apart.
     return bound + EPSILON * weights.local + 1e-12 * (abs(bound) + 1.0)

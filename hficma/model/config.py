@@ -120,6 +120,9 @@ class ModelConfig:
     """w_g in S = w_g S_global + w_l S_local."""
     local_weight: float = 0.8
     """w_l; AdaMine has no local part."""
+    local_limit: float = 1.0
+    """The most that S_local counts in S. Below 1, what was not scored is known to reach less, so
+    that fewer candidates prove an answer."""
     text: TextConfig = field(default_factory=TextConfig)
     """What of a recipe is read."""
 
@@ -153,6 +156,8 @@ class ModelConfig:
             raise ValueError("text.unit=field is read by global_text=fields and sentence=mean")
         if self.global_weight <= 0 or self.local_weight < 0:
             raise ValueError("global_weight must be positive and local_weight not negative")
+        if not 0 < self.local_limit <= 1:
+            raise ValueError("local_limit must be above 0, and at most 1")
 
     @property
     def score_weights(self) -> ScoreWeights:
@@ -160,7 +165,9 @@ class ModelConfig:
         if self.kind == "dual":
             return ScoreWeights(1.0, 0.0)
         return ScoreWeights(
-            self.global_weight, self.local_weight if self.kind == "hf-icma" else 0.0
+            self.global_weight,
+            self.local_weight if self.kind == "hf-icma" else 0.0,
+            self.local_limit,
         )
 
     @property
@@ -214,6 +221,7 @@ class ModelConfig:
 _LATER_DEFAULTS = (
     ("global_text", "fused"),
     ("members", 1),
+    ("local_limit", 1.0),
     ("image_head", dataclasses.asdict(HeadConfig())),
     ("recipe_head", dataclasses.asdict(HeadConfig())),
 )

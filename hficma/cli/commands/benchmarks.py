@@ -31,6 +31,7 @@ class _Benchmarks(LazyGroup):
             "quality.text_quality",
             "quality.quality",
             "quality.sureness",
+            "quality.certificate",
             "quality.cookbook",
             "contact.contact-sheet",
             "search.search-against",

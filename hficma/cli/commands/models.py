@@ -337,6 +337,10 @@ def export(
         typer.Option("--weight-only", help="int8 rounds weights alone: as small, exact, slower."),
     ] = False,
     trt: Annotated[bool, typer.Option("--trt", help="Build TensorRT engines too.")] = False,
+    local_limit: Annotated[
+        float | None,
+        typer.Option(help="The most that S_local counts in S.", show_default="the model's"),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="Calibrate and prove on these pairs; the run's own.")
     ] = None,
@@ -395,6 +399,7 @@ def export(
             precisions=precision or ("fp32",),
             data=data,
             weight_only=weight_only,
+            local_limit=local_limit,
         )
     stdout.print_line(f"bundle: {path}")
     if trt:

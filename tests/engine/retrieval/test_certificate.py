@@ -19,14 +19,17 @@ from hficma.engine.retrieval.certificate import (
 )
 from hficma.scores import ScoreWeights
 
-WEIGHTS = st.sampled_from([(0.2, 0.8), (1.0, 0.0), (0.01, 5.0), (3.0, 0.5)])
+WEIGHTS = st.sampled_from(
+    [(0.2, 0.8), (1.0, 0.0), (0.01, 5.0), (3.0, 0.5), (0.5, 0.5, 0.7), (0.2, 0.8, 1e-3)]
+)
+"""w_g, w_l and, of some, the most that l counts: what lies above it is many equal scores."""
 
 
 class Items:
     """A made-up index: exact g, the g that a prefilter with error at most δ sees, and l."""
 
     def __init__(
-        self, global_: np.ndarray, seen: np.ndarray, local: np.ndarray, weights: tuple[float, float]
+        self, global_: np.ndarray, seen: np.ndarray, local: np.ndarray, weights: tuple[float, ...]
     ) -> None:
         self.global_, self.seen, self.local = global_, seen, local
         self.weights = ScoreWeights(*weights)
