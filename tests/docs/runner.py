@@ -92,6 +92,7 @@ SKIPPED: dict[str, str] = {
     "model.text.encoder=all-MiniLM-L6-v2": _FOLDER,
     "hficma export --trt --out workspace/bundles/with-plans": _GPU,
     "hficma bench --setup 10k --device cuda": _GPU,
+    "hficma bench screening": _MEASURES,
     "hficma bench --setup 1k": _MEASURES,
     "hficma bench --setup 10k": _MEASURES,
     "hficma bench --index workspace/indexes/recipes": _MEASURES,
