@@ -26,6 +26,7 @@ from .optim.optimizer import Optimizer, Parameters
 from .optim.schedule import ImageEncoderSchedule, learning_rate
 from .optim.skipped_steps import SkippedSteps, TrainingError
 from .parallel import distributed
+from .runs.epoch_state import EpochState
 from .runs.log import Log
 from .runs.run import RunDirectory, State
 from .step import TrainingStep, autocast
@@ -50,7 +51,7 @@ class Trainer:
     """Trains the model of one run, epoch by epoch.
 
     All random choices of an epoch are drawn from generators seeded by (seed, epoch), so an epoch
-    begins the same way whether or not the process is a new one: no random state is stored.
+    begins the same way whether or not the process is a new one; see `EpochState` for its middle.
 
     Args:
         options: of the run.
@@ -89,6 +90,9 @@ class Trainer:
         self.skipped = SkippedSteps(scaled=options.trainer.precision == "fp16")
         self.epoch, self.step, self.best = 0, 0, -1.0
         self.rate = 0.0  # the learning rate of the last step
+        # Where a run goes on from the middle of an epoch: the checkpoint's state until then.
+        self._interrupted: State | None = None
+        self._saved = time.monotonic()  # when the last checkpoint was written
 
     def fit(self) -> None:
         """Train to the last epoch, from whichever was the last one done.
@@ -103,7 +107,7 @@ class Trainer:
 
     def _fit(self) -> None:
         """Train, with torch's generators free to be seeded."""
-        log = Log(self.run.path, epoch=self.epoch) if self.run is not None else None
+        log = Log(self.run.path, step=self.step) if self.run is not None else None
         try:
             while self.epoch < self.options.trainer.epochs:
                 started = time.perf_counter()
@@ -133,6 +137,7 @@ class Trainer:
                     self.run.save_checkpoint(
                         self.epoch, checkpoint.weights, self._state(), best=checkpoint.best
                     )
+                    self._saved = time.monotonic()
                 self.progress.epoch(record)
         finally:
             if log is not None:
@@ -162,6 +167,8 @@ class Trainer:
         self.schedule.load_state(state.record["schedule"])
         self.epoch, self.step = state.record["epoch"], state.record["step"]
         self.best = state.record["best"]
+        if "within" in state.record:
+            self._interrupted = state
 
     def _train_epoch(self, log: Log | None) -> dict[str, float]:
         """Train one epoch, and return the means of its figures over the steps taken.
@@ -172,8 +179,8 @@ class Trainer:
         try:
             return self._take_steps(log)
         except TrainingError as error:
-            last = self.run.facts["last"] if self.run is not None else None
-            checkpoint = f"; the checkpoint of epoch {last['epoch']} is kept" if last else ""
+            last = self.run.last_checkpoint if self.run is not None else None
+            checkpoint = f"; {last} is kept" if last else ""
             raise TrainingError(
                 f"training stopped in epoch {self.epoch}: {error}{checkpoint}; try a smaller "
                 "optimizer.lr, optimizer.clip=1 or trainer.precision=fp32"
@@ -183,10 +190,7 @@ class Trainer:
         """Take the steps of one epoch."""
         options = self.options.trainer
         self.skipped.begin_epoch()
-        # Dropout draws from torch's own generator, and another in each process. Prime factors keep
-        # (seed, epoch, rank) apart.
-        seed = options.seed * 100_003 + self.epoch
-        torch.manual_seed(seed + 1_000_003 * distributed.rank())
+        state = EpochState(options.seed, self.epoch, self.model.device)
         with distributed.first():
             self.pairs.prepare(self.model, cached=not self.schedule.touched)
         # A photo may have been out of one process's reach for a moment.
@@ -196,38 +200,64 @@ class Trainer:
         self.schedule.apply(self.model, self.parameters)
         self._replicated = distributed.replicated(self._step)
         batches = self._batches()
-        # What is shown of photos and recipes differs between processes; what losses draw must not.
-        views = epoch_generator(options.seed, self.epoch, 1 + distributed.rank())
+        if self._interrupted is not None:
+            within = self._interrupted.record["within"]
+            state.restore(within, self._interrupted.tensors)
+            self.skipped.restore_epoch(within["skipped"])
+            self._interrupted = None
         shown = self.pairs.epoch(
             self.model,
             batches,
-            views,
+            state.views,
             epoch=self.epoch,
             # A frozen image encoder would see each photo again in every epoch, for the same
             # features: they are read from the cache until it is trained for the first time.
             cached=not self.schedule.touched,
             small=self.epoch <= self.options.photos.small * options.epochs,
+            first=state.batch,
         )
-        pair_generator = torch.Generator().manual_seed(seed)
         self.progress.stage(f"epoch {self.epoch}/{options.epochs}", len(batches))
-        sums: dict[str, float] = {}
-        for number, batch in enumerate(shown):
-            self.rate = self._set_rate(number, len(batches))
-            figures, taken = self._take_step(batch, pair_generator)
+        self.progress.advance(state.batch)
+        for batch in shown:
+            self.rate = self._set_rate(state.batch, len(batches))
+            logged = state.batch % LOG_EVERY == 0
+            figures, taken = self._take_step(batch, state.pairs)
             self.step += 1
-            # Figures of a skipped step may be no numbers: one would spoil the mean of the epoch.
-            if taken:
-                for name, value in figures.items():
-                    sums[name] = sums.get(name, 0.0) + value
-            if log is not None and (number % LOG_EVERY == 0 or not taken):
+            state.add(figures, taken=taken)
+            if log is not None and (logged or not taken):
                 # JSON knows no infinity.
                 finite = {name: value for name, value in figures.items() if math.isfinite(value)}
                 record = {"kind": "step", "epoch": self.epoch, "step": self.step, "lr": self.rate}
                 log.add({**record, **finite, **({} if taken else {"skipped": 1})})
             self.skipped.count(taken)
             self.progress.advance()
+            # Not after the last batch, when the epoch's own is near.
+            if state.batch < len(batches) and self._is_time_to_save():
+                self._save_within(state)
         self.skipped.end_epoch(last=self.epoch == options.epochs)
-        return {name: value / self.skipped.taken for name, value in sums.items()}
+        return {name: value / self.skipped.taken for name, value in state.sums.items()}
+
+    def _is_time_to_save(self) -> bool:
+        """Return whether this process writes, and its last checkpoint is old."""
+        minutes = self.options.trainer.save_minutes
+        return self.run is not None and time.monotonic() - self._saved > 60 * minutes > 0
+
+    def _save_within(self, epoch_state: EpochState) -> None:
+        """Write a checkpoint in the middle of an epoch. No other process need know of it."""
+        assert self.run is not None
+        state = self._state()
+        within = {**epoch_state.record(), "skipped": self.skipped.epoch_state()}
+        self.run.save_checkpoint(
+            self.epoch - 1,
+            _on_cpu(self._averaged()),
+            State(
+                {**state.tensors, **epoch_state.tensors()},
+                {**state.record, "epoch": self.epoch - 1, "within": within},
+            ),
+            best=None,
+            batch=epoch_state.batch,
+        )
+        self._saved = time.monotonic()
 
     def _batches(self) -> list[Positions]:
         """Return this process's share of each batch of the epoch, as rows of `pairs`."""
@@ -288,12 +318,12 @@ class Trainer:
 
     def _checkpoint(self) -> _Checkpoint:
         """Measure the model on the validation pairs, and note whether it is the best so far."""
-        model = self.model if self.mean is None else cast(Model, self.mean.module)
+        model = self._averaged()
         # By one process, and by its figures all decide: those of another GPU may differ in their
         # last digits, and its image encoder would take turns at another epoch.
         measures = distributed.rank() == 0
         figures = distributed.from_first(self._validated(model) if measures else None)
-        weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+        weights = _on_cpu(model) if self.run is not None else {}
         score = None
         better = self.options.trainer.keep == "last"
         if figures is not None:
@@ -305,6 +335,10 @@ class Trainer:
             self.best = score if better else self.best
         best = {"recall_sum": score, "validation": figures} if better else None
         return _Checkpoint(weights, figures, best)
+
+    def _averaged(self) -> Model:
+        """Return what is validated and kept: the running mean of the model, or the model."""
+        return self.model if self.mean is None else cast(Model, self.mean.module)
 
     def _validated(self, model: Model) -> dict[str, Any] | None:
         """Return figures of a model on the validation pairs; None where there are none."""
@@ -330,3 +364,8 @@ class Trainer:
             "scaler": self.optimizer.scaler.state_dict(),
         }
         return State({**tensors, **(raw_weights(self.model) if self.mean else {})}, record)
+
+
+def _on_cpu(model: Model) -> dict[str, Tensor]:
+    """Return a copy of a model's state."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -55,7 +55,9 @@ DEFAULT_PRESET = "hf-icma-small"
 DEFAULT_DATA = "sample:20000"
 logger = logging.getLogger("hficma")
 
-RESUMABLE = ("trainer.epochs", "trainer.device", "trainer.compile", "loader.workers")
+RESUMABLE = (
+    "trainer.epochs", "trainer.device", "trainer.compile", "trainer.save_minutes", "loader.workers",
+)  # fmt: skip
 """Options that may change when a run goes on."""
 
 

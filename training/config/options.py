@@ -166,6 +166,9 @@ class TrainerOptions:
     validation_pairs: int = 1000
     """At most so many validation pairs are scored, the same ones each time; 0: there is no
     validation, and those pairs are trained on too, as befits options chosen by folds."""
+    save_minutes: float = 20.0
+    """Minutes from a checkpoint to one within an epoch, where an epoch or the validations take
+    longer; 0: none."""
     average: float = 0.0
     """Decay of a running mean of the weights, which is what is validated and kept; 0: none."""
     keep: Literal["best", "last"] = "best"

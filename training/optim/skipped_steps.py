@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hficma.errors import HficmaError
 
 MOST_IN_A_ROW = 25
@@ -35,6 +37,15 @@ class SkippedSteps:
     def begin_epoch(self) -> None:
         """Begin an epoch."""
         self.epoch = self.taken = 0
+
+    def epoch_state(self) -> dict[str, int]:
+        """Return this epoch's counts, as JSON values, for a run that goes on from its middle."""
+        return {"epoch": self.epoch, "taken": self.taken, "in_a_row": self.in_a_row}
+
+    def restore_epoch(self, counts: Mapping[str, int]) -> None:
+        """Restore what `epoch_state` returned."""
+        self.epoch, self.taken = counts["epoch"], counts["taken"]
+        self.in_a_row = counts["in_a_row"]
 
     def count(self, taken: bool) -> None:
         """Count one more step.

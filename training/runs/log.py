@@ -24,14 +24,14 @@ class Log:
 
     Args:
         run: the run directory.
-        epoch: epochs that count; lines past them (of a run that was killed) are removed.
+        step: steps that count; lines past them (of a run that was killed) are removed.
     """
 
-    def __init__(self, run: Path, *, epoch: int) -> None:
+    def __init__(self, run: Path, *, step: int) -> None:
         path = run / LOG
         # A run killed as it began has none yet.
         records = read_log(run) if path.exists() else []
-        records = [record for record in records if record["epoch"] <= epoch]
+        records = [record for record in records if record["step"] <= step]
         # By a rename: a kill while the file is written anew would take all of it.
         write_atomically(path, "".join(_line(record) for record in records).encode())
         self._file = path.open("a", encoding="utf-8")

@@ -10,6 +10,7 @@
     sureness.safetensors             ... the scores of unseen pairs that say so
     checkpoints/0007.safetensors     weights after epoch 7
     checkpoints/0007.state.safetensors, 0007.state.json    what training needs to go on
+    checkpoints/0007-000120...       the same after 120 batches of epoch 8
     log.jsonl, events/, curves.html  the course of training; they grow, so they have no hash
 
 A checkpoint is written whole and synced before the manifest names it, by one rename; only then
@@ -145,6 +146,16 @@ class RunDirectory:
         return self.manifest.facts
 
     @property
+    def last_checkpoint(self) -> str | None:
+        """Return what a run goes on from, for a user; None where there is nothing yet."""
+        last = self.facts.get("last")
+        if not last:
+            return None
+        if "batch" in last:
+            return f"the checkpoint within epoch {last['epoch'] + 1}"
+        return f"the checkpoint of epoch {last['epoch']}"
+
+    @property
     def outcome(self) -> str:
         """Return how good the run's weights are, and how sure that is, in one line."""
         best, tests = self.facts.get("best"), self.facts.get("test_pairs")
@@ -224,8 +235,8 @@ class RunDirectory:
                 reason = disk_reason(error)
                 if reason is None:
                     raise
-                last = self.facts.get("last")
-                left = f"the checkpoint of epoch {last['epoch']} is kept" if last else NO_EPOCH
+                last = self.last_checkpoint
+                left = f"{last} is kept" if last else NO_EPOCH
                 raise ArtifactError(
                     f"{self.path}: cannot be written ({reason}); {left}: mend that and resume it"
                 ) from error
@@ -233,17 +244,24 @@ class RunDirectory:
                 self.sweep()
 
     def save_checkpoint(
-        self, epoch: int, weights: Mapping[str, Tensor], state: State, *, best: Json | None
+        self,
+        epoch: int,
+        weights: Mapping[str, Tensor],
+        state: State,
+        *,
+        best: Json | None,
+        batch: int = 0,
     ) -> None:
-        """Write the checkpoint of an epoch, name it in the manifest, remove what is out of use.
+        """Write a checkpoint, name it in the manifest, remove what is out of use.
 
         Args:
             epoch: epochs done.
             weights: the model's whole state.
             state: to go on from.
             best: the record of this checkpoint where it is the best so far, else None.
+            batch: of the next epoch, that were learnt from.
         """
-        stem = f"{CHECKPOINTS}/{epoch:04d}"
+        stem = f"{CHECKPOINTS}/{epoch:04d}" + (f"-{batch:06d}" if batch else "")
         names = [f"{stem}.safetensors", f"{stem}.state.safetensors", f"{stem}.state.json"]
         # Files first, and last the manifest that names them: a kill in between leaves files that
         # the next sweep removes, and the manifest names the checkpoint before.
@@ -251,6 +269,7 @@ class RunDirectory:
         _save_tensors(self.path / names[1], state.tensors)
         write_atomically(self.path / names[2], json.dumps(state.record).encode())
         last = {"file": names[0], "epoch": epoch, "state": names[1:]}
+        last |= {"batch": batch} if batch else {}
         facts = {**self.facts, "last": last}
         if best is not None:
             facts["best"] = {"file": names[0], "epoch": epoch, **best}

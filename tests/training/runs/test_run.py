@@ -137,13 +137,13 @@ def test_an_evaluation_cannot_be_named_out_of_the_run(tmp_path: Path) -> None:
 def test_the_log_forgets_what_lies_beyond_the_checkpoint(tmp_path: Path) -> None:
     """Otherwise a resumed run logs its epochs twice, and a line cut by a kill breaks it."""
     run = new_run(tmp_path / "run")
-    log = Log(run.path, epoch=0)
+    log = Log(run.path, step=0)
     for epoch in (1, 2):
         log.add({"kind": "epoch", "epoch": epoch, "step": 10 * epoch, "train": {"loss": 1.0}})
     log.close()
     with (run.path / "log.jsonl").open("a") as file:
         file.write('{"kind": "step", "epo')
-    Log(run.path, epoch=1).close()
+    Log(run.path, step=10).close()
     assert [record["epoch"] for record in read_log(run.path)] == [1]
 
 
@@ -159,15 +159,15 @@ def test_a_log_survives_what_opens_it_again(
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            Log(tmp_path, epoch=1)
+            Log(tmp_path, step=3)
     assert [record["epoch"] for record in read_log(tmp_path)] == [1, 2]
-    Log(tmp_path, epoch=1).close()
+    Log(tmp_path, step=3).close()
     assert [record["epoch"] for record in read_log(tmp_path)] == [1]
 
 
 def test_a_run_killed_before_its_log_began_goes_on(tmp_path: Path) -> None:
     """The run stands before its log does."""
-    log = Log(tmp_path, epoch=0)
+    log = Log(tmp_path, step=0)
     log.add({"kind": "epoch", "epoch": 1, "step": 1})
     log.close()
     assert len(read_log(tmp_path)) == 1
