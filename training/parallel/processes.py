@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 
@@ -31,6 +31,9 @@ from hficma.errors import HficmaError, InputError
 from hficma.progress import Progress
 
 from .distributed import ProcessLostError, local_rank, processes
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnContext
 
 logger = logging.getLogger("hficma")
 
@@ -104,7 +107,7 @@ def run_on_devices(
         ProcessKilledError: one was ended from outside.
         RuntimeError: one ended by another error, whose traceback this quotes.
     """
-    context = multiprocessing.get_context(_START)
+    context = cast("SpawnContext", multiprocessing.get_context(_START))
     port = _free_port()
     members = []
     try:
