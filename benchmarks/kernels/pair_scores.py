@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,15 +23,19 @@ from ..common.costs import pair_multiply_adds
 from ..common.hardware import GEMM_SIZE
 from ..common.readme_tables import publish
 from ..common.timing import REGIONS, environment, interleaved, torch_threads
+from .compiled_pairs import native_forms, runtime_forms, torch_bf16
 
 REAL_LENGTHS = (6, 8, 9, 10, 12)
 """Quantiles of ingredients a recipe in Recipe1M: about 9 on average."""
 
 
 def measure(
-    *, width: int, heads: int, photos: int, lengths: Tensor, repeats: int
+    *, width: int, heads: int, photos: int, lengths: Tensor, repeats: int, threads: int = 1
 ) -> tuple[list[dict[str, Any]], float]:
-    """Measure every form on the same random photos and recipes, interleaved, in float32.
+    """Measure every form on the same random photos and recipes, interleaved.
+
+    The published graph and the levels are eager torch in float32; the other forms name what scores
+    the pairs, and in which precision.
 
     Args:
         width: D.
@@ -36,6 +43,7 @@ def measure(
         photos: B.
         lengths: (M,) ingredients of each recipe.
         repeats: interleaved repetitions.
+        threads: of everything but torch, whose own number counts.
 
     Returns:
         a row a form, and the machine's matrix-product rate in multiply-adds a second. In a row are
@@ -56,8 +64,6 @@ def measure(
     recipe = project(recipe_tokens, lengths, weights.recipe)
     table = tabulate(recipe, weights.recipe)
     block = _best_block(fusion, image_tokens, recipe_tokens, lengths)
-    left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE)
-    product = torch.empty(GEMM_SIZE, GEMM_SIZE)
     forms: dict[str, Callable[[], Tensor]] = {
         "published": lambda: published_scores(fusion, image_tokens, recipe_tokens, lengths, block),
         "tokens": lambda: pair_scores(
@@ -66,6 +72,28 @@ def measure(
         "projections": lambda: pair_scores(image, recipe, weights),
         "tables": lambda: pair_scores(image, table, weights),
     }
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(threads) as pool:
+        forms["tables, torch bf16"] = torch_bf16(image, table, weights)
+        forms |= dict(runtime_forms(image, table, weights, pool, Path(folder)))
+        forms |= dict(native_forms(image, table, recipe_tokens, weights, pool))
+        return _rows(
+            forms, width=width, heads=heads, lengths=lengths, photos=photos, repeats=repeats
+        )
+
+
+def _rows(
+    forms: Mapping[str, Callable[[], Tensor]],
+    *,
+    width: int,
+    heads: int,
+    lengths: Tensor,
+    photos: int,
+    repeats: int,
+) -> tuple[list[dict[str, Any]], float]:
+    """Time forms beside a matrix product; see `measure`."""
+    tokens = int(lengths.max())
+    left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE)
+    product = torch.empty(GEMM_SIZE, GEMM_SIZE)
     expected = forms["published"]()
     differences = {form: float((run() - expected).abs().max()) for form, run in forms.items()}
     timings = interleaved(
@@ -84,15 +112,20 @@ def measure(
             "form": form,
             "milliseconds": timings.median(form) / pairs * 1e3,
             "spread": timings.spread(form),
-            "multiply_adds": steps[form] / 1e6,
-            "gemm_share": steps[form] * pairs / timings.median(form) / rate,
+            "multiply_adds": steps[level_of(form)] / 1e6,
+            "gemm_share": steps[level_of(form)] * pairs / timings.median(form) / rate,
             "ratio": timings.median("published") / timings.median(form),
             "difference": differences[form],
-            "kept_kb": stored.get(form, 1) * mean * width * 4 / 1024,
+            "kept_kb": stored.get(level_of(form), 1) * mean * width * 4 / 1024,
         }
         for form in forms
     ]
     return rows, rate
+
+
+def level_of(form: str) -> str:
+    """Return the level that a form reads: `tables, native fp32` reads tables."""
+    return form.partition(",")[0]
 
 
 def _best_block(fusion: CrossFusion, image: Tensor, recipe: Tensor, lengths: Tensor) -> int:
@@ -113,15 +146,15 @@ def main(
     threads: Threads = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Milliseconds, multiply-adds and memory a pair: published graph, tokens, projections, tables.
+    """Milliseconds, multiply-adds and memory a pair: published graph, levels, runtimes, kernels.
 
     Example: python -m hficma.benchmarks.kernels.pair_scores --json pair-scores.json
     """
     full, real = torch.full((100,), 20), torch.tensor(REAL_LENGTHS).repeat(20)
     cases: dict[str, tuple[int, Tensor]] = {
-        "float32, 1 photo x 100 recipes of 20 ingredients": (1, full),
-        "float32, 32 x 32, 20 ingredients": (32, full[:32]),
-        "float32, 1 photo x 100 recipes of real lengths": (1, real),
+        "1 photo x 100 recipes of 20 ingredients": (1, full),
+        "32 x 32, 20 ingredients": (32, full[:32]),
+        "1 photo x 100 recipes of real lengths": (1, real),
     }
     threads = threads or torch.get_num_threads()
     report: dict[str, Any] = {"environment": environment(threads=threads)}
@@ -130,8 +163,9 @@ def main(
     for title, (photos, lengths) in cases.items():
         with torch_threads(threads):
             rows, rate = measure(
-                width=width, heads=heads, photos=photos, lengths=lengths, repeats=repeats
-            )
+                width=width, heads=heads, photos=photos, lengths=lengths, repeats=repeats,
+                threads=threads,
+            )  # fmt: skip
         report["cases"][title] = {"gemm_gflops": 2 * rate / 1e9, "rows": rows}
         spreads += [row["spread"] for row in rows]
     publish("pair-scores", report, json_file, spreads)
