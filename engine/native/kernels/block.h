@@ -24,7 +24,7 @@ struct left {
     int64_t depth_step; /* cells along the depth where rows are neighbours */
 };
 
-/* What a block asks memory for on its way, a line each step: the next panel's table. */
+/* What a block asks memory for on its way, for whoever comes after it: `step` bytes each step. */
 struct ahead {
     const char *at;
     int64_t step;
@@ -38,7 +38,7 @@ INLINE void rows_block(const int rows, int64_t depth, struct left a, const cell 
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = (vector){0};
     for (int64_t k = 0; k < depth; k++) {
         cells left = load_cells(panel), right = load_cells(panel + LANES);
-        __builtin_prefetch(ahead.at);
+        __builtin_prefetch(ahead.at, 0, 2);
 #pragma GCC unroll 12
         for (int i = 0; i < rows; i++) {
             cells x = all_cells(a.at[i * a.row_step + k]);
@@ -64,7 +64,7 @@ INLINE void columns_block(const int rows, int64_t depth, struct left a, const ce
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = (vector){0};
     for (int64_t k = 0; k < depth; k++) {
         cells left = load_cells(panel), right = load_cells(panel + LANES);
-        __builtin_prefetch(ahead.at);
+        __builtin_prefetch(ahead.at, 0, 2);
 #pragma GCC unroll 12
         for (int i = 0; i < rows; i++) {
             cells x = all_cells(a.at[i]);

@@ -98,28 +98,26 @@ static void narrow(const float *values, int64_t depth, int64_t columns, cell *ou
 }
 #endif
 
-/* What memory is asked for while a block runs: the next columns of the same item's table, or the
-   first of the next item's. A row of the table is a page from the next, so no processor guesses
-   it; every block takes one of the lines that a step of the depth will read. */
-INLINE struct ahead next_columns(const struct weights *weights, const struct items *items,
-                                 int64_t item, int64_t column, int64_t block, const void *none)
+/* What memory is asked for while blocks run: the stored table of the item that comes next, in the
+   order in which it lies, spread over all steps of all blocks until then. When its panels are cut,
+   a line out of every row, it is in the core's second cache; read that way from memory, a row of
+   the table being a page from the next, it would take longer than the products. */
+static struct ahead whole_table(const struct weights *weights, const struct items *items,
+                                int64_t item, int64_t steps, const void *none)
 {
-    int64_t width = weights->width;
+    if (!items->table.values || item >= items->count) return (struct ahead){none, 0};
     int64_t bytes = items->table.type == FLOAT32 ? 4 : items->table.type == FLOAT16 ? 2 : 1;
-    int64_t lines = (PANEL * bytes + 63) / 64;
-    column += PANEL;
-    if (column >= width) column = 0, item++;
-    if (!items->table.values || item >= items->count || block >= lines * DEPTH_PER_CELL)
-        return (struct ahead){none, 0};
-    int64_t row = items->first[item] * weights->heads + block / lines;
-    return (struct ahead){stored_address(&items->table, width, row, column) + block % lines * 64,
-                          width * bytes * DEPTH_PER_CELL};
+    int64_t size = weights->heads * items->lengths[item] * weights->width * bytes;
+    int64_t row = items->first[item] * weights->heads;
+    return (struct ahead){stored_address(&items->table, weights->width, row, 0),
+                          (size + steps - 1) / steps};
 }
 
 /* PANEL columns of c of the query that reads one item. */
 static void query_columns(const struct weights *weights, const struct packed_query *query,
                           const struct items *items, const struct tile *tile, int64_t item,
-                          int64_t column, const cell *shares, const cell *panel, float *means)
+                          int64_t column, const cell *shares, const cell *panel,
+                          struct ahead *ahead, float *means)
 {
     int64_t depth = cells_of(weights->heads * items->lengths[item]);
     int64_t length = query->length, n = weights->width - column;
@@ -131,8 +129,9 @@ static void query_columns(const struct weights *weights, const struct packed_que
     for (int64_t b = 0; b < blocks_of(length); b++) {
         float sums[ROWS * PANEL];
         int64_t row = block_start(length, b), stop = block_start(length, b + 1);
-        block((int)(stop - row), depth, (struct left){shares + row, 0, tile->lanes}, panel,
-              next_columns(weights, items, item, column, b, panel), sums, PANEL);
+        block((int)(stop - row), depth, (struct left){shares + row, 0, tile->lanes}, panel, *ahead,
+              sums, PANEL);
+        ahead->at += depth * ahead->step;
         for (int64_t i = 0; i < stop - row; i++) {
             const float *own = fuse + (row + i) * PANEL;
             add_token(&mean, sums + i * PANEL, load(own), load(own + LANES), gates[row + i], bias);
@@ -148,8 +147,8 @@ static void query_columns(const struct weights *weights, const struct packed_que
 /* PANEL columns of c of every item that reads the query. */
 static void item_columns(const struct weights *weights, const struct packed_query *query,
                          const struct items *items, const struct tile *tile, int64_t column,
-                         const cell *shares, int64_t share_step, float *means,
-                         int64_t means_step)
+                         const cell *shares, int64_t share_step, struct ahead *ahead,
+                         float *means, int64_t means_step)
 {
     int64_t width = weights->width, depth = cells_of(weights->heads * query->length);
     int64_t n = width - column, item = 0, in_item = 0;
@@ -161,7 +160,8 @@ static void item_columns(const struct weights *weights, const struct packed_quer
         float sums[ROWS * PANEL];
         int64_t row = block_start(tile->tokens, b), stop = block_start(tile->tokens, b + 1);
         block((int)(stop - row), depth, (struct left){shares + row * share_step, share_step, 0},
-              panel, (struct ahead){(const char *)panel, 0}, sums, PANEL);
+              panel, *ahead, sums, PANEL);
+        ahead->at += depth * ahead->step;
         for (int64_t i = 0; i < stop - row; i++) {
             int64_t own = items->first[item] + in_item, length = items->lengths[item];
             __builtin_prefetch(stored_address(&items->fuse, width, own, column + PANEL));
@@ -216,9 +216,11 @@ static void fuse_tile(const struct weights *weights, const struct packed_query *
                       load(tile->item_shares + row * share_step + k));
     item_shares = fusion->item_shares, share_step = cell_step;
 #endif
+    int64_t steps = panels_of(width) * blocks_of(tile->tokens) * cells_of(depth);
+    struct ahead ahead = whole_table(weights, items, 0, steps, item_shares);
     for (int64_t column = 0; column < width; column += PANEL)
-        item_columns(weights, query, items, tile, column, item_shares, share_step, item_means,
-                     means_step);
+        item_columns(weights, query, items, tile, column, item_shares, share_step, &ahead,
+                     item_means, means_step);
 
     /* Stored tables are read item by item, as they lie; weights that compute them are read once
        for all items, so columns come first there. */
@@ -234,6 +236,8 @@ static void fuse_tile(const struct weights *weights, const struct packed_query *
                 narrow(shares, rows, tile->lanes, fusion->query_shares);
             own_shares = fusion->query_shares;
 #endif
+            steps = panels_of(width) * blocks_of(query->length) * cells_of(rows);
+            ahead = whole_table(weights, items, item + 1, steps, own_shares);
             int64_t first = stored ? 0 : outer, last = stored ? panels_of(width) : outer + 1;
             for (int64_t p = first; p < last; p++) {
                 if (stored) stored_panel(weights, items, item, p * PANEL, fusion->panel);
@@ -243,7 +247,7 @@ static void fuse_tile(const struct weights *weights, const struct packed_query *
                 else panel = table;
 #endif
                 query_columns(weights, query, items, tile, item, p * PANEL, own_shares, panel,
-                              query_means + item * means_step);
+                              &ahead, query_means + item * means_step);
             }
             shares += rows * tile->lanes;
             table += rows * PANEL;
