@@ -26,8 +26,10 @@ from ..native.pair_kernel import PackedQuery, PairKernel, TileItems
 from .located_items import LocatedItems
 from .timing import StageTimer
 
-TILE_TOKENS = 96
-"""Tokens of a tile: what it reads stays in a core's cache, and threads end at about one time."""
+TILE_FEATURES = 96 * 1024
+"""Features (tokens times D) of a tile: what it reads stays in a core's cache."""
+MOST_TILE_TOKENS = 384
+"""Tokens of a tile at most: of narrow items too there are several tiles, for several threads."""
 MATCH_FEATURES = 128
 """Hidden features of the matching MLP that a thread computes at once, for all items."""
 
@@ -67,7 +69,7 @@ def local_scores(
         pool: runs tiles, one a task; None runs them here.
     """
     run = map if pool is None else pool.map
-    tiles = list(cut_tiles(items))
+    tiles = list(cut_tiles(items, tile_tokens(kernel.width)))
     means = kernel.means(len(items.positions))
     ends = np.cumsum([len(tile.places) for tile in tiles]).tolist()
     rows = [means[end - len(tile.places) : end] for tile, end in zip(tiles, ends, strict=True)]
@@ -83,15 +85,29 @@ def local_scores(
     return local
 
 
-def cut_tiles(items: LocatedItems) -> Iterator[KernelTile]:
-    """Cut N items into tiles of one shard each, in the order in which they are stored."""
+def tile_tokens(width: int) -> int:
+    """Return about how many tokens a tile has.
+
+    Args:
+        width: D.
+    """
+    return max(1, min(MOST_TILE_TOKENS, TILE_FEATURES // width))
+
+
+def cut_tiles(items: LocatedItems, tokens: int) -> Iterator[KernelTile]:
+    """Cut N items into tiles of one shard each, in the order in which they are stored.
+
+    Args:
+        items: N of them.
+        tokens: about how many a tile has.
+    """
     order = np.lexsort((items.positions, items.array_of))
     for arrays, positions, run in items.select(order).runs():
         assert arrays.encodings is not None
         lengths = arrays.encodings.lengths[positions]
         # As many tiles as their tokens fill, cut where the running sum passes a whole number.
         before = np.cumsum(lengths) - lengths
-        count = max(1, round(int(lengths.sum()) / TILE_TOKENS))
+        count = max(1, round(int(lengths.sum()) / tokens))
         cuts = np.searchsorted(before, np.arange(1, count) * (int(lengths.sum()) / count))
         places = order[run]
         for part in np.split(np.arange(len(places)), np.unique(cuts)):
