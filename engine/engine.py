@@ -50,6 +50,9 @@ BATCH = 32
 """Queries of `search_many` that are worked on together."""
 GPU_BATCHES = 3
 """Batches of `search_many` at once on a GPU: one is decoded, one encoded, one scored."""
+CPU_BATCHES = 2
+"""The same on processors, where there are several: what one batch does on a single thread leaves
+the others to the next."""
 
 
 class ClusterState(NamedTuple):
@@ -148,7 +151,8 @@ class Engine(Closing):
             scorer = open_scorer(open_index, open_bundle, options, pool, gpu_memory)
             encoder = open_encoder(open_bundle, options)
             searcher = Searcher(open_index, open_bundle, scorer, pool, encoder)
-            batches = 1 if options.device == "cpu" else GPU_BATCHES
+            on_cpu = 1 if options.thread_count == 1 else CPU_BATCHES
+            batches = on_cpu if options.device == "cpu" else GPU_BATCHES
             engine = cls(open_index, open_bundle, searcher, pool, crops, batches)
             stack.pop_all()  # from here on the engine closes them
         return engine
