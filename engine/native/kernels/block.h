@@ -111,24 +111,36 @@ static int64_t packed_cells(int64_t depth, int64_t columns)
     return panels_of(columns) * cells_of(depth) * PANEL;
 }
 
-/* Cut a matrix into panels, one after the other, zeros behind its last column and depth. */
+/* Cut a matrix into panels, one after the other, zeros behind its last column and depth.
+
+   A few lines of a panel at a time, in the first cache: rows are read along whichever axis lies in
+   one piece, since a matrix and a transposed one are both packed. */
 static void pack(const float *values, int64_t depth, int64_t columns, int64_t depth_step,
                  int64_t column_step, void *packed)
 {
+    enum { LINES = 32 };
     cell *out = packed;
     for (int64_t start = 0; start < columns; start += PANEL)
-        for (int64_t k = 0; k < depth; k += DEPTH_PER_CELL, out += PANEL) {
-            float line[DEPTH_PER_CELL][PANEL];
-            for (int64_t pair = 0; pair < DEPTH_PER_CELL; pair++)
-                for (int64_t n = 0; n < PANEL; n++)
-                    line[pair][n] = k + pair < depth && start + n < columns
-                        ? values[(k + pair) * depth_step + (start + n) * column_step] : 0.0f;
+        for (int64_t top = 0; top < depth; top += LINES) {
+            float lines[LINES][PANEL] = {{0}};
+            int64_t rows = depth - top < LINES ? depth - top : LINES;
+            int64_t wide = columns - start < PANEL ? columns - start : PANEL;
+            const float *from = values + top * depth_step + start * column_step;
+            if (column_step == 1)
+                for (int64_t k = 0; k < rows; k++)
+                    memcpy(lines[k], from + k * depth_step, (size_t)wide * 4);
+            else
+                for (int64_t n = 0; n < wide; n++)
+                    for (int64_t k = 0; k < rows; k++)
+                        lines[k][n] = from[k * depth_step + n * column_step];
+            for (int64_t k = 0; k < rows; k += DEPTH_PER_CELL, out += PANEL) {
 #ifdef BF16
-            store_pairs(out, load(line[0]), load(line[1]));
-            store_pairs(out + LANES, load(line[0] + LANES), load(line[1] + LANES));
+                store_pairs(out, load(lines[k]), load(lines[k + 1]));
+                store_pairs(out + LANES, load(lines[k] + LANES), load(lines[k + 1] + LANES));
 #else
-            memcpy(out, line, sizeof line);
+                memcpy(out, lines[k], sizeof lines[k]);
 #endif
+            }
         }
 }
 #endif
