@@ -159,14 +159,23 @@ def _columns(
     return markdown([table.first, *(column.label for column in columns)], rows)
 
 
-def pair(record: Record, cases: int | None = None) -> Lines:
-    """Tell of `pair_scores`: what one pair's S_local costs, in so many of its cases."""
+def pair(record: Record, cases: int | None = None, brief: bool = False) -> Lines:
+    """Tell of `pair_scores`: what one pair's S_local costs, in so many of its cases.
+
+    Args:
+        record: as the benchmark writes it.
+        cases: None takes all.
+        brief: only eager torch, and the package's kernels in float32.
+    """
     lines = []
     for title, case in list(record["cases"].items())[:cases]:
         wide = [row for row in case["rows"] if not row["form"].endswith("bf16")]
         largest = max(row["difference"] for row in wide)
         facts = f"{title}, d = {record['width']}; scores in float32 differ by at most {largest:.0e}"
-        lines += [f"**A pair's S_local**: {facts}.", "", *table(_FORMS, case["rows"]), ""]
+        rows = case["rows"]
+        if brief:
+            rows = [r for r in rows if "," not in r["form"] or r["form"].endswith("native fp32")]
+        lines += [f"**A pair's S_local**: {facts}.", "", *table(_FORMS, rows), ""]
     return lines[:-1]
 
 
@@ -309,7 +318,7 @@ def headline(records: Mapping[str, Record]) -> list[list[str]]:
 
 
 PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
-    "pair": {"pair-scores": partial(pair, cases=1)},
+    "pair": {"pair-scores": partial(pair, cases=1, brief=True)},
     "growth": {"engine": partial(engine, parts=("growth",))},
     "candidates": {"bench-1k": candidates},
     "speed": {
