@@ -75,7 +75,8 @@ def test_a_screen_worse_than_thought_is_found_out(
         assert bound is not None
         bound.epsilon = 1e-9
         engine.search(image=ITEMS.photo(1), candidates=100)
-        assert bound.epsilon == pytest.approx(MARGIN * bound.largest)
+        assert bound.largest > 0
+        assert bound.epsilon >= MARGIN * bound.largest
         assert bound.epsilon > 1e-9
 
 
