@@ -15,10 +15,16 @@ from .readme_tables import PARTS, headline, markdown
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parents[1] / "results"
-PAGES = ("README.md", "docs/choices.md", "docs/results/speed.md", "docs/results/quality.md")
+PAGES = (
+    "README.md",
+    "docs/choices.md",
+    "docs/results/speed.md",
+    "docs/results/training.md",
+    "docs/results/quality.md",
+)
 """Pages with parts between marks, below the root."""
 CHART = "docs/images/pair-cost.svg"
-BENCHMARKS = tuple({**PARTS["speed"], **PARTS["quality"]})
+BENCHMARKS = tuple({**PARTS["speed"], **PARTS["training"], **PARTS["quality"]})
 """What the name of a result begins with, in the order of the pages."""
 
 _PARTS = re.compile(r"(<!-- figures: begin (\w+) -->\n).*?(<!-- figures: end -->)", re.DOTALL)

@@ -29,6 +29,28 @@ _FORMS = {
     "kept a recipe": "{kept_kb:,.0f} KB",
 }
 _STEPS = {"step": "{name}", "seconds": "{seconds:.1f}", "peak MB": "{step_mb:,.0f}"}
+_ALONE = {
+    "workers": "{workers}",
+    "photos a second": "{photos:,.0f}",
+    "of workers x one core's decoding": "{share:.2f}",
+}
+_LEARNING = {
+    "photos": "{size}",
+    "fed by": "{feed}",
+    "pairs a second": "{pairs:,.0f}{noise}",
+    "of memory's": "{share:.2f}",
+    "waiting": "{waiting:.2f}",
+    "forward": "{forward:.2f}",
+    "backward": "{backward:.2f}",
+    "step": "{step:.2f}",
+}
+_SIZE = {
+    "stage": "{name}",
+    "pairs a second": "{pairs:,.0f}",
+    "memory, MB": "{memory_mb:,.0f}",
+    "mapped files, MB": "{mapped_mb:,.0f}",
+    "processes": "{processes}",
+}
 _GRAPHS = {
     "graph": "{branch}",
     "runtime": "{runtime} {precision}",
@@ -186,6 +208,42 @@ def training_step(record: Record) -> Lines:
     return [f"{title}; medians of {len(rows[0]['runs'])} run(s):", "", *table(_STEPS, rows)]
 
 
+def training_rate(record: Record) -> Lines:
+    """Tell of `hficma bench training`: pairs learnt a second, and the parts of a pair's time."""
+    parts = record["milliseconds"]
+    whole = sum(parts.values())
+    shown = ", ".join(f"{name} {one:.2f}" for name, one in parts.items())
+    lines = [
+        f"**Reading**: one core takes {whole:.2f} ms for a stored photo of "
+        f"{record['photo_kb']:.0f} KB ({shown}); decoding alone it does "
+        f"{record['decoded']:,.0f} photos a second. Workers, without a model:",
+        "",
+        *table(_ALONE, record["alone"]),
+        "",
+        f"**Learning**: `{record['preset']}` on {record['device']}, batches of {record['batch']}; "
+        "milliseconds of a pair in each part of a step:",
+        "",
+        *table(_LEARNING, record["learning"]),
+    ]
+    return lines
+
+
+def training_size(record: Record) -> Lines:
+    """Tell of `hficma bench training --size`: memory and disk of a large dataset's epoch."""
+    peak = max(stage["memory_mb"] for stage in record["stages"])
+    return [
+        f"**{record['size']:,} pairs** ({record['photos']:,} photos, repeated; "
+        f"{record['sentences']:,} different sentences), `{record['preset']}`, "
+        f"{record['workers']} worker(s); the process held {record['model_mb']:,.0f} MB with its "
+        f"libraries and the model before, and all together {peak:,.0f} MB at most:",
+        "",
+        *table(_SIZE, record["stages"]),
+        "",
+        f"On disk: {record['disk_mb']:,.0f} MB, of the few photos alone: nothing is cached. Memory "
+        "that processes share counts once; mapped files are what the system may drop.",
+    ]
+
+
 def branches(record: Record) -> Lines:
     """Tell of `branches`: a line for each compiled graph in each runtime and precision."""
     model, export = record["model"], record["export"]
@@ -330,6 +388,10 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
         "engine": engine,
         "training-step": training_step,
     },
+    "training": {
+        "training-rate": training_rate,
+        "training-size": training_size,
+    },
     "quality": {
         "quality": quality,
         "photos": quality,
@@ -351,7 +413,7 @@ def publish(
         file: None writes nothing.
         spreads: of what was timed; a noisy machine is told.
     """
-    writers = {**PARTS["speed"], **PARTS["quality"]}
+    writers = {**PARTS["speed"], **PARTS["training"], **PARTS["quality"]}
     lines = [*writers[benchmark](record), noise_warning(spreads)]
     print_markdown("\n".join(lines))
     write_json(file, record)

@@ -104,6 +104,11 @@ class RecipeTexts:
             )
 
     @property
+    def distinct_sentences(self) -> int:
+        """Return the number of different sentences."""
+        return len(self._sentence_table)
+
+    @property
     def distinct_texts(self) -> int:
         """Return the number of different texts."""
         return 0 if self._text_table is None else len(self._text_table)

@@ -26,6 +26,7 @@ class _Benchmarks(LazyGroup):
             "kernels.encoders",
             "kernels.gpu_kernels",
             "kernels.screening",
+            "training.training",
             "search.engine",
             "quality.sample_hardness",
             "quality.text_quality",

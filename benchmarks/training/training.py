@@ -1,0 +1,273 @@
+"""`hficma bench training`: pairs learnt a second, what they wait for, and what they could be.
+
+    loader alone     photos a second that workers read, beside what one core decodes
+    by part          a pair's time in each part of reading, and of a training step
+    fed by           pairs a second that are learnt from workers' photos, and from memory
+
+`--size 340000` measures something else: an epoch's reading of a dataset of that size without a
+model, and the memory of all processes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from hficma.artifacts.workspace import Workspace
+from hficma.data.directory import DatasetDirectory
+from hficma.images import ImageInput, decode_photo
+from hficma.progress import Progress
+from hficma.training.data.loader.batches import PhotoBatches, Request, Shown
+from hficma.training.data.loader.loader import Loader
+from hficma.training.data.loader.workers import default_workers, usable_cores
+from hficma.training.data.pairs import Pairs
+from hficma.training.data.photo_views import random_crops, square
+
+from ..common.arguments import JsonFile
+from ..common.readme_tables import publish
+from ..common.timing import environment
+from .learner import Learner, epoch_batches, trained_model
+from .memory import peak_memory
+from .simulated import SimulatedDataset, stored_photos
+
+BATCHES = 12
+"""Batches of a measurement without a model."""
+SKIPPED = 6
+"""Steps that are not counted: more than workers make ahead."""
+BATCH = 64
+"""Photos of such a batch."""
+STAGE_PHOTOS = 256
+"""Photos that one core reads, decodes and crops to time the parts."""
+
+Record = dict[str, Any]
+
+
+def main(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the preset.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="A preset's name.")] = "hf-icma-small",
+    data: Annotated[
+        str | None, typer.Option(help="Photos to read.", show_default="of the sample")
+    ] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Processes that read: 0,1,2.", show_default="the default's")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of a measurement.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of all measurements.")] = 2,
+    size: Annotated[
+        int | None, typer.Option(min=100, help="Read a dataset of so many pairs instead.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Pairs learnt a second, part by part, beside the same model fed from memory.
+
+    Example: hficma bench training --size 340000
+    """
+    cache = Workspace.default().cache
+    photos = stored_photos(data, cache)
+    numbers = [default_workers()] if workers is None else [int(one) for one in workers.split(",")]
+    chosen = list(overrides or ())
+    with tempfile.TemporaryDirectory(prefix="hficma-bench-") as scratch:
+        if size is not None:
+            record = size_record(
+                photos, size, preset, chosen, numbers[-1], device, cache, Path(scratch)
+            )
+            publish("training-size", {"environment": environment(), **record}, json_file)
+            return
+        record = {
+            **photo_record(photos),
+            **learning_record(
+                photos, preset, chosen, numbers, device, steps, rounds, cache, Path(scratch)
+            ),
+        }
+    publish("training-rate", {"environment": environment(), **record}, json_file)
+
+
+def photo_record(photos: DatasetDirectory) -> Record:
+    """Time what one core does for a photo, and how many photos workers read together."""
+    shown = Shown(image_input=ImageInput())
+    rows = np.arange(len(photos))
+    parts: dict[str, list[float]] = {"read": [], "decode": [], "crop": []}
+    crops = []
+    generator = np.random.default_rng(0)
+    for row in rows[:STAGE_PHOTOS].tolist():
+        times = [time.perf_counter()]
+        content = photos.jpeg(row)
+        times.append(time.perf_counter())
+        photo = decode_photo(content, name="photo")
+        times.append(time.perf_counter())
+        cut = square(photo, shown.image_input)[None]
+        crop = random_crops(cut, shown.image_input.size, generator)
+        crops.append(crop)
+        times.append(time.perf_counter())
+        for name, start, end in zip(parts, times, times[1:], strict=False):
+            parts[name].append(end - start)
+    milliseconds = {name: 1000 * median(seconds) for name, seconds in parts.items()}
+    copies = []
+    for first in range(0, len(crops), BATCH):  # a batch is copied as a whole
+        start = time.perf_counter()
+        torch.from_numpy(np.concatenate(crops[first : first + BATCH])).share_memory_()
+        copies.append((time.perf_counter() - start) / len(crops[first : first + BATCH]))
+    milliseconds["copy"] = 1000 * median(copies)
+    decoded = 1000 / milliseconds["decode"]
+    batches = PhotoBatches(photos, rows, rows, shown, seed=0)
+    size = BATCH * shown.image_input.size**2 * 3
+    alone = []
+    for workers in range(1, usable_cores() + 1):
+        loader = Loader(batches, workers=workers, device=torch.device("cpu"), batch_bytes=size)
+        count = SKIPPED + BATCHES * workers
+        requests = [
+            Request(1, np.random.default_rng(number).choice(rows, BATCH), True, False)
+            for number in range(count)
+        ]
+        start = 0.0
+        for number, _ in enumerate(loader.epoch(requests), start=1):
+            if number == SKIPPED:
+                start = time.perf_counter()
+        rate = BATCH * (count - SKIPPED) / (time.perf_counter() - start)
+        alone.append({"workers": workers, "photos": rate, "share": rate / (workers * decoded)})
+    return {
+        "photos": len(photos),
+        "photo_kb": float(np.mean([len(photos.jpeg(row)) for row in rows.tolist()])) / 1000,
+        "milliseconds": milliseconds,
+        "decoded": decoded,
+        "alone": alone,
+    }
+
+
+def learning_record(
+    photos: DatasetDirectory,
+    preset: str,
+    overrides: list[str],
+    workers: list[int],
+    device: str,
+    steps: int,
+    rounds: int,
+    cache: Path,
+    scratch: Path,
+) -> Record:
+    """Learn from photos that workers read, and from the same ones in memory, by turns."""
+    options, model = trained_model(preset, overrides, photos, cache, device)
+    rows = np.arange(len(photos))
+    feeds: dict[str, Learner] = {}
+    for number in workers:
+        chosen = [*overrides, f"loader.workers={number}"]
+        fed, _ = trained_model(preset, chosen, photos, cache, device)
+        pairs = Pairs(photos, rows, rows[:0], model, fed, scratch, Progress())
+        feeds[f"{number} worker{'' if number == 1 else 's'}"] = Learner(fed, model, pairs)
+    learner = next(iter(feeds.values()))
+    sizes = {"whole photos": False}
+    if options.photos.small and not learner.frozen:
+        sizes = {"photos at half their size": True, **sizes}
+    total: dict[tuple[str, str], list[dict[str, float]]] = {}
+    batches = epoch_batches(learner.pairs, options, SKIPPED + steps)
+    for size, small in sizes.items():
+        stored = list(learner.batches(batches[:4], small=small))
+        for _ in range(rounds):
+            memory: Iterator[Any] = (stored[n % len(stored)] for n in range(SKIPPED + steps))
+            total.setdefault((size, "memory"), []).append(learner.learn(memory, skipped=SKIPPED))
+            for name, one in feeds.items():
+                read = one.batches(batches, small=small)
+                total.setdefault((size, name), []).append(one.learn(read, skipped=SKIPPED))
+    rows_ = []
+    for (size, feed), runs in total.items():
+        parts = ("waiting", "forward", "backward", "step")
+        per_pair = {
+            name: 1000 * sum(run[name] for run in runs) / sum(run["pairs"] for run in runs)
+            for name in parts
+        }
+        rates = [run["pairs"] / sum(run[name] for name in parts) for run in runs]
+        limit = next((row["pairs"] for row in rows_ if row["size"] == size), median(rates))
+        rows_.append(
+            {"size": size, "feed": feed, "pairs": median(rates), "share": median(rates) / limit,
+             "spread": (max(rates) - min(rates)) / median(rates), **per_pair}
+        )  # fmt: skip
+    return {
+        "preset": preset,
+        "device": str(model.device),
+        "batch": options.trainer.batch_size,
+        "learning": rows_,
+    }
+
+
+def size_record(
+    photos: DatasetDirectory,
+    size: int,
+    preset: str,
+    overrides: list[str],
+    workers: int,
+    device: str,
+    cache: Path,
+    scratch: Path,
+) -> Record:
+    """Read one epoch of a large dataset, without learning from it."""
+    dataset = SimulatedDataset(photos, size)
+    options, model = trained_model(
+        preset, [*overrides, f"loader.workers={workers}"], dataset, cache, device
+    )
+    rows = np.arange(size)
+    with peak_memory() as before:
+        before.look()
+    stages = []
+    with peak_memory() as reading:
+        start = time.perf_counter()
+        pairs = Pairs(dataset, rows, rows[:0], model, options, scratch, Progress())
+        seconds = time.perf_counter() - start
+    stages.append(_stage("recipes, read once and kept as ids", size / seconds, reading))
+    if not options.text.tune_sentences:
+        with peak_memory() as encoding:
+            start = time.perf_counter()
+            pairs.texts.encode_sentences(model)
+            seconds = time.perf_counter() - start
+        stages.append(_stage("distinct sentences, encoded", size / seconds, encoding))
+    with peak_memory() as epoch:
+        start, read = time.perf_counter(), 0
+        for batch in pairs.epoch(
+            model, epoch_batches(pairs, options), np.random.default_rng(0), epoch=1,
+            cached=options.trunk.schedule != "tuned",
+        ):  # fmt: skip
+            pairs.recipe_batch(model, batch)
+            read += len(batch.rows)
+        seconds = time.perf_counter() - start
+    assert read == size
+    stages.append(_stage("an epoch, photos read and cropped", size / seconds, epoch))
+    disk = sum(
+        file.stat().st_size
+        for folder in (Path(photos.name), scratch)
+        for file in folder.rglob("*")
+        if file.is_file()
+    )
+    return {
+        "size": size,
+        "preset": preset,
+        "workers": workers,
+        "photos": len(photos),
+        "model_mb": before.memory_mb,
+        "sentences": pairs.texts.distinct_sentences,
+        "stages": stages,
+        "disk_mb": disk / 1e6,
+        "free_mb": shutil.disk_usage(scratch).free / 1e6,
+    }
+
+
+def _stage(name: str, rate: float, peak: Any) -> Record:
+    """Return what a stage took."""
+    return {
+        "name": name, "pairs": rate, "memory_mb": peak.memory_mb, "mapped_mb": peak.mapped_mb,
+        "processes": peak.processes,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    typer.run(main)
