@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from hficma.types import Mask, Pixels, Positions
 
 from .data.photo_cache import ENCODE_BATCH, PhotoArrays
 from .data.photo_reading import read_photos
+from .data.ragged import MAPPED_FROM, scratch_array
 from .data.recipe_batches import RecipeTexts
 
 
@@ -93,20 +96,26 @@ def encode_positions(
     crops = model.config.image.crops if crops is None else crops
     progress.stage("photos", len(rows))
     complaints: list[str | None] = []
-    image = [
-        over_crops(
-            model,
-            model.image_tokens(model.image_features(torch.from_numpy(pixels).to(model.device))),
-            crops,
-        )
-        for pixels in _photo_batches(dataset, rows, model.image_input, complaints, progress, crops)
-    ]
+    image = collected(
+        (
+            over_crops(
+                model,
+                model.image_tokens(model.image_features(torch.from_numpy(pixels).to(model.device))),
+                crops,
+            )
+            for pixels in _photo_batches(
+                dataset, rows, model.image_input, complaints, progress, crops
+            )
+        ),
+        len(rows),
+        model.region_count,
+    )
     lines = tuple(text for text in complaints if text is not None)
-    if not image:
+    if image is None:
         raise InputError(f"{dataset.name}: no photo can be read; the first: {lines[0]}")
     usable = np.array([complaint is None for complaint in complaints], dtype=np.bool_)
     recipe = encode_recipes(model, (dataset.recipe(int(row)) for row in rows[usable]))
-    return EncodedPairs(concatenate_tokens(image).float(), recipe, usable, lines)
+    return EncodedPairs(image, recipe, usable, lines)
 
 
 @torch.inference_mode()
@@ -148,11 +157,43 @@ def encode_recipes(model: Model, recipes: Iterable[Recipe]) -> Tokens:
         recipes: M of them.
     """
     texts = RecipeTexts(recipes, model.tokenizer)
-    batches = [
+    batches = (
         model.recipe_tokens(texts.batch(model, range(start, min(start + ENCODE_BATCH, len(texts)))))
         for start in range(0, len(texts), ENCODE_BATCH)
-    ]
-    return concatenate_tokens(batches).float()
+    )
+    tokens = collected(batches, len(texts), texts.most_ingredients)
+    assert tokens is not None  # no caller has no recipe
+    return tokens
+
+
+def collected(batches: Iterable[Tokens], items: int, longest: int) -> Tokens | None:
+    """Return batches of tokens as one, in float32; those that are large in a file without a name.
+
+    Of 51,000 photos the tokens of width 256 are 2.6 GB.
+
+    Args:
+        batches: of one kind of item, each padded to its longest or more; none gives None.
+        items: that there are at most.
+        longest: tokens of an item at most.
+    """
+    iterator = iter(batches)
+    if (first := next(iterator, None)) is None:
+        return None
+    shape = (items, longest, 0 if first.tokens is None else first.tokens.shape[2])
+    if 4 * math.prod(shape) <= MAPPED_FROM:
+        return concatenate_tokens([first, *iterator]).float()
+    values = torch.from_numpy(scratch_array(shape))
+    globals_, lengths = [], []
+    count = 0
+    for batch in chain([first], iterator):
+        tokens = batch.padded(longest).tokens
+        assert tokens is not None
+        assert int(batch.lengths.max()) <= longest  # or tokens would be cut off
+        values[count : count + len(tokens)] = tokens
+        count += len(tokens)
+        globals_.append(batch.global_.float())
+        lengths.append(batch.lengths)
+    return Tokens(torch.cat(globals_), values[:count], torch.cat(lengths))
 
 
 def _photo_batches(

@@ -21,8 +21,9 @@ from hficma.types import Positions
 from .encoding import EncodedPairs, encode_positions
 from .evaluation_figures import SETUPS, Evaluation, evaluation_of
 from .parallel.device import pick_device
+from .ranking import BagRanks, rank_bag
 from .runs.run import RunDirectory
-from .scoring import BlockScores, ScoreTables, block_scores, score_tables
+from .scoring import BlockScores, block_scores
 
 BAGS = 10
 """Bags of the setups `1k` and `10k`, as published."""
@@ -88,7 +89,7 @@ def evaluate(
     places[union[encoded.usable]] = np.arange(len(encoded.image.lengths))
     left_out = encoded.complaints
     result = evaluation_of(
-        _score_bags(model, encoded, [places[bag] for bag in members], progress, scorer),
+        _rank_bags(model, encoded, [places[bag] for bag in members], prefilter, progress, scorer),
         run=str(run),
         dataset=dataset.name,
         split=split,
@@ -146,21 +147,23 @@ def dataset_of(run: RunDirectory, data: str | None, progress: Progress) -> Datas
     return dataset
 
 
-def _score_bags(
+def _rank_bags(
     model: Model,
     encoded: EncodedPairs,
     members: Sequence[Positions],
+    prefilter: int | None,
     progress: Progress,
     scorer: Callable[[Model, Tokens], BlockScores],
-) -> Iterator[ScoreTables]:
-    """Yield the score tables of each bag, without the pairs whose photos cannot be read (-1)."""
+) -> Iterator[BagRanks]:
+    """Yield the ranks of each bag, without the pairs whose photos cannot be read (-1)."""
     for number, bag in enumerate(members, 1):
         rows = torch.from_numpy(bag[bag >= 0])
         progress.stage(f"bag {number} of {len(members)}", len(rows))
-        yield score_tables(
-            model,
-            encoded.image.select(rows),
-            encoded.recipe.select(rows),
-            on_done=progress.advance,
-            scorer=scorer,
+        # All pairs in their order are not copied: with their tokens they may be gigabytes.
+        whole = len(rows) == len(encoded.image.lengths)
+        image, recipe = (
+            tokens if whole else tokens.select(rows) for tokens in (encoded.image, encoded.recipe)
+        )
+        yield rank_bag(
+            model, image, recipe, prefilter=prefilter, on_done=progress.advance, scorer=scorer
         )

@@ -16,21 +16,13 @@ from hficma.metrics import (
     figure_text,
     figures,
     intervals,
-    prefilter_recall,
-    prefiltered_ranks,
-    ranks,
     summary,
 )
-from hficma.types import Ranks
 
-from .scoring import ScoreTables
+from .ranking import PREFILTER_DEPTHS, BagRanks
 
 SETUPS: dict[str, int | None] = {"1k": 1_000, "10k": 10_000, "all": None}
 """Items a bag; None takes all of them in one."""
-
-
-PREFILTER_DEPTHS = (10, 50, 100)
-"""Candidates for which `prefilter_recall` is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +126,7 @@ class Evaluation:
 
 
 def evaluation_of(
-    tables: Iterable[ScoreTables],
+    ranked: Iterable[BagRanks],
     *,
     run: str,
     dataset: str,
@@ -145,10 +137,10 @@ def evaluation_of(
     left_out: Sequence[str] = (),
     trained_on: str | None = None,
 ) -> Evaluation:
-    """Return the figures of the score tables of one or more bags.
+    """Return the figures of the ranks of one or more bags.
 
     Args:
-        tables: one a bag; each is looked at once and let go.
+        ranked: one a bag.
         run: see `Evaluation`, as for those that follow.
         dataset: likewise.
         split: likewise.
@@ -158,27 +150,20 @@ def evaluation_of(
         left_out: likewise.
         trained_on: likewise.
     """
-    parts = ["total", "global_only"] + (["prefiltered"] if prefilter is not None else [])
-    bag_ranks: dict[str, dict[str, list[Ranks]]] = {
-        part: {direction: [] for direction in DIRECTIONS} for part in parts
+    ranked = list(ranked)
+    bag_ranks = {
+        part: {
+            direction: [bag.ranks[part][direction] for bag in ranked] for direction in DIRECTIONS
+        }
+        for part in ranked[0].ranks
     }
-    recall: dict[str, dict[int, list[float]]] = {
-        direction: {depth: [] for depth in PREFILTER_DEPTHS} for direction in DIRECTIONS
+    recall = {
+        direction: {
+            depth: [bag.prefilter_recall[direction][depth] for bag in ranked]
+            for depth in PREFILTER_DEPTHS
+        }
+        for direction in DIRECTIONS
     }
-    size = count = 0
-    for table in tables:
-        size, count = len(table.total), count + 1
-        # Queries down, candidates across: a recipe's photos stand in a column.
-        pairs = ((table.total, table.global_), (table.total.T, table.global_.T))
-        for direction, (scores, global_scores) in zip(DIRECTIONS, pairs, strict=True):
-            bag_ranks["total"][direction].append(ranks(scores))
-            bag_ranks["global_only"][direction].append(ranks(global_scores))
-            if prefilter is not None:
-                bag_ranks["prefiltered"][direction].append(
-                    prefiltered_ranks(scores, global_scores, prefilter)
-                )
-            for depth in PREFILTER_DEPTHS:
-                recall[direction][depth].append(prefilter_recall(scores, global_scores, depth))
     summaries = {
         part: {
             direction: summary([figures(one) for one in bags])
@@ -192,8 +177,8 @@ def evaluation_of(
         split=split,
         setup=setup,
         items=items,
-        bag_size=size,
-        bag_count=count,
+        bag_size=len(bag_ranks["total"][DIRECTIONS[0]][0]),
+        bag_count=len(ranked),
         total=summaries["total"],
         global_only=summaries["global_only"],
         prefilter_recall={
@@ -208,7 +193,7 @@ def evaluation_of(
             part: {direction: intervals(bags[0]) for direction, bags in by_direction.items()}
             for part, by_direction in bag_ranks.items()
         }
-        if count == 1
+        if len(ranked) == 1
         else None,
         trained_on=trained_on,
     )

@@ -71,16 +71,39 @@ def score_tables(
     """
     config = model.config
     global_: Floats = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
-    if not model.has_local or config.local_weight == 0:
-        on_done(len(global_))
-        return ScoreTables(config.score_weights.total(global_, None), global_, None)
-    score = scorer(model, recipe)
-    local = np.empty_like(global_)
-    for start in range(0, len(global_), PHOTO_BLOCK):
-        block = slice(start, start + PHOTO_BLOCK)
-        local[block] = score(image.select(block)).cpu().numpy()
-        on_done(len(local[block]))
+    local = local_scores(model, image, recipe, on_done=on_done, scorer=scorer)
     return ScoreTables(config.score_weights.total(global_, local), global_, local)
+
+
+@torch.inference_mode()
+def local_scores(
+    model: Model,
+    image: Tokens,
+    recipe: Tokens,
+    *,
+    on_done: Callable[[int], None],
+    scorer: Callable[[Model, Tokens], BlockScores],
+) -> Floats | None:
+    """Return S_local (N, M), some photos at a time; None where S has no local part.
+
+    Args:
+        model: in evaluation mode.
+        image: N photos, on any device.
+        recipe: M recipes, likewise.
+        on_done: called with the number of photos that were just scored.
+        scorer: see `score_tables`.
+    """
+    count = len(image.global_)
+    if not model.has_local or model.config.local_weight == 0:
+        on_done(count)
+        return None
+    score = scorer(model, recipe.to(model.device))
+    local = np.empty((count, len(recipe.global_)), dtype=np.float32)
+    for start in range(0, count, PHOTO_BLOCK):
+        block = slice(start, start + PHOTO_BLOCK)
+        local[block] = score(image.select(block).to(model.device)).cpu().numpy()
+        on_done(len(local[block]))
+    return local
 
 
 def both_directions(scores: Floats) -> dict[str, Ranks]:

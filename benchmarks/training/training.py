@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -114,18 +115,24 @@ def photo_record(photos: DatasetDirectory) -> Record:
         for name, start, end in zip(parts, times, times[1:], strict=False):
             parts[name].append(end - start)
     milliseconds = {name: 1000 * median(seconds) for name, seconds in parts.items()}
+    # Into memory that is there already, as a worker does.
+    shared = torch.empty((BATCH, *crops[0].shape[1:]), dtype=torch.uint8).share_memory_().numpy()
     copies = []
-    for first in range(0, len(crops), BATCH):  # a batch is copied as a whole
+    for number, crop in enumerate(crops):
         start = time.perf_counter()
-        torch.from_numpy(np.concatenate(crops[first : first + BATCH])).share_memory_()
-        copies.append((time.perf_counter() - start) / len(crops[first : first + BATCH]))
+        shared[number % BATCH] = crop[0]
+        copies.append(time.perf_counter() - start)
     milliseconds["copy"] = 1000 * median(copies)
     decoded = 1000 / milliseconds["decode"]
-    batches = PhotoBatches(photos, rows, rows, shown, seed=0)
     size = BATCH * shown.image_input.size**2 * 3
     alone = []
     for workers in range(1, usable_cores() + 1):
-        loader = Loader(batches, workers=workers, device=torch.device("cpu"), batch_bytes=size)
+        loader = Loader(
+            lambda buffers, size: PhotoBatches(
+                photos, rows, rows, shown, seed=0, buffers=buffers, buffer_bytes=size
+            ),
+            workers=workers, device=torch.device("cpu"), batch_bytes=size,
+        )  # fmt: skip
         count = SKIPPED + BATCHES * workers
         requests = [
             Request(1, np.random.default_rng(number).choice(rows, BATCH), True, False)
@@ -173,7 +180,11 @@ def learning_record(
     total: dict[tuple[str, str], list[dict[str, float]]] = {}
     batches = epoch_batches(learner.pairs, options, SKIPPED + steps)
     for size, small in sizes.items():
-        stored = list(learner.batches(batches[:4], small=small))
+        stored = [
+            replace(batch, shown=batch.shown.clone())
+            for batch in learner.batches(batches[:4], small=small)
+            if isinstance(batch.shown, torch.Tensor)
+        ]
         for _ in range(rounds):
             memory: Iterator[Any] = (stored[n % len(stored)] for n in range(SKIPPED + steps))
             total.setdefault((size, "memory"), []).append(learner.learn(memory, skipped=SKIPPED))

@@ -239,7 +239,7 @@ class Pairs:
         small: bool = False,
         first: int = 0,
     ) -> Iterator[PairBatch]:
-        """Yield the batches of an epoch of training, in order.
+        """Yield the batches of an epoch of training, in order; each is there until the next.
 
         What is shown of a pair is drawn from `views` where photos are cached, one pair after the
         other; where they are read, it follows from seed, epoch and pair.
@@ -406,11 +406,16 @@ class Pairs:
             views=options.photos.views,
             scale=options.photos.scale,
         )
-        batches = PhotoBatches(
-            self._dataset, self._positions, self.train, shown, seed=options.trainer.seed
-        )
         return Loader(
-            batches,
+            lambda buffers, size: PhotoBatches(
+                self._dataset,
+                self._positions,
+                self.train,
+                shown,
+                seed=options.trainer.seed,
+                buffers=buffers,
+                buffer_bytes=size,
+            ),
             workers=options.loader.workers,
             device=model.device,
             batch_bytes=options.trainer.batch_size * model.image_input.size**2 * 3,

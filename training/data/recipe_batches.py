@@ -104,6 +104,11 @@ class RecipeTexts:
             )
 
     @property
+    def most_ingredients(self) -> int:
+        """Return the ingredients of the recipe that has most of them."""
+        return int(self._ingredients.lengths.max(initial=0))
+
+    @property
     def distinct_sentences(self) -> int:
         """Return the number of different sentences."""
         return len(self._sentence_table)

@@ -33,6 +33,10 @@ class Tokens(NamedTuple):
         tokens = None if self.tokens is None else self.tokens[items]
         return Tokens(self.global_[items], tokens, self.lengths[items])
 
+    def to(self, device: torch.device) -> Tokens:
+        """Return the same items on a device."""
+        return Tokens(*(None if part is None else part.to(device) for part in self))
+
     def padded(self, size: int) -> Tokens:
         """Return the same items padded or cut to L = `size` tokens."""
         if self.tokens is None:

@@ -7,6 +7,8 @@ falls in, and in a run that goes on from the middle of an epoch.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -82,6 +84,10 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
         train: rows that may stand in for one whose photo cannot be read.
         shown: what is made of a photo.
         seed: of the run.
+        buffers: batches that each worker writes to in turn, in memory that it shares. The first
+            is written again after as many others: whoever reads batches must be done with it then,
+            or have copied it. New memory for each batch would take as long as half the decoding.
+        buffer_bytes: of each.
     """
 
     def __init__(
@@ -92,9 +98,13 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
         shown: Shown,
         *,
         seed: int,
+        buffers: int = 0,
+        buffer_bytes: int = 0,
     ) -> None:
         self._dataset, self._positions, self._train = dataset, positions, train
         self._shown, self._seed = shown, seed
+        self._buffers, self._buffer_bytes = buffers, buffer_bytes
+        self._shared: deque[Tensor] = deque()
 
     def __getitem__(self, request: Request) -> PhotoBatch:
         """Read the photos of a batch."""
@@ -111,11 +121,13 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
         """
         complaints: list[tuple[int, str]] = []
         rows = request.rows.copy()
-        pixels: list[Pixels] = []
+        size = self._shown.image_input.size // (2 if request.square and request.small else 1)
+        pixels = self._empty((len(rows), size, size, 3))
+        written = pixels.numpy()
         for place, first in enumerate(request.rows.tolist()):
             for row in chain([first], self._others(request.epoch, first, rows)):
                 try:
-                    pixels.append(self._pixels(row, request))
+                    written[place] = self._pixels(row, request)
                 except InputError as error:
                     complaints.append((row, str(error)))
                 else:
@@ -124,7 +136,18 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
             else:
                 _, last = complaints[-1]
                 raise InputError(f"{self._dataset.name}: photos cannot be read; {last}")
-        return PhotoBatch(rows, torch.from_numpy(np.stack(pixels)), tuple(complaints))
+        return PhotoBatch(rows, pixels, tuple(complaints))
+
+    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+        """Return room for a batch: in a worker the next buffer, if the batch fits into it."""
+        count = math.prod(shape)
+        if torch.utils.data.get_worker_info() is None or count > self._buffer_bytes:
+            return torch.empty(shape, dtype=torch.uint8)
+        if len(self._shared) < self._buffers:
+            self._shared.append(torch.empty(self._buffer_bytes, dtype=torch.uint8).share_memory_())
+        else:
+            self._shared.rotate(-1)
+        return self._shared[-1][:count].view(shape)
 
     def _others(self, epoch: int, row: int, batch: Positions) -> Iterator[int]:
         """Yield rows that may stand in for one of a batch, so that the batch keeps its size."""

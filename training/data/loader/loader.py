@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_all_start_methods
 from typing import Any
 
@@ -21,7 +21,7 @@ class Loader:
     """Gives the photos of batches in order, made ahead by worker processes.
 
     Args:
-        batches: what a batch is.
+        batches: what a batch is, by how many buffers each worker has, and the bytes of one.
         workers: processes; None takes as many as the machine is good for, 0 reads in this one.
         device: where the photos go: for a GPU they are put into memory that it copies from itself.
         batch_bytes: of a batch's pixels, at most.
@@ -29,7 +29,7 @@ class Loader:
 
     def __init__(
         self,
-        batches: PhotoBatches,
+        batches: Callable[[int, int], PhotoBatches],
         *,
         workers: int | None,
         device: torch.device,
@@ -41,7 +41,8 @@ class Loader:
         # The loader asks for an iterator of requests at each epoch: of this list, which changes.
         self._requests: list[Request] = []
         self._loader: DataLoader[PhotoBatch] = DataLoader(
-            batches,
+            # One buffer is read, one written, and the others wait in between.
+            batches(ahead + 2, batch_bytes),
             batch_size=None,  # a request is a whole batch: crops of one size, stacked by its worker
             sampler=self._requests,
             num_workers=workers,
@@ -56,7 +57,7 @@ class Loader:
         )
 
     def epoch(self, requests: Sequence[Request]) -> Iterator[PhotoBatch]:
-        """Yield the photos of batches, in order.
+        """Yield the photos of batches, in order; each is there until the next is taken.
 
         Raises:
             InputError: photos cannot be read, or a worker was ended from outside.

@@ -46,11 +46,11 @@ def batches_ahead(workers: int, batch_bytes: int) -> tuple[int, int]:
     if not SHARED_MEMORY.is_dir():  # another system, or none that can be asked
         return workers, AHEAD
     free = shutil.disk_usage(SHARED_MEMORY).free
-    # One more for each worker is being written.
+    # Of each worker one more is being written, and one read.
     for ahead in range(AHEAD, 0, -1):
-        if workers * (ahead + 1) * batch_bytes <= free:
+        if workers * (ahead + 2) * batch_bytes <= free:
             return workers, ahead
-    fewer = free // (2 * batch_bytes)
+    fewer = free // (3 * batch_bytes)
     logger.warning(
         "%s: has %d MB free, too little for %d processes that read photos; %d read them "
         "(a container takes more: --shm-size)",
