@@ -238,11 +238,11 @@ def _blocks(
     scorer: Callable[[Model, Tokens], BlockScores],
 ) -> Iterator[_Block]:
     """Yield blocks of some recipes with photos, part by part; recipes are projected once."""
-    made: list[BlockScores] = []
+    scorers: list[BlockScores] = []
 
     def once(model: Model, recipes: Tokens) -> BlockScores:
-        made[:] = made or [scorer(model, recipes)]
-        return made[0]
+        scorers[:] = scorers or [scorer(model, recipes)]
+        return scorers[0]
 
     recipes = recipe.select(columns)
     for rows in parts:
