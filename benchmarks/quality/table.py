@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hficma.metrics import DIRECTIONS, prefilter_recall, ranks
-from hficma.training.evaluation_figures import PREFILTER_DEPTHS
+from hficma.training.ranking import PREFILTER_DEPTHS
 from hficma.training.scoring import ScoreTables
 from hficma.types import Floats, Ranks
 

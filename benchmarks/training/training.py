@@ -191,7 +191,7 @@ def learning_record(
             for name, one in feeds.items():
                 read = one.batches(batches, small=small)
                 total.setdefault((size, name), []).append(one.learn(read, skipped=SKIPPED))
-    rows_ = []
+    table: list[Record] = []
     for (size, feed), runs in total.items():
         parts = ("waiting", "forward", "backward", "step")
         per_pair = {
@@ -199,8 +199,8 @@ def learning_record(
             for name in parts
         }
         rates = [run["pairs"] / sum(run[name] for name in parts) for run in runs]
-        limit = next((row["pairs"] for row in rows_ if row["size"] == size), median(rates))
-        rows_.append(
+        limit = next((row["pairs"] for row in table if row["size"] == size), median(rates))
+        table.append(
             {"size": size, "feed": feed, "pairs": median(rates), "share": median(rates) / limit,
              "spread": (max(rates) - min(rates)) / median(rates), **per_pair}
         )  # fmt: skip
@@ -208,7 +208,7 @@ def learning_record(
         "preset": preset,
         "device": str(model.device),
         "batch": options.trainer.batch_size,
-        "learning": rows_,
+        "learning": table,
     }
 
 

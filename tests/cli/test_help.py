@@ -15,7 +15,7 @@ COMMANDS = [
     "extract", "convert", "index add", "index remove", "index compact", "index info",
     "index verify", "index publish", "index fetch", "data import", "data show",
     "vectors words", "vectors sentences", "vectors encoder",
-    "bench pair_scores", "bench training_step", "bench engine", "bench branches",
+    "bench pair_scores", "bench training_step", "bench training", "bench engine", "bench branches",
     "bench text_quality", "bench quality", "bench sample_hardness", "bench readme",
     "bench contact-sheet", "bench serve", "bench gpu_kernels", "bench screening",
 ]  # fmt: skip

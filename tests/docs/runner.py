@@ -98,6 +98,7 @@ SKIPPED: dict[str, str] = {
     "hficma bench --index workspace/indexes/recipes": _MEASURES,
     "hficma bench --compare old.json new.json": "needs two reports; tests/benchmarks makes them",
     "hficma bench training_step": _MEASURES,
+    "hficma bench training --size 340000": _MEASURES,
     "pip install -e '.[cpu,serve]'": _NETWORK,
     "hficma serve": _SERVES,
     "hficma serve --writable --api-key-file keys.txt": _SERVES,

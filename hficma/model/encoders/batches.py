@@ -35,7 +35,8 @@ class Tokens(NamedTuple):
 
     def to(self, device: torch.device) -> Tokens:
         """Return the same items on a device."""
-        return Tokens(*(None if part is None else part.to(device) for part in self))
+        tokens = None if self.tokens is None else self.tokens.to(device)
+        return Tokens(self.global_.to(device), tokens, self.lengths.to(device))
 
     def padded(self, size: int) -> Tokens:
         """Return the same items padded or cut to L = `size` tokens."""

@@ -18,6 +18,7 @@ from hficma.benchmarks.quality import sample_hardness, text_quality
 from hficma.benchmarks.quality.table import run_record, with_figures
 from hficma.benchmarks.search.growth import growth_table
 from hficma.benchmarks.search.reranking import batch_table, rerank_table
+from hficma.benchmarks.training import training
 from hficma.engine import build_index
 from hficma.errors import ArtifactError, InputError
 from hficma.training.scoring import ScoreTables
@@ -36,7 +37,7 @@ def written(folder: Path, benchmark: str, record: dict[str, Any] | Path) -> str:
     """A page's part, from one result of a benchmark."""
     content = record.read_text() if isinstance(record, Path) else json.dumps(record)
     (folder / f"{benchmark}-test-2026-01-02.json").write_text(content)
-    part = next(name for name in ("speed", "quality") if benchmark in dict(PARTS[name]))
+    part = next(name for name in ("speed", "training", "quality") if benchmark in dict(PARTS[name]))
     page = rewritten(PAGE.format(part), results(folder))
     assert page.startswith("Fast.\n")
     assert page.endswith("\nThe rest.\n")
@@ -90,6 +91,16 @@ def test_training_step(tmp_path: Path) -> None:
     record = {"environment": environment(), "width": 16, "figures": figures}
     page = written(tmp_path, "training-step", record)
     assert re.search(r"\| hficma 2 x 2 \| [\d.]+ \| 2 \|", page)
+
+
+def test_training_of_a_large_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its photos are few and its recipes all different; an epoch reads each pair once."""
+    monkeypatch.setenv("HFICMA_HOME", str(tmp_path / "home"))
+    small = ["model.width=16", "model.heads=2", "model.word_dim=16", "trainer.batch_size=32"]
+    training.main(small, data="sample:100", size=300, workers="1", json_file=tmp_path / "out")
+    page = written(tmp_path, "training-size", tmp_path / "out")
+    assert "**300 pairs** (100 photos, repeated" in page
+    assert re.search(r"photos read and cropped \| [\d,]+ \| [\d,]+ \| [\d,]+ \| \d", page)
 
 
 def test_branches(tmp_path: Path, bundle: Path) -> None:
