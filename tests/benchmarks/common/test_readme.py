@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,6 @@ from hficma.benchmarks.quality import sample_hardness, text_quality
 from hficma.benchmarks.quality.table import run_record, with_figures
 from hficma.benchmarks.search.growth import growth_table
 from hficma.benchmarks.search.reranking import batch_table, rerank_table
-from hficma.benchmarks.training import training
 from hficma.engine import build_index
 from hficma.errors import ArtifactError, InputError
 from hficma.training.scoring import ScoreTables
@@ -93,11 +95,15 @@ def test_training_step(tmp_path: Path) -> None:
     assert re.search(r"\| hficma 2 x 2 \| [\d.]+ \| 2 \|", page)
 
 
-def test_training_of_a_large_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_of_a_large_dataset(tmp_path: Path) -> None:
     """Its photos are few and its recipes all different; an epoch reads each pair once."""
-    monkeypatch.setenv("HFICMA_HOME", str(tmp_path / "home"))
+    options = ["--data", "sample:100", "--size", "300", "--workers", "1", "--json", "out"]
     small = ["model.width=16", "model.heads=2", "model.word_dim=16", "trainer.batch_size=32"]
-    training.main(small, data="sample:100", size=300, workers="1", json_file=tmp_path / "out")
+    # In a process of its own: memory is the process's, and so are the workers that it starts.
+    subprocess.run(
+        [sys.executable, "-m", "hficma.benchmarks.training.training", *small, *options],
+        check=True, cwd=tmp_path, env={**os.environ, "HFICMA_HOME": "home"},
+    )  # fmt: skip
     page = written(tmp_path, "training-size", tmp_path / "out")
     assert "**300 pairs** (100 photos, repeated" in page
     assert re.search(r"photos read and cropped \| [\d,]+ \| [\d,]+ \| [\d,]+ \| \d", page)
