@@ -38,6 +38,7 @@ class _Benchmarks(LazyGroup):
             "search.search-against",
             "quality.page-accuracy",
             "serving.serve",
+            "cluster.cluster",
             "common.readme",
         )
     }
