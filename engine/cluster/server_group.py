@@ -199,6 +199,8 @@ class ServerGroup(Closing):
             # What the method raised, in a process that is well.
             if isinstance(error.cause, HficmaError):
                 raise error.cause from None
+            if _is_shortage(error.cause):
+                raise ServersGone(f"{type(error.cause).__name__}: {error.cause}") from error
             raise
         # The actor's death, or its machine's, or what it would have read from the store is lost.
         except errors.RayError as error:
@@ -303,6 +305,15 @@ def _start(ray: Any, task: ServerTask, options: ClusterOptions, machine: str) ->
         scheduling_strategy=affinity(machine, soft=True),
     )
     return actor.remote(task)
+
+
+def _is_shortage(error: object) -> bool:
+    """Return whether a machine lacks memory, or its disk or network failed: another may answer."""
+    if isinstance(error, (MemoryError, OSError)):
+        return True
+    # ONNX Runtime and torch raise RuntimeErrors of their own.
+    words = ("alloc", "out of memory", "can't start new thread")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
 def _start_error(name: str, error: Exception) -> HficmaError:

@@ -54,6 +54,7 @@ CHANGES: dict[str, tuple[str, str]] = {
 _NETWORK = "installs packages, which tests do not"
 _GPU = "needs a GPU"
 _SERVES = "goes on until it is stopped; tests/engine/serving start it and ask it so"
+_CLUSTER = "needs a cluster; tests/engine/cluster/test_cluster_page.py runs it over three machines"
 _CONTAINERS = "needs a container engine"
 _FILES = "weights that no test carries; tests/training/test_brought_encoder.py trains with some"
 _FOLDER = "needs weights of hundreds of megabytes; tests/training and tests/engine bring small ones"
@@ -107,6 +108,16 @@ SKIPPED: dict[str, str] = {
     "curl --data-binary @photo.jpg -H 'content-type: image/jpeg' "
     "'http://127.0.0.1:8000/search?k=3'": _SERVES,
     'curl --json \'{"ingredients": ["tomato", "basil"]}\' http://127.0.0.1:8000/search': _SERVES,
+    "pip install -e '.[data,cpu,serve,cluster]'": _NETWORK,
+    "ray start --head --port=6379": _CLUSTER,
+    "ray start --address=10.0.0.1:6379": _CLUSTER,
+    "hficma index --data workspace/data/recipes --out workspace/indexes/all --ray auto": _CLUSTER,
+    "hficma search --image photo.jpg --index workspace/indexes/all --ray auto": _CLUSTER,
+    "hficma index publish file:///var/backups/recipes --index workspace/indexes/all": _CLUSTER,
+    "hficma serve --index workspace/indexes/all --ray auto --replicas 2": _CLUSTER,
+    "hficma index publish s3://bucket/recipes --index workspace/indexes/all": _CLUSTER,
+    "hficma index fetch s3://bucket/recipes --out workspace/indexes/fetched": _CLUSTER,
+    "hficma bench cluster --simulate": _MEASURES,
     "docker build -f containers/Dockerfile -t hficma .": _CONTAINERS,
     "docker compose -f containers/compose.yaml up": _CONTAINERS,
     "hficma bench branches": _MEASURES,

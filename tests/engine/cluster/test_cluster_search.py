@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -190,6 +191,34 @@ def test_a_machine_that_is_removed_leaves_its_shards_to_another(
     assert first.certified == (0 if first.share < 1 else expected[1][0])
     wait_until(lambda: engine.cluster_state.ready == 4)
     assert shown(engine.search(image=DATA.photo(0))) == expected
+
+
+@pytest.mark.cluster
+def test_an_actor_without_memory_is_missed_and_never_answers_wrongly(
+    indexes: Callable[..., Path], opened: Callable[..., ClusterEngine]
+) -> None:
+    """What a machine cannot hold must not be half an answer that looks whole."""
+    index = indexes(shard_items=7, keep="tokens")
+    engine = opened(index)
+    photos = [DATA.photo(number) for number in range(8)]
+    with Engine.open(index, **EXECUTION) as alone:
+        expected = [shown(answer) for answer in alone.search_many(photos, k=20)]
+    state = engine.group.states()[0]
+    assert state is not None
+    pages = int(Path(f"/proc/{state.process}/statm").read_text().split()[0])
+    limit = resource.RLIMIT_AS
+    resource.prlimit(state.process, limit, (pages * resource.getpagesize(), resource.RLIM_INFINITY))
+    for _ in range(8):
+        for answer, right in zip(engine.search_many(photos, k=20), expected, strict=True):
+            assert isinstance(answer, Answer)
+            if answer.share == 1.0:
+                assert shown(answer) == right
+            else:
+                assert answer.certified == 0
+    if Path(f"/proc/{state.process}").exists():  # or another has taken its place
+        resource.prlimit(state.process, limit, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    wait_until(lambda: engine.cluster_state.ready == 2)
+    assert [shown(answer) for answer in engine.search_many(photos, k=20)] == expected
 
 
 @pytest.mark.cluster

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +14,7 @@ from hficma.engine import Engine, build_index, verify_index
 from hficma.engine.cluster import object_store
 from hficma.engine.cluster.object_store import fetch_index, publish_index
 from hficma.errors import ArtifactError, InputError
+from tests.engine.cluster.stores import s3_server
 from tests.engine.datasets import NoiseDataset
 
 fsspec = pytest.importorskip("fsspec", reason="needs the extra [cluster]")
@@ -34,35 +30,9 @@ def index(hf_icma_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """A bucket of an S3 of this machine, in a process of its own."""
-    pytest.importorskip("s3fs", reason="needs the extra [dev]")
-    pytest.importorskip("moto", reason="needs the extra [dev]")
-    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        address = f"http://127.0.0.1:{port}"
-        for name, value in (
-            ("AWS_ENDPOINT_URL", address), ("AWS_ACCESS_KEY_ID", "key"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_DEFAULT_REGION", "us-east-1"),
-        ):  # fmt: skip
-            patch.setenv(name, value)
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            end = time.monotonic() + 60
-            while True:
-                try:
-                    urllib.request.urlopen(address, timeout=1).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < end, "no S3 server"
-                    time.sleep(0.1)
-            fsspec.filesystem("s3").mkdir("kitchen")
-            yield "s3://kitchen"
-        finally:
-            server.terminate()
-            server.wait()
+    """A bucket of an S3 of this machine."""
+    with s3_server("kitchen") as url:
+        yield url
 
 
 @pytest.fixture(params=["memory", "file", "s3"])
