@@ -71,7 +71,7 @@ def dishes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipes.jsonl"
 
 
-@pytest.mark.parametrize("of", ["recipes", "images"])
+@pytest.mark.parametrize("of", ["recipes", pytest.param("images", marks=pytest.mark.cluster)])
 def test_the_index_is_the_one_that_one_machine_builds(
     of: Any,
     dishes: Path,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 
-START_SECONDS = 60.0
-"""Seconds to wait for a server to be ready; it takes about two on an idle machine."""
+START_SECONDS = 180.0
+"""Seconds to wait for a server to be ready; it takes about two on an idle machine, five over Ray."""
 
 
 class Server:
