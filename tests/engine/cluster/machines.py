@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 STORE_BYTES = 80 << 20
@@ -26,17 +29,20 @@ class Machines:
         from ray.cluster_utils import Cluster
 
         # Not the default folder, which would grow with every run of the tests.
-        self._folder = tempfile.TemporaryDirectory(prefix="hf-ray-", ignore_cleanup_errors=True)
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 2, "include_dashboard": False, "object_store_memory": STORE_BYTES,
-                "temp_dir": self._folder.name,
-            },
-        )  # fmt: skip
-        self.others = [self.add() for _ in range(count - 1)]
-        self.address: str = self._cluster.address
-        self.ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+        self._folder = Path(tempfile.mkdtemp(prefix="hf-ray-"))
+        self._cluster = Cluster()
+        try:
+            self._cluster.add_node(
+                num_cpus=2, include_dashboard=False, object_store_memory=STORE_BYTES,
+                temp_dir=str(self._folder),
+            )  # fmt: skip
+            self.others = [self.add() for _ in range(count - 1)]
+            self.address: str = self._cluster.address
+            self.ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+        except BaseException:
+            # On a machine with too much to do Ray gives up, and leaves what it has started.
+            self.close()
+            raise
 
     def add(self) -> Any:
         """Add a machine and return it."""
@@ -47,10 +53,14 @@ class Machines:
         self._cluster.remove_node(machine, allow_graceful=False)
 
     def close(self) -> None:
-        """End every process."""
+        """End every process, and remove what they wrote."""
         self.ray.shutdown()
         self._cluster.shutdown()
-        self._folder.cleanup()
+        # Processes that are ending write a last line of their logs meanwhile.
+        end = time.monotonic() + 20
+        while self._folder.exists() and time.monotonic() < end:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            time.sleep(0.1)
 
 
 def kill(process: int) -> None:

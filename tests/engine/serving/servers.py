@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 START_SECONDS = 180.0
-"""Seconds to wait for a server to be ready; it takes about two on an idle machine, five over Ray."""
+"""Seconds to wait for a server to be ready; an idle machine takes two, and five over Ray."""
 
 
 class Server:
