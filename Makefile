@@ -65,9 +65,9 @@ pretrained: install
 	$(BIN)/hficma export --run .build/pretrained/run --precision int8 --weight-only \
 		--out .build/pretrained/whole
 	$(BIN)/hficma export --slim .build/pretrained/whole --out .build/pretrained/bundle
-	$(BIN)/hficma index --bundle .build/pretrained/bundle --data cookbook --out .build/pretrained/index
 	rm -rf hficma/pretrained/bundle hficma/pretrained/index
-	mv .build/pretrained/bundle .build/pretrained/index hficma/pretrained/
+	mv .build/pretrained/bundle hficma/pretrained/
+	$(BIN)/hficma index --bundle hficma/pretrained/bundle --data cookbook --out hficma/pretrained/index
 	$(BIN)/python -m pytest tests/pretrained
 
 # Not in `test`: attacks on every promise about damage, kills and hostile input, at random.

@@ -47,7 +47,7 @@ SEED = 77
 """Draws pools that no calibration was fitted on."""
 DIRECTIONS = {"image": "photo to recipe", "recipe": "recipe to photo"}
 _COLUMNS = (
-    "pool", "first", "error", "Brier (base)", "first ten", "error", "Brier (base)",
+    "pool", "medR", "first", "error", "Brier (base)", "first ten", "error", "Brier (base)",
     "absence: error", "sure (right)", "without",
 )  # fmt: skip
 _LEGEND = """\
@@ -176,6 +176,7 @@ def _figures(pools: Pools, calibrations: Sequence[ScoreCalibration]) -> dict[str
     return {
         "queries": len(pools.ranks),
         "pool": pools.size,
+        "median_rank": float(np.median(pools.ranks)),
         "first": _judged(present.first, first),
         "first_ten": _judged(present.first_ten, first_ten),
         "absent": _judged(without, removed),
@@ -206,7 +207,7 @@ def _chances(scores: AnyFloats, calibrations: Sequence[ScoreCalibration]) -> Cha
 
 def _cells(record: dict[str, Any]) -> list[str]:
     """Return a row of the table."""
-    cells = [f"{record['pool']:,}"]
+    cells = [f"{record['pool']:,}", f"{record['median_rank']:.1f}"]
     for key in ("first", "first_ten"):
         one = record[key]
         cells += [f"{100 * one['share']:.1f} %", f"{one['error']:.1f}"]
