@@ -227,6 +227,6 @@ def _ascend(weights: FoldedWeights, e_1: Tensor | None) -> float:
         hidden = (joined @ weights.match_hidden.T + weights.match_hidden_bias).relu()
         logits = hidden @ weights.match_output[0] + weights.match_output_bias
         optimizer.zero_grad()
-        torch.neg(logits.sum()).backward()  # type: ignore[no-untyped-call]
+        torch.neg(logits.sum()).backward()
         optimizer.step()
     return float(logits.detach().max().sigmoid())

@@ -31,6 +31,7 @@ class _Benchmarks(LazyGroup):
             "quality.sample_hardness",
             "quality.text_quality",
             "quality.quality",
+            "quality.storage",
             "quality.sureness",
             "quality.certificate",
             "quality.cookbook",
