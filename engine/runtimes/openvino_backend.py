@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Self
 
 from hficma.errors import ArtifactError, InputError, MissingDependencyError
@@ -59,7 +60,7 @@ class OpenVinoRuntime(Runtime):
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
-            compiled = openvino.Core().compile_model(str(graph.file), "CPU", options)
+            compiled = _compile(openvino.Core(), str(graph.file), options)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ArtifactError(f"{graph.file}: openvino cannot load it ({reason})") from error
@@ -105,3 +106,18 @@ class OpenVinoRuntime(Runtime):
         """Return the precision that OpenVINO itself says it computes in."""
         hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
         return _NAMES[hint.get_type_name()]
+
+
+def _compile(core: Any, file: str, options: dict[str, Any]) -> Any:
+    """Compile a model in a thread that ends with it.
+
+    OpenVINO 2026 gives the thread that compiles a stack for signals, and puts the one before back
+    when the model is freed. Of two models freed in the order in which they came, the second puts
+    back the first one's, which is gone: the next signal ends the process. A thread of its own takes
+    that state with it.
+
+    Raises:
+        RuntimeError: OpenVINO cannot load the file.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(core.compile_model, file, "CPU", options).result()

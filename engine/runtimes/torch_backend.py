@@ -64,9 +64,12 @@ class TorchRuntime(Runtime):
             raise MissingDependencyError("torch", "train", "the runtime torch") from error
         if device != "cpu" and not torch.cuda.is_available():
             raise InputError(f"device {device}: torch sees no CUDA device; take the device cpu")
-        if graph.precision not in cls.precisions:
-            raise InputError(f"runtime torch runs fp32 and fp16, not {graph.precision}")
+        # First, for a slim bundle has no torch weights in any precision.
         model = _load_branches(graph)
+        if graph.precision not in cls.precisions:
+            raise InputError(
+                f"runtime torch runs fp32 and fp16, not {graph.precision}; take the runtime auto"
+            )
         branch = model.branches[graph.name].to(device)
         if graph.precision == "fp16" and graph.name == "image":
             branch.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -132,6 +135,6 @@ def _load_branches(graph: Graph) -> _Branches:
     key = graph.bundle, (graph.bundle / MANIFEST).read_bytes(), graph.precision
     model = _loaded.get(key)
     if model is None:
-        dtype = {"fp32": torch.float32, "fp16": torch.float16}[graph.precision]
+        dtype = torch.float16 if graph.precision == "fp16" else torch.float32
         model = _loaded[key] = _Branches(graph.bundle, dtype)
     return model

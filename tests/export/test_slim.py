@@ -74,8 +74,10 @@ def test_it_gives_what_the_whole_bundle_gives(whole: Path, slim: Path, runtime: 
         run_bundle(Bundle.open(path, ExecutionOptions(runtime=name, precision=precision)), items)
         for path, name, precision in ((whole, known, "int8"), (slim, runtime, "fp32"))
     )
+    # By itself it takes kernels for pairs where they were compiled: another order of summation.
+    atol = 1e-6 if runtime == "auto" else 0.0
     for name, array in expected.items():
-        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+        np.testing.assert_allclose(actual[name], array, rtol=0, atol=atol, err_msg=name)
 
 
 def test_what_it_lacks_is_said(whole: Path, slim: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import sys
@@ -201,3 +202,35 @@ def test_shapes_are_checked_before_they_reach_a_runtime(hf_icma_bundle: Path) ->
         bundle.run("image", {"photos": np.zeros((1, 200, 224, 3), np.uint8)})
     with pytest.raises(ValueError, match="photos is missing"):
         bundle.run("image", {})
+
+
+class _SignalStack(ctypes.Structure):
+    """C's stack_t, as Linux lays it out."""
+
+    _fields_ = (
+        ("pointer", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stack_t is laid out otherwise")
+def test_openvino_leaves_the_stack_for_signals(hf_icma_bundle: Path) -> None:
+    """A handler would run on memory that is gone: any child that ends kills the process."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+
+    def signal_stack() -> tuple[int | None, int]:
+        stack = _SignalStack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+        return stack.pointer, stack.flags
+
+    before = signal_stack()
+    graph = Bundle.open(hf_icma_bundle).graph("tabulate_image")
+    first = runtime_class("openvino").load(graph)
+    second = runtime_class("openvino").load(graph)
+    # Each puts back what it found: freed in this order, the second would put back the first one's.
+    del first
+    gc.collect()
+    del second
+    gc.collect()
+    assert signal_stack() == before

@@ -162,15 +162,15 @@ def test_a_photo_that_was_only_out_of_reach_counts_again(
     """Its bytes are as before: what failed was a limit, a decoder or a network drive."""
     file = photos_of(tmp_path, ["red", "green"])
     dataset, rows, cache = open_dataset(str(file)), np.arange(2), tmp_path / "cache"
-    photo = type(dataset).photo
+    photo = type(dataset).reduced_photo
 
-    def away(self: Dataset, index: int) -> Image.Image:
+    def away(self: Dataset, index: int, side: int) -> Image.Image:
         if index == 0:
             raise InputError("the photo took too long")
-        return photo(self, index)
+        return photo(self, index, side)
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(dataset), "photo", away)
+        patched.setattr(type(dataset), "reduced_photo", away)
         assert not cached_pixels(dataset, rows, INPUT, cache, lambda count: None).usable[0]
         assert not cached_pixels(dataset, rows, INPUT, cache, lambda count: None).usable[0]
     assert cached_pixels(dataset, rows, INPUT, cache, lambda count: None).usable.all()
