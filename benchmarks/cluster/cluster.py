@@ -222,29 +222,31 @@ def _shard_server(index: Index, bundle: Path) -> Iterator[tuple[ShardServer, Bun
 
 def _measured_lines(rows: dict[str, Any]) -> list[str]:
     """Return the table of what was measured."""
-    cells = []
+    cells: list[tuple[str, ...]] = []
     for name, values in rows.items():
         if len(values) == 1:
             cells.append((name, f"{values[0]:.1f} s", ""))
         elif name != "head":
             cells.append((f"a search, {name}", *(f"{value:.1f} ms" for value in values)))
-    return markdown_table(("what", "median", "p99"), cells)
+    return list(markdown_table(("what", "median", "p99"), cells))
 
 
 def _simulated_lines(searches: list[SimulatedSearch]) -> list[str]:
     """Return the table of what was simulated; its first row is the cluster that was measured."""
     header = ("recipes", "GB", "machines", "actors", "network KB a search", "p50 ms", "p99 ms")
-    return markdown_table(
-        header,
-        [
-            (
-                f"{one.items:,}", f"{one.gigabytes:,.1f}", f"{one.machines:,}",
-                f"{one.actors:,}", f"{one.network_kb:,.0f}", f"{one.p50_ms:.0f}",
-                f"{one.p99_ms:.0f}",
-            )
-            for one in searches
-        ],
-    )  # fmt: skip
+    rows = [
+        (
+            f"{one.items:,}",
+            f"{one.gigabytes:,.1f}",
+            f"{one.machines:,}",
+            f"{one.actors:,}",
+            f"{one.network_kb:,.0f}",
+            f"{one.p50_ms:.0f}",
+            f"{one.p99_ms:.0f}",
+        )
+        for one in searches
+    ]
+    return list(markdown_table(header, rows))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def simulate(
     asked = float((fallen > 0).sum(axis=1).mean())
     # Vector out, position and score of the best K + 1 back; the query and positions out to those
     # that hold a candidate, three float64 an item back.
-    network = actors * (measured.vector_bytes + 12 * (measured.candidates + 1))
+    network: float = actors * (measured.vector_bytes + 12 * (measured.candidates + 1))
     network += asked * measured.query_bytes + measured.candidates * (8 + 24)
     return SimulatedSearch(
         items, gigabytes, machines, actors, network / 1e3,
