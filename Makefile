@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := train,data,report,cpu,serve,cluster,dev
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo serve test lint links types unit cluster-test docs torture
+.PHONY: install demo serve test lint links types unit cluster-test docs torture gpu-try
 .PHONY: bundles pretrained lowest lowest-lock pythons dist format clean
 
 install: .venv/installed
@@ -74,6 +74,10 @@ pretrained: install
 SECONDS ?= 1200
 torture: install
 	$(BIN)/python -m tests.torture --seconds $(SECONDS)
+
+# Not in `test`: the whole benchmark of a card, on the processors at a tiny size.
+gpu-try: install
+	$(BIN)/hficma bench gpu --device cpu --seconds 60
 
 # What tests need besides the extras [data,cpu,report,dev] where torch is not installed.
 TEST_TOOLS := gensim onnx safetensors scipy

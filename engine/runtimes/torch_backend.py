@@ -6,7 +6,9 @@ the image branch as a CUDA graph, without which the host is busier with launches
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 from weakref import WeakValueDictionary
@@ -90,8 +92,7 @@ class TorchRuntime(Runtime):
         import torch
 
         try:
-            # torch lets convolutions round to TF32 by default; fp32 is what was asked for.
-            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            with torch.inference_mode(), full_float32():
                 results = self._run(*(inputs[name] for name in self._branch.inputs))
         except torch.cuda.OutOfMemoryError as error:
             raise ArtifactError(
@@ -111,6 +112,27 @@ class TorchRuntime(Runtime):
             device=self._device,
             precision=self._graph.precision,
         )
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep convolutions and recurrent layers in float32 while a block launches them.
+
+    torch lets cuDNN round them to TF32, 10 bits of mantissa, unless told otherwise. The switch is
+    the whole process's: it is turned for one block at a time, and back.
+    """
+    import torch
+
+    with _cudnn_lock:
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
+
+
+_cudnn_lock = threading.Lock()
 
 
 class _Branches:

@@ -27,6 +27,7 @@ class _Benchmarks(LazyGroup):
             "kernels.gpu_kernels",
             "kernels.screening",
             "training.training",
+            "gpu.gpu",
             "search.engine",
             "quality.sample_hardness",
             "quality.text_quality",
