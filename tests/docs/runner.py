@@ -94,6 +94,7 @@ SKIPPED: dict[str, str] = {
     "hficma export --trt --out workspace/bundles/with-plans": _GPU,
     "hficma bench --setup 10k --device cuda": _GPU,
     "hficma bench screening": _MEASURES,
+    "hficma bench gpu --seconds 220 --json bench-gpu.json": _GPU,
     "hficma bench --setup 1k": _MEASURES,
     "hficma bench --setup 10k": _MEASURES,
     "hficma bench --index workspace/indexes/recipes": _MEASURES,
