@@ -271,12 +271,12 @@ def indexing_table(subject: Subject, clock: Clock) -> Table:
     for of in ("images", "recipes"):
 
         def case(of: ItemKind = of) -> Cells:
-            few = FIRST_ITEMS if subject.device.type == "cuda" else 8
+            few, most = (FIRST_ITEMS, 50) if subject.device.type == "cuda" else (8, 4)
             first = _index(subject, of, few)
             again = _index(subject, of, few)
             # What a run costs besides its items is in both, and so taken off.
             rate = few / max(again, 1e-3)
-            count = int(min(50 * few, max(4 * few, rate * clock.left() / 3)))
+            count = int(min(most * few, max(4 * few, rate * clock.left() / 3)))
             seconds = _index(subject, of, count) - min(first, again)
             return {"rate": (count - few) / max(seconds, 1e-3), "items": float(count)}
 
