@@ -119,7 +119,7 @@ def full_float32() -> Iterator[None]:
     """Keep convolutions and recurrent layers in float32 while a block launches them.
 
     torch lets cuDNN round them to TF32, 10 bits of mantissa, unless told otherwise. The switch is
-    the whole process's: it is turned for one block at a time, and back.
+    the whole process's: it is turned by one thread at a time, and back.
     """
     import torch
 
@@ -132,7 +132,7 @@ def full_float32() -> Iterator[None]:
             torch.backends.cudnn.allow_tf32 = before
 
 
-_cudnn_lock = threading.Lock()
+_cudnn_lock = threading.RLock()
 
 
 class _Branches:
