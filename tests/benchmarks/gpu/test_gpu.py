@@ -16,7 +16,6 @@ from hficma.benchmarks.gpu.gpu import WEIGHTS, main, measure
 from hficma.benchmarks.gpu.measuring import Cases, Clock, DeviceTimer, median
 from hficma.errors import InputError
 
-
 STEPS = tuple(step for step in WEIGHTS if step not in ("encode", "indexing", "precisions"))
 """All but those that take half of the time here: `make gpu-try` runs all."""
 
