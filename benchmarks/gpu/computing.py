@@ -344,8 +344,9 @@ class PairForms:
         self, image: PaddedEncodings, recipe: PaddedEncodings, *, tables: bool, graph: bool
     ) -> Callable[[], Tensor]:
         """Return what scores a block by the kernels; on torch's CPU device by their reference."""
-        photos = _packed(image, tables=True)
-        recipes = _packed(recipe, tables=tables)
+        heads = self._subject.sizes.heads
+        photos = _packed(image, heads, tables=True)
+        recipes = _packed(recipe, heads, tables=tables)
         device = self._subject.device
         columns = torch.arange(len(image.lengths), device=device)[None]
         rows = torch.arange(len(recipe.lengths), device=device)[None]
@@ -366,9 +367,9 @@ def _compiled_pairs(
     return lambda: compiled(image, recipe, weights)
 
 
-def _packed(encodings: PaddedEncodings, *, tables: bool) -> PackedItems:
+def _packed(encodings: PaddedEncodings, heads: int, *, tables: bool) -> PackedItems:
     """Return items as the kernels read them, all of one length."""
-    packed = pack_items(encodings, NARROW, uniform=True)
+    packed = pack_items(encodings, NARROW, heads=heads, uniform=True)
     return packed if tables else replace(packed, table=None)
 
 

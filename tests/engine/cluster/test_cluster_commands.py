@@ -13,6 +13,9 @@ import pytest
 from hficma.engine import Engine, build_index
 from tests.engine.cluster.machines import Machines
 from tests.engine.datasets import NoiseDataset
+
+pytest.importorskip("httpx", reason="asks the service; needs the extra [dev]")
+
 from tests.engine.serving.servers import running_server
 
 pytestmark = pytest.mark.xdist_group("cluster")

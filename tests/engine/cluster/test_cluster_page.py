@@ -18,6 +18,9 @@ from tests.docs.pages import blocks, commands, text_of
 from tests.engine.cluster.machines import Machines
 from tests.engine.cluster.stores import s3_server
 from tests.engine.datasets import NoiseDataset
+
+pytest.importorskip("httpx", reason="asks the service; needs the extra [dev]")
+
 from tests.engine.serving.servers import running_server
 
 pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.cluster]
