@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Ceilings:
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             name = str(dtype).removeprefix("torch.")
             rate = self._cases.measure(
-                f"matrix product, {name}, TFLOP a second", lambda dtype=dtype: self._product(dtype)
+                f"matrix product, {name}, TFLOP a second", partial(self._product, dtype)
             )
             if rate is not None and dtype == NARROW:
                 value = rate["value"]
@@ -80,7 +81,7 @@ class Ceilings:
             self.bandwidth = value.value * 1e9
         for pinned in (False, True):
             name = f"copy from {'pinned' if pinned else 'pageable'} host memory, GB a second"
-            self._cases.measure(name, lambda pinned=pinned: self._host_copy(pinned))
+            self._cases.measure(name, partial(self._host_copy, pinned))
         return self._cases.table()
 
     def share(self, multiply_adds: float, seconds: float) -> float | None:

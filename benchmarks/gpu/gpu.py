@@ -11,6 +11,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from hficma.terminal import TextConsole
 from ..common.report import Report, Table, print_markdown
 from ..common.timing import environment
 from .computing import COMPILE_SECONDS, Ceilings, PairForms, encoding_table
-from .measuring import Cases, Clock, DeviceTimer
+from .measuring import Cases, Cells, Clock, DeviceTimer
 from .searching import (
     figure_of,
     indexing_table,
@@ -128,18 +129,17 @@ def measure(
             tables.append(cases.table())
         else:
             results: list[Table] = []
-            if cases.measure(step, lambda step=step, results=results: _kept(run[step](), results)):
-                tables += results
-            else:
-                tables += results or [cases.table()]
+            cases.measure(step, partial(_keep, run[step], results))
+            tables += results or [cases.table()]
         console.print(f"{step}: {time.perf_counter() - began:.0f} s", highlight=False)
         report = _report(subject, seconds, tables, time.perf_counter() - began)
         report.write(out)
     return report
 
 
-def _kept(table: Table, results: list[Table]) -> dict[str, float]:
-    results.append(table)
+def _keep(step: Callable[[], Table], results: list[Table]) -> Cells:
+    """Add a step's table to the results; as a case it has no figures of its own."""
+    results.append(step())
     return {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -85,12 +86,12 @@ def search_tables(subject: Subject, clock: Clock) -> Table:
                 if stage != "total":
                     cases.measure(
                         f"one photo, {candidates} candidates: {stage}",
-                        lambda stage=stage, recorder=recorder: percentiles(recorder, stage),
+                        partial(percentiles, recorder, stage),
                     )
         for batch in BATCHES:
             cases.measure(
                 f"batches of {batch}, {subject.sizes.candidates[0]} candidates",
-                lambda batch=batch: _search_many(subject, engine, batch, clock.left() / 2),
+                partial(_search_many, subject, engine, batch, clock.left() / 2),
             )
     return cases.table()
 
