@@ -37,7 +37,7 @@ from .searching import (
 from .subject import FULL, TINY, Subject
 
 WEIGHTS = {
-    "ceilings": 3.0, "encode": 10.0, "pairs": 18.0, "exhaustive": 6.0, "search": 45.0,
+    "ceilings": 3.0, "encode": 10.0, "pairs": 28.0, "exhaustive": 6.0, "search": 45.0,
     "precisions": 12.0, "prefilters": 16.0, "indexing": 16.0, "streamed": 16.0,
     "pairs-compiled": 10.0, "encode-compiled": 10.0,
 }  # fmt: skip

@@ -21,7 +21,7 @@ from ..common.report import Column, Figure, Row, Table
 
 FEWEST, MOST = 3, 300
 """Repetitions of a case."""
-CASE_SECONDS = 1.5
+CASE_SECONDS = 0.6
 """Seconds of a case at most: a median of more repetitions is no better."""
 
 Cells = Mapping[str, float | Figure | None]

@@ -25,12 +25,14 @@ from hficma.types import Floats
 from ..common.report import Column, Figure, Table
 from ..common.timing import Recorder
 from ..search.stages import PERCENTILES, percentiles, record_stages
-from .measuring import CASE_SECONDS, Cases, Cells, Clock, DeviceTimer, median
+from .measuring import Cases, Cells, Clock, DeviceTimer, median
 from .subject import PhotoDataset, Subject
 
 BATCHES = (32, 128)
 """Photos of `search_many` that are worked on together."""
 PREFILTERS = ("Flat", "SQ8", "IVF,SQ8", "HNSW")
+SEARCH_SECONDS = 3.0
+"""Seconds that searches of one kind go on at most."""
 QUERIES = 32
 """Of a batch whose prefilter is timed, and whose candidates are compared."""
 AGREEMENT_QUERIES = 16
@@ -304,7 +306,7 @@ def _search_for(
     photos = cycle(subject.photos)
     for photo in islice(photos, 4):  # warms up, and records CUDA graphs
         engine.search(image=photo, candidates=candidates)
-    end = time.monotonic() + min(max(seconds, 0.2), 2 * CASE_SECONDS)
+    end = time.monotonic() + min(max(seconds, 0.2), SEARCH_SECONDS)
     for number, photo in enumerate(photos):
         record_stages(recorder, engine.search(image=photo, candidates=candidates), 1)
         if number >= 4 and time.monotonic() > end:
@@ -317,7 +319,7 @@ def _search_many(subject: Subject, engine: Engine, batch: int, seconds: float) -
     warm = list(islice(cycle(subject.photos), 3 * batch if subject.device.type == "cuda" else 2))
     for _ in engine.search_many(warm, candidates=candidates, batch=batch):
         pass
-    end = time.monotonic() + min(max(seconds, 0.3), 3 * CASE_SECONDS)
+    end = time.monotonic() + min(max(seconds, 0.3), SEARCH_SECONDS)
     began, count = time.perf_counter(), 0
 
     def photos() -> object:
