@@ -22,6 +22,7 @@ from hficma.progress import Progress
 from hficma.types import Pixels, Positions
 
 from ..config.options import Options
+from ..parallel import distributed
 from .keep_out import VALIDATION_SHARE
 from .loader.batches import RECIPE, WINDOW, PhotoBatches, Request, Shown, pair_generator
 from .loader.limits import readable_size
@@ -406,6 +407,7 @@ class Pairs:
             views=options.photos.views,
             scale=options.photos.scale,
         )
+        photo_bytes = model.image_input.size**2 * 3
         return Loader(
             lambda buffers, size: PhotoBatches(
                 self._dataset,
@@ -418,7 +420,7 @@ class Pairs:
             ),
             workers=options.loader.workers,
             device=model.device,
-            batch_bytes=options.trainer.batch_size * model.image_input.size**2 * 3,
+            batch_bytes=options.trainer.batch_size // distributed.world_size() * photo_bytes,
         )
 
     def _prepare_validation(self, model: Model) -> None:

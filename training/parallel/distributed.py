@@ -72,6 +72,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0")) if processes() > 1 else 0
 
 
+def local_processes() -> int:
+    """Return how many processes were started together on this machine: `LOCAL_WORLD_SIZE`."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes() > 1 else 1
+
+
 def is_first() -> bool:
     """Return whether this is the process that writes and speaks, also before `start`."""
     return processes() == 1 or os.environ.get("RANK", "0") == "0"

@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from ...parallel.distributed import local_processes
+
 logger = logging.getLogger("hficma")
 
 MOST_WORKERS = 16
@@ -23,8 +25,7 @@ def default_workers() -> int:
     All cores of a machine, less one for each training process: on a GPU nothing else needs them,
     and on a CPU reading takes a small part of the work.
     """
-    training = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(MOST_WORKERS, max(0, usable_cores() // training - 1))
+    return min(MOST_WORKERS, max(0, usable_cores() // local_processes() - 1))
 
 
 def usable_cores() -> int:
@@ -40,12 +41,13 @@ def batches_ahead(workers: int, batch_bytes: int) -> tuple[int, int]:
     (SIGBUS), so that fewer are made ahead, and by fewer workers.
 
     Args:
-        workers: as many as are asked for.
-        batch_bytes: of a batch's pixels.
+        workers: as many as are asked for, for each process that trains.
+        batch_bytes: of the pixels of such a process's share of a batch.
     """
     if not SHARED_MEMORY.is_dir():  # another system, or none that can be asked
         return workers, AHEAD
-    free = shutil.disk_usage(SHARED_MEMORY).free
+    # The processes of a machine look at the same time, before any of them has taken its part.
+    free = shutil.disk_usage(SHARED_MEMORY).free // local_processes()
     # Of each worker one more is being written, and one read.
     for ahead in range(AHEAD, 0, -1):
         if workers * (ahead + 2) * batch_bytes <= free:

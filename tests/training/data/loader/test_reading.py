@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from hficma.training import train
 from hficma.training.data.loader.batches import PhotoBatch, PhotoBatches, Request, Shown
 from hficma.training.data.loader.limits import parse_size, readable_size
 from hficma.training.data.loader.loader import Loader
-from hficma.training.data.loader.workers import batches_ahead
+from hficma.training.data.loader.workers import SHARED_MEMORY, batches_ahead
 from hficma.training.data.photo_views import halved, square
 from hficma.training.runs.log import read_log
 from tests.training.conftest import SMALL
@@ -193,3 +194,16 @@ def test_batches_that_shared_memory_cannot_hold_are_made_by_fewer_workers() -> N
     """In a container of 64 MB a batch too many ends its reader (SIGBUS)."""
     assert batches_ahead(2, 1000) == (2, 2)
     assert batches_ahead(4, 10**15) == (0, 1)
+
+
+def test_processes_that_train_beside_each_other_share_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each that counted all of it for itself would write past its end, and its reader be killed."""
+    if not SHARED_MEMORY.is_dir():
+        pytest.skip("this system has no /dev/shm")
+    batch_bytes = shutil.disk_usage(SHARED_MEMORY).free // 10
+    assert batches_ahead(2, batch_bytes) == (2, 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert batches_ahead(2, batch_bytes) == (1, 1)
