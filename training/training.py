@@ -198,7 +198,7 @@ def train_on(
             options, dataset, path, device, cache=cache, progress=progress, directory=directory,
             hold_out=hold_out, split_seed=options.trainer.seed,
         )  # fmt: skip
-    assert directory is None  # `_resume` refuses it
+    assert directory is None  # `_resumed` refuses it
     if distributed.world_size() > 1:
         raise InputError(
             f"model.members={options.model.members}: an ensemble's members are small, and are "

@@ -149,10 +149,7 @@ def gather(values: Tensor) -> Tensor:
     Args:
         values: (n, ...), the same n everywhere.
     """
-    if world_size() == 1:
-        return values
-    gathered: Tensor = _Gather.apply(values, True)  # type: ignore[no-untyped-call]
-    return gathered
+    return _gathered(values, summed=True)
 
 
 def gather_rows(values: Tensor) -> Tensor:
@@ -163,9 +160,14 @@ def gather_rows(values: Tensor) -> Tensor:
     Args:
         values: (n, ...), the same n everywhere.
     """
+    return _gathered(values, summed=False)
+
+
+def _gathered(values: Tensor, *, summed: bool) -> Tensor:
+    """Return everyone's values, and either the sum of everyone's gradients or this process's."""
     if world_size() == 1:
         return values
-    gathered: Tensor = _Gather.apply(values, False)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(values, summed)  # type: ignore[no-untyped-call]
     return gathered
 
 

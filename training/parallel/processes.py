@@ -242,12 +242,11 @@ def _run(function: Any, arguments: dict[str, Any], pipe: Connection) -> None:
         function(**arguments, progress=_SentProgress(reports) if rank == 0 else Progress())
     except HficmaError as error:
         reports.send("error", (type(error), str(error)))
-        os._exit(
-            error.exit_code
-        )  # at once: a library may wait for peers that wait for this process
+        # At once: a library may wait for peers that wait for this process.
+        os._exit(error.exit_code)
     except KeyboardInterrupt:
         os._exit(0)  # a terminal interrupts all processes; the one that started them says so
-    except Exception:
+    except Exception:  # nothing is hidden: `run_on_devices` raises what this says
         reports.send("crash", traceback.format_exc())
         os._exit(1)
     if torch.distributed.is_initialized():
