@@ -138,12 +138,8 @@ def encode_cached(
     for start in range(0, len(places), ENCODE_BATCH):
         batch = places[start : start + ENCODE_BATCH]
         # Each photo's crops one after the other, as `over_crops` takes them.
-        pooled, regions = photos.features(
-            np.repeat(batch, crops), np.tile(np.arange(crops), len(batch))
-        )
-        regions = None if regions is None else regions.to(model.device)
-        features = ImageFeatures(pooled.to(model.device), regions)
-        image.append(over_crops(model, model.image_tokens(features), crops))
+        features = photos.features(np.repeat(batch, crops), np.tile(np.arange(crops), len(batch)))
+        image.append(over_crops(model, model.image_tokens(features.to(model.device)), crops))
     recipe = encode_recipes(model, (dataset.recipe(int(row)) for row in rows[places]))
     return EncodedPairs(concatenate_tokens(image).float(), recipe, usable, photos.complaints)
 

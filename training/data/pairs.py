@@ -331,7 +331,7 @@ class Pairs:
         if not self._is_cached(model, features=cached):
             crops = self._read_centres(model, rows)
         elif cached:
-            return _moved(self._feature_cache(model).features(rows, 0), model)
+            return self._feature_cache(model).features(rows, 0).to(model.device)
         else:
             crops = _centres(self._pixel_cache(model), rows, model)
         return model.image_features(torch.from_numpy(crops).to(model.device))
@@ -364,7 +364,8 @@ class Pairs:
     ) -> ImageFeatures:
         """Return features (B, ...) of a random view of each photo, where the weights are."""
         cache = self._feature_cache(model)
-        return _moved(cache.features(rows, views.integers(cache.views, size=len(rows))), model)
+        shown = views.integers(cache.views, size=len(rows))
+        return cache.features(rows, shown).to(model.device)
 
     def _cached_crops(
         self, model: Model, rows: Positions, views: np.random.Generator, *, small: bool
@@ -506,11 +507,3 @@ def _centres(cache: PhotoArrays, rows: Positions, model: Model) -> Pixels:
     """Return the crops (B, s, s, 3) that evaluation shows, of cached pixels."""
     squares = np.asarray(cache.squares[rows], dtype=np.uint8)
     return np.ascontiguousarray(centre_crops(squares, model.image_input))
-
-
-def _moved(features: ImageFeatures, model: Model) -> ImageFeatures:
-    """Return features where a model's weights are."""
-    regions = features.regions
-    return ImageFeatures(
-        features.pooled.to(model.device), None if regions is None else regions.to(model.device)
-    )

@@ -28,6 +28,11 @@ class ImageFeatures(NamedTuple):
     """(B, R, C): of its regions, row by row; None where nothing reads them and they were left out
     of a cache."""
 
+    def to(self, device: torch.device) -> ImageFeatures:
+        """Return the same photos on a device."""
+        regions = None if self.regions is None else self.regions.to(device)
+        return ImageFeatures(self.pooled.to(device), regions)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageEncoder:
