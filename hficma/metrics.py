@@ -57,9 +57,23 @@ def ranks(scores: AnyFloats) -> Ranks:
     result = np.empty(len(scores), dtype=np.int64)
     for start in range(0, len(scores), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        # "Not below" instead of "at least": comparisons with NaN are false.
-        result[rows] = (~(scores[rows] < partner[rows, None])).sum(axis=1)
+        result[rows] = count_not_below(scores[rows], partner[rows])
     return result
+
+
+def count_not_below(scores: AnyFloats, partner: AnyFloats) -> Ranks:
+    """Return how many candidates of each query stand before its partner, or are it.
+
+    Args:
+        scores: (Q, C), queries down, candidates across.
+        partner: the partner's score (Q,).
+
+    Returns:
+        (Q,) int64. Over all candidates it is the rank.
+    """
+    # "Not below" instead of "at least": comparisons with NaN are false.
+    counts: Ranks = (~(scores < partner[:, None])).sum(axis=1)
+    return counts
 
 
 def figures(ranks: Ranks) -> Figures:

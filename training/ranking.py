@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hficma.metrics import DIRECTIONS
+from hficma.metrics import DIRECTIONS, count_not_below
 from hficma.model import Model, Tokens
 from hficma.types import Floats, Ranks
 
@@ -177,15 +177,14 @@ class _Queries:
             rows = slice(start, min(start + ROWS, block.queries.stop))
             total = block.total[start - first : rows.stop - first]
             global_ = block.global_[start - first : rows.stop - first]
-            partner, partner_global = self._partner[rows, None], self._partner_global[rows, None]
-            # "Not below" instead of "at least": comparisons with NaN are false.
-            self._total[rows] += (~(total < partner)).sum(axis=1)
-            self._global[rows] += (~(global_ < partner_global)).sum(axis=1)
+            partner, partner_global = self._partner[rows], self._partner_global[rows]
+            self._total[rows] += count_not_below(total, partner)
+            self._global[rows] += count_not_below(global_, partner_global)
             if self._prefilter is not None:
-                edge = self._edges[self._prefilter][rows, None]
-                candidates = np.where(global_ >= edge, total, -np.inf)
+                edge = self._edges[self._prefilter][rows]
+                candidates = np.where(global_ >= edge[:, None], total, -np.inf)
                 least = np.where(partner_global >= edge, partner, -np.inf)
-                self._among[rows] += (~(candidates < least)).sum(axis=1)
+                self._among[rows] += count_not_below(candidates, least)
             self._note_best(total, global_, rows, block.candidates.start)
 
     def _note_best(self, total: Floats, global_: Floats, rows: slice, first: int) -> None:
