@@ -27,7 +27,7 @@ from hficma.metrics import DIRECTIONS, count_not_below
 from hficma.model import Model, Tokens
 from hficma.types import Floats, Ranks
 
-from .scoring import BlockScores, block_scores, local_scores
+from .scoring import BlockScores, block_scores, local_scorer, local_scores
 
 WHOLE = 10_240
 """Pairs that are scored as one block: a table of 400 MB."""
@@ -237,14 +237,8 @@ def _blocks(
     scorer: Callable[[Model, Tokens], BlockScores],
 ) -> Iterator[_Block]:
     """Yield blocks of some recipes with photos, part by part; recipes are projected once."""
-    scorers: list[BlockScores] = []
-
-    def once(model: Model, recipes: Tokens) -> BlockScores:
-        scorers[:] = scorers or [scorer(model, recipes)]
-        return scorers[0]
-
-    recipes = recipe.select(columns)
+    score = local_scorer(model, recipe.select(columns), scorer)
     for rows in parts:
         global_ = _global_scores(image, recipe, rows, columns)
-        local = local_scores(model, image.select(rows), recipes, on_done=on_done, scorer=once)
+        local = local_scores(score, image.select(rows), columns.stop - columns.start, on_done)
         yield _Block(rows, columns, model.config.score_weights.total(global_, local), global_)

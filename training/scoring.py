@@ -71,37 +71,47 @@ def score_tables(
     """
     config = model.config
     global_: Floats = (image.global_.float() @ recipe.global_.float().T).cpu().numpy()
-    local = local_scores(model, image, recipe, on_done=on_done, scorer=scorer)
+    local = local_scores(local_scorer(model, recipe, scorer), image, len(recipe.global_), on_done)
     return ScoreTables(config.score_weights.total(global_, local), global_, local)
 
 
 @torch.inference_mode()
+def local_scorer(
+    model: Model, recipe: Tokens, scorer: Callable[[Model, Tokens], BlockScores]
+) -> BlockScores | None:
+    """Return what scores photos on any device with M recipes; None where S has no local part.
+
+    Args:
+        model: in evaluation mode.
+        recipe: M recipes, on any device.
+        scorer: see `score_tables`.
+    """
+    if not model.has_local or model.config.local_weight == 0:
+        return None
+    score = scorer(model, recipe.to(model.device))
+    return lambda image: score(image.to(model.device))
+
+
+@torch.inference_mode()
 def local_scores(
-    model: Model,
-    image: Tokens,
-    recipe: Tokens,
-    *,
-    on_done: Callable[[int], None],
-    scorer: Callable[[Model, Tokens], BlockScores],
+    score: BlockScores | None, image: Tokens, recipes: int, on_done: Callable[[int], None]
 ) -> Floats | None:
     """Return S_local (N, M), some photos at a time; None where S has no local part.
 
     Args:
-        model: in evaluation mode.
-        image: N photos, on any device.
-        recipe: M recipes, likewise.
+        score: of `local_scorer`.
+        image: N photos.
+        recipes: M.
         on_done: called with the number of photos that were just scored.
-        scorer: see `score_tables`.
     """
     count = len(image.global_)
-    if not model.has_local or model.config.local_weight == 0:
+    if score is None:
         on_done(count)
         return None
-    score = scorer(model, recipe.to(model.device))
-    local = np.empty((count, len(recipe.global_)), dtype=np.float32)
+    local = np.empty((count, recipes), dtype=np.float32)
     for start in range(0, count, PHOTO_BLOCK):
         block = slice(start, start + PHOTO_BLOCK)
-        local[block] = score(image.select(block).to(model.device)).cpu().numpy()
+        local[block] = score(image.select(block)).cpu().numpy()
         on_done(len(local[block]))
     return local
 
