@@ -37,16 +37,18 @@ def readable_time(seconds: float) -> str:
 
 
 def parsed_bytes(text: str) -> float:
-    """Return a number of bytes as a person writes it: `6k`, `1.4 KB`, `9,200`, `2M`.
+    """Return a number of bytes as a person writes it: `6k`, `1.4 KB`, `9,200`, `40GB`.
 
     Args:
-        text: a number, then nothing, `k`, `M` or `G` (thousands), in any case, with or without a B.
+        text: a number, then nothing, `k`, `M`, `G` or `T` (thousands), in any case, with or
+            without a B.
 
     Raises:
         InputError: it is none.
     """
-    match = re.fullmatch(r"([\d,]*\.?\d+)\s*([kmg]?)b?", text.strip(), re.IGNORECASE)
+    # So many digits at most that the number is finite.
+    match = re.fullmatch(r"([\d,]{0,14}\.?\d{1,9})\s*([kmgt]?)b?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise InputError(f"{text!r}: is no number of bytes; write 6k, 1.4 KB or 6000")
-    power = " kmg".index(match[2].lower() or " ")
+        raise InputError(f"{text!r}: is no number of bytes; write 6k, 1.4 KB, 6000 or 40GB")
+    power = " kmgt".index(match[2].lower() or " ")
     return float(match[1].replace(",", "")) * 1000.0**power

@@ -12,13 +12,12 @@ from ...artifacts.workspace import Workspace, undated_name
 from ...errors import InputError
 from ..console import Bars, hint, note, print_json, stdout, table
 from ..process_settings import quiet_exporter
-from ..quantities import readable_bytes
+from ..quantities import parsed_bytes, readable_bytes
 
 if TYPE_CHECKING:
     from hficma.training.comparison import EvaluationRanking
 
 # Options that several of the commands have.
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Run = Annotated[
     str | None,
     typer.Option(
@@ -71,14 +70,13 @@ def train(
     vectors are learnt first, which takes two minutes, sentence vectors twenty.
     """
     from hficma.training import train as start
-    from hficma.training.data.loader.limits import parse_size
     from hficma.training.parallel.distributed import is_first
     from hficma.training.runs.run import RunDirectory
 
     workspace = Workspace.default()
     overrides = list(overrides or ())
     if cache_limit is not None:
-        overrides.append(f"loader.cache_limit={parse_size(cache_limit)}")
+        overrides.append(f"loader.cache_limit={int(parsed_bytes(cache_limit))}")
     with Bars() as bars:
         path = start(
             preset, overrides, data=data, resume=resume, hold_out=hold_out,

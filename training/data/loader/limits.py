@@ -10,30 +10,15 @@ are stored take 8.
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-
-from hficma.errors import InputError
 
 from ...config.options import Options
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 FOLDERS = ("photos", "features")
 """Parts of the workspace's cache that hold photos' pixels and features."""
-
-
-def parse_size(text: str) -> int:
-    """Read a number of bytes such as `40GB`, `500 MB` or `0`.
-
-    Raises:
-        InputError: it is none.
-    """
-    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
-    if match is None:
-        raise InputError(f"{text}: is no size; write 40GB, 500MB or 0")
-    return int(float(match[1]) * UNITS[match[2].upper()])
 
 
 def readable_size(size: int) -> str:

@@ -24,7 +24,7 @@ from hficma.progress import Progress
 from hficma.recipe import Recipe
 from hficma.training import train
 from hficma.training.data.loader.batches import PhotoBatch, PhotoBatches, Request, Shown
-from hficma.training.data.loader.limits import parse_size, readable_size
+from hficma.training.data.loader.limits import readable_size
 from hficma.training.data.loader.loader import Loader
 from hficma.training.data.loader.workers import SHARED_MEMORY, batches_ahead
 from hficma.training.data.photo_views import halved, square
@@ -177,16 +177,7 @@ def test_a_photo_that_is_damaged_during_training_is_told_of(
     assert any("read in every epoch" in line for line in heard)
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("40GB", 40 * 10**9), ("1.5 tb", 1_500 * 10**9), ("0", 0), ("7K", 7000)]
-)
-def test_sizes_are_read(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-def test_what_is_no_size_is_one_line() -> None:
-    with pytest.raises(InputError, match="40GB"):
-        parse_size("half of it")
+def test_sizes_are_said_in_units_of_thousands() -> None:
     assert readable_size(380 * 10**9) == "380.0 GB"
 
 
