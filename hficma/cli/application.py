@@ -32,7 +32,7 @@ class _Commands(LazyGroup):
 
     homes: ClassVar[Mapping[str, tuple[str, str]]] = {
         "train": ("hficma.cli.commands.models", "train"),
-        "eval": ("hficma.cli.commands.models", "evaluate"),
+        "eval": ("hficma.cli.commands.evaluations", "evaluate"),
         "calibrate": ("hficma.cli.commands.models", "calibrate"),
         "export": ("hficma.cli.commands.models", "export"),
         "index": ("hficma.cli.commands.indexes", "app"),
@@ -43,7 +43,7 @@ class _Commands(LazyGroup):
         "doctor": ("hficma.cli.commands.doctor", "doctor"),
         "data": ("hficma.cli.commands.datasets", "app"),
         "vectors": ("hficma.cli.commands.text_vectors", "app"),
-        "compare": ("hficma.cli.commands.models", "compare"),
+        "compare": ("hficma.cli.commands.evaluations", "compare"),
         "extract": ("hficma.cli.commands.models", "extract"),
         "convert": ("hficma.cli.commands.models", "convert"),
     }
