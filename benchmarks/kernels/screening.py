@@ -1,10 +1,10 @@
 """`hficma bench screening`: how far scores in 16 bits are from float32, over pairs of many kinds.
 
 A GPU screens candidates in 16 bits, and scores again in float32 what may be an answer
-(`hficma.engine.gpu.screening`). How much that is hangs on the largest difference between the two.
-It is measured here over real pairs of a run, every photo with every recipe, and over pairs that are
-made to be hard: sharp attention, tokens that are equal, opposite or alone. Needs no
-GPU: plain torch rounds where the kernels do.
+(`hficma.engine.retrieval.screening`). How much that is hangs on the largest difference between the
+two. It is measured here over real pairs of a run, every photo with every recipe, and over pairs
+that are made to be hard: sharp attention, tokens that are equal, opposite or alone. Needs no GPU:
+plain torch rounds where the kernels do.
 """
 
 from __future__ import annotations
@@ -63,15 +63,12 @@ def adversarial_pairs(sharpness: float, kind: str, seed: int) -> tuple[Tensor, T
         tokens, lengths = _tokens(kind, count, longest, random)
         encodings = tabulate(project(tokens, lengths, item_weights), item_weights)
         sides.append(encodings)
-    every = [torch.arange(count)[None] for count in (PHOTOS, RECIPES)]
+    photos, recipes = torch.arange(PHOTOS)[None], torch.arange(RECIPES)[None]
     scores = []
     for dtype in (torch.float16, torch.float32):
-        packed = [pack_items(side, dtype, heads=HEADS, uniform=False) for side in sides]
-        scores.append(
-            score_groups(packed[0], packed[1], every[0], every[1], kernel_weights(weights, dtype))[
-                0
-            ]
-        )
+        image, recipe = (pack_items(side, dtype, heads=HEADS, uniform=False) for side in sides)
+        block = score_groups(image, recipe, photos, recipes, kernel_weights(weights, dtype))
+        scores.append(block[0])
     return scores[0], scores[1]
 
 

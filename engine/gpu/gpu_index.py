@@ -6,7 +6,6 @@ Imported only where a search runs on a GPU, and torch with it.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from hficma.errors import InputError, MissingDependencyError
 
@@ -20,9 +19,6 @@ except ImportError as error:
 from .copying import copy_to_device
 from .faiss_prefilter import gpu_prefilter
 from .packed_index import PackedIndex
-
-if TYPE_CHECKING:
-    pass
 
 GIB = 2**30
 

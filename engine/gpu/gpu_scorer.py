@@ -3,8 +3,8 @@
 Every candidate is scored by `kernels`, whose products are of 16-bit numbers; the items that may be
 among the k best are scored again by the model's own pair scores in float32 without TF32, whose
 short mantissa the bounds δ and ε of a certificate do not allow for. So answers and certificates are
-those of float32 (`screening` proves it). The exact S_global, which ties and certificates hang on,
-is summed on the host as ever, while the device works on the screen.
+those of float32 (`hficma.engine.retrieval.screening` proves it). The exact S_global, which ties and
+certificates hang on, is summed on the host as ever, while the device works on the screen.
 """
 
 from __future__ import annotations

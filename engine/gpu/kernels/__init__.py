@@ -1,9 +1,13 @@
-"""S_local of many pairs in three fused Triton kernels, each beside the plain torch that it equals.
+"""S_local of many pairs in fused Triton kernels, each beside the plain torch that it equals.
 
-    attention.py   softmax and gate agreement of every reader row with every source item
-    fusion.py      shares times table, gate, bias, ReLU and the mean over an item's tokens
-    matching.py    the matching MLP of both means
-    pair_scores.py the three of them: G groups of B photos and M recipes
+    packed_items.py  items without padding, and which of them are scored together
+    tabulation.py    the sources' tables, where they are not stored
+    attention.py     softmax and gate agreement of every reader row with every source item
+    fusion.py        shares times table, gate, bias, ReLU and the mean over an item's tokens
+    matching.py      the matching MLP of both means
+    pair_scores.py   all of them: G groups of B photos and M recipes
+    plain_scores.py  the same without a GPU, rounded where the kernels round
+    tile_shapes.py   the tile of each kernel by shape
 
 Nothing of L x D numbers a pair reaches memory. Imported only where a search runs on a GPU.
 """

@@ -19,11 +19,7 @@ import torch
 
 from hficma.engine import Answer, Bundle, Engine, Failure, Filter, IndexWriter, build_index
 from hficma.engine.gpu.copying import copy_to_device
-from hficma.engine.gpu.gpu_index import (
-    GpuIndex,
-    cuda_device,
-    index_bytes,
-)
+from hficma.engine.gpu.gpu_index import GpuIndex, cuda_device, index_bytes
 from hficma.engine.gpu.gpu_scorer import GpuScorer
 from hficma.engine.gpu.prefilter import GpuPrefilter
 from hficma.engine.index.index import Index
