@@ -11,7 +11,7 @@ from hficma.engine.gpu.exhaustive import kernel_block_scores
 from hficma.model import Tokens
 from hficma.model.numerics import unit_rows
 from hficma.training.scoring import score_tables
-from tests.engine.gpu.test_gpu_index import DEVICES
+from tests.engine.gpu.devices import DEVICES
 from tests.model.factories import make_model
 
 

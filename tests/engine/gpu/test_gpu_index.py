@@ -30,19 +30,10 @@ from hficma.engine.retrieval.search import Searcher
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
+from tests.engine.gpu.devices import DEVICES
 
 DATA = NoiseDataset(30)
 EVERYTHING = 1 << 40
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
-        ],
-    ),
-]
 
 
 def opened(path: Path, device: str, memory: int = EVERYTHING) -> Engine:

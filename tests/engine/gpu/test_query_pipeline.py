@@ -29,18 +29,9 @@ from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import ArtifactError, InputError
 from hficma.images.crops import crops
 from tests.engine.datasets import NoiseDataset
+from tests.engine.gpu.devices import DEVICES
 
 DATA = NoiseDataset(12)
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
-        ],
-    ),
-]
 
 
 def queries(bundle: Bundle, role: Role, views: int = 1) -> list[ModelInput]:

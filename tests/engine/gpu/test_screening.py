@@ -19,7 +19,8 @@ from hficma.engine.index.item_encoding import EncodingPrecision, Level
 from hficma.engine.query import photo_input
 from hficma.engine.retrieval.screening import ScreenBound, to_refine
 from tests.engine.datasets import NoiseDataset
-from tests.engine.gpu.test_gpu_index import DEVICES, EVERYTHING, opened
+from tests.engine.gpu.devices import DEVICES
+from tests.engine.gpu.test_gpu_index import EVERYTHING, opened
 
 DATA = NoiseDataset(150)
 SOUP = Filter(categories=("soup",))
