@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,14 +17,7 @@ from hficma.model.fusion import CrossFusion
 from hficma.model.graphs import branches
 from hficma.model.numerics import unit_rows
 from hficma.model.published_attention import published_scores
-from hficma.model.similarity import (
-    FoldedItemWeights,
-    FoldedWeights,
-    PaddedEncodings,
-    pair_block,
-    project,
-    tabulate,
-)
+from hficma.model.similarity import FoldedWeights, PaddedEncodings, pair_block, project, tabulate
 
 from ..common.costs import pair_multiply_adds
 from ..common.report import Column, Figure, Table
@@ -198,8 +191,8 @@ class PairForms:
         sizes = subject.sizes
         torch.manual_seed(0)
         fusion = CrossFusion(sizes.width, sizes.heads).requires_grad_(False)
-        self._folded = _on(subject.device, fusion.fold(), torch.float32)
-        self._half = _on(subject.device, self._folded, NARROW)
+        self._folded = fusion.fold().to(subject.device)
+        self._half = self._folded.to(dtype=NARROW)
         self._kernel = kernel_weights(self._folded, NARROW)
         self._fusion = fusion.to(subject.device)
 
@@ -266,7 +259,7 @@ class PairForms:
         if cases.measure(f"{shape}:", items) is None:
             return
         image, recipe, image_tokens, recipe_tokens, lengths = made[0]
-        half = _halves(image), _halves(recipe)
+        half = image.to(NARROW), recipe.to(NARROW)
         exact = _inference(lambda: pair_block(_groups(image), _groups(recipe), self._folded))
         forms: dict[str, Callable[[], Callable[[], object]]] = {
             "published graph, float32": lambda: (
@@ -377,24 +370,6 @@ def _packed(encodings: PaddedEncodings, heads: int, *, tables: bool) -> PackedIt
 def _groups(encodings: PaddedEncodings) -> PaddedEncodings:
     """Return all items as one group."""
     return encodings.grouped((1, len(encodings.lengths)))
-
-
-def _halves(encodings: PaddedEncodings) -> PaddedEncodings:
-    """Return the same in 16 bits."""
-    arrays = {field.name: getattr(encodings, field.name) for field in fields(encodings)}
-    return PaddedEncodings(
-        **{name: one.to(NARROW) if one.is_floating_point() else one for name, one in arrays.items()}
-    )
-
-
-def _on(device: torch.device, weights: FoldedWeights, dtype: torch.dtype) -> FoldedWeights:
-    """Return folded weights on a device in a precision."""
-
-    def item(one: FoldedItemWeights) -> FoldedItemWeights:
-        return FoldedItemWeights(*(tensor.to(device, dtype) for tensor in one))
-
-    rest = (tensor.to(device, dtype) for tensor in weights[2:])
-    return FoldedWeights(item(weights.image), item(weights.recipe), *rest)
 
 
 def _inference(task: Callable[[], object]) -> Callable[[], object]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import fields, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +26,7 @@ from hficma.engine.runtimes.registry import runtime_class
 from hficma.export.trace import trace
 from hficma.model import HFICMA
 from hficma.model.graphs import ROLES, CrossBranch
-from hficma.model.similarity import FoldedItemWeights, FoldedWeights, PaddedEncodings
+from hficma.model.similarity import FoldedWeights, PaddedEncodings
 from hficma.model.tiling import pair_scores
 from hficma.scores import ScoreWeights
 from hficma.types import Array, Floats
@@ -40,19 +39,8 @@ RUNTIMES = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 
 def torch_bf16(image: PaddedEncodings, recipe: PaddedEncodings, weights: FoldedWeights) -> Form:
     """Return eager torch's form in bfloat16."""
-
-    def narrow(item: FoldedItemWeights) -> FoldedItemWeights:
-        return FoldedItemWeights(*(tensor.bfloat16() for tensor in item))
-
-    def narrow_encodings(encodings: PaddedEncodings) -> PaddedEncodings:
-        arrays = {field.name: getattr(encodings, field.name) for field in fields(encodings)}
-        wide = {name: array for name, array in arrays.items() if name != "lengths"}
-        return replace(encodings, **{name: array.bfloat16() for name, array in wide.items()})
-
-    folded = FoldedWeights(
-        narrow(weights.image), narrow(weights.recipe), *(part.bfloat16() for part in weights[2:])
-    )
-    return partial(pair_scores, narrow_encodings(image), narrow_encodings(recipe), folded)
+    narrow = torch.bfloat16
+    return partial(pair_scores, image.to(narrow), recipe.to(narrow), weights.to(dtype=narrow))
 
 
 def runtime_forms(

@@ -58,7 +58,7 @@ def _packed(items: Tokens, weights: FoldedItemWeights, heads: int, *, uniform: b
     from hficma.model.similarity import project
 
     assert items.tokens is not None
-    exact = type(weights)(*(tensor.float() for tensor in weights))
+    exact = weights.to(dtype=torch.float32)
     parts = []
     for start in range(0, len(items.lengths), PROJECTED):
         part = items.select(slice(start, start + PROJECTED))

@@ -10,7 +10,7 @@ import torch
 from ..bundle.bundle import Bundle
 
 if TYPE_CHECKING:
-    from hficma.model.similarity import FoldedItemWeights, FoldedWeights
+    from hficma.model.similarity import FoldedWeights
 
 
 _folded: WeakKeyDictionary[Bundle, dict[torch.device, FoldedWeights]] = WeakKeyDictionary()
@@ -25,18 +25,11 @@ def folded_weights(bundle: Bundle, device: torch.device) -> FoldedWeights:
         device: where to.
     """
     from hficma.model import HFICMA, load_model
-    from hficma.model.similarity import FoldedItemWeights, FoldedWeights
 
     by_device = _folded.setdefault(bundle, {})
     if device in by_device:
         return by_device[device]
     model = load_model(bundle.path)
     assert isinstance(model, HFICMA)
-    wide = model.fold_in_float64()
-
-    def narrow(weights: FoldedItemWeights) -> FoldedItemWeights:
-        return FoldedItemWeights(*(tensor.to(device, torch.float32) for tensor in weights))
-
-    rest = (tensor.to(device, torch.float32) for tensor in wide[2:])
-    by_device[device] = FoldedWeights(narrow(wide.image), narrow(wide.recipe), *rest)
+    by_device[device] = model.fold_in_float64().to(device, torch.float32)
     return by_device[device]

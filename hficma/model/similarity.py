@@ -108,6 +108,12 @@ class FoldedItemWeights(NamedTuple):
     fuse_bias: Tensor
     """(D,): f_1."""
 
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> FoldedItemWeights:
+        """Return the weights on a device, in a precision, or both."""
+        return FoldedItemWeights(*(tensor.to(device=device, dtype=dtype) for tensor in self))
+
 
 class FoldedWeights(NamedTuple):
     """Everything that `project`, `tabulate` and `pair_block` read of a model."""
@@ -122,6 +128,13 @@ class FoldedWeights(NamedTuple):
     """(1, D): second layer."""
     match_output_bias: Tensor
     """(1,)."""
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> FoldedWeights:
+        """Return the weights on a device, in a precision, or both."""
+        rest = (tensor.to(device=device, dtype=dtype) for tensor in self[2:])
+        return FoldedWeights(self.image.to(device, dtype), self.recipe.to(device, dtype), *rest)
 
 
 @dataclass(frozen=True)
@@ -185,6 +198,15 @@ class PaddedEncodings:
         return PaddedEncodings(
             **{
                 name: array.reshape(*shape, *array.shape[1:])
+                for name, array in self._arrays().items()
+            }
+        )
+
+    def to(self, dtype: torch.dtype) -> PaddedEncodings:
+        """Return the items in another precision; lengths stay whole numbers."""
+        return PaddedEncodings(
+            **{
+                name: array.to(dtype) if array.is_floating_point() else array
                 for name, array in self._arrays().items()
             }
         )

@@ -36,13 +36,7 @@ from hficma.engine.gpu.kernels.tabulation import (
     item_tables_reference,
 )
 from hficma.engine.gpu.kernels.tile_shapes import fusion_tile
-from hficma.model.similarity import (
-    FoldedItemWeights,
-    FoldedWeights,
-    PaddedEncodings,
-    match_score,
-    pair_block,
-)
+from hficma.model.similarity import PaddedEncodings, match_score, pair_block
 from tests.engine.gpu.kernels.cases import Case, cases, make_case
 
 # The interpreter's exp of a large number is infinity with a warning; a GPU's without.
@@ -116,7 +110,7 @@ def test_attention_and_fusion_equal_their_references(case: Case, recipes_read: b
     part = agreement[:, : len(whole)].sum(0)
     torch.testing.assert_close(part, whole, atol=2e-5, rtol=1e-5)
 
-    weights = on_device(case.weights)
+    weights = case.weights.to(DEVICE)
     bias = (weights.recipe if recipes_read else weights.image).fuse_bias
     tables = ItemTables(sides[1].table, sides[3].starts)
     means = fuse(*sides, shares, agreement, tables, bias, source_first=True)
@@ -133,7 +127,7 @@ def test_tables_are_made_as_they_are_stored(case: Case, precision: torch.dtype) 
         (case.recipe, case.recipes, case.weights.recipe),
     ):
         bare = replace(packed(items, precision), table=None)
-        item_weights = kernel_weights(on_device(case.weights), precision)
+        item_weights = kernel_weights(case.weights.to(DEVICE), precision)
         grouped = group_rows(bare, positions.to(DEVICE))
         kind = item_weights.image if weights is case.weights.image else item_weights.recipe
         tables = item_tables(bare, grouped, kind)
@@ -146,7 +140,7 @@ def test_tables_are_made_as_they_are_stored(case: Case, precision: torch.dtype) 
     )
     result = fused_scores(
         *without, case.photos.to(DEVICE), case.recipes.to(DEVICE),
-        kernel_weights(on_device(case.weights), torch.float32),
+        kernel_weights(case.weights.to(DEVICE), torch.float32),
     )  # fmt: skip
     torch.testing.assert_close(result.cpu(), expected(case), atol=3e-6, rtol=0)
 
@@ -170,7 +164,7 @@ def test_plain_torch_takes_the_kernels_place(
         )
     ]
     arguments = (*items, case.photos.to(DEVICE), case.recipes.to(DEVICE))
-    weights = kernel_weights(on_device(case.weights), torch.float32)
+    weights = kernel_weights(case.weights.to(DEVICE), torch.float32)
     result = score_groups(*arguments, weights, scratch_bytes=scratch)
     torch.testing.assert_close(result.cpu(), expected(case), atol=3e-6, rtol=0)
     plain = plain_scores(*arguments, weights)
@@ -183,7 +177,7 @@ def test_plain_torch_rounds_as_the_kernels_do() -> None:
     arguments = (
         packed(case.image, torch.float16), packed(case.recipe, torch.float16),
         case.photos.to(DEVICE), case.recipes.to(DEVICE),
-        kernel_weights(on_device(case.weights), torch.float16),
+        kernel_weights(case.weights.to(DEVICE), torch.float16),
     )  # fmt: skip
     plain, fused = (form(*arguments).cpu() for form in (plain_scores, fused_scores))
     error = (fused - expected(case)).abs().max()
@@ -195,7 +189,7 @@ def test_the_matching_layers_need_no_unit_rows() -> None:
     weights = make_case(width=48, heads=4, lengths=([2], [2]), groups=(1, 1, 1), seed=0).weights
     means = torch.randn(2, 70, 48) * torch.logspace(-3, 3, 70)[:, None]
     means[:, 5] = 0
-    result = match(*means.to(DEVICE), kernel_weights(on_device(weights), torch.float32))
+    result = match(*means.to(DEVICE), kernel_weights(weights.to(DEVICE), torch.float32))
     torch.testing.assert_close(result.cpu(), match_score(*means, weights), atol=2e-6, rtol=0)
 
 
@@ -252,7 +246,7 @@ def scores(case: Case, dtype: torch.dtype) -> Tensor:
     return fused_scores(
         packed(case.image, dtype), packed(case.recipe, dtype),
         case.photos.to(DEVICE), case.recipes.to(DEVICE),
-        kernel_weights(on_device(case.weights), dtype),
+        kernel_weights(case.weights.to(DEVICE), dtype),
     ).cpu()  # fmt: skip
 
 
@@ -290,13 +284,3 @@ def packed(encodings: PaddedEncodings, dtype: torch.dtype) -> PackedItems:
         if isinstance(value := getattr(items, field.name), Tensor)
     }
     return replace(items, **arrays)
-
-
-def on_device(weights: FoldedWeights) -> FoldedWeights:
-    """Weights on the device."""
-
-    def moved(item: FoldedItemWeights) -> FoldedItemWeights:
-        return FoldedItemWeights(*(tensor.to(DEVICE) for tensor in item))
-
-    rest = (tensor.to(DEVICE) for tensor in weights[2:])
-    return FoldedWeights(moved(weights.image), moved(weights.recipe), *rest)
