@@ -173,8 +173,8 @@ class _CrossWeights:
 
     def __init__(self, graph: Graph, width: int, heads: int) -> None:
         self._width, self._heads = width, heads
-        products = _constants(graph, "MatMul")
-        sums = [bias for bias in _constants(graph, "Add") if bias.shape in ((width,), (1,))]
+        products, additions = _constants(graph, "MatMul", "Add")
+        sums = [bias for bias in additions if bias.shape in ((width,), (1,))]
         # The photo's tokens are fused first, then the recipe's, then the matching MLP runs.
         shapes = [bias.shape for bias in sums]
         tables = products[:-2]
@@ -194,8 +194,7 @@ class _CrossWeights:
         """Return the weights that scoring items of a role reads."""
         projecting: dict[str, Floats] = {}
         if projection is not None:
-            matrix, gate_bias = _constants(projection, "MatMul")
-            (bias,) = _constants(projection, "Add")
+            (matrix, gate_bias), (bias,) = _constants(projection, "MatMul", "Add")
             expected = ((self._width, 5 * self._width), (self._width,), (5 * self._width,))
             if (matrix.shape, gate_bias.shape, bias.shape) != expected:
                 raise ArtifactError(f"{projection.file}: its weights are of other sizes")
@@ -213,11 +212,19 @@ class _CrossWeights:
         )
 
 
-def _constants(graph: Graph, operator: str) -> list[Floats]:
-    """Return the weights that a graph's nodes of an operator read, in the nodes' order."""
-    weights = read_weights(graph.file)
-    nodes = [node for node in read_onnx(graph.file).nodes if node.operator == operator]
-    return [weights[name] for node in nodes for name in node.inputs if name in weights]
+def _constants(graph: Graph, *operators: str) -> list[list[Floats]]:
+    """Return the weights that a graph's nodes of each operator read, in the nodes' order."""
+    weights, nodes = read_weights(graph.file), read_onnx(graph.file).nodes
+    return [
+        [
+            weights[name]
+            for node in nodes
+            if node.operator == operator
+            for name in node.inputs
+            if name in weights
+        ]
+        for operator in operators
+    ]
 
 
 def _item_roles(graph: Graph) -> list[Role]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,8 @@ def read_onnx(file: Path) -> OnnxGraph:
         ArtifactError: no ONNX file, or one that holds what exports do not.
     """
     try:
-        with (
-            file.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            return _OnnxReader(content).graph()
+        with _reader(file) as reader:
+            return reader.graph()
     except UnfitError as error:
         raise ArtifactError(f"{file}: {error}; refused") from error
     except (OSError, ValueError, IndexError, OverflowError) as error:
@@ -109,13 +107,20 @@ def read_weights(file: Path) -> dict[str, Floats]:
         ArtifactError: no ONNX file, or one that holds what exports do not.
     """
     try:
-        with (
-            file.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            return dict(_OnnxReader(content).weights())
+        with _reader(file) as reader:
+            return dict(reader.weights())
     except (UnfitError, OSError, ValueError, IndexError, OverflowError) as error:
         raise ArtifactError(f"{file}: its weights cannot be read ({error})") from error
+
+
+@contextmanager
+def _reader(file: Path) -> Iterator[_OnnxReader]:
+    """Open a file, mapped while it is read."""
+    with (
+        file.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        yield _OnnxReader(content)
 
 
 class _OnnxReader:
