@@ -197,11 +197,10 @@ class Bundle(Closing):
         """Load a graph into the runtime of the options, or the one that `auto` measures."""
         name = self.execution.runtime
         if name == AUTO or not RUNTIMES[name].runs(graph.name):
-            choice = (
-                first_able(graph, self.execution)
-                if self.facts.slim
-                else choose(graph, lambda: self._reference, self.execution)
-            )
+            if self.facts.slim:
+                self.choices[graph.name], loaded = first_able(graph, self.execution)
+                return loaded
+            choice = choose(graph, lambda: self._reference, self.execution)
             self.choices[graph.name] = choice
             name = choice.runtime
             if choice.precision is not None:

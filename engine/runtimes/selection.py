@@ -88,12 +88,15 @@ def choose(
     return choice
 
 
-def first_able(graph: Graph, execution: ExecutionOptions) -> Choice:
-    """Return the first runtime here that loads a graph: without a reference none can be held to it.
+def first_able(graph: Graph, execution: ExecutionOptions) -> tuple[Choice, Runtime]:
+    """Load a graph in the first runtime that can: without a reference none can be held to it.
 
     Args:
         graph: of a slim bundle, which was proved where it was made.
         execution: the device and threads.
+
+    Returns:
+        the choice, and the graph as it was loaded for it.
 
     Raises:
         HficmaError: no runtime on this machine can run the graph.
@@ -105,11 +108,13 @@ def first_able(graph: Graph, execution: ExecutionOptions) -> Choice:
             refused[name] = reason
             continue
         try:
-            runtime_class(name).load(graph, device=execution.device, threads=execution.threads)
+            loaded = runtime_class(name).load(
+                graph, device=execution.device, threads=execution.threads
+            )
         except HficmaError as error:
             refused[name] = str(error)
             continue
-        return Choice(runtime=name, milliseconds={}, refused=refused)
+        return Choice(runtime=name, milliseconds={}, refused=refused), loaded
     raise _none_able(graph, refused)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from hficma.artifacts.manifest import read_manifest
 from hficma.data import open_dataset
 from hficma.engine.bundle.bundle import Bundle
+from hficma.engine.runtimes.base import Graph
+from hficma.engine.runtimes.onnxruntime_backend import OnnxRuntime
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.errors import ArtifactError
 from hficma.export import check_bundle, export_model, slim_bundle
@@ -78,6 +81,22 @@ def test_it_gives_what_the_whole_bundle_gives(whole: Path, slim: Path, runtime: 
     atol = 1e-6 if runtime == "auto" else 0.0
     for name, array in expected.items():
         np.testing.assert_allclose(actual[name], array, rtol=0, atol=atol, err_msg=name)
+
+
+def test_a_graph_is_loaded_once(slim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start would read, check and compile the image encoder twice."""
+    loads: list[str] = []
+    load = OnnxRuntime.load
+
+    def counted(graph: Graph, **options: Any) -> OnnxRuntime:
+        loads.append(graph.name)
+        return load(graph, **options)
+
+    monkeypatch.setattr(OnnxRuntime, "load", counted)
+    bundle = Bundle.open(slim, ExecutionOptions(threads=1))
+    assert bundle.runtime("image") is bundle.runtime("image")
+    assert loads == ["image"]
+    assert bundle.choices["image"].runtime == "onnxruntime"
 
 
 def test_what_it_lacks_is_said(whole: Path, slim: Path, tmp_path: Path) -> None:
