@@ -7,7 +7,7 @@ The others are compared with it: by export, and by `selection`, which takes only
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
@@ -192,18 +192,31 @@ def graph_letters(graph: Graph) -> set[str]:
     return {size for port in graph.inputs.values() for size in port.shape if isinstance(size, str)}
 
 
-def output_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+def letter_sizes(
+    ports: Mapping[str, ArraySpec], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, int]:
+    """Return the sizes of the dynamic axes of a graph's inputs, by letter.
+
+    Args:
+        ports: the inputs.
+        shapes: of what they are given, by name.
+    """
+    return {
+        letter: size
+        for name, port in ports.items()
+        for letter, size in zip(port.shape, shapes[name], strict=True)
+        if isinstance(letter, str)
+    }
+
+
+def output_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
     """Return the shapes of what a graph gives, for who takes memory for it beforehand.
 
     Args:
         graph: whose outputs' letters all stand in its inputs.
         shapes: of the inputs, by name.
     """
-    sizes: dict[str, int] = {}
-    for name, port in graph.inputs.items():
-        for letter, size in zip(port.shape, shapes[name], strict=True):
-            if isinstance(letter, str):
-                sizes[letter] = size
+    sizes = letter_sizes(graph.inputs, shapes)
     return {
         name: [sizes[size] if isinstance(size, str) else size for size in port.shape]
         for name, port in graph.outputs.items()

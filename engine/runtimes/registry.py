@@ -45,6 +45,13 @@ class Backend:
             return has_kernels()
         return any(find_spec(name) is not None for name in self.imports)
 
+    def is_able(self, device: str) -> bool:
+        """Return whether `auto` may take it on `cpu` or `cuda[:N]`, as it is installed."""
+        kind = device.partition(":")[0]
+        return (
+            kind in self.automatic and self.is_installed and (kind == "cpu" or _is_cuda_build(self))
+        )
+
 
 RUNTIMES = {
     "onnxruntime": Backend(
@@ -118,10 +125,7 @@ def able(graph: str, device: str) -> list[str]:
     special = [
         name
         for name, backend in RUNTIMES.items()
-        if backend.graphs is not None
-        and backend.runs(graph)
-        and device.partition(":")[0] in backend.automatic
-        and backend.is_installed
+        if backend.graphs is not None and backend.runs(graph) and backend.is_able(device)
     ]
     return [*special, *installed(device)]
 
@@ -132,14 +136,10 @@ def installed(device: str) -> list[str]:
     Args:
         device: `cpu` or `cuda[:N]`.
     """
-    kind = device.partition(":")[0]
     names = [
         name
         for name, backend in RUNTIMES.items()
-        if kind in backend.automatic
-        and backend.graphs is None
-        and backend.is_installed
-        and (kind == "cpu" or _is_cuda_build(backend))
+        if backend.graphs is None and backend.is_able(device)
     ]
     return names or ["onnxruntime"]  # whose absence is reported with what to install
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from hficma.types import ArraySpec
 
+from .base import letter_sizes
+
 ArrayOrTensor = Any
 """A NumPy array, or a torch tensor on the GPU: sliced alike."""
 BATCH_AXES = "BMSG"
@@ -48,16 +50,6 @@ def profiles_of(graph: str, longest: Mapping[str, int]) -> list[dict[str, Range]
     ]
 
 
-def sizes_of(inputs: Mapping[str, ArrayOrTensor], ports: Mapping[str, ArraySpec]) -> dict[str, int]:
-    """Return the dynamic sizes of inputs, by letter."""
-    return {
-        letter: inputs[name].shape[axis]
-        for name, port in ports.items()
-        for axis, letter in enumerate(port.shape)
-        if isinstance(letter, str)
-    }
-
-
 def run_in_profiles(
     execute: Callable[[int, dict[str, ArrayOrTensor]], dict[str, ArrayOrTensor]],
     inputs: Mapping[str, ArrayOrTensor],
@@ -79,7 +71,7 @@ def run_in_profiles(
     Raises:
         ValueError: an axis that cannot be split, such as ingredients, is too long.
     """
-    sizes = sizes_of(inputs, input_ports)
+    sizes = letter_sizes(input_ports, {name: array.shape for name, array in inputs.items()})
     # How many runs each profile would take, split along every axis that is too long for it.
     runs = [
         math.prod(math.ceil(size / profile[letter][2]) for letter, size in sizes.items())
