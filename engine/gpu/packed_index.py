@@ -86,7 +86,7 @@ class PackedIndex:
             absent = len(self.lengths) - self.resident_items
             staged = max(LEAST_STAGED, min(STAGING_BYTES // longest_bytes, absent))
         for name, array in stored[0].arrays.items():
-            each = rows_per_token(name.removesuffix(SCALE), heads)
+            each = rows_per_token(name, heads)
             count = rows[self.resident_items] * each if each else self.resident_items
             area = staged * (self._longest * each if each else 1)
             self._arrays[name] = torch.empty(
@@ -266,7 +266,7 @@ def _bytes(stored: StoredEncodings) -> tuple[int, int]:
     """Return the bytes of an item without its tokens, and those of a token."""
     item = token = 0
     for name, array in stored.arrays.items():
-        each = rows_per_token(name.removesuffix(SCALE), stored.heads)
+        each = rows_per_token(name, stored.heads)
         row_bytes = array.nbytes // len(array)
         if each:
             token += each * row_bytes

@@ -22,7 +22,7 @@ from torch import Tensor
 from hficma.types import Array, Offsets, Positions
 
 from ..files.ragged import raw_rows
-from ..index.item_encoding import SCALE, StoredEncodings, rows_per_token
+from ..index.item_encoding import StoredEncodings, rows_per_token
 
 STARTS = "starts"
 LENGTHS = "lengths"
@@ -71,7 +71,7 @@ class Staging:
         """Return how many rows a token has in an array; 0 where a row is a whole item's."""
         if name in (STARTS, LENGTHS):
             return 0
-        return rows_per_token(name.removesuffix(SCALE), self._heads)
+        return rows_per_token(name, self._heads)
 
     def borders(self, name: str, area: int) -> slice:
         """Return the rows of an array that an area has."""

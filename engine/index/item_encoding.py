@@ -126,8 +126,13 @@ def ragged_rows(encodings: BatchEncodings, name: str) -> Array:
 
 
 def rows_per_token(name: str, heads: int) -> int:
-    """Return how many rows a token has in an array; 0 where a row is a whole item's."""
-    return {"mean": 0, "table": heads}.get(name, 1)
+    """Return how many rows a token has in an array or its scales; 0 where a row is a whole item's.
+
+    Args:
+        name: of the array, or that with `SCALE`.
+        heads: H.
+    """
+    return {"mean": 0, "table": heads}.get(name.removesuffix(SCALE), 1)
 
 
 def quantise(
@@ -273,7 +278,7 @@ class StoredEncodings:
             name: of the array.
             positions: (K,) of the items.
         """
-        each = rows_per_token(name.removesuffix(SCALE), self.heads)
+        each = rows_per_token(name, self.heads)
         if each == 0:
             return positions
         counts = self.lengths[positions] * each
@@ -318,7 +323,7 @@ class StoredEncodings:
             return
         items = positions[~self._checked[positions]]
         for name, rows in self._files.items():
-            each = rows_per_token(name.removesuffix(SCALE), self.heads)
+            each = rows_per_token(name, self.heads)
             if each:
                 rows.check_runs(self.offsets[items] * each, self.offsets[items + 1] * each)
             else:
