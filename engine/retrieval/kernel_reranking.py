@@ -133,14 +133,15 @@ class KernelReranker:
             return local_scores(kernel, state.packed[kernel.kind], some, timer, pool)
 
         exact = np.zeros(count, dtype=bool)
-        if self.screen is None or count < max(LEAST_ITEMS, 3 * k):
+        screen = self.screen  # read once: a search on another thread may give it up meanwhile
+        if screen is None or count < max(LEAST_ITEMS, 3 * k):
             local = run(self._exact) if count else np.zeros(0)
             exact[:] = True
         elif self.bound is None:
-            local = self._measure(run)
+            local = self._measure(run, screen)
             exact[:] = True
         else:
-            local = run(self.screen)
+            local = run(screen)
             while True:
                 totals = self._weights.total(global_, local)
                 open_places = np.flatnonzero(~exact)
@@ -158,26 +159,25 @@ class KernelReranker:
         state.best = largest(np.concatenate([state.best, totals[exact]]), k)
         return ItemScores(totals, global_, local)
 
-    def _measure(self, run: Callable[[PairKernel], Floats64]) -> Floats64:
+    def _measure(self, run: Callable[[PairKernel], Floats64], screen: PairKernel) -> Floats64:
         """Score in float32 and, but for the first search, in bfloat16; return float32's scores."""
-        assert self.screen is not None
         self._searches += 1
         if self._searches == 1:
             return run(self._exact)  # which warms up, and is all that a single search needs
         scores = []
-        for kernel in (self._exact, self.screen):
+        for kernel in (self._exact, screen):
             began = time.perf_counter()
             scores.append(run(kernel))
             seconds = (time.perf_counter() - began) / len(scores[-1])
             self._seconds[kernel] = min(self._seconds[kernel], seconds)
         self._largest = max(self._largest, float(np.abs(scores[0] - scores[1]).max()))
         if self._searches > MEASURED:
-            exact, screen = self._seconds[self._exact], self._seconds[self.screen]
+            share = self._seconds[screen] / self._seconds[self._exact]
             _log.info(
                 "bfloat16 scores pairs in %.0f %% of float32's time, at most %.1e off",
-                100 * screen / exact, self._largest,
+                100 * share, self._largest,
             )  # fmt: skip
-            if screen <= PAYS * exact:
+            if share <= PAYS:
                 self.bound = ScreenBound(max(MARGIN * self._largest, LEAST_EPSILON))
             else:
                 self.screen = None

@@ -87,3 +87,15 @@ def test_a_screen_that_does_not_pay_is_left(index: Path, monkeypatch: pytest.Mon
         for _ in range(5):
             engine.search(image=ITEMS.photo(0), candidates=100)
         assert reranker(engine).screen is None
+
+
+def test_searches_side_by_side_may_give_the_screen_up(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread finds that bfloat16 does not pay while another is still measuring it."""
+    monkeypatch.setattr(kernel_reranking, "PAYS", 0.0)
+    with Engine.open(index, runtime="native", threads=4) as engine:
+        photos = [ITEMS.photo(number) for number in range(12)]
+        answers = list(engine.search_many(photos, candidates=100))
+        assert reranker(engine).screen is None
+    assert all(isinstance(answer, Answer) for answer in answers)
