@@ -27,7 +27,7 @@ from ..native.pair_kernel import PackedQuery, PairKernel
 from .certificate import ItemScores
 from .kernel_tiles import local_scores, pack
 from .located_items import LocatedItems
-from .screening import MARGIN, ScreenBound, largest, to_refine
+from .screening import ScreenBound, largest, to_refine
 from .timing import StageTimer
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ LEAST_ITEMS = 64
 PAYS = 0.7
 """Share of float32's time that bfloat16 may take, since the best are scored twice."""
 LEAST_EPSILON = 1e-5
-"""ε at least: of a model whose pairs all score alike, no difference may be seen at first."""
+"""ε at least: few pairs are measured, and where all score alike they may show no difference."""
 
 _log = logging.getLogger("hficma")
 
@@ -77,7 +77,7 @@ class KernelReranker:
         self.bound: ScreenBound | None = None
         """How far it may be from float32; None until that was measured."""
         self._searches = 0
-        self._largest = 0.0
+        self._measured = ScreenBound(least=LEAST_EPSILON, pairs=0)
         self._seconds: dict[PairKernel | None, float] = {exact: math.inf, screen: math.inf}
         """The least that either took of an item: what else the machine does only adds."""
 
@@ -170,15 +170,16 @@ class KernelReranker:
             scores.append(run(kernel))
             seconds = (time.perf_counter() - began) / len(scores[-1])
             self._seconds[kernel] = min(self._seconds[kernel], seconds)
-        self._largest = max(self._largest, float(np.abs(scores[0] - scores[1]).max()))
+        exact, screened = scores
+        self._measured.watch(screened, exact)
         if self._searches > MEASURED:
             share = self._seconds[screen] / self._seconds[self._exact]
             _log.info(
                 "bfloat16 scores pairs in %.0f %% of float32's time, at most %.1e off",
-                100 * share, self._largest,
+                100 * share, self._measured.largest,
             )  # fmt: skip
             if share <= PAYS:
-                self.bound = ScreenBound(max(MARGIN * self._largest, LEAST_EPSILON))
+                self.bound = self._measured
             else:
                 self.screen = None
-        return scores[0]
+        return exact

@@ -37,12 +37,14 @@ import numpy as np
 
 from hficma.types import Floats64, Mask
 
+from .certificate import EPSILON
+
 MEASURED = 1 << 14
 """Pairs that are scored in both precisions before any is only screened."""
 MARGIN = 4.0
 """ε is so many times the largest difference that was seen."""
-LEAST_EPSILON = 2e-6
-"""ε at least: that of float32 scores, `hficma.engine.retrieval.certificate.EPSILON`."""
+LEAST_EPSILON = EPSILON
+"""ε at least: that of float32 scores."""
 
 _log = logging.getLogger("hficma")
 
@@ -51,7 +53,8 @@ class ScreenBound:
     """ε of one model and index, learnt from the pairs that are scored in both precisions.
 
     Args:
-        epsilon: ε where it was measured before, and at least; None measures it here.
+        least: ε at least.
+        pairs: to compare before any is only screened; None compares `MEASURED`.
 
     Attributes:
         epsilon: in units of S_local; infinite, so that everything is scored again, until enough
@@ -60,12 +63,12 @@ class ScreenBound:
         largest: the largest difference among them.
     """
 
-    def __init__(self, epsilon: float | None = None) -> None:
-        self.epsilon = math.inf if epsilon is None else epsilon
+    def __init__(self, *, least: float = LEAST_EPSILON, pairs: int | None = None) -> None:
+        self.epsilon = math.inf
         self.pairs = 0
         self.largest = 0.0
-        self._least = LEAST_EPSILON if epsilon is None else epsilon
-        self._needed = MEASURED if epsilon is None else 0
+        self._least = least
+        self._needed = MEASURED if pairs is None else pairs
 
     def watch(self, screened: Floats64, exact: Floats64) -> None:
         """Compare screened scores with exact ones.
