@@ -14,7 +14,6 @@ import numpy as np
 
 from ..artifacts.manifest import MANIFEST
 from ..errors import InputError
-from ..limits import printable_path
 from ..pretrained import pretrained_path
 from ..recipe import Recipe, read_jsonl
 from ..types import Mask, Positions, Strings
@@ -108,10 +107,9 @@ class RecipeList:
 
     def reduced_photo(self, index: int, side: int) -> Image:
         """Return the photo at a reduced size; see `ReducedPhotos`."""
-        from ..images import decode_photo, read_photo_file
+        from ..images import read_photo
 
-        file = self._photo_file(index)
-        return decode_photo(read_photo_file(file), name=printable_path(file), enough=side)
+        return read_photo(self._photo_file(index), enough=side)
 
     def _photo_file(self, index: int) -> Path:
         """Return the file of the recipe's photo.
