@@ -30,8 +30,11 @@ struct ahead {
     int64_t step;
 };
 
-INLINE void rows_block(const int rows, int64_t depth, struct left a, const cell *panel,
-                       struct ahead ahead, float *out, int64_t out_stride)
+/* A block whose number of rows is a constant, so that its sums have registers. One step of a is a
+   constant 1 too, whichever it is: its products fold into addresses. */
+INLINE void unrolled_block(const int rows, int64_t depth, const cell *a, int64_t row_step,
+                           int64_t depth_step, const cell *panel, struct ahead ahead, float *out,
+                           int64_t out_stride)
 {
     vector sum[ROWS][2];
 #pragma GCC unroll 12
@@ -41,37 +44,10 @@ INLINE void rows_block(const int rows, int64_t depth, struct left a, const cell 
         __builtin_prefetch(ahead.at, 0, 2);
 #pragma GCC unroll 12
         for (int i = 0; i < rows; i++) {
-            cells x = all_cells(a.at[i * a.row_step + k]);
+            cells x = all_cells(a[i * row_step + k * depth_step]);
             sum[i][0] = multiply(sum[i][0], x, left);
             sum[i][1] = multiply(sum[i][1], x, right);
         }
-        panel += PANEL;
-        ahead.at += ahead.step;
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++) {
-        store(out + i * out_stride, sum[i][0]);
-        store(out + i * out_stride + LANES, sum[i][1]);
-    }
-}
-
-/* The same where a's rows are neighbours and its depth is strided. */
-INLINE void columns_block(const int rows, int64_t depth, struct left a, const cell *panel,
-                          struct ahead ahead, float *out, int64_t out_stride)
-{
-    vector sum[ROWS][2];
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = (vector){0};
-    for (int64_t k = 0; k < depth; k++) {
-        cells left = load_cells(panel), right = load_cells(panel + LANES);
-        __builtin_prefetch(ahead.at, 0, 2);
-#pragma GCC unroll 12
-        for (int i = 0; i < rows; i++) {
-            cells x = all_cells(a.at[i]);
-            sum[i][0] = multiply(sum[i][0], x, left);
-            sum[i][1] = multiply(sum[i][1], x, right);
-        }
-        a.at += a.depth_step;
         panel += PANEL;
         ahead.at += ahead.step;
     }
@@ -86,10 +62,12 @@ INLINE void columns_block(const int rows, int64_t depth, struct left a, const ce
 static void block(int rows, int64_t depth, struct left a, const cell *panel, struct ahead ahead,
                   float *out, int64_t out_stride)
 {
-#define CASE(n)                                                                \
-    case n:                                                                    \
-        if (a.row_step) rows_block(n, depth, a, panel, ahead, out, out_stride); \
-        else columns_block(n, depth, a, panel, ahead, out, out_stride);        \
+#define CASE(n)                                                                             \
+    case n:                                                                                 \
+        if (a.row_step)                                                                     \
+            unrolled_block(n, depth, a.at, a.row_step, 1, panel, ahead, out, out_stride);   \
+        else                                                                                \
+            unrolled_block(n, depth, a.at, 1, a.depth_step, panel, ahead, out, out_stride); \
         return;
     switch (rows) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)

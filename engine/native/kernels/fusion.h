@@ -106,8 +106,8 @@ static struct ahead whole_table(const struct weights *weights, const struct item
                                 int64_t item, int64_t steps, const void *none)
 {
     if (!items->table.values || item >= items->count) return (struct ahead){none, 0};
-    int64_t bytes = items->table.type == FLOAT32 ? 4 : items->table.type == FLOAT16 ? 2 : 1;
-    int64_t size = weights->heads * items->lengths[item] * weights->width * bytes;
+    int64_t numbers = weights->heads * items->lengths[item] * weights->width;
+    int64_t size = stored_bytes(&items->table, numbers);
     int64_t row = items->first[item] * weights->heads;
     return (struct ahead){stored_address(&items->table, weights->width, row, 0),
                           (size + steps - 1) / steps};

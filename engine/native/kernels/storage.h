@@ -43,12 +43,16 @@ INLINE vector load_stored(const struct rows *rows, int64_t width, int64_t row, i
     return __builtin_convertvector(wide, vector) * all(rows->scales[row]);
 }
 
-/* Ask for a row's numbers before they are read. */
+INLINE int64_t stored_bytes(const struct rows *rows, int64_t numbers)
+{
+    return numbers * (rows->type == FLOAT32 ? 4 : rows->type == FLOAT16 ? 2 : 1);
+}
+
+/* Where a number lies, to ask for it before it is read. */
 INLINE const char *stored_address(const struct rows *rows, int64_t width, int64_t row,
                                   int64_t column)
 {
-    int64_t bytes_each = rows->type == FLOAT32 ? 4 : rows->type == FLOAT16 ? 2 : 1;
-    return (const char *)rows->values + (row * width + column) * bytes_each;
+    return (const char *)rows->values + stored_bytes(rows, row * width + column);
 }
 
 /* Copy rows [first, first + count) as cells, `row_stride(width)` from one to the next. */
