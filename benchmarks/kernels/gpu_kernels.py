@@ -30,11 +30,11 @@ TARGETS = (80, 90)
 SHARED_LIMITS = {80: 163 * 1024, 90: 227 * 1024}
 """Bytes of shared memory that one program may take."""
 MATRIX_RATE = 791e12 / 2
-"""Multiply-adds a second of a large 16-bit product, measured on an H100."""
+"""Multiply-adds a second of a large 16-bit product, assumed of an H100."""
 MEMORY_RATE = 2.93e12
-"""Bytes a second of a device copy, measured on an H100."""
+"""Bytes a second of a device copy, assumed of an H100."""
 L2_RATE = 4.4e12
-"""Bytes a second that a simpler fused kernel read, most of them from L2, on an H100."""
+"""Bytes a second from L2, assumed of an H100."""
 
 SHAPES = (
     Shape(),

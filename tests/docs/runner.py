@@ -101,6 +101,9 @@ SKIPPED: dict[str, str] = {
     "hficma bench --compare old.json new.json": "needs two reports; tests/benchmarks makes them",
     "hficma bench training_step": _MEASURES,
     "hficma bench training --size 340000": _MEASURES,
+    "hficma bench training --preset hf-icma --device cuda --data recipe1m trunk.weights=random": (
+        _GPU
+    ),
     "pip install -e '.[cpu,serve]'": _NETWORK,
     "hficma serve": _SERVES,
     "hficma serve --writable --api-key-file keys.txt": _SERVES,
