@@ -54,13 +54,17 @@ ALLOWED: dict[str, set[str]] = {
     "engine.results": LIBRARY | ENGINE_READING | {"engine.encoder"},
     "engine.query": LIBRARY | ENGINE_READING | {"engine.encoder"},
     "engine.explain": LIBRARY | ENGINE_READING | {"engine.encoder", "engine.results"},
+    "engine.opening": LIBRARY
+    | ENGINE_READING
+    | {f"engine.{part}" for part in ("encoder", "gpu", "retrieval")},
     "engine.engine": LIBRARY
     | ENGINE_READING
-    | {f"engine.{part}" for part in ("encoder", "explain", "gpu", "query", "results")}
+    | {f"engine.{part}" for part in ("encoder", "explain", "opening", "query", "results")}
     | {"engine.retrieval"},
     "engine.cluster": LIBRARY
     | ENGINE_READING
-    | {f"engine.{part}" for part in ("encoder", "engine", "results", "retrieval", "writing")},
+    | {f"engine.{part}" for part in ("encoder", "engine", "opening", "results")}
+    | {"engine.retrieval", "engine.writing"},
     "engine.serving": LIBRARY | {"engine"},
     "export": LIBRARY | {"engine"},
     "training": LIBRARY,

@@ -161,10 +161,11 @@ class Subject:
         if self.device.type == "cuda":
             limit = None if memory is None else memory / GIB
             return Engine.open(index, bundle=self.bundle, device=str(self.device), gpu_memory=limit)
-        from hficma.engine.engine import GPU_BATCHES, open_pool
+        from hficma.engine.engine import GPU_BATCHES
         from hficma.engine.gpu.gpu_index import GpuIndex
         from hficma.engine.gpu.gpu_scorer import GpuScorer
         from hficma.engine.gpu.query_pipeline import QueryPipeline
+        from hficma.engine.opening import open_pool
         from hficma.engine.retrieval.search import Searcher
         from hficma.engine.runtimes.options import ExecutionOptions
 

@@ -12,9 +12,10 @@ from hficma.artifacts.manifest import read_manifest
 from hficma.images.crops import check_crops
 
 from ..bundle.bundle import Bundle
-from ..engine import ClusterState, Engine, check_same_model, open_pool
+from ..engine import ClusterState, Engine
 from ..index.index import Index
 from ..index.index_facts import KIND
+from ..opening import check_same_model, open_pool
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .options import ClusterOptions
 from .search import ClusterSearcher

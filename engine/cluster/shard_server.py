@@ -22,12 +22,12 @@ from hficma.types import Floats, Mask, Offsets, Positions
 
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery
-from ..engine import check_same_model, open_pool, open_scorer
 from ..index.candidates import CandidateBatch
 from ..index.filters import Filter
 from ..index.index import Index, open_shards, search_shard
 from ..index.index_facts import IndexFacts
 from ..index.prefilter import ShardCandidates
+from ..opening import check_same_model, open_pool, open_scorer
 from ..retrieval.certificate import ItemScores
 from ..retrieval.search import CACHED_FILTERS
 from ..retrieval.timing import StageTimer
