@@ -8,14 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
 from hficma.artifacts.closing import Closing, Gate
 from hficma.errors import InputError
-from hficma.images.crops import check_crops
 from hficma.recipe import Recipe
 from hficma.types import Floats
 
@@ -24,7 +22,7 @@ from .encoder import ModelInput, encode
 from .index.filters import Filter
 from .index.index import Index
 from .index.item_encoding import Role
-from .opening import check_same_model, open_encoder, open_pool, open_scorer
+from .opening import open_encoder, open_index_and_bundle, open_pool, open_scorer
 from .query import (
     QuerySource,
     ReadQuery,
@@ -135,16 +133,11 @@ class Engine(Closing):
             ArtifactError: one of them is missing or damaged, or they are of different models.
         """
         options = ExecutionOptions(**execution).with_thread_count()
-        if crops is not None:
-            check_crops(crops)
         # Whatever is open is closed again where the rest cannot be opened.
         with ExitStack() as stack:
-            open_index = stack.enter_context(
-                Index.open(Path(index), photos=None if photos is None else Path(photos))
+            open_index, open_bundle = open_index_and_bundle(
+                stack, index, options, bundle=bundle, photos=photos, crops=crops
             )
-            path = open_index.facts.find_bundle(open_index.path) if bundle is None else Path(bundle)
-            open_bundle = stack.enter_context(Bundle.open(path, options))
-            check_same_model(open_index, open_bundle)
             pool = open_pool(options.thread_count)
             stack.callback(pool.shutdown)
             scorer = open_scorer(open_index, open_bundle, options, pool, gpu_memory)
@@ -359,13 +352,7 @@ class Engine(Closing):
         """Return each query's answer, or what is wrong with the query."""
         with self._entered():
             timer = StageTimer(len(queries))
-            inputs = list(
-                self._pool.map(
-                    self._read_query,
-                    queries,
-                    names,
-                )
-            )
+            inputs = list(self._pool.map(self._read_query, queries, names))
             timer.end_stage("decode")
             readable = [one for one in inputs if not isinstance(one, InputError)]
             answers = iter(self._searcher.search(readable, options, timer) if readable else ())

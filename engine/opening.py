@@ -1,13 +1,17 @@
-"""What an engine is put together from: threads, a scorer, an encoder, and a check that all fit.
+"""What an engine is put together from: index and bundle, threads, a scorer, an encoder.
 
 An engine over a cluster and the servers of its shards take the same parts in other places.
 """
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 from hficma.errors import ArtifactError
+from hficma.images.crops import check_crops
 
 from .bundle.bundle import Bundle
 from .encoder import QueryEncoder
@@ -15,6 +19,40 @@ from .index.index import Index
 from .index.index_facts import model_mismatch
 from .retrieval.scoring import CpuScorer, Scorer
 from .runtimes.options import ExecutionOptions
+
+
+def open_index_and_bundle(
+    stack: ExitStack,
+    index: str | os.PathLike[str],
+    options: ExecutionOptions,
+    *,
+    bundle: str | os.PathLike[str] | None,
+    photos: str | os.PathLike[str] | None,
+    crops: int | None,
+) -> tuple[Index, Bundle]:
+    """Open an index and a bundle of its model, and check how queries shall be read.
+
+    Args:
+        stack: closes both.
+        index: its folder.
+        options: of the bundle.
+        bundle: its folder; None takes the one that made the index.
+        photos: folder of the index's photos, if they were moved.
+        crops: of a photo; None takes as many as the index was made for.
+
+    Raises:
+        ArtifactError: one of them is missing or damaged, or they are of different models.
+        InputError: photos cannot be cropped so.
+    """
+    if crops is not None:
+        check_crops(crops)
+    open_index = stack.enter_context(
+        Index.open(Path(index), photos=None if photos is None else Path(photos))
+    )
+    path = open_index.facts.find_bundle(open_index.path) if bundle is None else Path(bundle)
+    open_bundle = stack.enter_context(Bundle.open(path, options))
+    check_same_model(open_index, open_bundle)
+    return open_index, open_bundle
 
 
 def open_pool(threads: int) -> ThreadPoolExecutor:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Unpack
 
 from hficma.artifacts.manifest import read_manifest
-from hficma.images.crops import check_crops
 
 from ..bundle.bundle import Bundle
 from ..engine import ClusterState, Engine
 from ..index.index import Index
 from ..index.index_facts import KIND
-from ..opening import check_same_model, open_pool
+from ..opening import open_index_and_bundle, open_pool
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .options import ClusterOptions
 from .search import ClusterSearcher
@@ -91,25 +90,19 @@ class ClusterEngine(Engine):
             MissingDependencyError: Ray is not installed.
         """
         options = ExecutionOptions(**execution).with_thread_count()
-        if crops is not None:
-            check_crops(crops)
-        path = Path(index)
         with ExitStack() as stack:
             session = stack.enter_context(ExitStack())
-            manifest = read_manifest(path, kind=KIND)
-            open_index = stack.enter_context(
-                Index.open(path, photos=None if photos is None else Path(photos))
+            manifest = read_manifest(Path(index), kind=KIND)
+            open_index, open_bundle = open_index_and_bundle(
+                stack, index, options, bundle=bundle, photos=photos, crops=crops
             )
-            bundle_path = open_index.facts.find_bundle(path) if bundle is None else Path(bundle)
-            open_bundle = stack.enter_context(Bundle.open(bundle_path, options))
-            check_same_model(open_index, open_bundle)
             pool = open_pool(options.thread_count)
             stack.callback(pool.shutdown)
             ray = session.enter_context(connected(cluster))
             on_servers = dict(execution)
             on_servers["device"] = "cuda" if cluster.gpus else "cpu"
             group = ServerGroup(
-                ray, open_index, manifest, bundle_path, cluster, gpu_memory=gpu_memory,
+                ray, open_index, manifest, open_bundle.path, cluster, gpu_memory=gpu_memory,
                 execution=ExecutionKeywords(**on_servers),  # type: ignore[typeddict-item]
             )  # fmt: skip
             stack.callback(group.close)
