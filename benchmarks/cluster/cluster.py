@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from hficma.artifacts.manifest import read_manifest
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import open_dataset
 from hficma.data.sample import SampleDataset
@@ -27,10 +26,9 @@ from hficma.engine.cluster.engine import ClusterEngine
 from hficma.engine.cluster.options import ClusterOptions
 from hficma.engine.cluster.server_group import Question
 from hficma.engine.cluster.session import connected
-from hficma.engine.cluster.shard_server import ServerTask, ShardServer
+from hficma.engine.cluster.shard_server import ServerTask, ShardServer, listed_files
 from hficma.engine.encoder import EncodedQuery, encode_queries
 from hficma.engine.index.index import Index
-from hficma.engine.index.index_facts import KIND
 from hficma.engine.query import photo_input
 from hficma.engine.runtimes.options import ExecutionKeywords
 from hficma.types import Floats64
@@ -212,7 +210,7 @@ def _measured_times(
 def _shard_server(index: Index, bundle: Path) -> Iterator[tuple[ShardServer, Bundle]]:
     """Open a server of an index's first shard in this process, and the bundle."""
     task = ServerTask(
-        index=index.path, facts=index.facts, files=read_manifest(index.path, kind=KIND).files,
+        index=index.path, facts=index.facts, files=listed_files(index, (0,)),
         shards=(0,), offsets=index.shard_offsets, bundle=bundle, gpu_memory=None,
         execution=ExecutionKeywords(threads=1),
     )  # fmt: skip

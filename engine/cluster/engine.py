@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Unpack
-
-from hficma.artifacts.manifest import read_manifest
 
 from ..bundle.bundle import Bundle
 from ..engine import ClusterState, Engine
 from ..index.index import Index
-from ..index.index_facts import KIND
 from ..opening import open_index_and_bundle, open_pool
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .options import ClusterOptions
@@ -92,7 +88,6 @@ class ClusterEngine(Engine):
         options = ExecutionOptions(**execution).with_thread_count()
         with ExitStack() as stack:
             session = stack.enter_context(ExitStack())
-            manifest = read_manifest(Path(index), kind=KIND)
             open_index, open_bundle = open_index_and_bundle(
                 stack, index, options, bundle=bundle, photos=photos, crops=crops
             )
@@ -102,7 +97,7 @@ class ClusterEngine(Engine):
             on_servers = dict(execution)
             on_servers["device"] = "cuda" if cluster.gpus else "cpu"
             group = ServerGroup(
-                ray, open_index, manifest, open_bundle.path, cluster, gpu_memory=gpu_memory,
+                ray, open_index, open_bundle.path, cluster, gpu_memory=gpu_memory,
                 execution=ExecutionKeywords(**on_servers),  # type: ignore[typeddict-item]
             )  # fmt: skip
             stack.callback(group.close)

@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hficma.artifacts.closing import Closing
-from hficma.artifacts.manifest import Manifest
 from hficma.errors import ArtifactError, HficmaError, InputError
 
 from ..engine import ClusterState
 from ..index.index import Index
-from ..index.index_facts import SHARDS, files_by_shard
 from ..runtimes.options import ExecutionKeywords
 from .options import ClusterOptions
 from .placement import Route, choose_servers, place_shards
-from .shard_server import ServerState, ServerTask, ShardServer
+from .shard_server import ServerState, ServerTask, ShardServer, listed_files
 
 START_SECONDS = 300.0
 """Seconds that all servers may take to open their shards."""
@@ -55,8 +53,7 @@ class ServerGroup(Closing):
 
     Args:
         ray: the module, connected.
-        index: open here, for its facts and the sizes of its shards.
-        manifest: of the index.
+        index: open here, for its facts, and the sizes and checksums of its shards.
         bundle: folder of the bundle.
         options: of the cluster.
         gpu_memory: GiB of a GPU for a server's shards.
@@ -71,7 +68,6 @@ class ServerGroup(Closing):
         self,
         ray: Any,
         index: Index,
-        manifest: Manifest,
         bundle: Path,
         options: ClusterOptions,
         *,
@@ -89,22 +85,16 @@ class ServerGroup(Closing):
         # Without a shard there is nothing to ask a server.
         self.held = [shards for shards in self.held if shards]
         threads = execution.get("threads") or threads_each(ray, count)
-        by_shard = files_by_shard(manifest.files)
         self._gone: set[int] = set()
         self._changed = threading.Condition()
         self._closed = False
         self._actors: list[Any] = []
         try:
             for number, shards in enumerate(self.held):
-                names = [index.facts.shards[shard] for shard in shards]
                 task = ServerTask(
                     index=index.path.resolve(),
                     facts=index.facts,
-                    files={
-                        f"{SHARDS}/{name}/{file}": digest
-                        for name in names
-                        for file, digest in by_shard.get(name, {}).items()
-                    },
+                    files=listed_files(index, shards),
                     shards=tuple(shards),
                     offsets=index.shard_offsets,
                     bundle=bundle.resolve(),

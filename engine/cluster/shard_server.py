@@ -25,7 +25,7 @@ from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
 from ..index.filters import Filter
 from ..index.index import Index, open_shards, search_shard
-from ..index.index_facts import IndexFacts
+from ..index.index_facts import SHARDS, IndexFacts
 from ..index.prefilter import ShardCandidates
 from ..opening import check_same_model, open_pool, open_scorer
 from ..retrieval.certificate import ItemScores
@@ -243,6 +243,20 @@ class ShardServer:
                 self._masks.clear()
             self._masks[filter] = masks
         return masks
+
+
+def listed_files(index: Index, shards: Sequence[int]) -> dict[str, str]:
+    """Return path in an index to SHA-256, of the files of some of its shards.
+
+    Args:
+        index: open.
+        shards: their numbers.
+    """
+    return {
+        f"{SHARDS}/{index.facts.shards[shard]}/{file}": digest
+        for shard in shards
+        for file, digest in (index.shards[shard].listed or {}).items()
+    }
 
 
 def _open_part(task: ServerTask) -> Index:

@@ -79,7 +79,8 @@ class Shard(Closing):
         self.facts = self._read_facts(listed)
         self.count = self.facts.count
         self._memory = memory or FileMemory("index")
-        self._listed = listed
+        self.listed = listed
+        """SHA-256 by file, as the index's manifest had them when this shard was opened."""
         self._sums = self._read_sums()
         self._slices = self.facts.block_slices()
         self.verified = True
@@ -185,7 +186,7 @@ class Shard(Closing):
             size = (self.facts.sizes or self._sizes).get(name, 0)
         sums = None if self._sums is None else self._sums[self._slices[name]]
         sha256 = self.facts.files[name]
-        trusted = self._listed is None or FACTS in self._listed
+        trusted = self.listed is None or FACTS in self.listed
         self.verified &= trusted
         return CheckedFile(
             open_bytes(self.folder / name, size), sums, sha256 if trusted else None, self._memory
