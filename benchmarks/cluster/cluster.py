@@ -189,7 +189,7 @@ def _measured_times(
             scans.append(1000 * (time.perf_counter() - start))
             items = first.candidates[0].positions[:CANDIDATES]
             start = time.perf_counter()
-            server.score_queries([query], [0], [items], 10)
+            server.score_queries([query], [0], [items])
             scores.append(1000 * (time.perf_counter() - start))
         tables = queries[0].encodings
         assert tables is not None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from ..writing.transaction import explain_disk_errors, shard_name
 from ..writing.unfinished_build import UnfinishedBuild
 from .duplicates import SharedIds, hash_ids, shared_hashes
 from .options import ClusterOptions
-from .server_group import actor_count, threads_each
+from .server_group import actor_count, actor_execution
 from .session import connected
 from .shard_builder import (
     Blocks,
@@ -140,14 +140,11 @@ def build_index_on_ray(
         facts, photos = with_photo_root(facts, build.folder, dataset)
         with connected(cluster) as ray:
             count = actor_count(ray, cluster)
-            on_actors = {**execution, "device": "cuda" if cluster.gpus else "cpu"}
-            on_actors["threads"] = execution.get("threads") or threads_each(ray, count)
             task = BuildTask(
                 blocks=blocks, out=out, facts=facts, photos=photos, bundle=bundle.absolute(),
-                execution=ExecutionKeywords(**on_actors),  # type: ignore[typeddict-item]
-                strict=strict,
+                execution=actor_execution(ray, cluster, count, execution), strict=strict,
             )  # fmt: skip
-            pool = _Pool(ray, actors=count, gpus=cluster.gpus)
+            pool = _Pool(actors=count, gpus=cluster.gpus)
             outside = _write_all(pool, task, build.folder, dataset, on_bad, progress)
         warn_of_photos_outside(photos, outside)
         names = [shard_name(number) for number in range(len(_chunks(blocks)))]
@@ -243,16 +240,14 @@ def _holder(folder: Path) -> Callable[[int, str], bool]:
 
 
 class _Pool:
-    """A pool of actors that Ray Data gives rows to.
+    """A pool of actors that Ray Data, connected, gives rows to.
 
     Args:
-        ray: connected.
         actors: how many.
         gpus: of each.
     """
 
-    def __init__(self, ray: Any, *, actors: int, gpus: float) -> None:
-        self._ray = ray
+    def __init__(self, *, actors: int, gpus: float) -> None:
         self._actors, self._gpus = actors, gpus
 
     def map(self, kind: type, argument: object, rows: Sequence[Row]) -> Iterator[Row]:

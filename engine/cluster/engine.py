@@ -94,11 +94,9 @@ class ClusterEngine(Engine):
             pool = open_pool(options.thread_count)
             stack.callback(pool.shutdown)
             ray = session.enter_context(connected(cluster))
-            on_servers = dict(execution)
-            on_servers["device"] = "cuda" if cluster.gpus else "cpu"
             group = ServerGroup(
-                ray, open_index, open_bundle.path, cluster, gpu_memory=gpu_memory,
-                execution=ExecutionKeywords(**on_servers),  # type: ignore[typeddict-item]
+                ray, open_index, open_bundle.path, cluster,
+                gpu_memory=gpu_memory, execution=execution,
             )  # fmt: skip
             stack.callback(group.close)
             searcher = ClusterSearcher(open_index, open_bundle, group)

@@ -225,7 +225,6 @@ class _RoutedSearch:
                         reference,
                         [numbers[place] for place in part],
                         [items[place][rows] for place, rows in part.items()],
-                        self.options.k,
                     ),
                 )
                 for server, part in parts.items()

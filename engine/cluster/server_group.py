@@ -57,7 +57,7 @@ class ServerGroup(Closing):
         bundle: folder of the bundle.
         options: of the cluster.
         gpu_memory: GiB of a GPU for a server's shards.
-        execution: how servers run the branches.
+        execution: how the head runs the branches; servers do so on their own device.
 
     Raises:
         InputError: the cluster has not what the servers need.
@@ -84,7 +84,7 @@ class ServerGroup(Closing):
         self.held = place_shards(self._sizes, count, min(options.replicas, count))
         # Without a shard there is nothing to ask a server.
         self.held = [shards for shards in self.held if shards]
-        threads = execution.get("threads") or threads_each(ray, count)
+        on_servers = actor_execution(ray, options, count, execution)
         self._gone: set[int] = set()
         self._changed = threading.Condition()
         self._closed = False
@@ -99,7 +99,7 @@ class ServerGroup(Closing):
                     offsets=index.shard_offsets,
                     bundle=bundle.resolve(),
                     gpu_memory=gpu_memory,
-                    execution={**execution, "threads": threads},
+                    execution=on_servers,
                 )
                 machine = machines[number % len(machines)]
                 self._actors.append(_start(ray, task, options, machine))
@@ -276,9 +276,23 @@ def actor_count(ray: Any, options: ClusterOptions) -> int:
     return count or max(len(alive_machines(ray)), options.replicas)
 
 
-def threads_each(ray: Any, actors: int) -> int:
-    """Return an actor's share of the cluster's processors, at least 1."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)) // actors)
+def actor_execution(
+    ray: Any, options: ClusterOptions, actors: int, execution: ExecutionKeywords
+) -> ExecutionKeywords:
+    """Return how each actor runs the branches: as the head does, but on its own device.
+
+    Args:
+        ray: connected.
+        options: of the cluster.
+        actors: how many share its processors where no number of threads is named.
+        execution: of the head.
+    """
+    share = max(1, int(ray.cluster_resources().get("CPU", 1)) // actors)
+    return {
+        **execution,
+        "device": "cuda" if options.gpus else "cpu",
+        "threads": execution.get("threads") or share,
+    }
 
 
 def _start(ray: Any, task: ServerTask, options: ClusterOptions, machine: str) -> Any:

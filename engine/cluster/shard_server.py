@@ -172,7 +172,6 @@ class ShardServer:
         batch: Sequence[EncodedQuery],
         numbers: Sequence[int],
         items: Sequence[Positions],
-        k: int,
     ) -> ServerScores:
         """Score items that lie here, as `Scorer` does.
 
@@ -180,7 +179,6 @@ class ShardServer:
             batch: the queries that are searched together.
             numbers: (Q,) of those in the batch that have items here.
             items: (Q,) the items of each of them, (K,) positions in the whole index.
-            k: ranks of the answer. What is not among the k best here is not among those of all.
         """
         timer = StageTimer()
         batches = [CandidateBatch(self._here(positions), -np.inf) for positions in items]
