@@ -31,12 +31,12 @@ from hficma.types import Floats, Positions
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery, ModelInput, encode_queries
 from ..index.candidates import CandidateBatch
-from ..index.filters import Filter
+from ..index.filters import Filter, FilterCache
 from ..index.index import Index, merge_candidates
 from ..results import Answer
 from ..retrieval.certificate import ItemScores, Ranking, rank_with_certificate
 from ..retrieval.filter_notes import filter_notes
-from ..retrieval.search import CACHED_FILTERS, SearchOptions, build_answers
+from ..retrieval.search import SearchOptions, build_answers
 from ..retrieval.timing import StageTimer
 from .placement import Route
 from .server_group import Question, ServerGroup, ServersGone
@@ -60,7 +60,7 @@ class ClusterSearcher:
         self._index = index
         self._bundle = bundle
         self._group = group
-        self._notes: dict[Filter, tuple[str, ...]] = {}
+        self._notes = FilterCache[tuple[str, ...]]()
 
     def search(
         self, inputs: Sequence[ModelInput], options: SearchOptions, timer: StageTimer
@@ -70,7 +70,7 @@ class ClusterSearcher:
             raise InputError("exact precision: is scored on one machine; search without a cluster")
         queries = encode_queries(self._bundle, self._index.facts.query_role, inputs)
         timer.end_stage("encode")
-        notes = self._filter_notes(options.filter)
+        notes = self._notes.get(options.filter, self._filter_notes)
         # A server that died between the rounds takes its candidates with it: the search begins
         # again with those that are left, at most once for each.
         while True:
@@ -106,16 +106,8 @@ class ClusterSearcher:
         self._notes.clear()
 
     def _filter_notes(self, filter: Filter | None) -> tuple[str, ...]:
-        """Return what there is to say of a filter, remembering the last few."""
-        if not filter:
-            return ()
-        notes = self._notes.get(filter)
-        if notes is None:
-            notes = filter_notes(filter, self._index)
-            if len(self._notes) >= CACHED_FILTERS:
-                self._notes.clear()
-            self._notes[filter] = notes
-        return notes
+        """Return what there is to say of a filter."""
+        return filter_notes(filter, self._index) if filter else ()
 
 
 @dataclass(frozen=True)

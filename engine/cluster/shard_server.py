@@ -23,17 +23,14 @@ from hficma.types import Floats, Mask, Offsets, Positions
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
-from ..index.filters import Filter
+from ..index.filters import Filter, FilterCache
 from ..index.index import Index, open_shards, search_shard
 from ..index.index_facts import SHARDS, IndexFacts
 from ..index.prefilter import ShardCandidates
 from ..opening import check_same_model, open_pool, open_scorer
 from ..retrieval.certificate import ItemScores
-from ..retrieval.search import CACHED_FILTERS
 from ..retrieval.timing import StageTimer
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
-
-NOTHING = ShardCandidates(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +117,7 @@ class ShardServer:
         # Where each of the index's shards begins here, -1 for those that others hold.
         self._starts = np.full(len(task.offsets) - 1, -1, dtype=np.int64)
         self._starts[list(task.shards)] = self._index.shard_offsets[:-1]
-        self._masks: dict[Filter | None, list[Mask | None]] = {}
+        self._masks = FilterCache[list[Mask | None]]()
 
     def state(self) -> ServerState:
         """Say that this server is there, and what it holds."""
@@ -141,7 +138,7 @@ class ShardServer:
             count: K, candidates of each query.
             filter: which items may answer.
         """
-        masks = self._filter_masks(filter)
+        masks = self._masks.get(filter, self._index.filter_masks)
         places = [self._place[shard] for shard in shards]
 
         def search(place: int) -> list[ShardCandidates]:
@@ -205,7 +202,7 @@ class ShardServer:
             count: items to return.
             filter: which items may answer.
         """
-        masks = self._filter_masks(filter)
+        masks = self._masks.get(filter, self._index.filter_masks)
 
         def best_of(shard: int) -> ShardCandidates:
             place = self._place[shard]
@@ -230,17 +227,6 @@ class ShardServer:
         shard = np.searchsorted(self._offsets, positions, side="right") - 1
         assert (self._starts[shard] >= 0).all()
         return self._starts[shard] + positions - self._offsets[shard]
-
-    def _filter_masks(self, filter: Filter | None) -> list[Mask | None]:
-        """Return which items of each shard pass a filter, remembering the last few filters."""
-        # Without a lock, and forgotten together, as in `Searcher`.
-        masks = self._masks.get(filter)
-        if masks is None:
-            masks = self._index.filter_masks(filter)
-            if len(self._masks) >= CACHED_FILTERS:
-                self._masks.clear()
-            self._masks[filter] = masks
-        return masks
 
 
 def listed_files(index: Index, shards: Sequence[int]) -> dict[str, str]:
@@ -272,9 +258,7 @@ def _open_part(task: ServerTask) -> Index:
 
 
 def _best(lists: Sequence[ShardCandidates], count: int) -> ShardCandidates:
-    """Merge lists of candidates: the best `count`, equal scores in the order of positions."""
-    if not lists:
-        return NOTHING
+    """Merge lists of candidates, at least one: the best `count`, equal scores by position."""
     positions = np.concatenate([one.positions for one in lists])
     scores = np.concatenate([one.scores for one in lists])
     order = np.lexsort((positions, -scores))[:count]

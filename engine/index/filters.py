@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -11,6 +13,11 @@ from hficma.text.inflection import folded_words
 from hficma.types import Mask, Positions
 
 from .records import Records
+
+CACHED_FILTERS = 16
+"""Filters of which is remembered what follows from them, such as masks."""
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +90,31 @@ class Filter:
         if self.without_ids:
             mask[list(records.with_ids(self.without_ids).values())] = False
         return mask
+
+
+class FilterCache(Generic[Value]):
+    """What follows from the last few filters; any number of threads may share it."""
+
+    def __init__(self) -> None:
+        self._values: dict[Filter | None, Value] = {}
+
+    def get(self, filter: Filter | None, compute: Callable[[Filter | None], Value]) -> Value:
+        """Return what follows from a filter, computed unless it is remembered.
+
+        Args:
+            filter: which items may answer.
+            compute: called with the filter; never returns None.
+        """
+        # Without a lock: two threads with a new filter both compute the same.
+        value = self._values.get(filter)
+        if value is None:
+            value = compute(filter)
+            # A mask has a byte an item: it is forgotten, not kept for ever.
+            if len(self._values) >= CACHED_FILTERS:
+                self._values.clear()
+            self._values[filter] = value
+        return value
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._values.clear()

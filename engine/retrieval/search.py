@@ -18,7 +18,7 @@ from hficma.types import Mask, Positions
 
 from ..encoder import EncodedQuery, ModelInput, QueryEncoder, encode_queries
 from ..index.candidates import CandidateBatch
-from ..index.filters import Filter
+from ..index.filters import Filter, FilterCache
 from ..index.index import Index
 from ..results import Answer
 from .certificate import ItemScores, Ranking, rank_with_certificate
@@ -31,8 +31,6 @@ from .timing import StageTimer
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
 
-CACHED_FILTERS = 16
-"""Filters whose masks are remembered."""
 SURVIVORS = 4
 """Items that are scored again by exact tokens, for each rank of the answer: tokens in int4 agree in
 99 of 100 first ten with exact ones, so what belongs there stands among the first forty."""
@@ -117,7 +115,7 @@ class Searcher:
         self._bundle = bundle
         self._scorer = scorer
         self._pool = pool
-        self._allowed: dict[Filter | None, AllowedItems] = {}
+        self._allowed = FilterCache[AllowedItems]()
 
     def search(
         self, inputs: Sequence[ModelInput], options: SearchOptions, timer: StageTimer
@@ -136,7 +134,7 @@ class Searcher:
             )
         queries = self._encode(self._index.facts.query_role, inputs)
         timer.end_stage("encode")
-        allowed = self._allowed_items(options.filter)
+        allowed = self._allowed.get(options.filter, self._allowed_items)
         first_batches = self._index.first_candidates(
             np.stack([query.vector for query in queries]),
             options.batch_size,
@@ -228,18 +226,10 @@ class Searcher:
         return again if again.scored > ranking.scored else again._replace(totals=ranking.totals)
 
     def _allowed_items(self, filter: Filter | None) -> AllowedItems:
-        """Return which items pass a filter, remembering the last few filters."""
-        # Without a lock: two threads with a new filter both compute its masks, which are the same.
-        allowed = self._allowed.get(filter)
-        if allowed is None:
-            notes = filter_notes(filter, self._index) if filter else ()
-            masks = self._index.filter_masks(filter)
-            allowed = AllowedItems(masks, self._index.candidate_count(masks), notes)
-            # A mask has a byte an item: it is forgotten, not kept for ever.
-            if len(self._allowed) >= CACHED_FILTERS:
-                self._allowed.clear()
-            self._allowed[filter] = allowed
-        return allowed
+        """Return which items pass a filter."""
+        notes = filter_notes(filter, self._index) if filter else ()
+        masks = self._index.filter_masks(filter)
+        return AllowedItems(masks, self._index.candidate_count(masks), notes)
 
 
 def build_answers(
