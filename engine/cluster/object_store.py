@@ -13,7 +13,6 @@ compared with the manifest's SHA-256 on its way, in both directions.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -25,12 +24,12 @@ from typing import Any, TypeAlias
 from hficma.artifacts.manifest import (
     MANIFEST,
     MANIFEST_BYTES,
-    disk_reason,
+    atomic_directory,
+    check_free,
     inside,
     read_manifest,
     sync,
 )
-from hficma.artifacts.unfinished import unfinished_directory
 from hficma.errors import ArtifactError, HficmaError, InputError, MissingDependencyError
 from hficma.limits import MEGABYTE
 
@@ -108,42 +107,29 @@ def fetch_index(url: str, out: Path, *, progress: BytesCallback = lambda done, t
             store refuses.
         MissingDependencyError: fsspec, or the package of this kind of store, is not installed.
     """
-    if out.exists() or out.is_symlink():
-        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
+    check_free(out)
     store = _Store(url)
     if not store.exists(MANIFEST):
         raise ArtifactError(f"{url}: holds no index; it has no {MANIFEST}")
-    with _disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished_directory(out) as building:
-            (building / MANIFEST).write_bytes(store.read(MANIFEST, MANIFEST_BYTES))
-            # Read as any stranger's: its own hash, its kind, and no name that leads out.
-            manifest = read_manifest(building, kind=KIND)
-            IndexFacts.of_manifest(building, manifest)
-            sizes = store.sizes(manifest.files)
-            _check_room(out, sum(sizes.values()))
+    with atomic_directory(out) as building:
+        (building / MANIFEST).write_bytes(store.read(MANIFEST, MANIFEST_BYTES))
+        # Read as any stranger's: its own hash, its kind, and no name that leads out.
+        manifest = read_manifest(building, kind=KIND)
+        IndexFacts.of_manifest(building, manifest)
+        sizes = store.sizes(manifest.files)
+        _check_room(out, sum(sizes.values()))
 
-            def copy(name: str, counted: Callable[[int], None]) -> None:
-                path = inside(building, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                store.fetch(name, path, manifest.files[name], counted)
-                sync(path)
+        def copy(name: str, counted: Callable[[int], None]) -> None:
+            path = inside(building, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            store.fetch(name, path, manifest.files[name], counted)
+            sync(path)
 
-            _copy_all(sizes, copy, progress)
-            with Index.open(building):  # its files are those of an index, in their lengths too
-                pass
-            for folder in (*{inside(building, name).parent for name in manifest.files}, building):
-                sync(folder)
-            building.chmod(0o755)
-            try:
-                os.rename(building, out)
-            except OSError as error:
-                if not out.exists():
-                    raise
-                raise ArtifactError(
-                    f"{out}: was written by another process meanwhile; give another name"
-                ) from error
-            sync(out.parent)
+        _copy_all(sizes, copy, progress)
+        with Index.open(building):  # its files are those of an index, in their lengths too
+            pass
+        for folder in (*{inside(building, name).parent for name in manifest.files}, building):
+            sync(folder)
     return out
 
 
@@ -201,15 +187,11 @@ class _Store:
 
     def write(self, name: str, source: Any, sha256: str, counted: Callable[[int], None]) -> None:
         """Copy an open file into the store, comparing it on its way."""
-        digest = hashlib.sha256()
         with self._errors(name):
             self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
             with self._files.open(self._path(name), "wb", block_size=BLOCK) as target:
-                while block := source.read(BLOCK):
-                    digest.update(block)
-                    target.write(block)
-                    counted(len(block))
-        if digest.hexdigest() != sha256:
+                digest = _copy(source, target, counted)
+        if digest != sha256:
             raise ArtifactError(
                 f"{source.name}: is not as it was written (SHA-256 differs); make the index again"
             )
@@ -227,7 +209,6 @@ class _Store:
 
     def fetch(self, name: str, path: Path, sha256: str, counted: Callable[[int], None]) -> None:
         """Copy a file from the store to a new file, comparing it on its way."""
-        digest = hashlib.sha256()
         with (
             self._errors(name),
             self._files.open(
@@ -235,11 +216,8 @@ class _Store:
             ) as source,
             path.open("xb") as target,
         ):
-            while block := source.read(BLOCK):
-                digest.update(block)
-                target.write(block)
-                counted(len(block))
-        if digest.hexdigest() != sha256:
+            digest = _copy(source, target, counted)
+        if digest != sha256:
             raise ArtifactError(
                 f"{self.url}/{name}: is not as it was published (SHA-256 differs); publish it again"
             )
@@ -265,6 +243,16 @@ class _Store:
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise ArtifactError(f"{self.url}/{name}: the store refuses ({reason})") from error
+
+
+def _copy(source: Any, target: Any, counted: Callable[[int], None]) -> str:
+    """Copy an open file into another by blocks; return its SHA-256."""
+    digest = hashlib.sha256()
+    while block := source.read(BLOCK):
+        digest.update(block)
+        target.write(block)
+        counted(len(block))
+    return digest.hexdigest()
 
 
 def _copy_all(
@@ -306,19 +294,3 @@ def _check_room(out: Path, size: int) -> None:
         raise ArtifactError(
             f"{out}: the index has {size / 1e9:.1f} GB, and the disk {free / 1e9:.1f} GB free"
         )
-
-
-@contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
-    """Say in a line what the disk refuses.
-
-    Raises:
-        ArtifactError: it does.
-    """
-    try:
-        yield
-    except Exception as error:
-        reason = disk_reason(error) if isinstance(error, OSError) else None
-        if reason is None:
-            raise
-        raise ArtifactError(f"{out}: cannot be written ({reason})") from error

@@ -69,8 +69,7 @@ class Manifest:
 def new_directory(path: Path, *, kind: str, made_by: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Build an artifact beside `path` and rename it there when the block ends without error.
 
-    Every file is on the disk before the name is, and what killed processes left beside `path` is
-    swept first.
+    Every file is on the disk before the name is; see `atomic_directory`.
 
     Yields:
         the directory to write into, and a dict for the manifest's `facts`.
@@ -79,19 +78,32 @@ def new_directory(path: Path, *, kind: str, made_by: str) -> Iterator[tuple[Path
         ArtifactError: `path` exists, its folder cannot be written, or the disk is full, in
             whatever library's words.
     """
-    if path.exists() or path.is_symlink():
-        raise ArtifactError(f"{path}: exists already; give another name or remove it first")
+    with atomic_directory(path) as building:
+        facts: dict[str, Any] = {}
+        yield building, facts
+        files = {
+            file.relative_to(building).as_posix(): _settled(file)
+            for file in sorted(building.rglob("*"))
+            if file.is_file()
+        }
+        write_manifest(building, Manifest(kind=kind, made_by=made_by, files=files, facts=facts))
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Fill a folder beside `path`, which gets that name when the block ends without error.
+
+    What the block writes it also syncs. What killed processes left beside `path` is swept first.
+
+    Raises:
+        ArtifactError: `path` exists, its folder cannot be written, or the disk is full, in
+            whatever library's words.
+    """
+    check_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished_directory(path) as building:
-            facts: dict[str, Any] = {}
-            yield building, facts
-            files = {
-                file.relative_to(building).as_posix(): _settled(file)
-                for file in sorted(building.rglob("*"))
-                if file.is_file()
-            }
-            write_manifest(building, Manifest(kind=kind, made_by=made_by, files=files, facts=facts))
+            yield building
             building.chmod(0o755)
             _move_into_place(building, path)
     except Exception as error:
@@ -99,6 +111,16 @@ def new_directory(path: Path, *, kind: str, made_by: str) -> Iterator[tuple[Path
         if reason is None:
             raise
         raise ArtifactError(f"{path}: cannot be written ({reason})") from error
+
+
+def check_free(path: Path) -> None:
+    """Refuse a place where something is.
+
+    Raises:
+        ArtifactError: it exists.
+    """
+    if path.exists() or path.is_symlink():
+        raise ArtifactError(f"{path}: exists already; give another name or remove it first")
 
 
 def _move_into_place(building: Path, path: Path) -> None:
