@@ -31,6 +31,7 @@ from hficma.engine.encoder import EncodedQuery, encode_queries
 from hficma.engine.index.index import Index
 from hficma.engine.query import photo_input
 from hficma.engine.runtimes.options import ExecutionKeywords
+from hficma.engine.writing.build import IndexOptions
 from hficma.types import Floats64
 
 from ..common.arguments import JsonFile
@@ -157,7 +158,7 @@ def _builds(bundle: Path, count: int, cluster: ClusterOptions) -> dict[str, floa
             build_index(bundle, open_dataset(str(data)), out, threads=actors, **options)
 
         def together(out: Path) -> None:
-            build_index_on_ray(bundle, str(data), out, cluster, threads=1, **options)
+            build_index_on_ray(bundle, str(data), out, cluster, IndexOptions(**options), threads=1)
 
         # The cluster's again: its first pool of actors also starts Ray Data.
         works: list[tuple[str, Callable[[Path], None]]] = [

@@ -19,23 +19,22 @@ from typing import Unpack
 
 import numpy as np
 
+from hficma.artifacts.manifest import check_free
 from hficma.data.dataset import Dataset
 from hficma.data.stream import STDIN
-from hficma.errors import ArtifactError, InputError
+from hficma.errors import InputError
 
 from ..bundle.bundle import Bundle
-from ..index.index_facts import SHARDS, ItemKind
-from ..index.item_encoding import EncodingPrecision, Level
+from ..index.index_facts import SHARDS
 from ..index.shard import Shard
 from ..index.shard_facts import ShardFacts
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
-from ..writing.build import RESUME_HINT, SHARD_ITEMS, planned_facts
+from ..writing.build import IndexOptions, complete_build, unfinished_build
 from ..writing.chunks import ItemSource
 from ..writing.encoding_pipeline import BadItemCallback, ProgressCallback
 from ..writing.ingest import warn_of_photos_outside, with_shards
 from ..writing.photo_settings import with_photo_root
-from ..writing.transaction import explain_disk_errors, shard_name
-from ..writing.unfinished_build import UnfinishedBuild
+from ..writing.transaction import shard_name
 from .duplicates import SharedIds, hash_ids, shared_hashes
 from .options import ClusterOptions
 from .server_group import actor_count, actor_execution
@@ -60,17 +59,9 @@ def build_index_on_ray(
     data: str,
     out: Path,
     cluster: ClusterOptions,
+    options: IndexOptions = IndexOptions(),
     *,
     partitions: Sequence[str] = (),
-    of: ItemKind = "recipes",
-    keep: Level | None = None,
-    side_precision: EncodingPrecision | None = None,
-    bytes_per_item: float | None = None,
-    exact_tokens: bool = False,
-    prefilter: str | None = None,
-    shard_items: int = SHARD_ITEMS,
-    keep_photos: bool = False,
-    crops: int | None = None,
     restart: bool = False,
     strict: bool = False,
     on_bad: BadItemCallback = lambda message: None,
@@ -89,16 +80,8 @@ def build_index_on_ray(
             imported is mapped; a JSONL file is read whole by each.
         out: the index's folder; must not exist.
         cluster: where Ray runs, and how many actors encode.
+        options: of the index; the items of a shard are also what an actor takes at a time.
         partitions: only items of these; empty for all.
-        of: as the options below in `build_index`.
-        keep: level at which items are stored.
-        side_precision: in which the wide arrays of the items' encodings are stored.
-        bytes_per_item: the most that an item's encodings may take on average.
-        exact_tokens: keep float16 tokens beside those in int8 or int4.
-        prefilter: a FAISS factory string.
-        shard_items: items a shard, which is also what an actor takes at a time.
-        keep_photos: keep a small JPEG of each item's photo.
-        crops: crops of a photo whose global vectors are averaged.
         restart: throw away what an unfinished build of other inputs left.
         strict: raise on an item that cannot be read.
         on_bad: called with one line about each item that is left out, a shard after the other.
@@ -113,8 +96,7 @@ def build_index_on_ray(
         ArtifactError: `out` exists or cannot be written, or another process builds it.
         MissingDependencyError: Ray is not installed.
     """
-    if out.exists():
-        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
+    check_free(out)
     if data == STDIN:
         raise InputError(
             "a stream is read once, by one process; write it to a file for a cluster to read"
@@ -122,21 +104,12 @@ def build_index_on_ray(
     out = out.absolute()
     open_bundle = Bundle.open(bundle, ExecutionOptions(**execution).changed(device="cpu"))
     dataset = open_blocks_data(data, partitions, strict=strict, on_bad=on_bad)
-    source = ItemSource(dataset, max(1, shard_items))
-    facts = planned_facts(
-        open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
-        bytes_per_item=bytes_per_item, exact_tokens=exact_tokens,
-        prefilter=prefilter, shard_items=shard_items, keep_photos=keep_photos,
-        crops=open_bundle.facts.model.image.crops if crops is None else crops,
-    )  # fmt: skip
+    source = ItemSource(dataset, max(1, options.shard_items))
     blocks = Blocks(
         data=str(Path(data).absolute()) if Path(data).exists() else data,
-        partitions=tuple(partitions), items=len(dataset), block_items=shard_items,
+        partitions=tuple(partitions), items=len(dataset), block_items=options.shard_items,
     )  # fmt: skip
-    if bytes_per_item is not None:
-        keep = facts.level
-    with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
-        facts = build.resume(facts, source, level=keep, restart=restart)
+    with unfinished_build(open_bundle, source, out, options, restart=restart) as (build, facts):
         facts, photos = with_photo_root(facts, build.folder, dataset)
         with connected(cluster) as ray:
             count = actor_count(ray, cluster)
@@ -149,11 +122,7 @@ def build_index_on_ray(
         warn_of_photos_outside(photos, outside)
         names = [shard_name(number) for number in range(len(_chunks(blocks)))]
         facts = with_shards(facts, build.folder, names, blocks.items)
-        if not facts.shards:
-            build.discard()
-            item = "recipe" if of == "recipes" else "photo"
-            raise InputError(f"{facts.dataset}: holds no usable {item} to index")
-        build.complete(facts)
+        complete_build(build, facts)
     return out
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
+from hficma.artifacts.manifest import check_free
 from hficma.artifacts.workspace import recorded_path
 from hficma.data.stream import STDIN
-from hficma.errors import ArtifactError, InputError
+from hficma.errors import InputError
 from hficma.images.crops import check_crops
 
 from ..bundle.bundle import Bundle
@@ -27,6 +30,30 @@ from .unique_ids import UniqueIds
 SHARD_ITEMS = 32_768
 """Items a shard: what a killed build loses at most, and what bounds its memory."""
 RESUME_HINT = "mend that and run the same command again: what is finished is kept"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions:
+    """What a new index holds and stores; `build_index` takes the fields, and tells more of them."""
+
+    of: ItemKind = "recipes"
+    """What its items are."""
+    keep: Level | None = None
+    """Level at which they are stored; None takes the highest that fits."""
+    side_precision: EncodingPrecision | None = None
+    """In which the wide arrays of their encodings are stored; None takes fp32, or what fits."""
+    bytes_per_item: float | None = None
+    """The most that an item's encodings may take on average."""
+    exact_tokens: bool = False
+    """Whether float16 tokens are kept beside those in int8 or int4."""
+    prefilter: str | None = None
+    """A FAISS factory string; None chooses by size."""
+    shard_items: int = SHARD_ITEMS
+    """Items a shard."""
+    keep_photos: bool = False
+    """Whether a small JPEG of each item's photo is kept."""
+    crops: int | None = None
+    """Crops of a photo whose global vectors are averaged; None takes the model's."""
 
 
 def build_index(
@@ -88,70 +115,91 @@ def build_index(
         ArtifactError: `out` exists or cannot be written, another process builds it, or a build of
             other inputs is unfinished there.
     """
-    if out.exists():
-        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
-    options = ExecutionOptions(**execution).with_thread_count()
-    open_bundle = Bundle.open(bundle, options)
-    crops = open_bundle.facts.model.image.crops if crops is None else crops
-    source = ItemSource(dataset, max(1, shard_items))
-    # Every option is checked and every choice made before anything is encoded: what is wrong is
-    # said in the first second, and a build that goes on compares its inputs with the recorded ones.
-    facts = planned_facts(
-        open_bundle, bundle, source, out, of=of, level=keep, encoding_precision=side_precision,
-        bytes_per_item=bytes_per_item, exact_tokens=exact_tokens,
-        prefilter=prefilter, shard_items=shard_items, keep_photos=keep_photos, crops=crops,
+    check_free(out)
+    options = IndexOptions(
+        of=of, keep=keep, side_precision=side_precision, bytes_per_item=bytes_per_item,
+        exact_tokens=exact_tokens, prefilter=prefilter, shard_items=shard_items,
+        keep_photos=keep_photos, crops=crops,
     )  # fmt: skip
-    if bytes_per_item is not None:
-        keep = facts.level  # chosen by the data alone, not by the free disk: another run agrees
-    with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
-        facts = build.resume(facts, source, level=keep, restart=restart)
+    running = ExecutionOptions(**execution).with_thread_count()
+    open_bundle = Bundle.open(bundle, running)
+    source = ItemSource(dataset, max(1, shard_items))
+    with unfinished_build(open_bundle, source, out, options, restart=restart) as (build, facts):
         unique = UniqueIds([], (), strict=strict, on_bad=on_bad)
         facts = write_shards(
-            build.folder, facts, source, open_bundle, unique, threads=options.thread_count,
+            build.folder, facts, source, open_bundle, unique, threads=running.thread_count,
             strict=strict, on_bad=on_bad, progress=progress, finished=build,
         )  # fmt: skip
-        if not facts.shards:  # an index that can answer nothing would only hide a wrong dataset
-            build.discard()
-            item = "recipe" if of == "recipes" else "photo"
-            raise InputError(f"{facts.dataset or STDIN}: holds no usable {item} to index")
-        build.complete(facts)
+        complete_build(build, facts)
     return out
 
 
+@contextlib.contextmanager
+def unfinished_build(
+    bundle: Bundle, source: ItemSource, out: Path, options: IndexOptions, *, restart: bool
+) -> Iterator[tuple[UnfinishedBuild, IndexFacts]]:
+    """Begin a new index, or go on with it; for a block the place is this process's alone.
+
+    Every option is checked and every choice made before anything is encoded: what is wrong is said
+    in the first second, and a build that goes on compares its inputs with the recorded ones.
+
+    Args:
+        bundle: open; encodes the items.
+        source: the items.
+        out: the index's folder.
+        options: of the index.
+        restart: throw away what an unfinished build of other inputs left, instead of refusing.
+
+    Yields:
+        the build, and what the index will record, without its shards.
+
+    Raises:
+        InputError: an option that cannot be.
+        ArtifactError: `out` cannot be written, another process builds it, or a build of other
+            inputs is unfinished there.
+    """
+    facts = planned_facts(bundle, source, out, options)
+    # Within a budget the level is chosen by the data alone, not by the free disk: another run
+    # agrees.
+    level = options.keep if options.bytes_per_item is None else facts.level
+    with explain_disk_errors(out, hint=RESUME_HINT), UnfinishedBuild.hold(out) as build:
+        yield build, build.resume(facts, source, level=level, restart=restart)
+
+
+def complete_build(build: UnfinishedBuild, facts: IndexFacts) -> None:
+    """Give a built index its name.
+
+    Args:
+        build: whose shards are all there.
+        facts: of the index, with its shards.
+
+    Raises:
+        InputError: none of them holds an item.
+    """
+    if not facts.shards:  # an index that can answer nothing would only hide a wrong dataset
+        build.discard()
+        item = "recipe" if facts.of == "recipes" else "photo"
+        raise InputError(f"{facts.dataset or STDIN}: holds no usable {item} to index")
+    build.complete(facts)
+
+
 def planned_facts(
-    bundle: Bundle,
-    bundle_path: Path,
-    source: ItemSource,
-    out: Path,
-    *,
-    of: ItemKind,
-    level: Level | None,
-    encoding_precision: EncodingPrecision | None,
-    bytes_per_item: float | None,
-    exact_tokens: bool,
-    prefilter: str | None,
-    shard_items: int,
-    keep_photos: bool,
-    crops: int,
+    bundle: Bundle, source: ItemSource, out: Path, options: IndexOptions
 ) -> IndexFacts:
     """Return what a new index will record, every option checked and every choice made.
 
     Args:
         bundle: open; encodes the items.
-        bundle_path: its folder.
         source: the items.
         out: the index's folder.
-        of: what it holds.
-        level: at which items are stored; None takes the highest that fits.
-        encoding_precision: in which they are stored.
-        prefilter: a FAISS factory string; None chooses by size.
-        shard_items: items a shard.
-        keep_photos: whether small photos are kept.
-        crops: crops of a photo.
+        options: of the index.
 
     Raises:
         InputError: an option that cannot be.
     """
+    of, level, encoding_precision = options.of, options.keep, options.side_precision
+    exact_tokens = options.exact_tokens
+    crops = bundle.facts.model.image.crops if options.crops is None else options.crops
     if of not in ("recipes", "images"):
         raise InputError(f"an index is of recipes or of images, not of {of!r}")
     if level is not None and level not in LEVELS:
@@ -162,13 +210,13 @@ def planned_facts(
             f"{', '.join(ENCODING_PRECISIONS)}"
         )
     check_crops(crops)
-    if shard_items < 1:
-        raise InputError(f"{shard_items} items a shard: must be at least 1")
-    if prefilter is not None:
-        check_factory(prefilter, bundle.facts.global_dim)
-    if bundle.has_local and bytes_per_item is not None:
+    if options.shard_items < 1:
+        raise InputError(f"{options.shard_items} items a shard: must be at least 1")
+    if options.prefilter is not None:
+        check_factory(options.prefilter, bundle.facts.global_dim)
+    if bundle.has_local and options.bytes_per_item is not None:
         level, encoding_precision = _form_within(
-            bytes_per_item, bundle, source, of, level, encoding_precision, exact_tokens
+            options.bytes_per_item, bundle, source, of, level, encoding_precision, exact_tokens
         )
     encoding_precision = encoding_precision or "fp32"
     check_form(level, encoding_precision, exact_tokens=exact_tokens)
@@ -179,13 +227,13 @@ def planned_facts(
     facts = IndexFacts(
         of=of,
         model_id=bundle.model_id,
-        bundle=recorded_path(bundle_path, out),
+        bundle=recorded_path(bundle.path, out),
         dataset=None if source.streamed else source.name,
         level=None,
         encoding_precision=encoding_precision,
-        prefilter=prefilter or default_factory(source.count),
-        shard_items=shard_items,
-        keep_photos=keep_photos,
+        prefilter=options.prefilter or default_factory(source.count),
+        shard_items=options.shard_items,
+        keep_photos=options.keep_photos,
         crops=crops,
         exact_tokens=exact_tokens and bundle.has_local,
     )

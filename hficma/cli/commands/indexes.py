@@ -121,22 +121,27 @@ def make(
         out = out or find_unfinished_index(new.parent, of) or new
         options: dict[str, Any] = {
             "of": of, "keep": keep, "side_precision": side_precision, "prefilter": prefilter,
-            "keep_photos": keep_photos, "crops": crops, "restart": restart, "strict": strict,
-            "on_bad": bars.bad, "progress": bars.counting(f"indexing {of}"), "runtime": runtime,
-            "precision": precision, "device": device, "exact_tokens": exact_tokens,
+            "keep_photos": keep_photos, "crops": crops, "exact_tokens": exact_tokens,
             "bytes_per_item": None if bytes_per_item is None else parsed_bytes(bytes_per_item),
         }  # fmt: skip
         if shard_items is not None:
             options["shard_items"] = shard_items
+        work: dict[str, Any] = {
+            "restart": restart, "strict": strict, "on_bad": bars.bad,
+            "progress": bars.counting(f"indexing {of}"), "runtime": runtime,
+            "precision": precision, "device": device,
+        }  # fmt: skip
         if cluster is not None:
             from hficma.engine.cluster.build import build_index_on_ray
+            from hficma.engine.writing.build import IndexOptions
 
             path = build_index_on_ray(
-                bundle, data, out, cluster, partitions=partition or (), **options
-            )
+                bundle, data, out, cluster, IndexOptions(**options),
+                partitions=partition or (), **work,
+            )  # fmt: skip
         else:
             dataset = _open_data(data, partition, strict=strict, on_bad=bars.bad)
-            path = build_index(bundle, dataset, out, **options)
+            path = build_index(bundle, dataset, out, **options, **work)
     count = counted(_info(path)["items"], of.removesuffix("s"))
     left_out = f", {bars.left_out:,} left out" if bars.left_out else ""
     stdout.print_line(f"index: {path} ({count}{left_out})")

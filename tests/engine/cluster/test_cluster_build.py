@@ -20,6 +20,7 @@ from hficma.engine import build_index
 from hficma.engine.cluster import build as cluster_build
 from hficma.engine.cluster.build import build_index_on_ray
 from hficma.engine.cluster.options import ClusterOptions
+from hficma.engine.writing.build import IndexOptions
 from hficma.engine.writing.transaction import building_folder
 from hficma.errors import ArtifactError, InputError
 from tests.engine.cluster.machines import Machines, kill
@@ -83,19 +84,21 @@ def test_the_index_is_the_one_that_one_machine_builds(
     """An item more or less, another number or bit: then two ways to build are two indexes."""
     options: dict[str, Any] = {
         "of": of, "shard_items": 9, "keep_photos": of == "images", "side_precision": "int8",
-        "prefilter": "SQ8", **EXECUTION,
+        "prefilter": "SQ8",
     }  # fmt: skip
     alone: list[str] = []
     together: list[str] = []
     one = build_index(
-        hf_icma_bundle, open_dataset(str(dishes)), tmp_path / "one", on_bad=alone.append, **options
-    )
+        hf_icma_bundle, open_dataset(str(dishes)), tmp_path / "one", on_bad=alone.append,
+        **options, **EXECUTION,
+    )  # fmt: skip
     if of == "images":  # as for data whose ids one machine would not read
         monkeypatch.setattr(cluster_build, "ITEMS_READ_HERE", 0)
     seen: list[tuple[int, int]] = []
     two = build_index_on_ray(
-        hf_icma_bundle, str(dishes), tmp_path / "two", on_two_actors, on_bad=together.append,
-        progress=lambda done, total: seen.append((done, total)), **options,
+        hf_icma_bundle, str(dishes), tmp_path / "two", on_two_actors, IndexOptions(**options),
+        on_bad=together.append, progress=lambda done, total: seen.append((done, total)),
+        **EXECUTION,
     )  # fmt: skip
     assert same(one, two)
     assert sorted(together) == sorted(alone)
@@ -110,8 +113,8 @@ def test_what_is_wrong_is_said_once_and_nothing_half_made_stays(
     out = tmp_path / "index"
     with pytest.raises(InputError, match=r"2\.png"):
         build_index_on_ray(
-            hf_icma_bundle, str(dishes), out, on_two_actors, of="images", strict=True,
-            shard_items=100, **EXECUTION,
+            hf_icma_bundle, str(dishes), out, on_two_actors,
+            IndexOptions(of="images", shard_items=100), strict=True, **EXECUTION,
         )  # fmt: skip
     with pytest.raises(InputError, match="a stream is read once"):
         build_index_on_ray(hf_icma_bundle, "-", out, on_two_actors)
@@ -154,7 +157,8 @@ def while_building(
 
     def build() -> None:
         try:
-            build_index_on_ray(bundle, LONG, out, cluster, shard_items=LONG_SHARD, **EXECUTION)
+            options = IndexOptions(shard_items=LONG_SHARD)
+            build_index_on_ray(bundle, LONG, out, cluster, options, **EXECUTION)
         except BaseException as error:
             errors.append(error)
 
@@ -195,10 +199,11 @@ import sys
 from pathlib import Path
 from hficma.engine.cluster.build import build_index_on_ray
 from hficma.engine.cluster.options import ClusterOptions
+from hficma.engine.writing.build import IndexOptions
 bundle, data, out, address, items = sys.argv[1:]
 build_index_on_ray(
     Path(bundle), data, Path(out), ClusterOptions(address=address, actors=2),
-    shard_items=int(items), runtime="onnxruntime", threads=1,
+    IndexOptions(shard_items=int(items)), runtime="onnxruntime", threads=1,
 )
 """
 
