@@ -114,7 +114,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def check_free(path: Path) -> None:
-    """Refuse a place where something is.
+    """Refuse a place where something is, be it a broken link: before hours of work, not after.
 
     Raises:
         ArtifactError: it exists.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...artifacts.manifest import check_free
 from ...printable import json_text, printable
 from ..console import Bars
 from ..help_text import command_group
@@ -46,7 +47,7 @@ def words_command(
 
     from ...data import open_dataset
 
-    _check_free(out)
+    check_free(out)
     with Bars() as bars:
         dataset = open_dataset(data, on_bad=bars.bad)
         vectors = train_word_vectors(
@@ -85,7 +86,7 @@ def sentences_command(
     from ...data import open_dataset
     from ...text.word_vectors import WordVectors
 
-    _check_free(out)
+    check_free(out)
     word_vectors = WordVectors.load(vectors)
     options = SentenceTraining(dim=dim, epochs=epochs, seed=seed)
     with Bars() as bars:
@@ -117,7 +118,7 @@ def encoder_command(
 
     from ...text.word_vectors import WordVectors
 
-    _check_free(out)
+    check_free(out)
     words = WordVectors.load(vectors)
     with Bars() as bars:
         bars.stage("words", len(words.vocabulary))
@@ -169,14 +170,6 @@ def _training_recipes(dataset: Dataset, bars: Bars, on_end: Callable[[], None]) 
         if not is_held_out(recipe):
             yield recipe
     on_end()
-
-
-def _check_free(out: Path) -> None:
-    """Refuse a directory that is there already: before hours of work, not after them."""
-    from ...errors import ArtifactError
-
-    if out.exists():
-        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
 
 
 def _print_facts(out: Path, as_json: bool, **facts: int) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from ...artifacts.manifest import (
     Manifest,
+    check_free,
     disk_reason,
     sha256,
     sync,
@@ -39,7 +40,7 @@ from ..sources import Source, SourceRecipe
 from ..title_classes import title_classes
 from .photo_store import PhotoStore, Results
 from .recipe_store import STATE, RecipeShards
-from .unfinished_import import SCRATCH, check_free, import_lock, open_state
+from .unfinished_import import SCRATCH, import_lock, open_state
 
 SHARD = 16_384
 """Recipes of a shard: what a killed import may have to read again."""

@@ -23,19 +23,6 @@ SCRATCH = "scratch-"
 """Begins the names of temporary folders for what is too much for memory."""
 
 
-def check_free(out: Path) -> None:
-    """Refuse a path where something lies.
-
-    Args:
-        out: of the dataset directory to write; a broken link lies there too.
-
-    Raises:
-        ArtifactError: it is not free.
-    """
-    if out.exists() or out.is_symlink():
-        raise ArtifactError(f"{out}: exists already; give another name or remove it first")
-
-
 @contextlib.contextmanager
 def import_lock(out: Path, building: Path) -> Iterator[None]:
     """Hold the lock of an import for the block.
