@@ -20,7 +20,7 @@ from hficma.engine.runtimes.options import processors
 
 REGIONS = 49
 """R: regions of a photo, where a benchmark draws them: those of torchvision's classifiers."""
-NOT_SAID = ("--json", "--out", "--plot", "--png", "--only", "--cache")
+NOT_SAID = ("--json", "--out", "--plot", "--png", "--only", "--cache", "--keep-runs")
 """Options that only say where to write, or which part of a file of figures is made this time."""
 NOISY = 0.15
 """A spread (interquartile range over median) beyond this is called noisy."""

@@ -6,7 +6,8 @@ paired difference to the plain dual encoder. `--cross-validate` instead compares
 folds of the training and validation pairs, which is how to choose without seeing the test pairs.
 
 With `--json FILE` the report is written after each training run; called again, whole or `--only` in
-parts, runs that are in the file already are not repeated.
+parts, runs that are in the file already are not repeated. With `--keep-runs FOLDER` each run stays
+in the folder, to be exported, timed by `hficma bench encoders`, or searched with.
 
     hficma bench quality --data recipes.jsonl --trunk mobilenet_v2_imagenet.safetensors \
         --vectors recipes-text.jsonl.gz --json report.json
@@ -16,6 +17,7 @@ parts, runs that are in the file already are not repeated.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -77,6 +79,9 @@ def main(
         str | None, typer.Option(help="Judge this preset by folds; name=value may follow.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...")] = None,
+    keep_runs: Annotated[
+        Path | None, typer.Option(help="Keep each run in this folder, as METHOD-seed-N.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Quality of every loss and system on real pairs.
@@ -84,7 +89,7 @@ def main(
     Example: hficma bench quality --data recipes.jsonl --trunk mobilenet.safetensors --vectors words
     """
     places = dict(argument.partition("=")[::2] for argument in encoder or ())
-    bench = Quality(open_dataset(data), trunk, vectors, cache, places)
+    bench = Quality(open_dataset(data), trunk, vectors, cache, places, keep_runs)
     if cross_validate is None:
         bench.test(seeds, only, json_file)
     else:
@@ -101,6 +106,7 @@ class Quality:
             both on.
         cache: where features lie between runs.
         places: paths of encoders, by the names that methods have for them.
+        runs: folder that the methods' runs are kept in; None keeps none.
     """
 
     def __init__(
@@ -110,8 +116,10 @@ class Quality:
         vectors: str,
         cache: Path,
         places: Mapping[str, str] | None = None,
+        runs: Path | None = None,
     ) -> None:
         self._dataset, self._cache, self._places = dataset, cache, places or {}
+        self._runs = runs
         self._common = (f"trunk.weights={trunk}", f"text.vectors={vectors}", *VECTORS)
         self._sources = {"trunk": Path(trunk).name, "vectors": Path(vectors).name}
 
@@ -185,19 +193,33 @@ class Quality:
             scores = cca_scores(self._dataset, rows, self._common, self._cache)
             return ScoreTables(scores, scores, None)
         overrides = method.options(self._places)
-        return self._trained(self._dataset, method.preset, overrides, seed, rows)
+        run = None if self._runs is None else self._runs / f"{_file_name(method.name)}-seed-{seed}"
+        return self._trained(self._dataset, method.preset, overrides, seed, rows, run)
 
     def _trained(
-        self, dataset: Dataset, preset: str, overrides: Sequence[str], seed: int, rows: Positions
+        self,
+        dataset: Dataset,
+        preset: str,
+        overrides: Sequence[str],
+        seed: int,
+        rows: Positions,
+        run: Path | None = None,
     ) -> ScoreTables:
-        """Train a preset and score the pairs at the given positions."""
+        """Train a preset and score the pairs at the given positions.
+
+        The run is kept where a place is named for it.
+        """
         options = load_options(preset, [*self._common, *overrides])
         # An ensemble's members have seeds one after the other, and no two of it one member.
         first = (seed - 1) * options.model.members + 1
         options = replace(options, trainer=replace(options.trainer, seed=first))
         with tempfile.TemporaryDirectory() as folder:
             run = train_on(
-                options, dataset, Path(folder) / "run", cache=self._cache, progress=Progress()
+                options,
+                dataset,
+                run or Path(folder) / "run",
+                cache=self._cache,
+                progress=Progress(),
             )
             model = load_model(run)
         encoded = encode_positions(model, dataset, rows, Progress())
@@ -216,6 +238,11 @@ def folds(dataset: Dataset, count: int, seed: int = 0) -> Iterator[tuple[Dataset
         partitions = dict.fromkeys(ids.values(), "train")
         partitions |= {ids[position]: "val" for position in fold.tolist()}
         yield Partitioned(dataset, partitions), np.sort(fold)
+
+
+def _file_name(method: str) -> str:
+    """Return a method's name as a folder may be called: `EfficientNet-Lite2-words`."""
+    return "-".join(re.findall(r"[\w-]+", method))
 
 
 def _records(known: Sequence[Record]) -> list[Record]:

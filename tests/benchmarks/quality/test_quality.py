@@ -112,6 +112,7 @@ def test_a_fold_is_not_trained_on() -> None:
             overrides: Sequence[str],
             seed: int,
             rows: npt.NDArray[np.int64],
+            run: Path | None = None,
         ) -> ScoreTables:
             options = load_options(preset, overrides)
             train, held_out = split(
@@ -124,6 +125,31 @@ def test_a_fold_is_not_trained_on() -> None:
 
     Kept(dataset, "trunk", "vectors", Path()).cross_validate("best", ["trainer.epochs=3"])
     assert seen == [True] * 5
+
+
+def test_runs_are_kept_by_method_and_seed(tmp_path: Path) -> None:
+    """Two methods of one folder would be one run, whose bundle has the other's figures."""
+    dataset, kept = open_dataset("sample:200"), []
+
+    class Listed(Quality):
+        def _trained(
+            self,
+            dataset: Dataset,
+            preset: str,
+            overrides: Sequence[str],
+            seed: int,
+            rows: npt.NDArray[np.int64],
+            run: Path | None = None,
+        ) -> ScoreTables:
+            kept.append(run)
+            scores = np.eye(len(rows), dtype=np.float32)
+            return ScoreTables(scores, scores, None)
+
+    places = {"lite2": "lite2.pth", "minilm": "minilm"}
+    bench = Listed(dataset, "trunk", "vectors", Path(), places, tmp_path / "runs")
+    bench.test(1, ["EfficientNet-Lite2 + words", "EfficientNet-Lite2 + words + MiniLM"])
+    names = ["dual-encoder", "EfficientNet-Lite2-words", "EfficientNet-Lite2-words-MiniLM"]
+    assert kept == [tmp_path / "runs" / f"{name}-seed-1" for name in names]
 
 
 def test_the_report_goes_on_where_it_stopped(tmp_path: Path) -> None:
