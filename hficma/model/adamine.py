@@ -9,21 +9,16 @@ S is the cosine of the two.
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 import torch
 from torch import Tensor, nn
 
 from ..text.vocabulary import Tokenizer
-from .base import Model
+from .base import Encoders, Model
 from .config import ModelConfig
 from .encoders.batches import RecipeBatch, Tokens
-from .encoders.image.features import ImageEncoder, ImageFeatures
+from .encoders.image.features import ImageFeatures
 from .encoders.recurrent import Bidirectional, last_valid, run_steps
-from .encoders.sentence_encoder import SentenceEncoder
-from .encoders.text_encoder import TextEncoder
 from .numerics import at_least_float32, unit_rows
-from .similarity import PaddedEncodings
 
 
 class AdaMine(Model):
@@ -34,31 +29,17 @@ class AdaMine(Model):
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        image_encoder: with its sizes, C_p of the whole photo.
-        sentence_encoder: word ids to sentence vectors.
-        word_table: (V + 2, D_w) vectors of the words, trained further.
-        text_encoder: token ids to vectors of texts, where the model has a pretrained one.
+        encoders: what it is built on.
     """
 
     has_local = False
     float32_layers = ("image_embedding", "recipe_embedding")
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        tokenizer: Tokenizer,
-        image_encoder: ImageEncoder,
-        sentence_encoder: SentenceEncoder | None,
-        word_table: Tensor,
-        text_encoder: TextEncoder | None = None,
-    ) -> None:
-        super().__init__(config, tokenizer, image_encoder, sentence_encoder, text_encoder)
-        self.ingredient_words = nn.Embedding.from_pretrained(
-            word_table.clone(), freeze=False, padding_idx=0
-        )
-        self.ingredient_lstm = Bidirectional(nn.LSTM, word_table.shape[1], config.ingredient_width)
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, encoders: Encoders) -> None:
+        super().__init__(config, tokenizer, encoders)
+        self.ingredient_lstm = Bidirectional(nn.LSTM, config.word_dim, config.ingredient_width)
         self.sentence_lstm = nn.LSTM(self.sentence_width, config.sentence_dim, batch_first=True)
-        self.image_embedding = nn.Linear(image_encoder.pooled_width, config.width)
+        self.image_embedding = nn.Linear(encoders.image.pooled_width, config.width)
         self.recipe_embedding = nn.Linear(
             2 * config.ingredient_width + config.sentence_dim, config.width
         )
@@ -78,27 +59,13 @@ class AdaMine(Model):
         """See `Model.recipe_tokens`."""
         counts = recipe.ingredient_counts
         # ahead, back (M, T, ingredient_width) and states (M, S, sentence_dim).
-        ahead, back = self.ingredient_lstm(self.ingredient_words(recipe.ingredients), counts)
+        ahead, back = self.ingredient_lstm(self.ingredient_vectors(recipe.ingredients), counts)
         states = run_steps(self.sentence_lstm, recipe.sentences)
         # The forward direction ends at the last ingredient, the backward one at the first.
         parts = [last_valid(ahead, counts), back[:, 0],
                  last_valid(states, recipe.sentence_counts)]  # fmt: skip
         embedding = _embedded(torch.cat(parts, dim=-1), self.recipe_embedding)
         return Tokens(embedding, None, counts)
-
-    def project_image(self, image: Tokens) -> NoReturn:
-        """Refuse: AdaMine has no local part."""
-        raise TypeError("AdaMine has no local part to project")
-
-    def project_recipe(self, recipe: Tokens) -> NoReturn:
-        """Refuse: AdaMine has no local part."""
-        raise TypeError("AdaMine has no local part to project")
-
-    def pair_scores(
-        self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
-    ) -> NoReturn:
-        """Refuse: AdaMine has no local part."""
-        raise TypeError("AdaMine has no local part to score")
 
 
 def _embedded(features: Tensor, layer: nn.Linear) -> Tensor:

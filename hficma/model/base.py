@@ -51,6 +51,19 @@ class Scores(NamedTuple):
     """S_local in (0, 1); None for a model without a local part."""
 
 
+class Encoders(NamedTuple):
+    """What a model is built on, each part as it comes: pretrained, or with random weights."""
+
+    image: ImageEncoder
+    """Photos to their features, C_p of the whole and C of a region."""
+    sentence: SentenceEncoder | None
+    """Word ids to sentence vectors, where the model reads words."""
+    text: TextEncoder | None
+    """Token ids to vectors of texts, where the model has a pretrained one."""
+    word_table: Tensor
+    """(V + 2, D_w) vectors of the words; the model trains its own copy further."""
+
+
 class Model(nn.Module):
     """An image encoder, a recipe encoder, and how alike their outputs are.
 
@@ -69,11 +82,10 @@ class Model(nn.Module):
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        image_encoder: with its sizes.
-        sentence_encoder: word ids to sentence vectors, where the model reads words.
-        text_encoder: token ids to vectors of texts, where it has a pretrained one.
+        encoders: what it is built on.
 
     Attributes:
+        ingredient_words: the vectors of ingredients, where each is read by itself.
         has_local: whether S has a local part.
         grid: regions a side: a photo's R = grid² regions lie row by row.
         pools_regions: see `ImageEncoder`.
@@ -85,24 +97,22 @@ class Model(nn.Module):
     has_local: bool
     float32_layers: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        tokenizer: Tokenizer,
-        image_encoder: ImageEncoder,
-        sentence_encoder: SentenceEncoder | None,
-        text_encoder: TextEncoder | None = None,
-    ) -> None:
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, encoders: Encoders) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
         self.normalize = Normalize(config.image_input)
         # The attribute's name is in every weights file, as `trunk.*`, and in `model_id`.
-        self.trunk = image_encoder.trunk
-        self.grid = image_encoder.grid
-        self.pools_regions = image_encoder.pools_regions
-        self.sentence_encoder = sentence_encoder
-        self.text_encoder = text_encoder
+        self.trunk = encoders.image.trunk
+        self.grid = encoders.image.grid
+        self.pools_regions = encoders.image.pools_regions
+        self.sentence_encoder = encoders.sentence
+        self.text_encoder = encoders.text
+        self.ingredient_words = (
+            nn.Embedding.from_pretrained(encoders.word_table.clone(), freeze=False, padding_idx=0)
+            if config.reads_ingredients
+            else None
+        )
 
     def image_features(self, photos: Tensor) -> ImageFeatures:
         """Run the image encoder.
@@ -144,6 +154,16 @@ class Model(nn.Module):
         vectors: Tensor = self.text_encoder(word_ids, lengths)
         return vectors
 
+    def ingredient_vectors(self, word_ids: Tensor) -> Tensor:
+        """Return the vectors (M, T, D_w) of ingredients.
+
+        Args:
+            word_ids: (M, T) int64, padded with 0.
+        """
+        assert self.ingredient_words is not None
+        vectors: Tensor = self.ingredient_words(word_ids)
+        return vectors
+
     @property
     def sentence_width(self) -> int:
         """Return D_s, or D_t where the texts are the sentences."""
@@ -168,19 +188,28 @@ class Model(nn.Module):
     def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """Compute a recipe's global vector and, with a local part, its tokens."""
 
-    @abstractmethod
     def project_image(self, image: Tokens) -> PaddedEncodings:
-        """Compute everything of a photo that pair scores need, once per photo."""
+        """Compute everything of a photo that pair scores need, once per photo.
 
-    @abstractmethod
+        Raises:
+            TypeError: the model has no local part; likewise the two methods below.
+        """
+        raise self._no_local_part()
+
     def project_recipe(self, recipe: Tokens) -> PaddedEncodings:
         """Compute everything of a recipe that pair scores need, once per recipe."""
+        raise self._no_local_part()
 
-    @abstractmethod
     def pair_scores(
         self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
     ) -> Tensor:
         """Compute S_local (B, M) of every pair; see `hficma.model.tiling.pair_scores`."""
+        raise self._no_local_part()
+
+    def _no_local_part(self) -> TypeError:
+        """Return the error of who asks a model without S_local for it."""
+        assert not self.has_local
+        return TypeError(f"{type(self).__name__} has no local part")
 
     def local_scores(self, image: Tokens, recipe: Tokens, *, tile: int | None = None) -> Tensor:
         """Compute S_local (B, M) from tokens: project both, then score every pair."""

@@ -114,8 +114,8 @@ class ModelConfig:
     recipe_head: HeadConfig = field(default_factory=HeadConfig)
     """By `fields`: from the means of a recipe's fields to its global vector."""
     members: int = 1
-    """Of a dual encoder: heads of so many runs side by side, whose vectors `hficma ensemble`
-    joined; D_g is as many times `global_dim`."""
+    """Of a dual encoder: the heads of so many trainings side by side, an ensemble; D_g is as many
+    times `global_dim`."""
     global_weight: float = 0.2
     """w_g in S = w_g S_global + w_l S_local."""
     local_weight: float = 0.8

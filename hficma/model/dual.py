@@ -9,20 +9,15 @@ pairs to learn from. `RecipeFields` is what HF-ICMA shares with it by `global_te
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 import torch
 from torch import Tensor, nn
 
 from ..text.vocabulary import INGREDIENTS, INSTRUCTIONS, TITLE, Tokenizer
-from .base import Model
+from .base import Encoders, Model
 from .config import ModelConfig
 from .encoders.batches import RecipeBatch, Tokens
 from .encoders.heads import field_mean, make_head
-from .encoders.image.features import ImageEncoder, ImageFeatures
-from .encoders.sentence_encoder import SentenceEncoder
-from .encoders.text_encoder import TextEncoder
-from .similarity import PaddedEncodings
+from .encoders.image.features import ImageFeatures
 
 
 class RecipeFields(nn.Module):
@@ -30,35 +25,27 @@ class RecipeFields(nn.Module):
 
     Args:
         config: of the model.
-        word_dim: D_w of the ingredients' vectors.
-        sentence_encoder: of the model, if it has one.
-        text_encoder: likewise.
+        encoders: of the model.
 
     Attributes:
         part_fields: the field (TITLE, ...) of each of the means that the head reads.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        word_dim: int,
-        sentence_encoder: SentenceEncoder | None,
-        text_encoder: TextEncoder | None,
-    ) -> None:
+    def __init__(self, config: ModelConfig, encoders: Encoders) -> None:
         super().__init__()
-        self.reads_words = sentence_encoder is not None
+        self.reads_words = encoders.sentence is not None
         self.reads_lines = config.text.unit == "field"
         self.text_fields: tuple[int, ...] = ()
         self.part_fields: tuple[int, ...] = ()
         widths = []
-        if sentence_encoder is not None:
-            ingredients = sentence_encoder.width if self.reads_lines else word_dim
-            widths += [sentence_encoder.width, ingredients, sentence_encoder.width]
+        if encoders.sentence is not None:
+            sentence = encoders.sentence.width
+            widths += [sentence, sentence if self.reads_lines else config.word_dim, sentence]
             self.part_fields += (TITLE, INGREDIENTS, INSTRUCTIONS)
-        if text_encoder is not None:
+        if encoders.text is not None:
             line = config.text.encoder_reads == "line"
             self.text_fields = (TITLE,) if line else (TITLE, INGREDIENTS, INSTRUCTIONS)
-            widths += [text_encoder.width] * len(self.text_fields)
+            widths += [encoders.text.width] * len(self.text_fields)
             self.part_fields += self.text_fields
         cosine = config.global_similarity == "cosine"
         self.head = make_head(
@@ -131,33 +118,17 @@ class DualEncoder(Model):
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        image_encoder: with its sizes, C_p of the whole photo.
-        sentence_encoder: word ids to sentence vectors.
-        word_table: (V + 2, D_w) vectors of the words, trained further.
-        text_encoder: token ids to vectors of texts, where the model has a pretrained one.
+        encoders: what it is built on.
     """
 
     has_local = False
     # What tells items apart is small beside what they share, until the heads have centred it.
     float32_layers = ("image_global", "recipe_global")
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        tokenizer: Tokenizer,
-        image_encoder: ImageEncoder,
-        sentence_encoder: SentenceEncoder | None,
-        word_table: Tensor,
-        text_encoder: TextEncoder | None = None,
-    ) -> None:
-        super().__init__(config, tokenizer, image_encoder, sentence_encoder, text_encoder)
-        self.ingredient_words = (
-            None
-            if not config.reads_ingredients
-            else nn.Embedding.from_pretrained(word_table.clone(), freeze=False, padding_idx=0)
-        )
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, encoders: Encoders) -> None:
+        super().__init__(config, tokenizer, encoders)
         cosine = config.global_similarity == "cosine"
-        self.pooled_parts = image_encoder.pooled_parts
+        self.pooled_parts = encoders.image.pooled_parts
         self.image_global = make_head(
             config.image_head,
             self.pooled_parts,
@@ -165,9 +136,7 @@ class DualEncoder(Model):
             cosine=cosine,
             members=config.members,
         )
-        self.recipe_global = RecipeFields(
-            config, word_table.shape[1], sentence_encoder, text_encoder
-        )
+        self.recipe_global = RecipeFields(config, encoders)
 
     @property
     def global_dim(self) -> int:
@@ -183,20 +152,7 @@ class DualEncoder(Model):
 
     def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""
-        words = None if self.ingredient_words is None else self.ingredient_words(recipe.ingredients)
+        has_words = self.ingredient_words is not None
+        words = self.ingredient_vectors(recipe.ingredients) if has_words else None
         vectors = self.recipe_global(words, recipe)
         return Tokens(vectors, None, recipe.ingredient_counts)
-
-    def project_image(self, image: Tokens) -> NoReturn:
-        """Refuse: a dual encoder has no local part."""
-        raise TypeError("a dual encoder has no local part to project")
-
-    def project_recipe(self, recipe: Tokens) -> NoReturn:
-        """Refuse: a dual encoder has no local part."""
-        raise TypeError("a dual encoder has no local part to project")
-
-    def pair_scores(
-        self, image: PaddedEncodings, recipe: PaddedEncodings, *, tile: int | None = None
-    ) -> NoReturn:
-        """Refuse: a dual encoder has no local part."""
-        raise TypeError("a dual encoder has no local part to score")

@@ -25,15 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from ..text.vocabulary import Tokenizer
-from .base import Model
+from .base import Encoders, Model
 from .config import ModelConfig
 from .dual import RecipeFields
 from .encoders.batches import RecipeBatch, Tokens
 from .encoders.heads import GlobalProjection, Head
-from .encoders.image.features import ImageEncoder, ImageFeatures
+from .encoders.image.features import ImageFeatures
 from .encoders.recurrent import Bidirectional
-from .encoders.sentence_encoder import SentenceEncoder
-from .encoders.text_encoder import TextEncoder
 from .fusion import CrossFusion, JointEmbedding, RecipeFusion
 from .numerics import mean_weights, padding_bias
 from .similarity import (
@@ -54,10 +52,7 @@ class HFICMA(Model):
     Args:
         config: sizes and choices.
         tokenizer: reads recipes.
-        image_encoder: with its sizes, C_p of the whole photo and C of a region.
-        sentence_encoder: word ids to sentence vectors.
-        word_table: (V + 2, D_w) vectors of the words, trained further.
-        text_encoder: token ids to vectors of texts, where the model has a pretrained one.
+        encoders: what it is built on.
     """
 
     has_local = True
@@ -65,40 +60,26 @@ class HFICMA(Model):
     # rounding takes there is the same in many recipes, and no other layer makes it good.
     float32_layers: tuple[str, ...] = ("sentence_adapter", "recipe_fusion", "recipe_global")
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        tokenizer: Tokenizer,
-        image_encoder: ImageEncoder,
-        sentence_encoder: SentenceEncoder | None,
-        word_table: Tensor,
-        text_encoder: TextEncoder | None = None,
-    ) -> None:
-        super().__init__(config, tokenizer, image_encoder, sentence_encoder, text_encoder)
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, encoders: Encoders) -> None:
+        super().__init__(config, tokenizer, encoders)
         width = config.width
-        self.ingredient_words = nn.Embedding.from_pretrained(
-            word_table.clone(), freeze=False, padding_idx=0
-        )
-        self.ingredient_gru = Bidirectional(nn.GRU, word_table.shape[1], width)
+        self.ingredient_gru = Bidirectional(nn.GRU, config.word_dim, width)
         self.sentence_adapter = (
             nn.Linear(self.sentence_width, width) if self.sentence_width != width else nn.Identity()
         )
+        channels = encoders.image.channels
         self.region_adapter = (
-            nn.Linear(image_encoder.channels, 2 * width)
-            if image_encoder.channels != 2 * width
-            else nn.Identity()
+            nn.Linear(channels, 2 * width) if channels != 2 * width else nn.Identity()
         )
         self.recipe_fusion = RecipeFusion(width)
         self.joint_embedding = JointEmbedding(width)
         self.image_global: Head | GlobalProjection
         self.recipe_global: RecipeFields | GlobalProjection
-        pooled = image_encoder.pooled_width
+        pooled = encoders.image.pooled_width
         if config.global_text == "fields":
             cosine = config.global_similarity == "cosine"
             self.image_global = Head(config.image_head, [pooled], config.global_dim, cosine=cosine)
-            self.recipe_global = RecipeFields(
-                config, word_table.shape[1], sentence_encoder, text_encoder
-            )
+            self.recipe_global = RecipeFields(config, encoders)
         else:
             self.image_global = GlobalProjection(config, pooled)
             self.recipe_global = GlobalProjection(config, 2 * width)
@@ -124,7 +105,7 @@ class HFICMA(Model):
     def recipe_tokens(self, recipe: RecipeBatch) -> Tokens:
         """See `Model.recipe_tokens`."""
         counts, sentences = recipe.ingredient_counts, recipe.sentences
-        words = self.ingredient_words(recipe.ingredients)
+        words = self.ingredient_vectors(recipe.ingredients)
         ahead, back = self.ingredient_gru(words, counts)
         # Averaged over both directions, as in the release (and in VSE++).
         ingredient_states = (ahead + back) / 2

@@ -17,7 +17,7 @@ from ..text.text_tokenizer import TextTokenizer, text_tokenizer
 from ..text.vocabulary import FIRST_WORD_ID, VOCABULARY_FILE, Tokenizer, Vocabulary
 from ..text.word_vectors import WordVectors
 from .adamine import AdaMine
-from .base import Model
+from .base import Encoders, Model
 from .config import ModelConfig
 from .dual import DualEncoder
 from .encoders.image.image_encoder import make_image_encoder
@@ -26,7 +26,7 @@ from .encoders.sentence_encoder import GRUSentences, MeanSentences, SentenceEnco
 from .encoders.text_encoder import TextEncoder
 from .hf_icma import HFICMA
 
-_KINDS: dict[str, type[HFICMA | AdaMine | DualEncoder]] = {
+_KINDS: dict[str, type[Model]] = {
     "hf-icma": HFICMA,
     "adamine": AdaMine,
     "dual": DualEncoder,
@@ -163,11 +163,11 @@ def _assemble(
 ) -> Model:
     """Put a model together; `table` (V + 2, D_w) are the word vectors that it starts from."""
     counts = torch.tensor([0] * FIRST_WORD_ID + list(tokenizer.vocabulary.counts))
-    encoder: SentenceEncoder | None = None
+    sentence_encoder: SentenceEncoder | None = None
     if config.sentence == "mean":
-        encoder = MeanSentences(table, word_weights(counts))
+        sentence_encoder = MeanSentences(table, word_weights(counts))
     elif config.sentence == "gru":
-        encoder = GRUSentences(table, config.sentence_dim)
+        sentence_encoder = GRUSentences(table, config.sentence_dim)
     image_encoder = make_image_encoder(config.image, backbone_weights)
     pooled = image_encoder.pooled_width
     fused = config.kind == "hf-icma" and config.global_text == "fused"
@@ -182,4 +182,5 @@ def _assemble(
         text_encoder = TextEncoder(architecture, text_weights)
     if heads_seed is not None:
         torch.manual_seed(heads_seed)
-    return _KINDS[config.kind](config, tokenizer, image_encoder, encoder, table, text_encoder)
+    encoders = Encoders(image_encoder, sentence_encoder, text_encoder, table)
+    return _KINDS[config.kind](config, tokenizer, encoders)

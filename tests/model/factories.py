@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hficma.model import HFICMA, ImageConfig, Model, ModelConfig, RecipeBatch, build_model
+from hficma.model.base import Encoders
 from hficma.model.encoders.image.features import ImageEncoder
 from hficma.model.encoders.sentence_encoder import MeanSentences
 from hficma.text.vocabulary import Tokenizer
@@ -53,15 +54,18 @@ def published_model(width: int, heads: int, seed: int) -> HFICMA:
         model = HFICMA(
             config,
             Tokenizer(vectors.vocabulary, config.text),
-            ImageEncoder(
-                trunk=nn.Identity(),
-                pooled_parts=(2 * width,),
-                channels=2 * width,
-                grid=7,
-                pools_regions=True,
+            Encoders(
+                image=ImageEncoder(
+                    trunk=nn.Identity(),
+                    pooled_parts=(2 * width,),
+                    channels=2 * width,
+                    grid=7,
+                    pools_regions=True,
+                ),
+                sentence=MeanSentences(table, torch.ones(len(table))),
+                text=None,
+                word_table=table,
             ),
-            MeanSentences(table, torch.ones(len(table))),
-            table,
         )
         for name, parameter in model.named_parameters():
             # Released biases start at 0, which would hide a forgotten one.

@@ -21,9 +21,8 @@ def recipe_fields(model: Model) -> RecipeFields:
 
 def recipe_means(model: Model, batch: RecipeBatch) -> list[tuple[Tensor, Tensor]]:
     """Return what the recipe head reads of M recipes; see `RecipeFields.field_means`."""
-    assert isinstance(model, HFICMA | DualEncoder)
-    embed = model.ingredient_words
-    words = None if embed is None else embed(batch.ingredients)
+    has_words = model.ingredient_words is not None
+    words = model.ingredient_vectors(batch.ingredients) if has_words else None
     return recipe_fields(model).field_means(words, batch)
 
 
