@@ -77,6 +77,7 @@ def image_model(folder: Path, encoder: str, kind: str) -> Model:
     [
         ("clip", "hf-icma"),
         ("siglip", "dual"),
+        ("siglip2", "dual"),
         ("dinov2_with_registers", "dual"),
         ("dinov3_vit", "dual"),
         ("swin", "dual"),

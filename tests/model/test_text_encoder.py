@@ -19,7 +19,7 @@ from hficma.model.encoders.text_folder import read_text_folder
 from hficma.text.batching import pad_ids
 from hficma.text.text_architecture import TextArchitecture
 from hficma.text.text_tokenizer import TextTokenizer
-from tests.model.text_folders import KINDS, text_folder, transformers
+from tests.model.text_folders import DUAL, KINDS, text_folder, transformers
 
 TEXTS = (
     "Tomato soup",
@@ -41,7 +41,7 @@ def encoded(tokenizer: TextTokenizer, folder: Path, texts: tuple[str, ...] = TEX
         return encoder(torch.from_numpy(ids), torch.from_numpy(lengths))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("clip", "siglip")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in DUAL])
 def test_a_sentence_transformer_is_its_library_s_own(kind: str, folders: dict[str, Path]) -> None:
     """Another mask, position or pooling would be another model, and only figures would tell."""
     sentence_transformers = pytest.importorskip(
@@ -66,7 +66,7 @@ def test_a_first_token_may_be_the_pooling(tmp_path: Path) -> None:
     torch.testing.assert_close(encoded(tokenizer, folder)[1:2], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("kind", DUAL)
 def test_a_dual_encoder_s_text_tower_is_its_library_s_own(
     kind: str, folders: dict[str, Path]
 ) -> None:

@@ -12,7 +12,8 @@ import torch
 WORDS = "the a of olive oil flour soup tomato salt bake stir serve with and cup 2 350 , .".split()
 SPECIAL = ["<pad>", "<s>", "<unk>", "</s>"]
 END = 3
-KINDS = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "clip", "siglip")
+DUAL = ("clip", "siglip", "siglip2")
+KINDS = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert", *DUAL)
 SIZES: dict[str, Any] = {
     "vocab_size": len(SPECIAL) + len(WORDS),
     "hidden_size": 16,
@@ -69,11 +70,14 @@ def text_folder(folder: Path, kind: str, *, pooling: str = "mean") -> Path:
             projection_dim=12,
         )
         model = library.CLIPModel(config)
-    elif kind == "siglip":
-        config = library.SiglipConfig(
-            text_config={**SIZES, **special, "projection_size": 16}, vision_config=VISION
+    elif kind in ("siglip", "siglip2"):
+        name = {"siglip": "Siglip", "siglip2": "Siglip2"}[kind]
+        grid = {"num_patches": 4} if kind == "siglip2" else {}
+        config = getattr(library, f"{name}Config")(
+            text_config={**SIZES, **special, "projection_size": 16},
+            vision_config={**VISION, **grid},
         )
-        model = library.SiglipModel(config)
+        model = getattr(library, f"{name}Model")(config)
     elif kind == "distilbert":
         sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}
         model = library.DistilBertModel(
@@ -88,7 +92,7 @@ def text_folder(folder: Path, kind: str, *, pooling: str = "mean") -> Path:
         torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     write_tokenizer(folder)
-    if kind not in ("clip", "siglip"):
+    if kind not in DUAL:
         modules = [
             {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
             {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},

@@ -36,19 +36,20 @@ RECIPES = tuple(
 
 
 def dual_folder(folder: Path, kind: str) -> Path:
-    """A tiny CLIP or SigLIP with all its files."""
+    """A tiny CLIP, SigLIP or SigLIP 2 for photos of any shape (NaFlex), with all its files."""
     text_folder(folder, kind)
-    name = {"clip": "CLIPImageProcessor", "siglip": "SiglipImageProcessor"}[kind]
+    name = {"clip": "CLIP", "siglip": "Siglip", "siglip2": "Siglip2"}[kind] + "ImageProcessor"
     processor = {
         "image_processor_type": name, "size": {"height": 32, "width": 32}, "resample": 3,
         "do_center_crop": False, "do_rescale": True, "do_normalize": True,
         "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4],
+        "patch_size": 16, "max_num_patches": 4,
     }  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return folder
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2"])
 def test_its_scores_are_the_model_s_own_cosine(kind: str, tmp_path: Path) -> None:
     """Through the run, the bundle and the index: nothing is learnt and nothing is lost."""
     library = transformers()
@@ -68,9 +69,15 @@ def test_its_scores_are_the_model_s_own_cosine(kind: str, tmp_path: Path) -> Non
     tokenizer = model.tokenizer.text_tokenizer
     assert tokenizer is not None
     with torch.no_grad():
-        features = own.get_image_features(
-            pixel_values=torch.from_numpy(values).permute(0, 3, 1, 2).float()
-        )
+        photo_inputs = {"pixel_values": torch.from_numpy(values).permute(0, 3, 1, 2).float()}
+        if kind == "siglip2":
+            parted = photo_inputs["pixel_values"].reshape(2, 3, 2, 16, 2, 16)
+            photo_inputs = {
+                "pixel_values": parted.permute(0, 2, 4, 3, 5, 1).reshape(2, 4, -1),
+                "pixel_attention_mask": torch.ones(2, 4, dtype=torch.int64),
+                "spatial_shapes": torch.tensor([[2, 2], [2, 2]]),
+            }
+        features = own.get_image_features(**photo_inputs)
         image = getattr(features, "pooler_output", features)
         texts = []
         for recipe in RECIPES:

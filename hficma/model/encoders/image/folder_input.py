@@ -7,6 +7,7 @@ and what it leaves out is the processor's default.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +87,11 @@ def _image_input(record: Mapping[str, Any]) -> ImageInput:
 
 def _sizes(record: Mapping[str, Any], kind: str) -> tuple[int, int, Literal["shorter", "squash"]]:
     """Return the shorter side that a photo is scaled to, the side of the crop, and how."""
+    if kind.startswith("Siglip2"):
+        # NaFlex keeps each photo's shape, in so many patches at most; a square photo fills them.
+        patch, patches = int(record.get("patch_size", 16)), int(record.get("max_num_patches", 256))
+        side = patch * math.isqrt(patches)
+        return side, side, "squash"
     size = record.get("size", 224)
     if isinstance(size, int):
         shorter = kind.startswith(_SHORTER_SIDE)

@@ -8,7 +8,7 @@ code of the folder's own is run: its network must be one of those below.
 | --- | --- | --- |
 | vit, dinov2, dinov2_with_registers, dinov3_vit | class token | patches, without registers |
 | clip | class token, normalised (before `visual_projection`) | patches |
-| siglip | attention pooling | patches |
+| siglip, siglip2 | attention pooling | patches |
 | convnext, convnextv2, dinov3_convnext | normalised mean | the last map |
 | swin, swinv2 | mean | the last map |
 
@@ -49,6 +49,7 @@ _TOWERS = {
     "vit": _Tower("ViTModel", "class", {"add_pooling_layer": False}),
     "clip_vision_model": _Tower("CLIPVisionModel", "pooler_output", {}),
     "siglip_vision_model": _Tower("SiglipVisionModel", "pooler_output", {}),
+    "siglip2_vision_model": _Tower("Siglip2VisionModel", "pooler_output", {}),
     "dinov2": _Tower("Dinov2Model", "class", {}),
     "dinov2_with_registers": _Tower("Dinov2WithRegistersModel", "class", {}),
     "dinov3_vit": _Tower("DINOv3ViTModel", "class", {}),
@@ -58,7 +59,11 @@ _TOWERS = {
     "swin": _Tower("SwinModel", "pooler_output", {}),
     "swinv2": _Tower("Swinv2Model", "pooler_output", {}),
 }
-_PAIRS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
+_PAIRS = {
+    "clip": "clip_vision_model",
+    "siglip": "siglip_vision_model",
+    "siglip2": "siglip2_vision_model",
+}
 """Models of photos and texts, whose `vision_config` is one of the networks above."""
 _NOT_ARCHITECTURE = (
     "architectures", "auto_map", "dtype", "id2label", "label2id", "problem_type",
@@ -91,10 +96,14 @@ class TransformersEncoder(nn.Module):
         self.prefix_tokens = _prefix_tokens(config)
         trained_size = getattr(config, "image_size", None)
         parameters = inspect.signature(network.forward).parameters
+        self.options: dict[str, Any] = {}
         # Positions were learnt for one size; another takes those between.
-        self.options: dict[str, bool] = {}
         if trained_size not in (None, size) and "interpolate_pos_encoding" in parameters:
             self.options["interpolate_pos_encoding"] = True
+        if "spatial_shapes" in parameters:
+            _fix_patch_grid(network.embeddings, size)
+            # Every photo has all patches of the one grid.
+            self.options |= {"spatial_shapes": None, "pixel_attention_mask": None}
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
         """Run the network on normalised pixels."""
@@ -118,8 +127,8 @@ def _use_plain_pooling(head: Any) -> None:
     class PlainPooling(type(head)):  # type: ignore[misc]
         """The same layers and names of weights."""
 
-        def forward(self, hidden_state: Tensor) -> Tensor:
-            """Pool tokens (B, R, C) to (B, C)."""
+        def forward(self, hidden_state: Tensor, attention_mask: None = None) -> Tensor:
+            """Pool tokens (B, R, C) to (B, C); there is no padding among them."""
             attention = self.attention
             width, count = attention.embed_dim, attention.num_heads
             weights = attention.in_proj_weight.split(width)
@@ -169,6 +178,52 @@ def _fix_rotary_positions(positions: Any, size: int) -> None:
 
     # By class: a copy of the network must read the copy's constants.
     positions.__class__ = FixedPositions
+
+
+def _fix_patch_grid(embeddings: Any, size: int) -> None:
+    """Let SigLIP 2's NaFlex read squares of one size in place of patches of any shape of photo.
+
+    It was trained on photos of every shape, cut into patches before they reach the network, and
+    stretches its positions to each photo's grid. Graphs have one shape of input: that of a square
+    photo, which NaFlex's own preprocessing cuts into the same patches.
+
+        pixels (B, 3, s, s) ──▶ patches (B, R, p p 3), row by row, a patch's colours innermost
+
+    Args:
+        embeddings: of the image tower, changed in place.
+        size: pixels a side, s.
+
+    Raises:
+        InputError: the size is no whole number of patches.
+    """
+    patch = int(embeddings.patch_size)
+    if size % patch:
+        raise InputError(
+            f"model.image.input.size={size}: is no multiple of {patch}, a patch's side"
+        )
+    grid, trained = size // patch, int(embeddings.position_embedding_size)
+    # Stretching is linear in the positions, so that those of unit vectors are its matrix (R, R').
+    # On the CPU, for it looks at the numbers, which a network without any (`meta`) has not.
+    unit = torch.eye(trained**2, device="cpu").reshape(trained, trained, trained**2)
+    shape = torch.tensor([[grid, grid]], device="cpu")
+    stretch = embeddings.resize_positional_embeddings(unit, shape, max_length=grid**2)[0]
+    embeddings.register_buffer("stretch", stretch, persistent=False)
+
+    class FixedGrid(type(embeddings)):  # type: ignore[misc]
+        """The same layers and names of weights."""
+
+        def forward(self, pixel_values: Tensor, spatial_shapes: None) -> Tensor:
+            """Embed pixels (B, 3, s, s) as tokens (B, R, C)."""
+            parted = pixel_values.reshape(-1, 3, grid, patch, grid, patch)
+            patches = parted.permute(0, 2, 4, 3, 5, 1).reshape(-1, grid**2, patch * patch * 3)
+            positions = self.position_embedding.weight
+            if grid != trained:
+                positions = self.stretch.to(positions.dtype) @ positions
+            tokens: Tensor = self.patch_embedding(patches) + positions
+            return tokens
+
+    # By class: a copy of the network must read the copy's weights.
+    embeddings.__class__ = FixedGrid
 
 
 def transformers_encoder(name: str, architecture: str, size: int, folder: Path | None) -> nn.Module:
@@ -291,6 +346,6 @@ def _with_weights(kind: Any, config: Any, tower: _Tower, folder: Path) -> nn.Mod
 
 def _prefix_tokens(config: Any) -> int:
     """Return the tokens before those of the patches."""
-    if config.model_type in ("siglip_vision_model", "swin", "swinv2"):
+    if config.model_type in ("siglip_vision_model", "siglip2_vision_model", "swin", "swinv2"):
         return 0
     return 1 + int(getattr(config, "num_register_tokens", 0) or 0)

@@ -19,10 +19,14 @@ WINDOWS = {
     "image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2],
     "window_size": 4,
 }  # fmt: skip
+FLEXIBLE = {key: value for key, value in PATCHES.items() if key != "image_size"} | {
+    "num_patches": 16
+}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("ViTModel", PATCHES),
     "clip": ("CLIPModel", PATCHES),
     "siglip": ("SiglipModel", PATCHES),
+    "siglip2": ("Siglip2Model", FLEXIBLE),
     "dinov2": ("Dinov2Model", PATCHES | {"image_size": 56}),
     "dinov2_with_registers": ("Dinov2WithRegistersModel", PATCHES),
     "dinov3_vit": ("DINOv3ViTModel", PATCHES | {"num_register_tokens": 4}),
@@ -64,7 +68,7 @@ def save_folder(kind: str, folder: Path) -> Any:
     model_class = getattr(library, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if kind in ("clip", "siglip"):
+        if kind in ("clip", "siglip", "siglip2"):
             config = model_class.config_class(vision_config=options, text_config=TEXT)
             model = model_class(config).eval()
             network = model.vision_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,12 @@ def test_vectors_are_those_of_the_library(kind: str, tmp_path: Path) -> None:
 
 def expected_features(network: Any, kind: str, pixels: torch.Tensor) -> ImageFeatures:
     """What the library gives, taken apart as its documentation says."""
+    if kind == "siglip2":
+        # Its own processor cuts into patches: a photo's height and width, then a patch's.
+        parted = pixels.reshape(2, 3, 4, 8, 4, 8).permute(0, 2, 4, 3, 5, 1)
+        grids, mask = torch.tensor([[4, 4], [4, 4]]), torch.ones(2, 16, dtype=torch.int64)
+        output = network(parted.reshape(2, 16, -1), mask, grids)
+        return ImageFeatures(output.pooler_output, output.last_hidden_state)
     output = network(pixels)
     last, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if kind in ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit"):
@@ -90,6 +97,33 @@ def test_pixels_are_those_of_the_librarys_processor(name: str, tmp_path: Path) -
         pixels = torch.from_numpy(preprocess(photo, image_input).copy())[None]
         actual = Normalize(image_input)(pixels)
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("patches", [16, 36])
+def test_naflex_sees_a_square_photo_as_its_own_processor_does(patches: int, tmp_path: Path) -> None:
+    """Patches of another order, or positions not stretched to the grid, tell photos apart too."""
+    folder = tmp_path / "model"
+    network = save_folder("siglip2", folder)
+    library = transformers()
+    kind = "Siglip2ImageProcessor"
+    processor_class = getattr(library, f"{kind}Pil", None) or getattr(library, kind)
+    processor = processor_class(patch_size=8, max_num_patches=patches)
+    processor.save_pretrained(folder)
+    config, weights = resolve_image_encoder(ImageConfig(encoder=str(folder)), None)
+    encoder = make_image_encoder(config, weights)
+    image_input = config.input
+    assert image_input is not None
+    assert encoder.grid**2 == patches
+    noise = np.random.default_rng(0).integers(0, 256, (70, 70, 3), dtype=np.uint8)
+    photo = Image.fromarray(noise)
+    pixels = torch.from_numpy(preprocess(photo, image_input).copy())[None]
+    with torch.no_grad():
+        expected = network(**processor(photo, return_tensors="pt"))
+        actual = image_features(encoder.trunk.eval(), Normalize(image_input)(pixels))
+    torch.testing.assert_close(actual.pooled, expected.pooler_output, rtol=0, atol=1e-5)
+    torch.testing.assert_close(actual.regions, expected.last_hidden_state, rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match=r"input\.size=33: is no multiple of 8"):
+        make_image_encoder(replace(config, input=replace(image_input, size=33, short_side=33)))
 
 
 def test_older_and_other_processors_are_understood(tmp_path: Path) -> None:
