@@ -39,6 +39,7 @@ from .data.loader.limits import with_cache_limit
 from .data.neighbours import Neighbours, find_neighbours
 from .data.other_recipes import OtherRecipes
 from .data.pairs import Pairs, in_order, split
+from .data.photo_reading import note_enlarged_photos
 from .ensemble import join_members
 from .parallel import distributed
 from .parallel.batch_normalization import share_statistics
@@ -303,6 +304,7 @@ def _beginning(
         options, weights = with_image_encoder(options)
         check_image_encoder(options, weights)
     parts = _parts(options, dataset, directory, hold_out, split_seed, cache, progress)
+    note_enlarged_photos(dataset, options, progress.note)
     if checkpoint is None:
         recipes = SubsetRecipes(parts.dataset, parts.train)
         options, model = new_model(

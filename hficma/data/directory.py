@@ -35,6 +35,7 @@ from .layout import (
     PHOTOS,
     SENTENCE_OFFSETS,
     SENTENCES,
+    STORED_SIDE,
     photo_key,
     shard_name,
 )
@@ -70,6 +71,9 @@ class DatasetDirectory:
             fields = Fields(manifest.facts, "facts")
             shards = [integer(size, "facts.shards") for size in fields.sequence("shards")]
             self._sentence_dim = fields.integer("sentence_dim", most=LARGEST_SIZE)
+            self._photo_side = (
+                fields.integer("photo_side", 1) if "photo_side" in manifest.facts else STORED_SIDE
+            )
         except ValueError as error:
             raise ArtifactError(f"{path}: its manifest is damaged ({error})") from error
         self._starts = [0, *accumulate(shards)]
@@ -84,6 +88,11 @@ class DatasetDirectory:
     def facts(self) -> dict[str, Any]:
         """Return the facts of the manifest: counts, the source, how many records were left out."""
         return self._manifest.facts
+
+    @property
+    def photo_side(self) -> int:
+        """Return the pixels of a photo's shorter side, at most; see `ShrunkPhotos`."""
+        return self._photo_side
 
     def __len__(self) -> int:
         """Count the recipes."""
@@ -129,7 +138,7 @@ class DatasetDirectory:
         return int(self._files.photo_counts()[self._checked(index)])
 
     def jpeg(self, index: int, number: int = 0) -> bytes:
-        """Return a photo's JPEG bytes; the shorter side is 256 pixels at most.
+        """Return a photo's JPEG bytes; the shorter side is `photo_side` pixels at most.
 
         Args:
             index: the recipe's position.

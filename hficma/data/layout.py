@@ -41,6 +41,8 @@ NOTES = "notes.txt"
 """While a dataset is written: bad records, which head `left_out.txt` at the end."""
 LEFT_OUT = "left_out.txt"
 """Bad records and photos, one a line."""
+STORED_SIDE = 256
+"""Pixels that a stored photo's shorter side has at most, unless the manifest says otherwise."""
 
 _PHOTO = b"p"
 NOTE = b"n"

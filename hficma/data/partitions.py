@@ -18,7 +18,7 @@ from ..recipe import PARTITIONS, Recipe
 from .dataset import Dataset, open_dataset, positions
 from .photo_origin import photo_origin
 from .photo_places import PhotoRoot, Place, photo_place, photo_root
-from .photos import reduced_photo
+from .photos import photo_side, reduced_photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,6 +53,11 @@ class DatasetView:
     def reduced_photo(self, index: int, side: int) -> Image:
         """Return the photo at a reduced size; see `ReducedPhotos`."""
         return reduced_photo(self._dataset, index, side)
+
+    @property
+    def photo_side(self) -> int | None:
+        """Return the dataset's own; see `ShrunkPhotos`."""
+        return photo_side(self._dataset)
 
     def photo_origin(self, index: int) -> Path | str:
         """Return where the photo's bytes are."""

@@ -1,8 +1,8 @@
 """Photos of a dataset: shrinks them for storage, and reads those that can be read.
 
-A stored photo is a JPEG in upright RGB whose shorter side has at most 256 pixels: more than
-torchvision's classifiers are shown would only be decoded and thrown away. An image encoder that
-reads more pixels is shown it enlarged.
+A stored photo is a JPEG in upright RGB whose shorter side has at most so many pixels, 256 where an
+import was not told otherwise: more than torchvision's classifiers are shown would only be decoded
+and thrown away. An image encoder that reads more pixels is shown it enlarged.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..images import decode_photo, resize_short_side
 from ..images.file_formats import image_format, read_jpeg_header
 from ..limits import ENOUGH_PIXELS
+from .layout import STORED_SIDE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 QUALITY = 92
 """JPEG quality of stored photos."""
-STORED_SIDE = 256
-"""Pixels of a stored photo's shorter side, at most."""
 log = logging.getLogger("hficma")
 
 
@@ -40,6 +39,20 @@ class ReducedPhotos(Protocol):
         Raises:
             InputError: as `Dataset.photo`.
         """
+
+
+@runtime_checkable
+class ShrunkPhotos(Protocol):
+    """A dataset whose photos were made smaller when they came in."""
+
+    @property
+    def photo_side(self) -> int | None:
+        """Return the pixels of a photo's shorter side, at most; None where photos are whole."""
+
+
+def photo_side(dataset: Dataset) -> int | None:
+    """Return the pixels that a dataset's photos were shrunk to; None where they are whole."""
+    return dataset.photo_side if isinstance(dataset, ShrunkPhotos) else None
 
 
 def reduced_photo(dataset: Dataset, index: int, side: int) -> Image:
@@ -95,7 +108,7 @@ def readable_photos(
         raise InputError(f"{dataset.name}: no photo can be read; the first: {first_complaint}")
 
 
-def shrink_photo(content: bytes, *, name: str) -> bytes:
+def shrink_photo(content: bytes, *, name: str, side: int = STORED_SIDE) -> bytes:
     """Return a photo file small enough to store, or the same file where it is small already.
 
     A JPEG that is upright RGB and small already keeps its bytes: encoding it again would only
@@ -104,30 +117,31 @@ def shrink_photo(content: bytes, *, name: str) -> bytes:
     Args:
         content: the file's bytes, of any kind of image.
         name: how to name the photo in an error.
+        side: pixels of the shorter side, at most.
 
     Returns:
-        the bytes of a JPEG in upright RGB, its shorter side at most 256 pixels.
+        the bytes of a JPEG in upright RGB.
 
     Raises:
         InputError: it is no image that can be read.
     """
-    photo = decode_photo(content, name=name)
-    if _fits(content, name=name):
+    photo = decode_photo(content, name=name, enough=max(side, ENOUGH_PIXELS))
+    if _fits(content, name=name, side=side):
         return content
-    if min(photo.size) > STORED_SIDE:
-        photo = resize_short_side(photo, STORED_SIDE)
+    if min(photo.size) > side:
+        photo = resize_short_side(photo, side)
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
-def _fits(content: bytes, *, name: str) -> bool:
+def _fits(content: bytes, *, name: str, side: int) -> bool:
     """Return whether a file is stored as it is: a small upright JPEG in colour."""
     if image_format(content) != "JPEG":
         return False
     header = read_jpeg_header(content, name=name)
     return (
         header.components == 3
-        and min(header.width, header.height) <= STORED_SIDE
+        and min(header.width, header.height) <= side
         and header.orientation == 1
     )

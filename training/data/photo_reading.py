@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import Literal, TypeAlias
@@ -15,13 +15,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from hficma.data.dataset import Dataset, open_dataset
-from hficma.data.photos import reduced_photo
+from hficma.data.photos import photo_side, reduced_photo
 from hficma.errors import InputError
 from hficma.images import ImageInput
 from hficma.images.crops import crops as photo_crops
 from hficma.types import Pixels, Positions
 
-from .photo_views import random_view, square
+from ..config.options import Options
+from .photo_views import random_view, shown_side, square
 
 Reading: TypeAlias = tuple[Pixels | None, str | None]
 """A photo's pixels (V, H, W, 3), or why there are none, in one line."""
@@ -84,6 +85,28 @@ def read_all(
     finally:
         # An interrupt must not wait for chunks that nobody will read.
         pool.shutdown(cancel_futures=True)
+
+
+def note_enlarged_photos(dataset: Dataset, options: Options, note: Callable[[str], None]) -> None:
+    """Say where a dataset keeps smaller photos than training shows: nothing else would.
+
+    Args:
+        dataset: that the photos are in.
+        options: of the run, the image encoder resolved.
+        note: hears of it.
+    """
+    stored = photo_side(dataset)
+    shown = shown_side(
+        options.model.image_input,
+        crops=options.model.image.crops,
+        views=options.photos.views,
+        scale=options.photos.scale,
+    )
+    if stored is not None and stored < shown:
+        note(
+            f"{dataset.name}: keeps photos of {stored} pixels, and training shows them enlarged to "
+            f"{shown}; an import with photo_side={shown} keeps as many"
+        )
 
 
 def _workers(dataset: Dataset, photos: int) -> Executor:

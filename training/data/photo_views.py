@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hficma.images import ImageInput, scale_photo
+from hficma.images.image_input import CORNER_SCALE
 from hficma.images.preprocessing import RESAMPLING
 from hficma.types import Pixels
 
@@ -65,6 +68,23 @@ def random_view(
     if generator.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(view)
+
+
+def shown_side(image_input: ImageInput, *, crops: int, views: int, scale: float) -> int:
+    """Return the pixels of a photo's shorter side from which on no view of it is enlarged.
+
+    Args:
+        image_input: of the encoder.
+        crops: crops of a photo, see `hficma.images.crops`.
+        views: random views beside them.
+        scale: least share of a photo's area in one.
+    """
+    sides = [float(image_input.short_side)]
+    if crops > 1:
+        sides.append(CORNER_SCALE * image_input.size)
+    if views:
+        sides.append(image_input.size / math.sqrt(max(scale, 0.01)))
+    return math.ceil(max(sides))
 
 
 def centre_crops(squares: Pixels, image_input: ImageInput) -> Pixels:

@@ -34,6 +34,9 @@ def import_command(
     out: Annotated[Path, typer.Option(help="The dataset directory to write.")],
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode photos.")] = 2,
     max_photos: Annotated[int, typer.Option(min=0, help="Photos kept of a recipe.")] = 5,
+    photo_side: Annotated[
+        int, typer.Option(help="Pixels that a kept photo's shorter side has at most.")
+    ] = 256,
     classes: Annotated[
         bool, typer.Option(help="Make classes of titles where the source has none.")
     ] = False,
@@ -60,6 +63,7 @@ def import_command(
             out,
             workers=workers,
             max_photos=max_photos,
+            photo_side=photo_side,
             class_names=names if classes or names else None,
             strict=strict,
             restart=restart,

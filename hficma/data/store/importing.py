@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -32,9 +33,10 @@ from ...artifacts.manifest import (
 )
 from ...artifacts.unfinished import remove_tree
 from ...errors import ArtifactError, InputError, MissingDependencyError
+from ...images.image_input import LARGEST_INPUT
 from ...text.vocabulary import VOCABULARY_FILE
 from ...text.word_vectors import WORDS, WordVectors
-from ..layout import CLASS_NAMES, CLASSES, LEFT_OUT, NOTES, PHOTO_COUNTS, PHOTOS
+from ..layout import CLASS_NAMES, CLASSES, LEFT_OUT, NOTES, PHOTO_COUNTS, PHOTOS, STORED_SIDE
 from ..photos import shrink_photo
 from ..sources import Source, SourceRecipe
 from ..title_classes import title_classes
@@ -50,6 +52,8 @@ MAX_PHOTOS = 5
 """Photos of one recipe that are stored by default; the published systems use as many."""
 MOST_PHOTOS = 255
 """Photos of one recipe, at most: their number is stored in a byte."""
+LEAST_PHOTO_SIDE = 32
+"""Pixels of a stored photo's shorter side; fewer show nothing."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total): the stage is `recipes` or `photos`, done and total count
@@ -74,6 +78,7 @@ def import_dataset(
     *,
     workers: int = 2,
     max_photos: int = MAX_PHOTOS,
+    photo_side: int = STORED_SIDE,
     class_names: Sequence[str] | None = None,
     strict: bool = False,
     restart: bool = False,
@@ -88,6 +93,7 @@ def import_dataset(
             continued.
         workers: threads that decode and shrink photos.
         max_photos: photos of one recipe past this number are left out.
+        photo_side: pixels that a stored photo's shorter side has at most.
         class_names: not None makes classes of the titles (see `title_classes`) for recipes
             without one, with these names beside.
         strict: make a bad record or photo an error instead of leaving it out.
@@ -111,6 +117,11 @@ def import_dataset(
             raise MissingDependencyError(package, "data", "writing a dataset") from error
     if not 0 <= max_photos <= MOST_PHOTOS:
         raise InputError(f"{max_photos} photos of a recipe: a dataset keeps 0 to {MOST_PHOTOS}")
+    if not LEAST_PHOTO_SIDE <= photo_side <= LARGEST_INPUT:
+        raise InputError(
+            f"photos of {photo_side} pixels: a dataset keeps {LEAST_PHOTO_SIDE} to "
+            f"{LARGEST_INPUT:,} of their shorter side"
+        )
     check_free(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -119,14 +130,16 @@ def import_dataset(
             check_free(out)  # another import may have ended just now
             if restart:
                 remove_tree(building)
-            signature = {**source.signature(), "max_photos": max_photos}
+            signature = {
+                **source.signature(), "max_photos": max_photos, "photo_side": photo_side
+            }  # fmt: skip
             state = open_state(building, signature, out)
             shards = RecipeShards(building, state, max_photos)
             work = _Import(source, out, building, shards, strict, on_bad, progress)
             try:
                 work.write_recipes()
-                work.write_photos(workers)
-                return work.finish(class_names)
+                work.write_photos(workers, photo_side)
+                return work.finish(class_names, photo_side)
             except Exception:
                 if not state.shards:  # nothing that a next run could go on from
                     remove_tree(building)
@@ -188,7 +201,7 @@ class _Import:
         shards.state.left_out = self._left_out
         shards.save_state()
 
-    def write_photos(self, workers: int) -> None:
+    def write_photos(self, workers: int, side: int) -> None:
         """Decode, shrink and store photos, from the first recipe without them on."""
         total = self._shards.recipes
         with PhotoStore(self._building / PHOTOS) as store, ThreadPoolExecutor(workers) as pool:
@@ -197,7 +210,7 @@ class _Import:
             waiting = self._images_from(store.done)
             while batch := list(islice(waiting, BATCH)):
                 jobs = [(index, image) for index, images in batch for image in images]
-                photos = pool.map(self._shrunk, (image for _, image in jobs))
+                photos = pool.map(partial(self._shrunk, side=side), (image for _, image in jobs))
                 results: Results = [
                     (index, photo) for (index, _), photo in zip(jobs, photos, strict=True)
                 ]
@@ -208,7 +221,7 @@ class _Import:
                         self._on_bad(str(photo))
                 self._progress("photos", done, total)
 
-    def finish(self, class_names: Sequence[str] | None) -> ImportCounts:
+    def finish(self, class_names: Sequence[str] | None, photo_side: int) -> ImportCounts:
         """Write what is known only at the end, then rename the directory into place."""
         state = self._shards.state
         with PhotoStore(self._building / PHOTOS) as store:
@@ -239,6 +252,7 @@ class _Import:
                 "recipes": result.recipes,
                 "photos": result.photos,
                 "left_out": result.left_out,
+                "photo_side": photo_side,
                 "shards": state.shards,
                 "sentence_dim": state.sentence_dim,
                 "word_dim": 0 if vectors is None else vectors.dim,
@@ -303,10 +317,10 @@ class _Import:
                         yield start + offset, images
             start += size
 
-    def _shrunk(self, image: str) -> bytes | InputError:
+    def _shrunk(self, image: str, *, side: int) -> bytes | InputError:
         """Return the bytes to store for a photo, or why there are none."""
         try:
-            return shrink_photo(self._source.photo(image), name=image)
+            return shrink_photo(self._source.photo(image), name=image, side=side)
         except InputError as error:
             if self._strict:
                 raise

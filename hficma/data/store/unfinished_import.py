@@ -16,7 +16,7 @@ from typing import Any
 from ...artifacts.manifest import write_atomically
 from ...artifacts.unfinished import remove_tree
 from ...errors import ArtifactError
-from ..layout import NOTES
+from ..layout import NOTES, STORED_SIDE
 from .recipe_store import PART, STATE, ImportState
 
 SCRATCH = "scratch-"
@@ -105,11 +105,13 @@ _MEANINGS = {
     "path": "the source",
     "modified": "the source's date",
     "max_photos": "max_photos",
+    "photo_side": "photo_side",
 }
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Return in words how an unfinished import differs from this one; empty where it does not."""
+    before = {"photo_side": STORED_SIDE, **before}  # an older version said nothing of it
     others = sorted((before.keys() | now.keys()) - _MEANINGS.keys())
     for key in (*_MEANINGS, *others):
         old, new = before.get(key), now.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -13,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hficma.artifacts.manifest import read_manifest, verified_file
 from hficma.data import open_dataset, positions
 from hficma.data.directory import DatasetDirectory
+from hficma.data.partitions import Partitioned
+from hficma.data.photos import photo_side
 from hficma.data.sources import Source, SourceRecipe, open_source
 from hficma.data.store import importing as importing_module
 from hficma.data.store.importing import import_dataset
@@ -140,8 +144,7 @@ def test_what_is_there_is_kept(jsonl: Path, tmp_path: Path) -> None:
 
 
 def test_large_photos_are_shrunk_once(tmp_path: Path) -> None:
-    """Training resizes to 256: keeping more would cost disk and time in every epoch."""
-    from PIL import Image
+    """Most encoders see 224 of 256 pixels: more would cost disk and time in every epoch."""
 
     Image.new("RGB", (1024, 600), "red").save(tmp_path / "a.png")
     Image.effect_noise((600, 1024), 40).convert("CMYK").save(tmp_path / "b.jpg")
@@ -152,6 +155,24 @@ def test_large_photos_are_shrunk_once(tmp_path: Path) -> None:
     import_dataset(open_source(str(tmp_path / "r.jsonl")), tmp_path / "out")
     dataset = DatasetDirectory(tmp_path / "out")
     assert [dataset.photo(i).size for i in range(2)] == [(437, 256), (256, 437)]
+
+
+def test_larger_photos_are_kept_where_asked(tmp_path: Path) -> None:
+    """An encoder of 384 pixels would be shown them enlarged, and see no more than one of 224."""
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "p.png")
+    record = {"id": "a", "title": "A", "ingredients": ["b"], "image": "p.png"}
+    (tmp_path / "r.jsonl").write_text(json.dumps(record) + "\n")
+    source = str(tmp_path / "r.jsonl")
+    sizes = {}
+    for side in (256, 384, 600):
+        import_dataset(open_source(source), tmp_path / str(side), photo_side=side)
+        opened = DatasetDirectory(tmp_path / str(side))
+        assert photo_side(Partitioned(opened, {})) == side
+        sizes[side] = min(Image.open(io.BytesIO(opened.jpeg(0))).size)
+    assert sizes == {256: 256, 384: 384, 600: 600}
+    with pytest.raises(InputError, match="photos of 5000 pixels: a dataset keeps 32 to 2,048"):
+        import_dataset(open_source(source), tmp_path / "out", photo_side=5000)
 
 
 @pytest.fixture
