@@ -115,7 +115,7 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     json_file: JsonFile = None,
 ) -> None:
-    """Milliseconds of each branch, runtime and precision; the published sizes by default.
+    """Milliseconds of each graph in each runtime and precision; the published sizes by default.
 
     Example: python -m hficma.benchmarks.kernels.branches --json branches.json
     """

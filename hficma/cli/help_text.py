@@ -6,6 +6,7 @@ commands ends each at 45 characters. So every command and group of `hficma` is o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_TYPE = re.compile(r"<(?:list\[)?([\w |,-]+?)(?: range)?\]?>$")
+_TYPE_NAMES = {"str": "TEXT", "path": "PATH", "Path": "PATH", "int": "N", "float": "NUMBER"}
+"""Typer's names of types, which are Python's, as manuals of commands write them."""
 
 
 class PlainCommand(TyperCommand):
@@ -54,12 +59,19 @@ def write_options(command: Any, ctx: Any, formatter: Any) -> None:
     for param in command.get_params(ctx):
         record = param.get_help_record(ctx)
         if record is not None:
-            default = "Arguments" if param.param_type_name == "argument" else "Options"
+            is_argument = param.param_type_name == "argument"
+            default = "Arguments" if is_argument else "Options"
             heading = getattr(param, "rich_help_panel", None) or default
-            sections.setdefault(heading, []).append(record)
+            name = _TYPE.sub("" if is_argument else _type_name, record[0]).rstrip()
+            sections.setdefault(heading, []).append((name, record[1]))
     for heading, records in sections.items():
         with formatter.section(heading):
             formatter.write_dl(records)
+
+
+def _type_name(match: re.Match[str]) -> str:
+    """Return the name of an option's type: a choice as it is, `list[str]` and `str` as TEXT."""
+    return _TYPE_NAMES.get(match[1], match[1])
 
 
 def first_sentence(help_text: str | None) -> str:

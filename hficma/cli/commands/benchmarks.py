@@ -11,6 +11,7 @@ import typer
 from ...artifacts.workspace import Workspace
 from ...errors import InputError
 from ..console import Bars, stdout
+from ..engine_options import PANEL, Device, Runtime, Threads
 from ..help_text import command_group
 from ..lazy_group import LazyGroup
 from ..process_settings import quiet_exporter
@@ -61,20 +62,31 @@ def bench(
     bundle: Annotated[Path | None, typer.Option(help="A bundle.", show_default="newest")] = None,
     index: Annotated[Path | None, typer.Option(help="Measure this index.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Pairs.", show_default="like the training data, unseen")
+        str | None,
+        typer.Option(
+            help="Pairs of photos and recipes.", show_default="like the training data, unseen"
+        ),
     ] = None,
-    runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the branches: fp32,int8.")] = "fp32",
+    runtime: Runtime = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of the encoders, one or several: fp32,int8.", rich_help_panel=PANEL)
+    ] = "fp32",
     kinds: Annotated[
         str, typer.Option(help="Prefilters and precisions of the index.")
     ] = "Flat/fp32,SQ8/int8,HNSW/fp16",
-    candidates: Annotated[str, typer.Option(help="Items re-ranked.")] = "10,50,100,200,500",
-    concurrency: Annotated[str, typer.Option(help="Clients at once.")] = "1,4,16",
-    device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, show_default="all")] = None,
-    compare: Annotated[tuple[Path, Path] | None, typer.Option(help="Two reports: OLD NEW.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Allowed with --compare.")] = 0.1,
-    out: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
+    candidates: Annotated[
+        str, typer.Option(help="Numbers of items to re-rank.")
+    ] = "10,50,100,200,500",
+    concurrency: Annotated[str, typer.Option(help="Numbers of clients at once.")] = "1,4,16",
+    device: Device = "cpu",
+    threads: Threads = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="OLD NEW", help="Compare two reports.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative change that --compare lets pass.")
+    ] = 0.1,
+    out: Annotated[Path | None, typer.Option(help="The report to write.")] = None,
 ) -> None:
     ctx.with_resource(quiet_exporter())
     if ctx.invoked_subcommand is not None:

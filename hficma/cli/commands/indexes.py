@@ -15,6 +15,7 @@ from ...errors import ArtifactError, InputError
 from ..cluster_options import PANEL, Ray, RayActors, RayGpus, cluster_options
 from ..console import Bars, hint, note, print_json, stdout
 from ..defaults import default_bundle, default_index
+from ..engine_options import Device, Precision, Runtime
 from ..help_text import command_group
 from ..quantities import counted, parsed_bytes, readable_bytes, readable_time
 
@@ -58,17 +59,20 @@ def make(
     ] = None,
     side_precision: Annotated[
         Literal["fp32", "fp16", "int8", "int4"] | None,
-        typer.Option(help="Of what is stored; int4 of tokens.", show_default="fp32"),
+        typer.Option(
+            help="Precision of what is stored; int4 for tokens alone.", show_default="fp32"
+        ),
     ] = None,
     bytes_per_item: Annotated[
         str | None,
-        typer.Option(help="The most to store of each item, as 6k: the best that fits."),
+        typer.Option(help="Store the best that fits into so many bytes of each item, such as 6k."),
     ] = None,
     exact_tokens: Annotated[
         bool, typer.Option("--exact-tokens", help="Keep fp16 tokens beside int8 or int4 ones.")
     ] = False,
     prefilter: Annotated[
-        str | None, typer.Option(help="A FAISS factory string.", show_default="by size")
+        str | None,
+        typer.Option(help="A FAISS factory string, such as SQ8 or HNSW32.", show_default="by size"),
     ] = None,
     keep_photos: Annotated[
         bool,
@@ -83,9 +87,9 @@ def make(
     partition: Annotated[
         list[str] | None, typer.Option(help="Index only these: train, val, test.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of the branches.")] = "fp32",
-    runtime: Annotated[str, typer.Option(help="What runs the branches.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu or cuda[:N].")] = "cpu",
+    precision: Precision = "fp32",
+    runtime: Runtime = "auto",
+    device: Device = "cpu",
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw an unfinished index of other inputs away.")
     ] = False,
@@ -151,7 +155,7 @@ def make(
 
 @app.command("add")
 def add(
-    data: Annotated[str, typer.Option(help="What to add.")],
+    data: Annotated[str, typer.Option(help="Recipes to add: a JSONL file, a dataset, sample:N.")],
     index: Index = None,
     bundle: IndexBundle = None,
     strict: Strict = False,

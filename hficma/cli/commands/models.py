@@ -17,7 +17,7 @@ from ..run_options import Data, Run, run_directory
 
 def train(
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the preset.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Options of the preset.")
     ] = None,
     preset: Annotated[str, typer.Option(help="A preset's name or a YAML file.")] = "hf-icma-small",
     data: Data = None,
@@ -90,11 +90,12 @@ def _devices(text: str | None) -> int | Literal["all"] | None:
 def calibrate(
     run: Run = None,
     data: Annotated[
-        str | None, typer.Option(help="The pairs that the run learnt from; its own.")
+        str | None,
+        typer.Option(help="The pairs that the run learnt from.", show_default="the run's own"),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Models to train.")] = 5,
 ) -> None:
-    """Learn how sure a run's answers are, from pairs that its like had not seen.
+    """Learn how sure a run's answers are, from pairs that models like it had not seen.
 
     Trains a model on all folds of the pairs but one, for each in turn: five trainings. What they
     tell goes into the run, and into bundles that are exported afterwards.
@@ -191,7 +192,8 @@ def export(
         typer.Option(help="The most that S_local counts in S.", show_default="the model's"),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Calibrate and prove on these pairs; the run's own.")
+        str | None,
+        typer.Option(help="Pairs to calibrate and prove on.", show_default="the run's own"),
     ] = None,
     check: Annotated[
         Path | None, typer.Option(help="Verify this bundle here instead of making one.")
@@ -200,7 +202,7 @@ def export(
         Path | None, typer.Option(help="Cut this bundle down to one precision instead.")
     ] = None,
 ) -> None:
-    """Compile a run's branches into a bundle, and prove them equal to the model.
+    """Compile a run's graphs into a bundle, and prove them equal to the model.
 
     Example: hficma export --precision fp16 --precision int8
     """

@@ -18,12 +18,14 @@ from ...recipe.text_lists import parted
 from ..cluster_options import Ray, RayActors, RayGpus, Replicas, cluster_options
 from ..console import note, print_answer, print_json, stdout
 from ..defaults import default_index
+from ..engine_options import PANEL as ENGINE
+from ..engine_options import Crops, Device, GpuMemory, Precision, Runtime
 
 if TYPE_CHECKING:
     from hficma.engine import Answer, Engine, Failure, Filter
 
 
-QUERY, FILTER, ANSWER, ENGINE = "Query (one of)", "Filter", "Answer", "Engine"
+QUERY, FILTER, ANSWER = "Query (one of)", "Filter", "Answer"
 """Headings of the options in `--help`."""
 
 
@@ -61,7 +63,7 @@ def search(
         list[str] | None, typer.Option(help="train, val or test.", rich_help_panel=FILTER)
     ] = None,
     k: Annotated[
-        int, typer.Option("-k", min=1, help="Answers wanted.", rich_help_panel=ANSWER)
+        int, typer.Option("-k", min=1, help="Hits to return.", rich_help_panel=ANSWER)
     ] = 10,
     candidates: Annotated[
         int, typer.Option(min=1, help="Items to re-rank.", rich_help_panel=ANSWER)
@@ -74,14 +76,14 @@ def search(
         bool,
         typer.Option(
             "--exact-precision",
-            help="Score the best by exact tokens, where kept.",
+            help="Score the best again by the exact tokens that the index stores.",
             rich_help_panel=ANSWER,
         ),
     ] = False,
     explain: Annotated[
         Path | None,
         typer.Option(
-            help="Write a page that shows why the best answer is.", rich_help_panel=ANSWER
+            help="Write a page that shows why the best hit is the best.", rich_help_panel=ANSWER
         ),
     ] = None,
     as_json: Annotated[
@@ -90,41 +92,27 @@ def search(
     index: Annotated[
         Path | None,
         typer.Option(
-            help="An index.",
+            help="The index to search.",
             show_default="the newest that can answer, else hficma's cookbook",
             rich_help_panel=ENGINE,
         ),
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(help="A bundle.", show_default="the index's own", rich_help_panel=ENGINE),
-    ] = None,
-    runtime: Annotated[
-        str, typer.Option(help="What runs the branches.", rich_help_panel=ENGINE)
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="Of the branches that read queries.", rich_help_panel=ENGINE)
-    ] = "fp32",
-    device: Annotated[str, typer.Option(help="cpu or cuda[:N].", rich_help_panel=ENGINE)] = "cpu",
-    gpu_memory: Annotated[
-        float | None,
         typer.Option(
-            min=0,
-            help="GiB of the GPU for the index.",
-            show_default="half of the free",
+            help="The bundle that reads queries.",
+            show_default="the index's own",
             rich_help_panel=ENGINE,
         ),
     ] = None,
-    crops: Annotated[
-        int | None,
-        typer.Option(
-            help="Crops of a photo whose vectors are averaged: 1 or 5.",
-            show_default="the index's",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "fp32",
+    device: Device = "cpu",
+    gpu_memory: GpuMemory = None,
+    crops: Crops = None,
     batch: Annotated[
-        int, typer.Option(min=1, help="Queries worked on together.", rich_help_panel=ENGINE)
+        int,
+        typer.Option(min=1, help="Queries encoded and scored together.", rich_help_panel=ENGINE),
     ] = 32,
     ray: Ray = None,
     ray_actors: RayActors = None,

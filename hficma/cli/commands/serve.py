@@ -12,8 +12,9 @@ from ...errors import ArtifactError, MissingDependencyError
 from ...limits import MEGABYTE
 from ..cluster_options import Ray, RayActors, RayGpus, Replicas, cluster_options
 from ..defaults import default_index
+from ..engine_options import Device, GpuMemory, Precision, Runtime, Threads
 
-LISTEN, LOAD, ENGINE = "Where", "How much", "Engine"
+LISTEN, LOAD = "Where", "How much"
 """Headings of the options in `--help`."""
 
 
@@ -34,7 +35,9 @@ def serve(
     ] = None,
     writable: Annotated[
         bool,
-        typer.Option("--writable", help="Let items be added; with keys.", rich_help_panel=LISTEN),
+        typer.Option(
+            "--writable", help="Let items be added and removed; needs keys.", rich_help_panel=LISTEN
+        ),
     ] = False,
     ssl_certfile: Annotated[
         Path | None, typer.Option(help="Certificate, for HTTPS.", rich_help_panel=LISTEN)
@@ -48,36 +51,30 @@ def serve(
     ] = 16,
     batch_wait: Annotated[
         float,
-        typer.Option(min=0, help="Milliseconds to wait for company.", rich_help_panel=LOAD),
+        typer.Option(
+            min=0,
+            help="Milliseconds that a query waits for others to be answered with.",
+            rich_help_panel=LOAD,
+        ),
     ] = 4.0,
     queue: Annotated[
-        int, typer.Option(min=1, help="Queries at once; more get 429.", rich_help_panel=LOAD)
+        int,
+        typer.Option(
+            min=1, help="Queries that may wait; further ones get 429.", rich_help_panel=LOAD
+        ),
     ] = 32,
     deadline: Annotated[
         float, typer.Option(min=0.001, help="Seconds for a request.", rich_help_panel=LOAD)
     ] = 30.0,
     body_megabytes: Annotated[
-        float, typer.Option(min=0.001, help="Of a request, at most.", rich_help_panel=LOAD)
+        float,
+        typer.Option(min=0.001, help="Megabytes of a request, at most.", rich_help_panel=LOAD),
     ] = 20.0,
-    runtime: Annotated[
-        str, typer.Option(help="What runs the branches.", rich_help_panel=ENGINE)
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="Of the branches that read queries.", rich_help_panel=ENGINE)
-    ] = "fp32",
-    device: Annotated[str, typer.Option(help="cpu or cuda[:N].", rich_help_panel=ENGINE)] = "cpu",
-    gpu_memory: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="GiB of the GPU for each index.",
-            show_default="half of the free",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, show_default="all", rich_help_panel=ENGINE)
-    ] = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "fp32",
+    device: Device = "cpu",
+    gpu_memory: GpuMemory = None,
+    threads: Threads = None,
     ray: Ray = None,
     ray_actors: RayActors = None,
     ray_gpus: RayGpus = None,

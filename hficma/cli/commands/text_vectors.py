@@ -33,7 +33,7 @@ def words_command(
     window: Annotated[int, typer.Option(min=1, help="Words to either side.")] = 10,
     min_count: Annotated[int, typer.Option(min=1, help="Leave out rarer words.")] = 10,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the first vectors.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first vectors.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Threads; 1 repeats exactly.")] = 2,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +72,7 @@ def sentences_command(
     out: Out,
     dim: Annotated[int, typer.Option(min=1, help="Width: 256 for hf-icma-small.")] = 1024,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the recipes.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Train a sentence encoder over word vectors to tell a sentence's neighbours from others.
