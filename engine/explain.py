@@ -33,6 +33,10 @@ FLAT = 0.2
 """Attention is flat where no region gets more than so much above its even share, 1 / R: the regions
 then differ by a few per cent on average. Scaled to the largest weight, such noise would be shaded
 as if it were a place that was looked at."""
+NO_ATTENTION = (
+    "this model compares photo and recipe as wholes, so there is no attention to show; "
+    "one of kind hf-icma has it"
+)
 
 
 class PairExplanation(NamedTuple):
@@ -67,7 +71,7 @@ def explain_pairs(
         InputError: the model has no attention to show.
     """
     if photo.encodings is None:
-        raise InputError("this model compares whole vectors; it has no attention to explain")
+        raise InputError(NO_ATTENTION)
     if not recipes:
         return []
     ids = [bundle.tokenizer(recipe) for recipe in recipes]

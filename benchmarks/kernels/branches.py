@@ -117,7 +117,7 @@ def main(
 ) -> None:
     """Milliseconds of each graph in each runtime and precision; the published sizes by default.
 
-    Example: python -m hficma.benchmarks.kernels.branches --json branches.json
+    Example: hficma bench branches --json branches.json
     """
     with tempfile.TemporaryDirectory() as folder:
         path = bundle or Path(folder) / "bundle"

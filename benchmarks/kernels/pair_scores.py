@@ -148,7 +148,7 @@ def main(
 ) -> None:
     """Milliseconds, multiply-adds and memory a pair: published graph, levels, runtimes, kernels.
 
-    Example: python -m hficma.benchmarks.kernels.pair_scores --json pair-scores.json
+    Example: hficma bench pair_scores --json pair-scores.json
     """
     full, real = torch.full((100,), 20), torch.tensor(REAL_LENGTHS).repeat(20)
     cases: dict[str, tuple[int, Tensor]] = {

@@ -68,7 +68,7 @@ def main(
 ) -> None:
     """Seconds and memory of a training step: published graph, ours, ours in tiles, a large batch.
 
-    Example: python -m hficma.benchmarks.kernels.training_step --json training-step.json
+    Example: hficma bench training_step --json training-step.json
     """
     cases: dict[str, tuple[str, int, int | None]] = {
         "published 32 x 32": ("published", 32, None),

@@ -130,7 +130,7 @@ def main(
 ) -> None:
     """Ingredients found in labelled lines; with --data and --vectors, what sentence vectors know.
 
-    Example: python -m hficma.benchmarks.quality.text_quality
+    Example: hficma bench text_quality
     """
     if (data is None) != (vectors is None):
         raise InputError("--data and --vectors belong together")

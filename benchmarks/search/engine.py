@@ -53,7 +53,7 @@ def main(
 ) -> None:
     """Re-ranking, batches and growth, each in a table; parts of several runs add to one file.
 
-    Example: python -m hficma.benchmarks.search.engine --plot growth.svg --json engine.json
+    Example: hficma bench engine --plot growth.svg --json engine.json
     """
     parts = tuple(only or PARTS)
     if unknown := set(parts) - set(PARTS):

@@ -22,7 +22,7 @@ from hficma.types import Floats, Pixels
 
 from ..encoder import centre_pixels
 from ..engine import BATCH, Engine
-from ..explain import PairExplanation
+from ..explain import NO_ATTENTION, PairExplanation
 from ..index.index_facts import ItemKind
 from ..query import ReadQuery
 from ..results import Answer, Failure
@@ -248,9 +248,7 @@ class Service:
         live = self.index("recipes", index)
         with live.state.used() as engine:
             if not engine.bundle.has_local:
-                raise Unusable(
-                    "this model compares photo and recipe as wholes; it has no attention to show"
-                )
+                raise Unusable(NO_ATTENTION)
             recipes = await self.look_up(
                 lambda: [engine_work.find_recipe(engine, one) for one in ids], deadline
             )

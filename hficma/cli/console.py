@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.progress import (
@@ -54,9 +54,9 @@ def hint(label: str, command: str) -> None:
     """Print a command that may come next, so that it can be copied and run.
 
     Args:
-        label: before it, such as "next:". command: without the program's name. Where `hficma` is
-            not on the path, as after `make demo`, it is
-            written by its path.
+        label: before it, such as "next:".
+        command: without the program's name, which is a path where `hficma` is not on the shell's,
+            as after `make demo`.
     """
     stdout.print_line(f"{label} {typed_program()} {command}")
 
@@ -71,17 +71,30 @@ def typed_program() -> str:
     return str(program)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table whose first column is text and whose others are numbers.
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    justify: Literal["left", "right"] = "right",
+) -> Table:
+    """Return a table in the style of an answer's.
 
     Args:
         title: above the table.
         columns: their heads.
         rows: a cell for each column.
+        justify: of all columns but the first: numbers right, words left.
     """
-    grid = Table(title=printable(title), title_justify="left")
+    grid = Table(
+        title=printable(title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
     for position, column in enumerate(columns):
-        grid.add_column(column, justify="left" if position == 0 else "right")
+        grid.add_column(column, justify="left" if position == 0 else justify)
     for row in rows:
         grid.add_row(*map(printable, row))
     return grid

@@ -24,7 +24,12 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "data import": {
         "data": ("pyarrow", "lmdb", "recipe-scrapers", "extruct", "lxml", "w3lib"),
     },
+    "serve": {
+        "serve": ("fastapi", "uvicorn", "prometheus-client", "python-multipart"),
+        "cpu": ("onnxruntime", "faiss"),
+    },
     "bench reports": {"report": ("matplotlib",)},
+    "index, search --ray": {"cluster": ("ray", "fsspec"), "cpu": ("onnxruntime", "faiss")},
     "export --trt": {"trt-rtx": ("tensorrt_rtx",)},
     "runtime openvino": {"openvino": ("openvino",)},
 }
@@ -62,15 +67,17 @@ def doctor(
     runtimes = _runtimes()
     bundles = _bundles()
     if as_json:
-        findings = {"steps": steps, "packages": versions, "runtimes": runtimes, "bundles": bundles}
-        print_json(findings)
+        print_json({"steps": steps, "packages": versions, "runtimes": runtimes, "bundles": bundles})
         return
-    stdout.print(table("steps", ("step", "state"), [[k, v] for k, v in steps.items()]))
-    stdout.print(table("packages", ("package", "version"), [[k, v] for k, v in versions.items()]))
-    stdout.print(table("runtimes", ("runtime", "state"), [[k, v] for k, v in runtimes.items()]))
-    if bundles:
-        rows = [[name, graphs] for name, graphs in bundles.items()]
-        stdout.print(table("bundles here", ("bundle", "graphs"), rows))
+    for title, columns, findings in (
+        ("steps", ("step", "state"), steps),
+        ("packages", ("package", "version"), versions),
+        ("runtimes", ("runtime", "state"), runtimes),
+        ("bundles here", ("bundle", "graphs"), bundles),
+    ):
+        if findings:
+            rows = [[name, state] for name, state in findings.items()]
+            stdout.print(table(title, columns, rows, justify="left"), "")
     both = [names for names in _DISTRIBUTIONS.values() if len(names) > 1 and _all_installed(names)]
     for names in both:
         stdout.print_line(
