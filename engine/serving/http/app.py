@@ -20,7 +20,10 @@ from ..options import ServeOptions, read_keys
 from ..refusals import Refusal
 from ..service import Service
 from .guard import Guard, error_response, refusal_response
-from .routes import make_router
+from .item_routes import add_item_routes
+from .query_routes import add_query_routes
+from .routing import Routes
+from .state_routes import add_state_routes
 
 _log = logging.getLogger("hficma")
 
@@ -73,7 +76,10 @@ def make_app(
         title="hficma", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url="/openapi.json",
     )  # fmt: skip
-    app.include_router(make_router(service))
+    routes = Routes(service)
+    for add_routes in (add_query_routes, add_item_routes, add_state_routes):
+        add_routes(routes)
+    app.include_router(routes.router)
     _add_page(app)
     for kind, handler in (
         (Refusal, _refused),

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -162,18 +162,8 @@ class Received:
         Raises:
             Unusable: one is unknown or not as it must be; the line names it.
         """
-        listed = {
-            field.alias or name
-            for name, field in model.model_fields.items()
-            if get_origin(field.annotation) is list
-        }
-        # A form's field that may stand there several times is a list, even if it stands there once.
-        fields = {
-            name: [value] if name in listed and name == "ids" and isinstance(value, str) else value
-            for name, value in self.fields.items()
-        }
         try:
-            return model.model_validate(fields | more)
+            return model.model_validate(self.fields | more)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             place = ".".join(str(part)[:80] for part in first["loc"])

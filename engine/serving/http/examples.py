@@ -65,27 +65,12 @@ def search(body: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
 def batch(body: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
     """Return the document of `/search/batch`."""
     example = {"queries": [{"ingredients": ["tomato", "basil"]}, {"recipe": _RECIPE}], "k": 3}
-    return {
-        "parameters": _parameters(options),
-        "requestBody": _body(
-            json_schema(body),
-            {"two recipes": {"value": example}},
-            form={"photo": {"type": "array", "items": _PHOTO}, **_properties(options)},
-        ),
-    }
+    return _many(body, options, {"two recipes": {"value": example}})
 
 
 def embed(body: type[BaseModel], choice: type[BaseModel]) -> dict[str, Any]:
     """Return the document of `/embed`."""
-    example = {"queries": [{"recipe": _RECIPE}]}
-    return {
-        "parameters": _parameters(choice),
-        "requestBody": _body(
-            json_schema(body),
-            {"a recipe": {"value": example}},
-            form={"photo": {"type": "array", "items": _PHOTO}, **_properties(choice)},
-        ),
-    }
+    return _many(body, choice, {"a recipe": {"value": {"queries": [{"recipe": _RECIPE}]}}})
 
 
 def explain(body: type[BaseModel]) -> dict[str, Any]:
@@ -134,6 +119,18 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
 
     schema_object: dict[str, Any] = resolved(schema)
     return schema_object
+
+
+def _many(body: type[BaseModel], form: type[BaseModel], shown: dict[str, Any]) -> dict[str, Any]:
+    """Return the document of what takes many queries: as JSON, or as a form of photos."""
+    return {
+        "parameters": _parameters(form),
+        "requestBody": _body(
+            json_schema(body),
+            shown,
+            form={"photo": {"type": "array", "items": _PHOTO}, **_properties(form)},
+        ),
+    }
 
 
 def _properties(model: type[BaseModel]) -> dict[str, Any]:

@@ -27,6 +27,11 @@ def _listed(value: Any) -> Any:
     return _names([value]) if isinstance(value, str) else value
 
 
+def _as_list(value: Any) -> Any:
+    """Return a text as a list of itself; anything else as it is."""
+    return [value] if isinstance(value, str) else value
+
+
 def _names(texts: Iterable[str]) -> list[str]:
     """Return the names in some texts, without empty ones."""
     parts = (part.strip() for text in texts for part in parted(text, ",;\n"))
@@ -132,7 +137,8 @@ class ExplainBody(Choice):
     """A photo, and the recipes whose answer to it is explained."""
 
     photo: str = Field(description="A photo's file in base64.")
-    ids: list[str] = Field(
+    # A form's field that may stand there several times comes as a text where it stands there once.
+    ids: Annotated[list[str], BeforeValidator(_as_list)] = Field(
         min_length=1, max_length=MOST_QUERIES, description="Ids of recipes in the index."
     )
 
