@@ -10,7 +10,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,10 +24,19 @@ FEWEST, MOST = 3, 300
 CASE_SECONDS = 0.6
 """Seconds of a case at most: a median of more repetitions is no better."""
 
+T = TypeVar("T")
+
+NOT_MEASURED = "not measured"
+"""In the name of a row without figures, before the reason."""
+
 Cells = Mapping[str, float | Figure | None]
 """A case's figures, by the key of their column."""
 
 _log = logging.getLogger("hficma")
+
+
+class DeviceLostError(Exception):
+    """A fault after which this process cannot use its GPU any more: every later call fails."""
 
 
 class Clock:
@@ -36,12 +45,25 @@ class Clock:
     Args:
         seconds: of the whole run.
         weights: of the steps, in their order.
+        publish: is given every table as it grows, so that a step that never ends loses none of
+            the rows before.
     """
 
-    def __init__(self, seconds: float, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        weights: Mapping[str, float],
+        publish: Callable[[Table], None] | None = None,
+    ) -> None:
         self._end = time.monotonic() + seconds
         self._weights = dict(weights)
         self._step_end = self._end
+        self._publish = publish
+
+    def publish(self, table: Table) -> None:
+        """Hand out a table as it is so far."""
+        if self._publish is not None:
+            self._publish(table)
 
     def begin(self, step: str) -> None:
         """Begin a step: it has its share of what is left, by its weight among those to come."""
@@ -144,13 +166,37 @@ class Cases:
 
         Returns:
             its figures; None where there are none.
+
+        Raises:
+            DeviceLostError: the GPU cannot be used any more.
+        """
+        cells = self.attempt(name, case)
+        if cells is not None:
+            figures = {
+                key: Figure(value) if isinstance(value, float) else value
+                for key, value in cells.items()
+            }
+            self._add(Row(name=name, cells=figures))
+        return cells
+
+    def attempt(self, name: str, task: Callable[[], T]) -> T | None:
+        """Return what a task gives; where it fails, or there is no time, add a row that says why.
+
+        Args:
+            name: of the row.
+            task: adds rows of its own, if any.
+
+        Raises:
+            DeviceLostError: the GPU cannot be used any more.
         """
         # The first of a table is measured if there is any time at all.
         if self._clock.left_in_all() <= 0 or (self._rows and self._clock.left() <= 0):
             self.skip(name, "the time was up")
             return None
         try:
-            cells = case()
+            return task()
+        except DeviceLostError:
+            raise
         # Drivers, compilers and libraries raise what they like, and the next case may do all the
         # same: Ctrl-C alone ends the run.
         except Exception as error:
@@ -158,20 +204,34 @@ class Cases:
             self.skip(name, f"{type(error).__name__}: {reason(error)}"[:160])
             return None
         finally:
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        figures = {
-            key: Figure(value) if isinstance(value, float) else value
-            for key, value in cells.items()
-        }
-        self._rows.append(Row(name=name, cells=figures))
-        return cells
+            _clear_device()
 
     def skip(self, name: str, why: str) -> None:
         """Add a row that says why it has no figures."""
-        self._rows.append(Row(name=f"{name}: not measured ({why})", cells={}))
+        self._add(Row(name=f"{name}: {NOT_MEASURED} ({why})", cells={}))
+
+    def _add(self, row: Row) -> None:
+        """Add a row, and hand the table out."""
+        self._rows.append(row)
+        self._clock.publish(self.table())
 
     def table(self) -> Table:
         """Return the table as it is so far."""
         return Table(**self._table, rows=tuple(self._rows))
+
+
+def _clear_device() -> None:
+    """Give back what a case left in the GPU's memory.
+
+    Raises:
+        DeviceLostError: a kernel failed in a way that ends the use of the GPU.
+    """
+    gc.collect()
+    if not torch.cuda.is_initialized():
+        return
+    try:
+        # A fault of a kernel is told at the next wait, and from then on at every call.
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except Exception as error:
+        raise DeviceLostError(f"{type(error).__name__}: {reason(error)}"[:160]) from error

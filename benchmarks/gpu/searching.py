@@ -22,15 +22,14 @@ from hficma.engine.index.item_encoding import EncodingPrecision, Level
 from hficma.engine.index.prefilter import ShardCandidates
 from hficma.types import Floats
 
-from ..common.report import Column, Figure, Table
+from ..common.report import Column, Table
 from ..common.timing import Recorder
 from ..search.stages import PERCENTILES, percentiles, record_stages
 from .measuring import Cases, Cells, Clock, DeviceTimer, median
-from .subject import PhotoDataset, Subject
+from .subject import PREFILTERS, STORED, PhotoDataset, Subject
 
 BATCHES = (32, 128)
 """Photos of `search_many` that are worked on together."""
-PREFILTERS = ("Flat", "SQ8", "IVF,SQ8", "HNSW")
 SEARCH_SECONDS = 3.0
 """Seconds that searches of one kind go on at most."""
 QUERIES = 32
@@ -59,17 +58,11 @@ def search_tables(subject: Subject, clock: Clock) -> Table:
     )  # fmt: skip
     opened: list[Engine] = []
 
-    def making() -> Cells:
-        began = time.perf_counter()
-        assert subject.index.exists()
-        return {"p50": 1e3 * (time.perf_counter() - began)}
-
     def opening() -> Cells:
         began = time.perf_counter()
         opened.append(subject.open_engine(subject.index))
         return {"p50": 1e3 * (time.perf_counter() - began)}
 
-    cases.measure("making the bundle and the index", making)
     if cases.measure("opening the index", opening) is None:
         return cases.table()
     with opened[0] as engine:
@@ -158,22 +151,22 @@ def prefilter_table(subject: Subject, clock: Clock) -> Table:
     truth: list[set[int]] = []
     library = faiss_gpu(subject.device)
     with ThreadPoolExecutor(4) as pool:
-        for kind in PREFILTERS:
 
-            def host(kind: str = kind) -> Cells:
-                index = Index.open(subject.index_of(count, prefilter=kind, lengths=(1,)))
-                queries = _queries(index)
-                masks = index.filter_masks(None)
+        def host(kind: str) -> Cells:
+            index = Index.open(subject.prefilter_index(kind))
+            queries = _queries(index)
+            masks = index.filter_masks(None)
 
-                def search(asked: Floats) -> list[set[int]]:
-                    batches = index.first_candidates(asked, kept, masks, pool)
-                    return [set(batch.items.tolist()) for batch in batches]
+            def search(asked: Floats) -> list[set[int]]:
+                batches = index.first_candidates(asked, kept, masks, pool)
+                return [set(batch.items.tolist()) for batch in batches]
 
-                if not truth:
-                    truth.extend(search(queries))
-                return _prefilter_cells(search, queries, truth, clock)
+            if not truth:
+                truth.extend(search(queries))
+            return _prefilter_cells(search, queries, truth, clock)
 
-            cases.measure(f"{kind}, on the host", host)
+        # The exact one first, which all others are held to.
+        cases.measure(f"{PREFILTERS[0]}, on the host", partial(host, PREFILTERS[0]))
         for name, kind, chosen in (
             ("torch, exact scan on the device", "Flat", "torch"),
             ("FAISS on the device, brute force", "Flat", "faiss"),
@@ -184,7 +177,7 @@ def prefilter_table(subject: Subject, clock: Clock) -> Table:
                 continue
 
             def on_device(kind: str = kind, chosen: str = chosen) -> Cells:
-                index = Index.open(subject.index_of(count, prefilter=kind, lengths=(1,)))
+                index = Index.open(subject.prefilter_index(kind))
                 [shard] = index.shards
                 vectors = copy_to_device(shard.vectors, subject.device)
                 prefilter: GpuPrefilter
@@ -199,6 +192,8 @@ def prefilter_table(subject: Subject, clock: Clock) -> Table:
                 return _prefilter_cells(search, _queries(index), truth, clock)
 
             cases.measure(name, on_device)
+        for kind in PREFILTERS[1:]:
+            cases.measure(f"{kind}, on the host", partial(host, kind))
     return cases.table()
 
 
@@ -231,10 +226,7 @@ def precision_table(subject: Subject, clock: Clock) -> Table:
             candidates = count if exact else subject.sizes.candidates[0]
             return [engine.search(image=one, candidates=candidates, exact=exact) for one in photos]
 
-    kinds: tuple[tuple[Level, EncodingPrecision], ...] = (
-        ("tokens", "fp32"), ("tokens", "fp16"), ("tokens", "int8"), ("projections", "fp16"),
-    )  # fmt: skip
-    for level, precision in kinds:
+    for level, precision in STORED:
 
         def case(level: Level = level, precision: EncodingPrecision = precision) -> Cells:
             if not truth:
@@ -366,17 +358,3 @@ def _queries(index: Index) -> Floats:
 
 def _set(candidates: ShardCandidates) -> set[int]:
     return set(candidates.positions.tolist())
-
-
-def figure_of(table: Table, row: str, column: str) -> Figure | None:
-    """Return a figure of a table; None where it was not measured.
-
-    Args:
-        table: of this run.
-        row: what the row's name begins with.
-        column: its key.
-    """
-    for one in table.rows:
-        if one.name.startswith(row):
-            return one.cells.get(column)
-    return None

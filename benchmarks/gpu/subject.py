@@ -27,6 +27,7 @@ from ..common.synthetic_index import REAL_LENGTHS, WORDS, random_model, syntheti
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from multiprocessing.synchronize import Event
 
     from hficma.model import Model
 
@@ -67,6 +68,13 @@ class Sizes:
     """Bytes of a copy."""
 
 
+STORED: tuple[tuple[Level, EncodingPrecision], ...] = (
+    ("tokens", "fp32"), ("tokens", "fp16"), ("tokens", "int8"), ("projections", "fp16"),
+)  # fmt: skip
+"""Levels and precisions of stored encodings that are compared."""
+PREFILTERS = ("Flat", "SQ8", "IVF,SQ8", "HNSW")
+"""Kinds that are compared, the slowest to make last."""
+
 FULL = Sizes(
     width=1024, heads=8, encoder="resnet50", recipes=100_000, prefilter_recipes=20_000,
     precision_recipes=2_000, candidates=(200, 1000), blocks=((1, 1000), (64, 64), (256, 256)),
@@ -87,13 +95,23 @@ class Subject:
         device: where it runs.
         folder: for bundles and indexes.
         recipes: of the index that is searched.
+        maker_ended: set when another process, which makes the same in this folder by `make_all`,
+            has ended; None where there is none, and everything is made here.
     """
 
-    def __init__(self, sizes: Sizes, device: torch.device, folder: Path, recipes: int) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        device: torch.device,
+        folder: Path,
+        recipes: int,
+        maker_ended: Event | None = None,
+    ) -> None:
         self.sizes = sizes
         self.device = device
         self.folder = folder
         self.recipes = recipes
+        self._maker_ended = maker_ended
         self.encoder = sizes.encoder
         """Of photos: another than that of the sizes where its library is not there."""
 
@@ -116,7 +134,10 @@ class Subject:
         """A bundle of the model, in fp32."""
         from hficma.export import export_model
 
-        return export_model(self.model, self.folder / "bundle", runtimes=())
+        path = self.folder / "bundle"
+        if self._is_made(path):
+            return path
+        return export_model(self.model, path, runtimes=())
 
     @cached_property
     def photos(self) -> list[bytes]:
@@ -146,10 +167,32 @@ class Subject:
     ) -> Path:
         """Return an index of so many recipes, made when it is first asked for."""
         name = f"{recipes}-{level}-{precision}-{prefilter.replace(',', '-')}-{len(lengths)}"
+        path = self.folder / name
+        if self._is_made(path):
+            return path
         return synthetic_index(
-            self.bundle, self.folder / name, recipes,
+            self.bundle, path, recipes,
             level=level, precision=precision, prefilter=prefilter, lengths=lengths,
         )  # fmt: skip
+
+    def prefilter_index(self, kind: str) -> Path:
+        """Return the index whose prefilter of a kind is measured; its items have one token."""
+        return self.index_of(self.sizes.prefilter_recipes, prefilter=kind, lengths=(1,))
+
+    def make_all(self) -> None:
+        """Make the bundle and all indexes, in the order in which they are measured."""
+        self.index_of(self.recipes)
+        for level, precision in STORED:
+            self.index_of(self.sizes.precision_recipes, level=level, precision=precision)
+        for kind in PREFILTERS:
+            self.prefilter_index(kind)
+
+    def _is_made(self, path: Path) -> bool:
+        """Return whether a folder is there, after waiting for whoever makes it."""
+        while not path.exists():
+            if self._maker_ended is None or self._maker_ended.wait(0.1):
+                return path.exists()
+        return True
 
     def open_engine(self, index: Path, memory: int | None = None) -> Engine:
         """Open an index on the device, or on torch's CPU device by the GPU's code.
