@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..common.report import Row, Table
 from .measuring import NOT_MEASURED, DeviceLostError
@@ -117,7 +117,7 @@ class Supervisor:
         """That began last."""
         self._on_change = on_change
         self._target, self._maker = target, maker
-        self._context = multiprocessing.get_context(START_METHOD)
+        self._context: Any = multiprocessing.get_context(START_METHOD)
 
     def run(self) -> None:
         """Run all steps; return when they are done or the time is up."""

@@ -20,6 +20,23 @@ def torch_dtype(array: Rows) -> torch.dtype:
     return dtype
 
 
+def send(array: Array, device: torch.device) -> Tensor:
+    """Return a host array on a device, without waiting for what was launched there before.
+
+    A copy from memory that is not pinned waits until the device has done all of that.
+
+    Args:
+        array: of any shape; it may be changed at once.
+        device: where to.
+    """
+    if device.type != "cuda":
+        return torch.tensor(array, device=device)
+    pinned = torch.empty(array.shape, dtype=torch_dtype(array), pin_memory=True)
+    pinned.numpy()[...] = array
+    # Pinned memory is used again only when its copy has ended: torch counts that itself.
+    return pinned.to(device, non_blocking=True)
+
+
 def copy_rows(array: Rows, out: Tensor) -> None:
     """Copy the first rows of a stored array, in pieces that are compared with their checksums.
 

@@ -25,6 +25,7 @@ from hficma.types import Floats, Mask
 
 from ..index.faiss_factory import import_faiss
 from ..index.prefilter import Prefilter, ShardCandidates
+from .copying import send
 from .prefilter import GpuPrefilter
 
 if TYPE_CHECKING:
@@ -116,7 +117,11 @@ def faiss_gpu(device: torch.device) -> FaissGpu | None:
     # The build for CPUs has the function too, and counts none.
     if device.type != "cuda" or faiss.get_num_gpus() <= (device.index or 0):
         return None
-    return FaissGpu(device)
+    try:
+        return FaissGpu(device)
+    except RuntimeError as error:  # no memory, or another driver than its build wants
+        _log.warning("FAISS cannot use %s (%s)", device, _last_line(error))
+        return None
 
 
 class FaissPrefilter(GpuPrefilter):
@@ -171,7 +176,7 @@ class FaissPrefilter(GpuPrefilter):
         if self._lists is not None:
             scores, positions = self._lists.search(np.ascontiguousarray(queries), count)
             return scores, positions
-        on_gpu = torch.tensor(queries, device=self._gpu_vectors.device)
+        on_gpu = send(queries, self._gpu_vectors.device)
         near_scores, near_positions = self._library.nearest(on_gpu, self._gpu_vectors, count)
         return near_scores.cpu().numpy(), near_positions.cpu().numpy()
 

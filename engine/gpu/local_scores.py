@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from hficma.types import Floats, Floats64, Positions
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery
 from ..index.item_encoding import LEVELS, Role
+from ..runtimes.captured import CapturedCalls
+from .copying import send
 from .gpu_queries import GpuQueries
 from .kernels.packed_items import PackedItems, pack_items, unpack_items
 from .kernels.pair_scores import kernel_weights, score_groups
@@ -29,6 +31,17 @@ SCREEN = torch.float16
 """Precision of the screen: ten times as exact as bfloat16 at the same speed. Its range is enough,
 since rows are unit vectors, softmaxes and gates; where it is not, a score is not finite, and the
 item is scored again."""
+MOST_QUERIES = 32
+"""Queries of a batch whose screen is recorded: a recording copies them into its own memory."""
+CANDIDATES = range(64, 1025)
+"""Items of a query whose screen is recorded."""
+MOST_SCREENS = 16
+"""Shape classes that are recorded: few candidates or many, one query or a batch, of two classes of
+rows each."""
+PACKED = (
+    "query", "key", "value", "gate", "fuse", "gate_bias", "mean", "starts", "lengths", "table",
+)  # fmt: skip
+"""The tensors of `PackedItems`, of queries."""
 PAIRS = 512
 """Pairs scored in float32 at once: about 1 MB each at D = 1024."""
 
@@ -61,6 +74,9 @@ class LocalScorer:
         # instead, a pair's score would depend on what else is in its batch.
         recipe_tokens = bundle.facts.model.text.max_ingredients
         self._query_tokens = recipe_tokens if role == "image" else bundle.facts.regions
+        self._screen_part = CapturedCalls(
+            self._screened, index.device, name="the screen", most=MOST_SCREENS
+        )
         # One staging area is filled while the other is read: by one request at a time.
         self._lock = threading.Lock()
 
@@ -99,15 +115,20 @@ class LocalScorer:
         """
         scores = torch.empty(items.shape, device=self._index.device)
         of_query = self._to_device(numbers)[:, None]
-        weights = self._item_weights(self._narrow)
+        packed = queries.packed
+        tensors = [getattr(packed, name) for name in PACKED]
+        # A recording is made where it comes again, and pays where launches take longer than what
+        # they launch.
+        usual = len(packed.starts) <= MOST_QUERIES and items.shape[1] in CANDIDATES
         with self._lock:
             for part in self._index.parts(items, SCREEN):
-                packed, positions = self._index.packed(part.places, part.rows, weights, SCREEN)
-                sides = (queries.packed, packed), (of_query[part.queries], positions)
-                if self._role == "image":
-                    sides = sides[0][::-1], sides[1][::-1]
-                block = score_groups(*sides[0], *sides[1], self._narrow)
-                scores[part.queries, part.candidates] = block.flatten(1)
+                arguments = *tensors, of_query[part.queries], part.places
+                numbers_on_host = part.rows, packed.longest, packed.shortest
+                if usual:
+                    [block] = self._screen_part(*arguments, numbers=numbers_on_host)
+                else:
+                    [block] = self._screened(*arguments, *numbers_on_host)
+                scores[part.queries, part.candidates] = block
         return scores
 
     @torch.inference_mode()
@@ -147,11 +168,34 @@ class LocalScorer:
                     scores[rows, part.candidates] = pair_block(*sides, self._exact).flatten(1)
         return cast("Floats64", scores.cpu().numpy().astype(np.float64))
 
+    def _screened(self, *arguments: Any) -> list[Tensor]:
+        """Screen a part of a request; recorded, so that nothing of it is read on the host.
+
+        Args:
+            *arguments: the queries' arrays as `PACKED` names them; (q, 1) int64 which of them are
+                scored; (q, K) int64 places of their items; then rows of the part, and the most and
+                fewest tokens of a query.
+
+        Returns:
+            (q, K) float32.
+        """
+        *arrays, of_query, places, rows, longest, shortest = arguments
+        queries = PackedItems(
+            **dict(zip(PACKED, arrays, strict=True)),
+            heads=self._index.heads, longest=longest, shortest=shortest,
+        )  # fmt: skip
+        weights = self._item_weights(self._narrow)
+        items, positions = self._index.packed(places, rows, weights, SCREEN)
+        sides = (queries, items), (of_query, positions)
+        if self._role == "image":
+            sides = sides[0][::-1], sides[1][::-1]
+        return [score_groups(*sides[0], *sides[1], self._narrow).flatten(1)]
+
     def _item_weights(self, weights: FoldedWeights) -> FoldedItemWeights:
         return weights.recipe if self._role == "recipe" else weights.image
 
     def _to_device(self, numbers: Positions) -> Tensor:
-        return torch.from_numpy(numbers).to(self._index.device)
+        return send(numbers, self._index.device)
 
     def _padded(self, queries: Sequence[EncodedQuery]) -> PaddedEncodings:
         """Copy queries at `tables` from the host, padded."""
@@ -160,7 +204,7 @@ class LocalScorer:
         arrays = {}
         for name in LEVELS["tables"]:
             rows = np.concatenate([_padded(name, query, self._query_tokens) for query in queries])
-            arrays[name] = torch.from_numpy(rows).to(self._index.device)
+            arrays[name] = send(rows, self._index.device)
         lengths = [query.encodings.lengths for query in queries if query.encodings is not None]
         arrays["lengths"] = self._to_device(np.concatenate(lengths))
         return PaddedEncodings(**arrays)

@@ -28,13 +28,13 @@ from hficma.types import Lengths, Positions
 from ..files.ragged import offsets_of
 from ..index.index import Index
 from ..index.item_encoding import LEVELS, NARROW, SCALE, StoredEncodings, rows_per_token
-from .copying import copy_rows, torch_dtype
+from .copying import copy_rows, send, torch_dtype
 from .kernels.packed_items import PackedItems
 from .staging import LENGTHS, STARTS, Staging
 
 STAGING_BYTES = 1 << 27
 """Bytes of a staging area: 250 recipes of 20 tokens at `tables`, 3 ms over a PCIe bus."""
-COPIED_BYTES = 1 << 29
+COPIED_BYTES = 1 << 30
 """Bytes of items that are copied at once where kernels cannot read them as they are stored."""
 LEAST_STAGED = 64
 """Items of a staging area at least: as many as are scored again together, so that products have the
@@ -50,7 +50,7 @@ class Part(NamedTuple):
     places: Tensor
     """(q, c) int64: where the items lie, on the device."""
     rows: int
-    """Tokens of all of them together."""
+    """Tokens of all of them together at most: a number that few requests have another of."""
 
 
 class PackedIndex:
@@ -136,7 +136,8 @@ class PackedIndex:
         if staged and self._staging is not None:
             most = self._staging.items
         if not self._is_in_place(dtype):
-            item_bytes = self._longest * self.width * (len(WIDE) + self.heads) * dtype.itemsize
+            arrays = len(WIDE) + (self.heads if self.level == "tables" else 0)
+            item_bytes = self._longest * self.width * arrays * dtype.itemsize
             most = min(most, max(1, COPIED_BYTES // item_bytes))
         columns = min(items.shape[1], most)
         lines = max(1, most // columns)
@@ -144,12 +145,12 @@ class PackedIndex:
             for column in range(0, items.shape[1], columns):
                 part = slice(line, line + lines), slice(column, column + columns)
                 block = np.ascontiguousarray(items[part])
-                rows = int(self.lengths[block].sum())
+                rows = _row_class(int(self.lengths[block].sum()))
                 if staged and self._staging is not None:
                     with self._staging.area(block) as places:
                         yield Part(*part, places, rows)
                 else:
-                    yield Part(*part, torch.from_numpy(block).to(self.device), rows)
+                    yield Part(*part, send(block, self.device), rows)
 
     def packed(
         self, places: Tensor, rows: int, weights: FoldedItemWeights, dtype: torch.dtype
@@ -157,11 +158,13 @@ class PackedIndex:
         """Return items as the kernels read them, and where they are among those.
 
         Items whose stored rows a kernel can read are not moved; others are copied and widened or
-        narrowed, and those at `tokens` are projected.
+        narrowed, and those at `tokens` are projected. Nothing is read on the host, so that it can
+        be recorded.
 
         Args:
             places: (...) of a `Part`.
-            rows: tokens of all of them together.
+            rows: tokens of all of them together at most; rows behind the last item's are of it or
+                of another, and belong to none.
             weights: of the items' kind, `projection` in `dtype`.
             dtype: of the wide arrays.
 
@@ -172,13 +175,14 @@ class PackedIndex:
             return self._in_place(), places
         flat = places.flatten()
         starts, lengths = self._starts[flat], self._lengths[flat]
-        begins = lengths.cumsum(0) - lengths
-        owner = torch.repeat_interleave(
-            torch.arange(len(flat), device=self.device), lengths, output_size=rows
-        )
-        row = starts[owner] + torch.arange(rows, device=self.device) - begins[owner]
+        ends = lengths.cumsum(0)
+        begins = ends - lengths
+        number = torch.arange(rows, device=self.device)
+        owner = torch.searchsorted(ends, number, right=True).clamp_(max=len(flat) - 1)
+        row = starts[owner] + number - begins[owner]
 
         def wide(name: str, row: Tensor) -> Tensor:
+            row = row.clamp(max=len(self._arrays[name]) - 1)
             scales = self._arrays.get(name + SCALE)
             scales = None if scales is None else scales[row]
             return _dequantise(self._arrays[name][row], scales).to(dtype)
@@ -188,7 +192,8 @@ class PackedIndex:
             arrays = _project(wide("tokens", row), lengths, weights)
         else:
             arrays = {name: wide(name, row) for name in WIDE}
-            arrays |= {"gate_bias": self._arrays["gate_bias"][row]}
+            last = len(self._arrays["gate_bias"]) - 1
+            arrays |= {"gate_bias": self._arrays["gate_bias"][row.clamp(max=last)]}
             arrays |= {"mean": self._arrays["mean"][flat]}
             if self.level == "tables":
                 # H times as many rows, an item's in one run as its tokens are.
@@ -223,6 +228,15 @@ class PackedIndex:
             starts=self._starts, lengths=self._lengths.int(), table=self._arrays.get("table"),
             heads=self.heads, longest=self._longest, shortest=self._shortest,
         )  # fmt: skip
+
+
+def _row_class(rows: int) -> int:
+    """Return a number of rows from a number on: one of four to each power of two.
+
+    What is recorded or compiled for a number of rows serves all requests of its class.
+    """
+    step = max(64, 1 << max(0, rows.bit_length() - 3))
+    return -(-rows // step) * step
 
 
 def _project(tokens: Tensor, lengths: Tensor, weights: FoldedItemWeights) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ import torch
 from hficma.types import Floats, Mask
 
 from ..index.prefilter import Prefilter, ShardCandidates
+from .copying import send
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,9 +58,9 @@ class GpuPrefilter(Prefilter):
             nothing = ShardCandidates(np.empty(0, np.int64), np.empty(0, np.float32))
             return [nothing] * len(queries)
         gpu = vectors.device
-        hidden = None if mask is None else torch.tensor(~mask, device=gpu)
+        hidden = None if mask is None else send(~mask, gpu)
         with torch.inference_mode():
-            gpu_queries = torch.tensor(queries, device=gpu)
+            gpu_queries = send(queries, gpu)
             scores = gpu_queries.new_empty(len(queries), 0)
             positions = torch.empty(len(queries), 0, dtype=torch.int64, device=gpu)
             for start in range(0, len(vectors), BLOCK):
@@ -80,6 +81,6 @@ class GpuPrefilter(Prefilter):
     def scores(self, query: Floats) -> Floats:
         """Return g of all items (N,); see `Prefilter.scores`."""
         with torch.inference_mode():
-            products = self._gpu_vectors @ torch.tensor(query, device=self._gpu_vectors.device)
+            products = self._gpu_vectors @ send(query, self._gpu_vectors.device)
         scores: Floats = products.cpu().numpy()
         return scores

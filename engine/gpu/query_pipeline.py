@@ -26,6 +26,7 @@ from hficma.types import Floats, Pixels
 from ..encoder import EncodedQuery, ModelInput, encode_recipes, not_finite, photo_batch
 from ..index.item_encoding import LEVELS, Role
 from ..runtimes.captured import CapturedCalls
+from .copying import send
 from .gpu_queries import GpuQueries
 from .weights import folded_weights
 
@@ -52,7 +53,9 @@ class QueryPipeline:
         if bundle.has_local:
             weights = folded_weights(bundle, device)
             for role, of_role in (("image", weights.image), ("recipe", weights.recipe)):
-                self._tables[role] = CapturedCalls(partial(_tables, of_role), device)
+                self._tables[role] = CapturedCalls(
+                    partial(_tables, of_role), device, name="raising queries to tables"
+                )
 
     def close(self) -> None:
         """Release the recordings and weights."""
@@ -82,7 +85,7 @@ class QueryPipeline:
             encodings = None
             flags = [torch.isfinite(vectors).all()]
             if tokens is not None:
-                on_device = torch.from_numpy(lengths).to(self._device, non_blocking=True)
+                on_device = send(lengths, self._device)
                 arrays = self._tables[role](tokens, on_device)
                 encodings = PaddedEncodings(
                     **dict(zip(LEVELS["tables"], arrays, strict=True)), lengths=on_device
@@ -114,10 +117,10 @@ class QueryPipeline:
     def _recipes(self, recipes: Sequence[RecipeIds]) -> tuple[Tensor, Tensor | None]:
         """Return vectors (Q, D_g) and tokens; sentences and ids are put together on the host."""
         items = encode_recipes(self._bundle, recipes)
-        vectors = torch.from_numpy(items.vectors).to(self._device)
+        vectors = send(items.vectors, self._device)
         if items.encodings is None:
             return vectors, None
-        tokens = torch.from_numpy(items.encodings.arrays["tokens"]).to(self._device)
+        tokens = send(items.encodings.arrays["tokens"], self._device)
         # To the most that any may have: with the longest of a batch instead, a pair's score would
         # depend on what else is in its batch.
         missing = self._bundle.facts.model.text.max_ingredients - tokens.shape[1]

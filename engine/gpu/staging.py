@@ -23,6 +23,7 @@ from hficma.types import Array, Offsets, Positions
 
 from ..files.ragged import raw_rows
 from ..index.item_encoding import StoredEncodings, rows_per_token
+from .copying import send
 
 STARTS = "starts"
 LENGTHS = "lengths"
@@ -100,7 +101,7 @@ class Staging:
         area.wait()
         sizes = self._gather(absent, area)
         with area.reading(self._copies, sizes):
-            yield torch.from_numpy(places).to(area.device)
+            yield send(places, area.device)
 
     def _gather(self, items: Positions, area: _Area) -> dict[str, int]:
         """Copy items (n,), rising, to an area's memory on the host; return the rows by array."""
@@ -149,7 +150,8 @@ class _Area:
         self._copied = torch.cuda.Event() if pinned else None
         self._read = torch.cuda.Event() if pinned else None
         if self._read is not None:
-            self._read.record()  # what was launched before may use memory that is new here
+            # What was launched before may use memory that is new here.
+            self._read.record(torch.cuda.current_stream(self.device))
 
     def wait(self) -> None:
         """Wait until the pinned memory may be written again: its last copy has ended."""
@@ -176,7 +178,9 @@ class _Area:
             self._copied.record(copies)
             reader = torch.cuda.current_stream(self.device)
             reader.wait_event(self._copied)
-            yield
-            self._read.record(reader)
+            try:
+                yield
+            finally:  # what was launched reads on, also where the block was left early
+                self._read.record(reader)
         else:
             yield

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,12 +21,19 @@ MOST_RECORDINGS = 4
 RECORDED_CALL = 2
 """A shape's call that is recorded: the last batch of a list has a size that never comes again."""
 WARM_UPS = 3
-"""Runs before a recording: libraries choose algorithms and take workspaces, which none may hold."""
-
-Shapes: TypeAlias = tuple[tuple[tuple[int, ...], torch.dtype], ...]
-"""Shape and dtype of each argument."""
+"""Runs before a recording: libraries choose algorithms and take workspaces, kernels are compiled
+and loaded, none of which a recording may hold."""
 
 _log = logging.getLogger("hficma")
+
+
+class ShapeClass(NamedTuple):
+    """What a recording is made for."""
+
+    shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    """Shape and dtype of each tensor."""
+    numbers: tuple[int, ...]
+    """Numbers that the function reads on the host."""
 
 
 class CapturedCalls:
@@ -36,88 +43,118 @@ class CapturedCalls:
     recorded (it reads a value on the host), it is called as it is: the results are the same.
 
     Args:
-        function: takes tensors and returns tensors, all on one device; must not branch on values.
+        function: takes tensors, then numbers, and returns tensors, all on one device; must not
+            branch on tensors' values.
         device: where.
+        name: of the function, for the log.
+        most: shape classes that are recorded; each keeps its arguments, its results and what the
+            largest of all computes in between in the GPU's memory.
     """
 
     def __init__(
-        self, function: Callable[..., Sequence[Tensor]], device: torch.device | str
+        self,
+        function: Callable[..., Sequence[Tensor]],
+        device: torch.device | str,
+        *,
+        name: str = "a function",
+        most: int = MOST_RECORDINGS,
     ) -> None:
         self._function = function
         self._device = torch.device(device)
-        self._recordings: dict[Shapes, _Recording] = {}
-        self._calls: Counter[Shapes] = Counter()
+        self._name, self._most = name, most
+        self._recordings: dict[ShapeClass, Recording] = {}
+        self._calls: Counter[ShapeClass] = Counter()
         self._pool: Any = None
         self._lock = threading.Lock()
         self._recordable = self._device.type == "cuda"
 
-    def __call__(self, *arguments: Tensor) -> Sequence[Tensor]:
-        """Call the function, by its recording for these shapes if there is one or can be one."""
+    def __call__(self, *arguments: Tensor, numbers: tuple[int, ...] = ()) -> Sequence[Tensor]:
+        """Call the function, by its recording for this shape class if there is or can be one.
+
+        Args:
+            arguments: the tensors.
+            numbers: what else the function takes, behind them.
+        """
         if not self._recordable:
-            return self._function(*arguments)
+            return self._function(*arguments, *numbers)
         shapes = tuple((tuple(one.shape), one.dtype) for one in arguments)
+        key = ShapeClass(shapes, numbers)
         # One call at a time: a recording has one set of arrays.
         with self._lock, torch.inference_mode():
-            recording = self._recordings.get(shapes)
-            if recording is None and len(self._recordings) < MOST_RECORDINGS:
-                self._calls[shapes] += 1
-                if self._calls[shapes] >= RECORDED_CALL:
-                    recording = self._record(shapes, arguments)
+            recording = self._recordings.get(key)
+            if recording is None and len(self._recordings) < self._most:
+                self._calls[key] += 1
+                if self._calls[key] >= RECORDED_CALL:
+                    recording = self._record(key, arguments)
             if recording is not None:
                 return recording.replay(arguments)
-        return self._function(*arguments)
+        return self._function(*arguments, *numbers)
 
-    def _record(self, shapes: Shapes, arguments: Sequence[Tensor]) -> _Recording | None:
-        """Record the function for the shapes of some arguments; None where that fails."""
+    def _record(self, key: ShapeClass, arguments: Sequence[Tensor]) -> Recording | None:
+        """Record the function for a shape class of some arguments; None where that fails."""
+
+        def function(*tensors: Tensor) -> Sequence[Tensor]:
+            return self._function(*tensors, *key.numbers)
+
         try:
-            # One pool for all of them, since one replays at a time: what the largest needs.
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            recording = _Recording(self._function, arguments, self._pool)
-            self._recordings[shapes] = recording
+            recording = Recording(function, arguments, self._pool)
         except RuntimeError as error:
             # Not tried again: what a function does on the host it does at any size.
             self._recordable = False
             reason = str(error).splitlines()[0]
-            _log.info("a function runs without a CUDA graph: it cannot be recorded (%s)", reason)
+            _log.info(
+                "%s runs without a CUDA graph: it cannot be recorded (%s)", self._name, reason
+            )
             return None
+        # One pool for all of them, since one replays at a time: what the largest needs.
+        self._pool = recording.pool
+        self._recordings[key] = recording
         return recording
 
 
-class _Recording:
+class Recording:
     """A function recorded for one shape of its arguments.
 
     Args:
         function: to record.
         arguments: of the shapes.
-        pool: of memory for what the function computes.
+        pool: of memory for what the function computes, of another recording; None takes a new one.
     """
 
     def __init__(
         self, function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor], pool: Any
     ) -> None:
         self._arguments = [one.clone() for one in arguments]
-        device = arguments[0].device
-        stream: Any = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                function(*self._arguments)
-        torch.cuda.current_stream(device).wait_stream(stream)
+        self._device = arguments[0].device
+        stream: Any = torch.cuda.Stream(self._device)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may allocate meanwhile, which is forbidden to this one alone.
-        with torch.cuda.graph(
-            self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
-        ):
-            self._results = list(function(*self._arguments))
+        current = torch.cuda.current_stream(self._device)
+        # The outer block restores device and stream also where a capture fails: torch's own then
+        # leaves its stream the current one.
+        with torch.cuda.device(self._device), torch.cuda.stream(current):
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):
+                    function(*self._arguments)
+            current.wait_stream(stream)
+            # Other threads may allocate meanwhile, which is forbidden to this one alone.
+            with torch.cuda.graph(
+                self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+            ):
+                self._results = list(function(*self._arguments))
+        self.pool: Any = self._graph.pool()
+        """Of memory, for other recordings of which none replays at the same time."""
         self._done: Any = torch.cuda.Event()
 
     def replay(self, arguments: Sequence[Tensor]) -> list[Tensor]:
         """Run on arguments, and return results that no later run changes."""
-        # Another thread's stream may still copy the last results out.
-        torch.cuda.current_stream(self._arguments[0].device).wait_event(self._done)
-        for place, argument in zip(self._arguments, arguments, strict=True):
-            place.copy_(argument)
-        self._graph.replay()
-        results = [result.clone() for result in self._results]
-        self._done.record()
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.current_stream(self._device)
+            # Another thread's stream may still copy the last results out.
+            stream.wait_event(self._done)
+            for place, argument in zip(self._arguments, arguments, strict=True):
+                place.copy_(argument)
+            self._graph.replay()
+            results = [result.clone() for result in self._results]
+            self._done.record(stream)
         return results

@@ -52,7 +52,8 @@ class TorchRuntime(Runtime):
         self._branch = branch
         self._graph = graph
         self._device = device
-        self._run = CapturedCalls(branch, device if graph.name in RECORDED else "cpu")
+        recorded_on = device if graph.name in RECORDED else "cpu"
+        self._run = CapturedCalls(branch, recorded_on, name=f"graph {graph.name}")
 
     @classmethod
     def load(cls, graph: Graph, *, device: str = "cpu", threads: int | None = None) -> Self:

@@ -8,6 +8,10 @@
     pair_scores.py   all of them: G groups of B photos and M recipes
     plain_scores.py  the same without a GPU, rounded where the kernels round
     tile_shapes.py   the tile of each kernel by shape
+    launching.py     whether Triton works on a machine's GPU
+
+Numbers of items and rows are arguments that no kernel is specialized for: one is compiled for each
+tile and element type, and never again because there are 200 candidates instead of 256.
 
 Nothing of L x D numbers a pair reaches memory. Imported only where a search runs on a GPU.
 """

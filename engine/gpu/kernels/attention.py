@@ -66,7 +66,7 @@ def _load_items(
     return item, length, key_tile, value_tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["sources", "pair_rows"])
 def attention_kernel(
     query, gate, rows, bases,
     key, value, starts, lengths, panels, order, edges,

@@ -29,7 +29,11 @@ from .tabulation import ItemTables
 from .tile_shapes import fusion_tile
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        "readers", "sources", "pair_rows", "tiles", "reader_stride", "source_stride",
+    ]
+)  # fmt: skip
 def fusion_kernel(
     shares, agreement, table, fuse, gate_bias, mean, bias,
     items, places, item_lengths, firsts, rows, owners, bases,

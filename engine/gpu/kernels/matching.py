@@ -26,7 +26,7 @@ from hficma.model.similarity import FoldedWeights
 from .tile_shapes import matching_tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pairs"])
 def matching_kernel(
     image_means, recipe_means, hidden, hidden_bias, output, parts,
     pairs,

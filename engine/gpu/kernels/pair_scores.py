@@ -27,6 +27,8 @@ from .tile_shapes import fits_on_chip
 
 SCRATCH_BYTES = 1 << 30
 """What the kernels may write for one another at once: 25,000 pairs of 20 tokens at D = 1024."""
+MOST_GROUPS = 65_535
+"""Groups of a launch: CUDA's limit of a grid's third axis."""
 OLDEST_CAPABILITY = (8, 0)
 """Compute capability of the first GPU that the kernels are compiled for."""
 
@@ -85,7 +87,7 @@ def score_groups(
         return torch.empty(sizes, device=photos.device)
     kernels = _uses_kernels(photos.device, max(image.longest, recipe.longest), image)
     needed = _scratch(image, recipe, sizes, kernels=kernels)
-    if needed > scratch_bytes and max(sizes) > 1:
+    if sizes[0] > MOST_GROUPS or (needed > scratch_bytes and max(sizes) > 1):
         axis = 0 if sizes[0] > 1 else 1 + (sizes[2] > sizes[1])
         middle = sizes[axis] // 2
         parts = []
@@ -102,7 +104,10 @@ def score_groups(
                 )
             )
         return torch.cat(parts, dim=axis)
-    return (fused_scores if kernels else plain_scores)(image, recipe, photos, recipes, weights)
+    if not kernels:
+        return plain_scores(image, recipe, photos, recipes, weights)
+    with torch.cuda.device(photos.device):  # Triton launches on the current one
+        return fused_scores(image, recipe, photos, recipes, weights)
 
 
 def fused_scores(
@@ -178,7 +183,8 @@ def _uses_kernels(device: torch.device, longest: int, items: PackedItems) -> boo
     """Return whether pairs are scored by the kernels; plain torch takes what they cannot."""
     if device.type != "cuda":
         return False
-    reason = _why_not(device.index or 0, longest, items.width // items.heads)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    reason = _why_not(index, longest, items.width // items.heads)
     return reason is None
 
 
@@ -192,9 +198,11 @@ def _why_not(device: int, longest: int, head: int) -> str | None:
         reason = f"items of {longest} tokens of {head} features a head do not fit on its chip"
     else:
         try:
-            import triton  # noqa: F401
+            from .launching import why_no_launch
         except ImportError:
             reason = "triton is not installed"
+        else:
+            reason = why_no_launch(torch.device("cuda", device))
     if reason is not None:
         _log.warning("pairs are scored by plain torch, several times slower: %s", reason)
     return reason

@@ -37,7 +37,7 @@ class ItemTables(NamedTuple):
     """(G, N) int64: a table's first row is H times this."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["groups"])
 def tabulation_kernel(
     value, rows, owners, begins, lengths, bases, weight, table,
     groups,
