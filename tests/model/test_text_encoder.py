@@ -107,12 +107,12 @@ def test_an_architecture_survives_json_and_needs_no_folder(folders: dict[str, Pa
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer.json"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "is no tokenizer"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "weights cannot be read"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(
                 (folder / "model.safetensors").read_bytes()[:-100]
             ),
-            "weights cannot be read",
+            "model.safetensors cannot be read",
         ),
         (
             lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'),

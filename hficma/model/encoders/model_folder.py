@@ -11,10 +11,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import InputError, MissingDependencyError
-from ...limits import MEGABYTE, parse_json, read_regular_file
+from ...limits import MEGABYTE, parse_json, read_regular_file, reason
 
 CONFIG = "config.json"
 """Says which network a folder holds, of what sizes."""
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+"""Its weights: one file, or the list of several."""
+NOT_LAYERS = (
+    "architectures", "auto_map", "dtype", "id2label", "label2id", "problem_type",
+    "quantization_config", "torch_dtype", "transformers_version",
+)  # fmt: skip
+"""Of a configuration: what says nothing of layers, or names code that is not ours to run."""
 JSON_BYTES = MEGABYTE
 """Bytes of a JSON file of settings, those of models with thousands of named classes included."""
 
@@ -66,3 +73,43 @@ def import_transformers(reader: str) -> Any:
     library.logging.set_verbosity_error()
     library.logging.disable_progress_bar()
     return library
+
+
+def load_pretrained(kind: Any, folder: Path, **arguments: Any) -> Any:
+    """Build a network of `transformers` with the weights of a folder, in float32.
+
+    Args:
+        kind: its class.
+        folder: of the model, or of a larger one that holds the network.
+        arguments: of its constructor; `config`, where the folder's own is not to be read.
+
+    Raises:
+        InputError: the weights are missing, pickled, damaged or of another network.
+    """
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise InputError(
+            f"{folder}: has no {WEIGHTS[0]}; weights of other kinds can hide code and are not read"
+        )
+    try:
+        network, loading = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            # Plain products and a softmax: every network has it, and every runtime its operators.
+            attn_implementation="eager",
+            **arguments,
+        )
+    except Exception as error:  # safetensors' own kind, and those of every layer below
+        raise InputError(
+            f"{folder}: its {WEIGHTS[0]} cannot be read, or is of another network than its "
+            f"{CONFIG} ({reason(error)[:160]})"
+        ) from error
+    # Numbers of the positions, which older releases of the library saved with the weights.
+    lacking = sorted(name for name in loading["missing_keys"] if not name.endswith("position_ids"))
+    if lacking:
+        raise InputError(
+            f"{folder}: its {WEIGHTS[0]} lacks {len(lacking)} weights of the network of its "
+            f"{CONFIG}, such as {lacking[0]}"
+        )
+    return network.float()

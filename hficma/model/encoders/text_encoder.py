@@ -20,7 +20,8 @@ from ...errors import InputError
 from ...limits import reason
 from ...text.text_architecture import TextArchitecture
 from ..numerics import MASKED, mean_weights, padding_bias, unit_rows
-from .model_folder import import_transformers
+from .fixed_shapes import fix_position_buckets
+from .model_folder import import_transformers, load_pretrained
 
 _CLASSES = {
     "bert": ("BertConfig", "BertModel"),
@@ -34,7 +35,7 @@ _CLASSES = {
 }
 """Names in `transformers` of an architecture's configuration and layers."""
 _WITH_POOLER = ("bert", "roberta", "xlm-roberta", "mpnet")
-"""Those that would come with a layer over the first token, which nothing here reads."""
+"""Those whose class asks whether to add a pooler."""
 _POSITIONS_FROM_PAD = ("roberta", "xlm-roberta", "mpnet")
 """Those whose first position is behind the padding's id."""
 
@@ -54,9 +55,9 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.width = architecture.width
-        self.model = _layers(architecture) if weights is None else _load(architecture, weights)
+        self.model = _layers(architecture, weights)
         if architecture.model_type == "mpnet":
-            _fix_position_buckets(self.model.encoder, architecture.longest)
+            fix_position_buckets(self.model.encoder, architecture.longest)
 
     @property
     def reads_lengths(self) -> bool:
@@ -104,73 +105,19 @@ class TextEncoder(nn.Module):
         return unit_rows(self.model.text_projection(pooled) if kind == "clip" else pooled)
 
 
-def _fix_position_buckets(encoder: Any, longest: int) -> None:
-    """Work MPNet's buckets of distances out once, for texts up to a length.
-
-    It takes logarithms of distances at every run, by operators that no other graph here has.
-
-    Args:
-        encoder: MPNet's, changed in place.
-        longest: tokens.
-    """
-
-    class FixedBuckets(type(encoder)):  # type: ignore[misc]
-        """The same encoder but for where its buckets come from."""
-
-        def compute_position_bias(
-            self, x: Tensor, position_ids: object = None, num_buckets: int = 32
-        ) -> Tensor:
-            """Return what attention adds by distance, (1, H, W, W)."""
-            size = x.shape[1]
-            bias: Tensor = self.relative_attention_bias(self.buckets[:size, :size])
-            return bias.permute(2, 0, 1)[None]
-
-    places = torch.arange(longest)
-    buckets = encoder.relative_position_bucket(
-        places[None] - places[:, None],
-        num_buckets=encoder.config.relative_attention_num_buckets,
-    )
-    encoder.register_buffer("buckets", buckets, persistent=False)
-    # By class, not by a function in its place: a copy of the model must read the copy's weights.
-    encoder.__class__ = FixedBuckets
-
-
-def _layers(architecture: TextArchitecture) -> Any:
-    """Return an architecture's layers with random weights."""
+def _layers(architecture: TextArchitecture, folder: Path | None) -> Any:
+    """Return an architecture's layers, with the weights of a folder or with random ones."""
     config, model = _classes(architecture.model_type)
+    # Some would come with a layer over the first token, which nothing here reads.
+    options = {"add_pooling_layer": False} if architecture.model_type in _WITH_POOLER else {}
     try:
         settings = config(**architecture.config)
+        if folder is not None:
+            return load_pretrained(model, folder, config=settings, **options)
         settings._attn_implementation = "eager"
-        return model(settings, **_options(architecture))
+        return model(settings, **options)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise InputError(f"the text encoder cannot be built ({reason(error)[:160]})") from error
-
-
-def _load(architecture: TextArchitecture, folder: Path) -> Any:
-    """Return an architecture's layers with the weights of a folder.
-
-    Raises:
-        InputError: they cannot be read, or some are missing.
-    """
-    config, model = _classes(architecture.model_type)
-    try:
-        layers, info = model.from_pretrained(
-            folder,
-            config=config(**architecture.config),
-            local_files_only=True,
-            use_safetensors=True,
-            attn_implementation="eager",
-            dtype=torch.float32,
-            output_loading_info=True,
-            **_options(architecture),
-        )
-    except Exception as error:  # every part of the library has its own kinds
-        raise InputError(f"{folder}: its weights cannot be read ({reason(error)[:160]})") from error
-    missing = [name for name in info["missing_keys"] if not name.endswith("position_ids")]
-    if missing or info["mismatched_keys"]:
-        name = min(missing) if missing else str(min(info["mismatched_keys"]))
-        raise InputError(f"{folder}: its weights lack {name}, or have it in another shape")
-    return layers
 
 
 def text_config(kind: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -191,8 +138,3 @@ def _classes(kind: str) -> tuple[Any, Any]:
     library = import_transformers("this text encoder")
     config, model = _CLASSES[kind]
     return getattr(library, config), getattr(library, model)
-
-
-def _options(architecture: TextArchitecture) -> Mapping[str, bool]:
-    """Return what a model's class takes beside its configuration."""
-    return {"add_pooling_layer": False} if architecture.model_type in _WITH_POOLER else {}

@@ -17,17 +17,17 @@ from typing import Any
 from ...errors import InputError
 from ...text.text_architecture import TextArchitecture
 from ...text.text_tokenizer import TOKENIZER_BYTES, TextTokenizer
-from .model_folder import CONFIG, read_model_json
+from .model_folder import CONFIG, NOT_LAYERS, read_model_json
+from .text_encoder import text_config
 
 TOKENIZER_FILE = "tokenizer.json"
 _TRANSFORMERS = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
 _DUAL = ("clip", "siglip", "siglip2")
-_UNREAD = (
-    "architectures", "torch_dtype", "dtype", "auto_map", "transformers_version", "id2label",
-    "label2id", "use_cache", "gradient_checkpointing", "model_type", "quantization_config",
-    "is_decoder", "add_cross_attention", "tie_word_embeddings", "problem_type",
+_NOT_ARCHITECTURE = (
+    *NOT_LAYERS, "use_cache", "gradient_checkpointing", "model_type", "is_decoder",
+    "add_cross_attention", "tie_word_embeddings",
 )  # fmt: skip
-"""Of a configuration: what says nothing of an encoder's layers."""
+"""What of a configuration says nothing of an encoder's layers, or is recorded apart."""
 
 
 def read_text_folder(folder: Path, *, most_tokens: int | None = None) -> TextTokenizer:
@@ -111,8 +111,6 @@ def _dual(
 ) -> TextArchitecture:
     """Return the architecture of the text tower of CLIP or SigLIP."""
     # Files of early versions leave out what is at its default: the library knows the defaults.
-    from .text_encoder import text_config
-
     settings = _settings(text_config(kind, config))
     if kind == "clip" and "projection_dim" in config:
         settings["projection_dim"] = config["projection_dim"]
@@ -164,7 +162,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in config.items()
-        if name not in _UNREAD
+        if name not in _NOT_ARCHITECTURE
         and not name.startswith("_")
         and isinstance(value, int | float | str | bool)
     }

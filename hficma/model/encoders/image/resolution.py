@@ -43,9 +43,9 @@ def resolve_image_encoder(config: ImageConfig, weights: str | Path | None) -> Re
         InputError: the folder lacks a file, or is of an architecture that cannot be read.
     """
     if config.encoder in SIZES:
-        known = lite_input(config.encoder)
+        image_input = config.input or lite_input(config.encoder)
         return ResolvedEncoder(
-            replace(config, family="efficientnet-lite", input=config.input or known), weights
+            replace(config, family="efficientnet-lite", input=image_input), weights
         )
     if config.family == "transformers" and config.architecture:
         return ResolvedEncoder(config, weights)
@@ -58,8 +58,8 @@ def resolve_image_encoder(config: ImageConfig, weights: str | Path | None) -> Re
             "Face model (config.json, model.safetensors, preprocessor_config.json), or a name"
         )
     if config.family == "timm" or _is_timms(config.encoder):
-        known = config.input or timm_input(config.encoder)
-        return ResolvedEncoder(replace(config, family="timm", input=known), weights)
+        image_input = config.input or timm_input(config.encoder)
+        return ResolvedEncoder(replace(config, family="timm", input=image_input), weights)
     return ResolvedEncoder(config, weights)
 
 
