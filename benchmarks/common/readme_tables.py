@@ -395,7 +395,6 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
         "bench-1k": search,
         "bench-10k": search,
         "branches": branches,
-        "encoders": encoders,
         "engine": engine,
         "training-step": training_step,
     },
@@ -406,6 +405,7 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     "quality": {
         "quality": quality,
         "photos": quality,
+        "encoders": encoders,
         "sample-hardness": sample_hardness,
         "text-quality": text_quality,
     },

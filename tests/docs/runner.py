@@ -129,6 +129,15 @@ SKIPPED: dict[str, str] = {
     "hficma bench quality --data recipes.jsonl --trunk mobilenet_v2_imagenet.safetensors "
     "--vectors sentences --json report.json": _MEASURES,
     "hficma bench sample_hardness": _MEASURES,
+    "hficma bench encoders best=workspace/bundles/demo": _MEASURES,
+    "hficma bench quality --data recipes.jsonl --trunk mobilenet_v2_imagenet.safetensors "
+    '--vectors words --encoder lite2=efficientnet-lite2.pth --only "EfficientNet-Lite2 + words" '
+    "--keep-runs runs --json quality.json": _MEASURES,
+    "hficma export --run runs/EfficientNet-Lite2-words-seed-1 --precision fp16 --precision int8 "
+    "--out bundles/lite2": "needs that run; tests/export compiles such a model",
+    'hficma bench encoders "EfficientNet-Lite2 + words=bundles/lite2" --quality quality.json': (
+        _MEASURES
+    ),
     "hficma bench pair_scores": _MEASURES,
     "hficma bench pair_scores --json "
     "benchmarks/results/pair-scores-epyc-avx2-2-cores-2026-11-22.json": _MEASURES,
