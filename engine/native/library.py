@@ -23,7 +23,7 @@ KINDS = ("avx512", "avx2", "portable")
 """Variants that compute in float32, fastest first."""
 SCREEN = "avx512bf16"
 """The variant whose products read bfloat16."""
-INTERFACE = 1
+INTERFACE = 2
 """Of kernels.h: the C interface that stands here."""
 STORED_TYPES = {"float32": 0, "float16": 1, "int8": 2}
 """What `struct rows` calls element types."""
@@ -89,7 +89,16 @@ class Items(Structure):
     )
 
 
-_W, _Q, _I = POINTER(Weights), POINTER(Query), POINTER(Items)
+class Tables(Structure):
+    """`struct tables`."""
+
+    _fields_ = tuple(
+        (name, Pointer)
+        for name in ("query", "key", "value", "gate", "fuse", "gate_bias", "mean", "table")
+    )
+
+
+_W, _Q, _I, _T = POINTER(Weights), POINTER(Query), POINTER(Items), POINTER(Tables)
 
 
 class Functions(Structure):
@@ -107,6 +116,8 @@ class Functions(Structure):
         ("match", CFUNCTYPE(None, _W, Pointer, Size, Size, Size, Pointer, Pointer)),
         ("match_scratch_bytes", CFUNCTYPE(Size, Size, Size)),
         ("finish", CFUNCTYPE(None, _W, Pointer, Size, Pointer)),
+        ("tabulate", CFUNCTYPE(None, _W, _I, _T, Pointer)),
+        ("tabulate_scratch_bytes", CFUNCTYPE(Size, _W, Size, Size)),
     )
 
 

@@ -1,6 +1,7 @@
 """Score pairs with the compiled kernels: a query, packed once, with items read where they lie.
 
     pack(query)                 once a query: what every tile reads, in the order it is read
+    tabulate(items, tables)     a tile that several queries read: what is computed of items alone
     fuse(query, items, means)   a tile of items: (1) to (6) of hficma/model/similarity.py
     match(means)                all items together: (7), whose weights are then read once
 
@@ -27,6 +28,7 @@ from .library import (
     MissingKernelsError,
     Query,
     Rows,
+    Tables,
     Weights,
     address,
     buffer,
@@ -169,30 +171,39 @@ class PairKernel:
         """
         assert len(means) == len(items.lengths)
         assert means.strides == (4 * self._stride, 4)
-        kept = [
-            np.ascontiguousarray(array, np.int64)
-            for array in (items.lengths, items.first, items.places)
-        ]
-        tile = Items(len(means), *(address(array) for array in kept))
-        for name, array in items.arrays.items():
-            assert array.flags.c_contiguous
-            if name in ("mean", "gate_bias"):
-                assert array.dtype == np.float32
-                setattr(tile, name, address(array))
-            else:
-                assert array.shape[-1] == self.width
-                scales = items.scales.get(name)
-                rows = Rows(address(array), address(scales), STORED_TYPES[array.dtype.name])
-                setattr(tile, name, rows)
+        tile, _kept = self._items(items)
         size = self._functions.scratch_bytes(
-            self._weights_at, query.length, len(means), int(kept[0].sum()), int(kept[0].max())
-        )
+            self._weights_at, query.length, len(means),
+            int(items.lengths.sum()), int(items.lengths.max()),
+        )  # fmt: skip
         self._functions.fuse(
             self._weights_at,
             address(query.memory),
             ctypes.byref(tile),
             address(means),
             address(self._scratch(size)),
+        )
+
+    def tabulate(self, items: TileItems, out: Mapping[str, Floats]) -> None:
+        """Bring a tile that is stored as tokens or projections to `tables`, for several queries.
+
+        An item scores the same bits by them as from what is stored.
+
+        Args:
+            items: n of them, of `tokens` tokens together.
+            out: where its arrays go, contiguous, one item after the other: (tokens, D), `table`
+                (H tokens, D), `mean` (n, D), `gate_bias` (tokens,).
+        """
+        tile, _kept = self._items(items)
+        tables = Tables()
+        for name in (*PROJECTED, "gate_bias", "mean", "table"):
+            assert out[name].flags.c_contiguous
+            setattr(tables, name, address(out[name]))
+        size = self._functions.tabulate_scratch_bytes(
+            self._weights_at, len(items.lengths), int(items.lengths.sum())
+        )
+        self._functions.tabulate(
+            self._weights_at, ctypes.byref(tile), ctypes.byref(tables), address(self._scratch(size))
         )
 
     @property
@@ -220,6 +231,25 @@ class PairKernel:
         scores = np.empty(len(logits), dtype=np.float32)
         self._functions.finish(self._weights_at, address(logits), len(logits), address(scores))
         return scores
+
+    def _items(self, items: TileItems) -> tuple[Items, list[Array]]:
+        """Return a tile as the library takes it, and arrays to keep as long as it is used."""
+        kept: list[Array] = [
+            np.ascontiguousarray(array, np.int64)
+            for array in (items.lengths, items.first, items.places)
+        ]
+        tile = Items(len(items.lengths), *(address(array) for array in kept))
+        for name, array in items.arrays.items():
+            assert array.flags.c_contiguous
+            if name in ("mean", "gate_bias"):
+                assert array.dtype == np.float32
+                setattr(tile, name, address(array))
+            else:
+                assert array.shape[-1] == self.width
+                scales = items.scales.get(name)
+                rows = Rows(address(array), address(scales), STORED_TYPES[array.dtype.name])
+                setattr(tile, name, rows)
+        return tile, kept
 
     def _scratch(self, size: int) -> Bytes:
         """Return this thread's memory: the same for every tile, so it stays cached."""

@@ -7,17 +7,16 @@ tables, each query would widen, project or tabulate them again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hficma.types import Positions
+from hficma.types import Lengths, Positions
 
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
 from ..index.item_encoding import ItemArrays, bytes_per_token
 from .located_items import LocatedItems
-from .reranking import Reranker
 
 CACHE_BYTES = 1 << 30
 """Memory that the shared candidates of a batch may take."""
@@ -66,16 +65,22 @@ class CandidateCache:
 
 
 def cache_shared_candidates(
-    index: Index, reranker: Reranker, batches: Sequence[CandidateBatch], *, width: int, heads: int
+    index: Index,
+    tabulate: Callable[[LocatedItems], tuple[ItemArrays, Positions]],
+    batches: Sequence[CandidateBatch],
+    *,
+    width: int,
+    heads: int,
 ) -> CandidateCache:
     """Bring what at least two queries will score to `tables` in memory.
 
-    Nothing is cached where the index keeps float32 tables, which are read where they lie, or where
-    the shared candidates would not fit `CACHE_BYTES`.
+    Nothing is cached where the index keeps float32 tables, which are read where they lie. Where the
+    shared candidates would not fit `CACHE_BYTES`, those that most queries share are.
 
     Args:
         index: whose items the candidates are.
-        reranker: brings them to `tables`.
+        tabulate: brings N items to `tables` in memory, and returns them with where each of the N
+            stands among them.
         batches: first candidates of each query.
         width: D.
         heads: H.
@@ -86,25 +91,29 @@ def cache_shared_candidates(
     items, counts = np.unique(
         np.concatenate([batch.items for batch in batches]), return_counts=True
     )
-    items = items[counts > 1]
+    items, counts = items[counts > 1], counts[counts > 1]
     if not len(items):
         return CandidateCache(index)
-    located = LocatedItems.of_index(index, items)
-    size = _tokens(located) * bytes_per_token("tables", "fp32", width, heads)
-    if size > CACHE_BYTES:
+    sizes = _tokens(LocatedItems.of_index(index, items))
+    sizes *= bytes_per_token("tables", "fp32", width, heads)
+    most_shared = np.argsort(-counts, kind="stable")
+    fit = int(np.searchsorted(np.cumsum(sizes[most_shared]), CACHE_BYTES, side="right"))
+    if fit < len(items):
         _log.info(
-            "%s: %s candidates that queries share would take %.1f GB in memory; "
-            "each query reads them by itself, in smaller batches they are shared",
-            index.path, f"{len(items):,}", size / 1e9,
+            "%s: %s candidates that queries share would take %.1f GB in memory; those of them that "
+            "fewest share are read by each query itself, in smaller batches more are shared",
+            index.path, f"{len(items):,}", int(sizes.sum()) / 1e9,
         )  # fmt: skip
+    items = np.sort(items[most_shared[:fit]])
+    if not len(items):
         return CandidateCache(index)
-    return CandidateCache(index, items, *reranker.tabulate(located))
+    return CandidateCache(index, items, *tabulate(LocatedItems.of_index(index, items)))
 
 
-def _tokens(items: LocatedItems) -> int:
-    """Return how many tokens items have together."""
-    tokens = 0
-    for arrays, positions, _ in items.runs():
+def _tokens(items: LocatedItems) -> Lengths:
+    """Return how many tokens each item has, (N,)."""
+    tokens = np.empty(len(items.positions), np.int64)
+    for arrays, positions, run in items.runs():
         assert arrays.encodings is not None
-        tokens += int(arrays.encodings.lengths[positions].sum())
+        tokens[run] = arrays.encodings.lengths[positions]
     return tokens

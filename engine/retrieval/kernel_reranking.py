@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -58,6 +58,15 @@ class QueryState:
         """By the kind of kernel that reads it."""
         self.best = np.empty(0)
         """S of the best items that were scored exactly, at most k of them, in any order."""
+
+
+class SharedTables(NamedTuple):
+    """Items of which some were brought to `tables` in memory, since several queries read them."""
+
+    kernel: PairKernel
+    """That did, and alone may read them: another rounds otherwise."""
+    items: LocatedItems
+    """All of them, in memory or where they are stored."""
 
 
 class KernelReranker:
@@ -105,6 +114,12 @@ class KernelReranker:
             screen = None
         return cls(runtime.kernel(role, projection=projection), screen, bundle.score_weights)
 
+    @property
+    def first_kernel(self) -> PairKernel:
+        """Return the kernel that scores all items of a search, if it is not one that measures."""
+        screen = self.screen
+        return self._exact if screen is None or self.bound is None else screen
+
     def score(
         self,
         state: QueryState,
@@ -113,6 +128,7 @@ class KernelReranker:
         *,
         k: int,
         pool: Executor | None,
+        shared: SharedTables | None = None,
     ) -> ItemScores:
         """Score N items for a query: exactly those that may be among the k best so far.
 
@@ -122,6 +138,8 @@ class KernelReranker:
             timer: counts what is copied of items as `gather`, summed over threads.
             k: ranks of the answer.
             pool: runs tiles, one a task; None runs them here.
+            shared: the same items, some of them computed for several queries; None where all are
+                read as they are stored.
         """
         global_ = items.global_scores(state.query.vector)
         count = len(global_)
@@ -129,7 +147,9 @@ class KernelReranker:
         def run(kernel: PairKernel, places: Positions | None = None) -> Floats64:
             if kernel.kind not in state.packed:
                 state.packed[kernel.kind] = pack(kernel, state.query)
-            some = items if places is None else items.select(places)
+            some = items if shared is None or shared.kernel is not kernel else shared.items
+            if places is not None:
+                some = some.select(places)
             return local_scores(kernel, state.packed[kernel.kind], some, timer, pool)
 
         exact = np.zeros(count, dtype=bool)

@@ -13,7 +13,8 @@ from ..index.candidates import CandidateBatch
 from ..index.index import Index
 from .candidate_cache import CandidateCache, cache_shared_candidates
 from .certificate import ItemScores
-from .kernel_reranking import KernelReranker, QueryState
+from .kernel_reranking import KernelReranker, QueryState, SharedTables
+from .kernel_tiles import tabulate
 from .located_items import LocatedItems
 from .reranking import Reranker
 from .timing import StageTimer
@@ -92,7 +93,7 @@ class CpuScorer:
         if len(queries) > 1:
             facts = self._bundle.facts
             cache = cache_shared_candidates(
-                self._index, self._reranker, first_batches,
+                self._index, self._reranker.tabulate, first_batches,
                 width=facts.width, heads=facts.heads,
             )  # fmt: skip
 
@@ -125,10 +126,20 @@ class CpuScorer:
     ) -> ScoreFunction:
         """Score by the compiled kernels, of several queries each on one thread; see `prepare`."""
         states = [QueryState(query) for query in queries]
+        kernel, cache = kernels.first_kernel, None
+        if len(queries) > 1 and self._index.facts.level != "tables":
+            cache = cache_shared_candidates(
+                self._index,
+                lambda items: tabulate(kernel, items, timer, self._pool),
+                first_batches,
+                width=self._bundle.facts.width,
+                heads=self._bundle.facts.heads,
+            )
 
         def run(number: int, items: Positions, pool: Executor | None) -> ItemScores:
             located = LocatedItems.of_index(self._index, items)
-            return kernels.score(states[number], located, timer, k=k, pool=pool)
+            shared = None if cache is None else SharedTables(kernel, cache.locate(items))
+            return kernels.score(states[number], located, timer, k=k, pool=pool, shared=shared)
 
         if len(queries) == 1:
             return lambda number, items: run(number, items, self._pool)

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Counts the changes of what stands here: a library of another number is not called. */
-enum { INTERFACE = 1 };
+enum { INTERFACE = 2 };
 
 /* How rows are stored. */
 enum { FLOAT32 = 0, FLOAT16 = 1, INT8 = 2 };
@@ -63,6 +63,14 @@ struct items {
     struct rows table; /* (H rows, D), an item's H runs of L rows together; or computed */
 };
 
+/* Memory of items at the level `tables`, float32, one item after the other. */
+struct tables {
+    float *query, *key, *value, *gate, *fuse; /* (tokens, D) */
+    float *gate_bias; /* (tokens,) */
+    float *mean; /* (count, D) */
+    float *table; /* (H tokens, D) */
+};
+
 struct functions {
     /* Bytes that a (depth, columns) matrix takes when it is packed. */
     int64_t (*packed_bytes)(int64_t depth, int64_t columns);
@@ -89,6 +97,11 @@ struct functions {
     /* S_local (count,) of the logits of all parts. */
     void (*finish)(const struct weights *weights, const float *logits, int64_t count,
                    float *scores);
+    /* Bring items that are stored as tokens or projections to `tables`. */
+    void (*tabulate)(const struct weights *weights, const struct items *items,
+                     const struct tables *out, void *scratch);
+    int64_t (*tabulate_scratch_bytes)(const struct weights *weights, int64_t count,
+                                      int64_t tokens);
 };
 
 /* Return the functions of a kind of processor; NULL where this one or this library lacks it.

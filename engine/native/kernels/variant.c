@@ -7,6 +7,7 @@
 #include "kernels.h"
 #include "matching.h"
 #include "projection.h"
+#include "tabulation.h"
 
 static int64_t packed_bytes(int64_t depth, int64_t columns)
 {
@@ -99,5 +100,5 @@ static void pack_whole_query(const struct weights *weights, const struct query *
 const struct functions NAME(VARIANT) = {
     packed_bytes, pack,         whole_query_bytes, pack_whole_query, scratch_bytes,
     fuse,         means_stride, match_parts,       match,            match_scratch_bytes,
-    finish,
+    finish,       tabulate,     tabulate_scratch_bytes,
 };

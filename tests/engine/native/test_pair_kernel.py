@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hficma.engine.native.library import SCREEN, kinds
+from hficma.engine.native.pair_kernel import TileItems
 
 pytest.importorskip("torch", reason="the reference is in torch")
-from tests.engine.native.pairs import LEVELS, Level, Pairs, random_pairs, score
+from tests.engine.native.pairs import LEVELS, ROWS, Level, Pairs, random_pairs, score
 
 pytestmark = pytest.mark.torch
 
@@ -97,3 +98,24 @@ def test_what_is_no_number_gives_no_score(name: str) -> None:
         scores = score(some.kernel("tables", kind), some.query, [some.tile("tables", np.arange(2))])
         assert np.isnan(scores[0])
         assert not np.isnan(scores[1])
+
+
+@settings(max_examples=15, deadline=None)
+@given(pairs(), st.sampled_from(LEVELS[1:]), st.sampled_from(sorted(TOLERANCE)))
+def test_tables_made_for_several_queries_score_the_same_bits(
+    some: Pairs, level: Level, stored: str
+) -> None:
+    """An item would score otherwise in a batch of photos than when one of them asks alone."""
+    everything = some.tile(level, np.arange(len(some.lengths))[::-1], stored)
+    tokens, width = int(some.lengths.sum()), some.items["mean"].shape[1]
+    for kind in kinds():
+        kernel = some.kernel(level, kind)
+        arrays = {name: np.full_like(some.items[name], np.nan) for name in (*ROWS, "mean", "table")}
+        assert arrays["table"].shape == (some.heads * tokens, width)
+        kernel.tabulate(everything, arrays)
+        lengths = everything.lengths
+        places = np.arange(len(lengths))
+        tables = TileItems(lengths, np.cumsum(lengths) - lengths, places, arrays, {})
+        np.testing.assert_array_equal(
+            score(kernel, some.query, [tables]), score(kernel, some.query, [everything])
+        )
