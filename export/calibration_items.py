@@ -43,7 +43,7 @@ class ItemReader(Protocol):
 
 
 @dataclass(frozen=True)
-class Items:
+class CalibrationItems:
     """Photos and recipes; pairs where they come from a dataset."""
 
     photos: Pixels
@@ -54,7 +54,7 @@ class Items:
     """(M,): which are test pairs of their dataset; None where they are of none."""
 
 
-def adversarial_items(reader: ItemReader, seed: int = 0) -> Items:
+def adversarial_items(reader: ItemReader, seed: int = 0) -> CalibrationItems:
     """Return the edges: black, white, noise; one ingredient, the most there can be, odd lengths."""
     generator = np.random.default_rng(seed)
     tokenizer, size = reader.tokenizer, reader.image_input.size
@@ -74,10 +74,10 @@ def adversarial_items(reader: ItemReader, seed: int = 0) -> Items:
     # A recipe of one of everything, one at every limit, and two of odd lengths between.
     most = (config.max_ingredients, config.max_sentences, config.max_words)
     recipes = [recipe(1, 1, 1), recipe(*most), recipe(2, 5, 3), recipe(9, 8, 12)]
-    return Items(np.stack([black, 255 - black, noise]), recipes)
+    return CalibrationItems(np.stack([black, 255 - black, noise]), recipes)
 
 
-def smooth_items(reader: ItemReader, count: int, seed: int = 1) -> Items:
+def smooth_items(reader: ItemReader, count: int, seed: int = 1) -> CalibrationItems:
     """Return random smooth photos and recipes, where no dataset has real ones."""
     generator = np.random.default_rng(seed)
     tokenizer, size = reader.tokenizer, reader.image_input.size
@@ -100,7 +100,7 @@ def smooth_items(reader: ItemReader, count: int, seed: int = 1) -> Items:
         )
         for _ in range(count)
     ]
-    return Items(fine.clip(0, 255).astype(np.uint8), recipes)
+    return CalibrationItems(fine.clip(0, 255).astype(np.uint8), recipes)
 
 
 def _texts(generator: np.random.Generator, tokenizer: Tokenizer, tokens: int) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _texts(generator: np.random.Generator, tokenizer: Tokenizer, tokens: int) ->
 
 def real_items(
     dataset: Dataset, reader: ItemReader, partitions: Sequence[str], limit: int
-) -> Items:
+) -> CalibrationItems:
     """Return up to `limit` pairs of a dataset, spread evenly over some of its partitions.
 
     Args:
@@ -136,18 +136,20 @@ def real_items(
         recipes.append(dataset.recipe(position))
         photos.append(preprocess(photo, reader.image_input))
     test = np.array([recipe.partition == "test" for recipe in recipes], dtype=np.bool_)
-    return Items(np.stack(photos), [reader.tokenizer(recipe) for recipe in recipes], test)
+    return CalibrationItems(
+        np.stack(photos), [reader.tokenizer(recipe) for recipe in recipes], test
+    )
 
 
-def concatenate(*parts: Items) -> Items:
+def concatenate(*parts: CalibrationItems) -> CalibrationItems:
     """Return all photos and all recipes of several."""
-    return Items(
+    return CalibrationItems(
         np.concatenate([part.photos for part in parts]),
         [recipe for part in parts for recipe in part.recipes],
     )
 
 
-def item_arrays(items: Items) -> dict[str, Array]:
+def item_arrays(items: CalibrationItems) -> dict[str, Array]:
     """Return items as the graphs `image`, `sentence` and `recipe` read them.
 
     Returns:

@@ -47,7 +47,7 @@ from . import half_precision as narrow
 from . import parity
 from .bundle_run import run_bundle
 from .calibration_items import (
-    Items,
+    CalibrationItems,
     adversarial_items,
     concatenate,
     item_arrays,
@@ -250,7 +250,7 @@ def _write_graphs(
 def _write_int8(
     building: Path,
     graphs: dict[str, Any],
-    items: Items,
+    items: CalibrationItems,
     *,
     widen: bool,
     weight_only: bool,
@@ -304,7 +304,9 @@ def _ports(branch: Branch) -> dict[str, Any]:
     }
 
 
-def _items(model: Model, data: Dataset | None, partitions: Sequence[str], limit: int) -> Items:
+def _items(
+    model: Model, data: Dataset | None, partitions: Sequence[str], limit: int
+) -> CalibrationItems:
     """Return up to `limit` pairs of a dataset, or random items where there is none."""
     if data is None:
         return smooth_items(model, limit)

@@ -40,7 +40,7 @@ from hficma.model import Model
 from hficma.model.encoders.image.efficientnet_lite import StagedNetwork
 from hficma.model.encoders.image.features import ImageFeatures, image_features
 
-from .calibration_items import Items, adversarial_items
+from .calibration_items import CalibrationItems, adversarial_items
 
 PHOTOS = 8
 """Photos that layers are rounded on: at 7 x 7 regions they still give 400 positions."""
@@ -90,7 +90,9 @@ class NarrowImageEncoder(nn.Module):
 
 
 @torch.no_grad()
-def narrow_image_encoder(model: Model, items: Items, dtype: torch.dtype) -> NarrowImageEncoder:
+def narrow_image_encoder(
+    model: Model, items: CalibrationItems, dtype: torch.dtype
+) -> NarrowImageEncoder:
     """Round the image encoder of a model by what that does to photos.
 
     Args:

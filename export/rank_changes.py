@@ -17,7 +17,7 @@ from hficma.engine.runtimes.reference import array_name, arrays_of
 from hficma.types import Array, Floats, Mask, Positions
 
 from .bundle_run import batch_vectors
-from .calibration_items import Items, item_arrays
+from .calibration_items import CalibrationItems, item_arrays
 
 BATCH = 16
 """Items that a graph runs on at once."""
@@ -64,7 +64,7 @@ class RankChange:
         return abs(self.recall[10] - self.reference_recall[10]) <= allowed
 
 
-def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChange:
+def rank_change(bundle: Bundle, torch_bundle: Bundle, items: CalibrationItems) -> RankChange:
     """Let every photo look for its recipe, by a bundle and by the torch model.
 
     Each query re-ranks the same candidates, the torch model's best by S_global and its own
@@ -103,7 +103,7 @@ def rank_change(bundle: Bundle, torch_bundle: Bundle, items: Items) -> RankChang
     )
 
 
-def encode_items(bundle: Bundle, items: Items) -> dict[str, Array]:
+def encode_items(bundle: Bundle, items: CalibrationItems) -> dict[str, Array]:
     """Compute the global vectors of items and what else pair scores need.
 
     The photos' tables are left out, which are large: `score_candidates` makes that of its query.

@@ -63,7 +63,7 @@ class NewItems:
         return decode_photo(self._photo, name="photo", enough=side)
 
 
-class Change(NamedTuple):
+class IndexChange(NamedTuple):
     """What a change did."""
 
     changed: int
@@ -72,7 +72,7 @@ class Change(NamedTuple):
     """A line about each item that was left out."""
 
 
-def add_items(path: Path, items: NewItems, execution: ExecutionKeywords) -> Change:
+def add_items(path: Path, items: NewItems, execution: ExecutionKeywords) -> IndexChange:
     """Add items to an index.
 
     Args:
@@ -85,10 +85,10 @@ def add_items(path: Path, items: NewItems, execution: ExecutionKeywords) -> Chan
     """
     notes: list[str] = []
     with IndexWriter(path) as writer:
-        return Change(writer.add(items, on_bad=notes.append, **execution), tuple(notes))
+        return IndexChange(writer.add(items, on_bad=notes.append, **execution), tuple(notes))
 
 
-def remove_item(path: Path, recipe_id: str) -> Change:
+def remove_item(path: Path, recipe_id: str) -> IndexChange:
     """Take an item out of an index.
 
     Raises:
@@ -96,10 +96,10 @@ def remove_item(path: Path, recipe_id: str) -> Change:
         ArtifactError: another process writes to the index.
     """
     with IndexWriter(path) as writer:
-        return Change(writer.remove([recipe_id]))
+        return IndexChange(writer.remove([recipe_id]))
 
 
-def compact(path: Path) -> Change:
+def compact(path: Path) -> IndexChange:
     """Free the space of removed items.
 
     Raises:
@@ -107,4 +107,4 @@ def compact(path: Path) -> Change:
     """
     with IndexWriter(path) as writer:
         writer.compact()
-    return Change(0)
+    return IndexChange(0)

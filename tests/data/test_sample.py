@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hficma.data.sample import SampleDataset
-from hficma.data.sample.appearance import STAGINGS, appearance
+from hficma.data.sample.appearance import PRESENTATIONS, appearance
 from hficma.data.sample.dishes import DISHES
 from hficma.data.sample.grammar import MEASURES
 from hficma.data.sample.layout import LAYOUTS
@@ -48,7 +48,7 @@ def test_the_pantry_is_large_and_drawable():
     """A misspelt colour or shape would fail only when its ingredient is first photographed."""
     assert len(PANTRY) >= 80
     assert len(DISHES) == len({dish.kind for dish in DISHES}) == 12
-    assert {dish.kind for dish in DISHES} == set(STAGINGS)
+    assert {dish.kind for dish in DISHES} == set(PRESENTATIONS)
     for item in PANTRY.values():
         assert item.measure in MEASURES
         assert item.tint is None or item.tint in COLOURS
@@ -56,10 +56,10 @@ def test_the_pantry_is_large_and_drawable():
             assert item.look.shape in SHAPES
             assert item.look.texture in TEXTURES
             assert sprite(item.look).shape == (SPRITE, SPRITE, 4)
-    for staging in STAGINGS.values():
-        assert staging.layout in LAYOUTS
-        assert set(staging.vessels) <= set(VESSELS)
-        assert staging.bed is None or staging.bed in BEDS
+    for presentation in PRESENTATIONS.values():
+        assert presentation.layout in LAYOUTS
+        assert set(presentation.vessels) <= set(VESSELS)
+        assert presentation.bed is None or presentation.bed in BEDS
 
 
 def test_no_two_ingredients_look_the_same_and_none_owns_its_colour():
@@ -74,7 +74,7 @@ def test_every_ingredient_and_dish_occurs():
     """A row of the tables that nothing draws would never be noticed."""
     contents = {name for index in range(len(SAMPLE)) for name in SAMPLE.ingredients(index)}
     assert contents == set(PANTRY)
-    assert {SAMPLE.recipe(index).category for index in SOME} == set(STAGINGS)
+    assert {SAMPLE.recipe(index).category for index in SOME} == set(PRESENTATIONS)
 
 
 def test_every_recipe_is_whole():
@@ -133,7 +133,10 @@ def test_the_shuffled_table_changes_photos_not_recipes():
     true, dealt = appearance(), appearance(1)
     assert all(dealt.looks[name] != look for name, look in true.looks.items())
     assert sorted(map(str, dealt.looks.values())) == sorted(map(str, true.looks.values()))
-    assert all(dealt.stagings[kind] != staging for kind, staging in true.stagings.items())
+    assert all(
+        dealt.presentations[kind] != presentation
+        for kind, presentation in true.presentations.items()
+    )
 
 
 @pytest.mark.parametrize("spec", ["sample:100", "sample:20000", "sample:20000:7", "sample:1000000"])

@@ -130,7 +130,7 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body has more than {limit:,} bytes; send a smaller photo")
 
 
-class Received:
+class RequestContent:
     """A body that was read: fields by name, and photos in their order.
 
     Attributes:
@@ -171,7 +171,7 @@ class Received:
             raise Unusable(f"{place or 'request'}: {what}") from error
 
 
-async def read_body(request: Request, share: BodyShare) -> Received:
+async def read_body(request: Request, share: BodyShare) -> RequestContent:
     """Read a request's body and address.
 
     Args:
@@ -195,16 +195,16 @@ async def read_body(request: Request, share: BodyShare) -> Received:
                 photos.append(await value.read())
             else:
                 texts.append((name, value))
-        return Received(fields | _joined(texts), photos)
+        return RequestContent(fields | _joined(texts), photos)
     if not content and not kind.startswith("image/"):
-        return Received(fields, [])
+        return RequestContent(fields, [])
     if kind == "application/json":
         record = parse_json(content, name="body", limit=len(content))
         if not isinstance(record, dict):
             raise Unusable("body: must be a JSON object")
-        return Received(fields | record, [])
+        return RequestContent(fields | record, [])
     if kind.startswith("image/") or kind in ("application/octet-stream", ""):
-        return Received(fields, [content])
+        return RequestContent(fields, [content])
     raise BadRequest("send a photo's bytes, a form (multipart/form-data) or application/json")
 
 

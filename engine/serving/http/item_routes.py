@@ -13,15 +13,15 @@ from starlette.responses import JSONResponse, Response
 
 from hficma.recipe import Recipe
 
-from ..changes import Change, NewItems, add_items, compact, remove_item
+from ..changes import IndexChange, NewItems, add_items, compact, remove_item
 from ..engine_work import find_photo, find_recipe
 from ..live_index import LiveIndex
 from ..options import MOST_QUERIES
 from ..refusals import BadRequest, Forbidden, NotThere, Unusable
 from . import examples
-from .bodies import Received
+from .bodies import RequestContent
 from .routing import Routes
-from .schemas import ChangeAnswer, Choice
+from .schemas import ChangeAnswer, IndexChoice
 
 
 def add_item_routes(routes: Routes) -> None:
@@ -37,7 +37,7 @@ def add_item_routes(routes: Routes) -> None:
         """Return an item's photo as a small JPEG, where its index knows it."""
         with service.index(None, index).state.used() as engine:
             work = functools.partial(find_photo, engine, item_id)
-            content = await service.look_up(work, routes.deadline_of(Choice()))
+            content = await service.look_up(work, routes.deadline_of(IndexChoice()))
         headers = {"cache-control": "private, max-age=3600"}
         return Response(content, media_type="image/jpeg", headers=headers)
 
@@ -46,15 +46,15 @@ def add_item_routes(routes: Routes) -> None:
         """Return an item's recipe, as its author wrote it."""
         with service.index(None, index).state.used() as engine:
             work = functools.partial(find_recipe, engine, item_id)
-            recipe = await service.look_up(work, routes.deadline_of(Choice()))
+            recipe = await service.look_up(work, routes.deadline_of(IndexChoice()))
         return JSONResponse(recipe.to_json())
 
     @routes.reading("POST", "/items", ChangeAnswer, **examples.items())
-    async def add(received: Received, request: Request) -> Any:
+    async def add(content: RequestContent, request: Request) -> Any:
         """Add recipes to an index of recipes, or a recipe and its photo to one of photos."""
-        live = writable_index(received.fields.pop("index", None))
-        photo = received.only_photo()
-        recipes = recipes_of(received.fields)
+        live = writable_index(content.fields.pop("index", None))
+        photo = content.only_photo()
+        recipes = recipes_of(content.fields)
         if photo is not None and len(recipes) != 1:
             raise Unusable("recipes: a photo goes with one recipe")
         items = NewItems(recipes, photo, live.of)
@@ -64,9 +64,9 @@ def add_item_routes(routes: Routes) -> None:
     @routes.reading(
         "DELETE", "/items/{item_id:path}", ChangeAnswer, parameters=examples.ID_AND_INDEX
     )
-    async def remove(received: Received, request: Request) -> Any:
+    async def remove(content: RequestContent, request: Request) -> Any:
         """Take an item out of an index."""
-        live = writable_index(received.fields.pop("index", None))
+        live = writable_index(content.fields.pop("index", None))
         recipe_id = str(request.path_params["item_id"])
         with live.state.used() as engine:
             if engine.index.find(recipe_id) is None:
@@ -74,9 +74,9 @@ def add_item_routes(routes: Routes) -> None:
         return await change(live, functools.partial(remove_item, live.path, recipe_id))
 
     @routes.reading("POST", "/compact", ChangeAnswer, parameters=examples.INDEX)
-    async def compact_index(received: Received, request: Request) -> Any:
+    async def compact_index(content: RequestContent, request: Request) -> Any:
         """Free the space of removed items."""
-        live = writable_index(received.fields.pop("index", None))
+        live = writable_index(content.fields.pop("index", None))
         return await change(live, functools.partial(compact, live.path))
 
     def writable_index(name: object) -> LiveIndex:
@@ -89,7 +89,7 @@ def add_item_routes(routes: Routes) -> None:
             raise Forbidden("this service is read only; start it so that it may be written to")
         return service.index(None, None if name is None else str(name))
 
-    async def change(live: LiveIndex, work: Callable[[], Change]) -> dict[str, Any]:
+    async def change(live: LiveIndex, work: Callable[[], IndexChange]) -> dict[str, Any]:
         """Change an index and wait until the change is live."""
         # Not given up halfway where its client goes: a commit is not undone either.
         done = await asyncio.shield(service.change(work))

@@ -1,6 +1,6 @@
 """How a route reads a request, by when it answers, and what it may refuse.
 
-request ──▶ body, within the budget ──▶ `Received` ──▶ endpoint ──▶ JSON
+request ──▶ body, within the budget ──▶ `RequestContent` ──▶ endpoint ──▶ JSON
 └── the client goes: the endpoint is cancelled
 """
 
@@ -17,12 +17,12 @@ from starlette.responses import JSONResponse, Response
 
 from ..refusals import ClientGone, Unavailable
 from ..service import Service
-from .bodies import BodyBudget, Received, read_body
-from .schemas import Choice, ErrorModel
+from .bodies import BodyBudget, RequestContent, read_body
+from .schemas import ErrorModel, IndexChoice
 
 Value = TypeVar("Value")
-Endpoint: TypeAlias = Callable[[Received, Request], Coroutine[Any, Any, Any]]
-"""Makes the answer's JSON values of what was received."""
+Endpoint: TypeAlias = Callable[[RequestContent, Request], Coroutine[Any, Any, Any]]
+"""Makes the answer's JSON values of a request's content."""
 
 _STATUSES = {
     400: "The request's form is wrong.",
@@ -57,7 +57,7 @@ class Routes:
         self.router = APIRouter(responses=ERRORS)
         self._budget = BodyBudget(service.options.body_bytes)
 
-    def deadline_of(self, choice: Choice) -> float:
+    def deadline_of(self, choice: IndexChoice) -> float:
         """Return by when to answer, by `time.monotonic`.
 
         Args:
@@ -69,7 +69,7 @@ class Routes:
     def reading(
         self, method: str, path: str, model: type[BaseModel], **document: Any
     ) -> Callable[[Endpoint], None]:
-        """Register an endpoint that reads a body: it gets what was received, and returns JSON.
+        """Register an endpoint that reads a body: it gets the request's content, and returns JSON.
 
         Args:
             method: of HTTP.
@@ -83,8 +83,8 @@ class Routes:
                 if not self.service.ready:
                     raise Unavailable("the service starts or ends; try again in a moment")
                 with self._budget.holding() as share:
-                    received = await read_body(request, share)
-                    return JSONResponse(await unless_gone(request, endpoint(received, request)))
+                    content = await read_body(request, share)
+                    return JSONResponse(await unless_gone(request, endpoint(content, request)))
 
             handler.__name__ = endpoint.__name__
             handler.__doc__ = endpoint.__doc__

@@ -42,7 +42,7 @@ Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS)]
 Names = Annotated[list[Name], Field(max_length=MOST_FILTER_NAMES), BeforeValidator(_listed)]
 
 
-class Choice(BaseModel):
+class IndexChoice(BaseModel):
     """Which index answers, and by when."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -53,7 +53,7 @@ class Choice(BaseModel):
     )
 
 
-class Options(Choice):
+class SearchFields(IndexChoice):
     """How to search."""
 
     k: int = Field(default=10, ge=1, le=MOST_HITS, description="Items to return.")
@@ -117,23 +117,23 @@ class QueryBody(BaseModel):
         return Recipe.parse(record, where=name)
 
 
-class SearchBody(Options, QueryBody):
+class SearchBody(SearchFields, QueryBody):
     """One query and how to search with it."""
 
 
-class BatchBody(Options):
+class BatchBody(SearchFields):
     """Many queries of one kind and how to search with them."""
 
     queries: list[QueryBody] = Field(min_length=1, max_length=MOST_QUERIES)
 
 
-class EmbedBody(Choice):
+class EmbedBody(IndexChoice):
     """Photos and recipes to encode."""
 
     queries: list[QueryBody] = Field(min_length=1, max_length=MOST_QUERIES)
 
 
-class ExplainBody(Choice):
+class ExplainBody(IndexChoice):
     """A photo, and the recipes whose answer to it is explained."""
 
     photo: str = Field(description="A photo's file in base64.")

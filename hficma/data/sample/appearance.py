@@ -15,7 +15,7 @@ from .pantry import PANTRY, Look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Staging:
+class Presentation:
     """How a kind of dish is served and what cooking does to its pieces."""
 
     vessels: tuple[str, ...]
@@ -33,30 +33,30 @@ class Staging:
     """The share of pieces that lie too deep to be seen."""
 
 
-STAGINGS: dict[str, Staging] = {
-    "salad": Staging(vessels=("plate", "bowl")),
-    "soup": Staging(vessels=("bowl",), bed="liquid", coat=0.18, sunk=0.3),
-    "curry": Staging(vessels=("bowl", "pan"), bed="liquid", coat=0.25, sunk=0.15),
-    "pizza": Staging(vessels=("board", "plate"), bed="crust", browned=0.1),
-    "pasta": Staging(vessels=("plate", "bowl"), coat=0.08),
-    "rice bowl": Staging(vessels=("bowl",), layout="heaps"),
-    "stir-fry": Staging(vessels=("pan",), coat=0.1, browned=0.12),
-    "tray bake": Staging(vessels=("tray",), browned=0.2),
-    "frittata": Staging(vessels=("pan", "plate"), bed="egg", coat=0.15, sunk=0.15),
-    "tart": Staging(vessels=("plate", "board"), bed="pastry", layout="rings"),
-    "breakfast bowl": Staging(vessels=("bowl", "plate"), bed="cream", layout="heaps"),
-    "skewers": Staging(vessels=("plate", "board", "tray"), layout="rows", browned=0.15),
+PRESENTATIONS: dict[str, Presentation] = {
+    "salad": Presentation(vessels=("plate", "bowl")),
+    "soup": Presentation(vessels=("bowl",), bed="liquid", coat=0.18, sunk=0.3),
+    "curry": Presentation(vessels=("bowl", "pan"), bed="liquid", coat=0.25, sunk=0.15),
+    "pizza": Presentation(vessels=("board", "plate"), bed="crust", browned=0.1),
+    "pasta": Presentation(vessels=("plate", "bowl"), coat=0.08),
+    "rice bowl": Presentation(vessels=("bowl",), layout="heaps"),
+    "stir-fry": Presentation(vessels=("pan",), coat=0.1, browned=0.12),
+    "tray bake": Presentation(vessels=("tray",), browned=0.2),
+    "frittata": Presentation(vessels=("pan", "plate"), bed="egg", coat=0.15, sunk=0.15),
+    "tart": Presentation(vessels=("plate", "board"), bed="pastry", layout="rings"),
+    "breakfast bowl": Presentation(vessels=("bowl", "plate"), bed="cream", layout="heaps"),
+    "skewers": Presentation(vessels=("plate", "board", "tray"), layout="rows", browned=0.15),
 }
 """How each kind of dish is served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """The looks of all ingredients and the stagings of all kinds of dish."""
+    """The looks of all ingredients and the presentations of all kinds of dish."""
 
     looks: Mapping[str, Look]
     """By the name of every ingredient that can be seen."""
-    stagings: Mapping[str, Staging]
+    presentations: Mapping[str, Presentation]
     """By the kind of dish."""
 
 
@@ -65,17 +65,17 @@ def appearance(shuffle_seed: int | None = None) -> Appearance:
 
     Args:
         shuffle_seed: None for the true table. A number deals the looks out anew among all visible
-            ingredients, and the stagings among all dishes, so that no one keeps its own: what was
-            learned from the true table is then wrong about everything.
+            ingredients, and the presentations among all dishes, so that none stays where it was:
+            what was learned from the true table is then wrong about everything.
 
     Returns:
         the table.
     """
     looks = {item.name: item.look for item in PANTRY.values() if item.look}
     if shuffle_seed is None:
-        return Appearance(looks, STAGINGS)
+        return Appearance(looks, PRESENTATIONS)
     rng = Random(f"appearance/{shuffle_seed}")
-    return Appearance(_dealt_anew(looks, rng), _dealt_anew(STAGINGS, rng))
+    return Appearance(_dealt_anew(looks, rng), _dealt_anew(PRESENTATIONS, rng))
 
 
 _T = TypeVar("_T")

@@ -98,4 +98,4 @@ def _spread(count: int, square: bool, rng: Random) -> list[tuple[float, float]]:
 LAYOUTS: dict[str, Callable[[Sequence[int], bool, Random], list[Place]]] = {
     "scatter": scatter, "heaps": heaps, "rings": rings, "rows": rows,
 }  # fmt: skip
-"""The layouts by the name that `appearance.Staging` uses."""
+"""The layouts by the name that `appearance.Presentation` uses."""

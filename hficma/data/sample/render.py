@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from ...types import Floats
-from .appearance import Appearance, Staging
+from .appearance import Appearance, Presentation
 from .grammar import Draft
 from .layout import LAYOUTS
 from .pantry import COLOURS, PANTRY, Ingredient
@@ -101,26 +101,26 @@ def render(draft: Draft, appearance: Appearance, rng: Random) -> Image.Image:
     Returns:
         RGB, SIDE x SIDE.
     """
-    staging = appearance.stagings[draft.dish.kind]
-    vessel = VESSELS[rng.choice(staging.vessels)]
+    presentation = appearance.presentations[draft.dish.kind]
+    vessel = VESSELS[rng.choice(presentation.vessels)]
     camera = _Camera.draw(rng)
     sauce = _sauce(draft, rng)
-    image = _scene(staging, vessel, camera, sauce, rng)
-    if staging.layout == "rows":
+    image = _scene(presentation, vessel, camera, sauce, rng)
+    if presentation.layout == "rows":
         _draw_sticks(image, camera, vessel)
     # The radius of the centres of pieces, so that their edges stay inside.
-    holds = vessel.holds - (0.14 if staging.bed else 0.08)
+    holds = vessel.holds - (0.14 if presentation.bed else 0.08)
     under = [item for item in draft.visible if item.role in _BED_ROLES]
     upper = [item for item in draft.visible if item.role not in _BED_ROLES]
     rng.shuffle(upper)
     for items, counts, layout in (
         (under, [34] * len(under), "scatter"),
-        (upper, [_abundance(item, rng) for item in upper], staging.layout),
+        (upper, [_abundance(item, rng) for item in upper], presentation.layout),
         (*_garnish(draft, rng), "scatter"),
     ):
-        views = [_views(item, appearance, staging, sauce, camera, rng) for item in items]
-        for owner, x, y in LAYOUTS[layout](counts, vessel.square and not staging.bed, rng):
-            if rng.random() >= staging.sunk:
+        views = [_views(item, appearance, presentation, sauce, camera, rng) for item in items]
+        for owner, x, y in LAYOUTS[layout](counts, vessel.square and not presentation.bed, rng):
+            if rng.random() >= presentation.sunk:
                 _paste(image, rng.choice(views[owner]), camera.at(x * holds, y * holds))
     return _lit(image, rng)
 
@@ -152,7 +152,7 @@ def _garnish(draft: Draft, rng: Random) -> tuple[list[Ingredient], list[int]]:
 
 
 def _scene(
-    staging: Staging, vessel: Vessel, camera: _Camera, sauce: Colour, rng: Random
+    presentation: Presentation, vessel: Vessel, camera: _Camera, sauce: Colour, rng: Random
 ) -> Image.Image:
     """Draw the table, the vessel, and the ground that the pieces lie in."""
     tile = _crop(noise(rng.choice(("wood", "cloth", "stone", "stone"))), rng)
@@ -162,9 +162,9 @@ def _scene(
     u, v = camera.plane()
     red, green, blue = (level * rng.uniform(0.92, 1.06) for level in rng.choice(vessel.colours))
     lay_vessel(image, u, v, vessel, (red, green, blue))
-    if staging.bed:
+    if presentation.bed:
         uneven = 1 + 0.02 * _crop(noise("mottle"), rng)
-        lay_bed(image, u * uneven, v * uneven, staging.bed, vessel.holds, sauce)
+        lay_bed(image, u * uneven, v * uneven, presentation.bed, vessel.holds, sauce)
     return image
 
 
@@ -185,7 +185,7 @@ def _draw_sticks(image: Image.Image, camera: _Camera, vessel: Vessel) -> None:
 def _views(
     item: Ingredient,
     appearance: Appearance,
-    staging: Staging,
+    presentation: Presentation,
     sauce: Colour,
     camera: _Camera,
     rng: Random,
@@ -195,7 +195,10 @@ def _views(
     Ripeness scales each channel, heat mixes in brown, and the sauce coats: one 4 x 4 matrix over
     the sprite's channels (red, green, blue, opacity), whose last row adds colour.
     """
-    browned, coat = staging.browned * rng.uniform(0, 2), staging.coat * rng.uniform(0.6, 1.4)
+    browned, coat = (
+        presentation.browned * rng.uniform(0, 2),
+        presentation.coat * rng.uniform(0.6, 1.4),
+    )
     ripe = np.array([rng.uniform(0.8, 1.15) for _ in range(3)])
     # Colours are multiplied by opacity (Pillow's "RGBa"), so a colour is added in proportion to it.
     change = np.eye(4, dtype=np.float32)

@@ -61,7 +61,7 @@ VESSELS: dict[str, Vessel] = {
         square=True,
     ),
 }  # fmt: skip
-"""By the name that `appearance.Staging` uses."""
+"""By the name that `appearance.Presentation` uses."""
 
 BEDS: dict[str, tuple[tuple[float, float, Colour | None], ...]] = {
     "liquid": ((0, 1.0, None), (0.9, 0.97, None), (1, 1.12, None)),

@@ -2,7 +2,7 @@
 
 The first layer has the text, the second names the photos, `det_ingrs.json` the ingredients that a
 detector found in the lines. They are joined by id, and too large for memory: the others are put on
-the disk (`IdTable`) before the first is streamed.
+the disk (`LayerTable`) before the first is streamed.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from ....errors import InputError
 from ....recipe import Recipe
 from ..source import SourceRecipe
 from .layers import with_category
-from .published_files import Classes, IdTable, layer1_recipe
+from .published_files import Classes, LayerTable, layer1_recipe
 from .published_vocabulary import PublishedWords, VocabularyError
 from .untrusted_reader import Record, Values
 
@@ -29,7 +29,7 @@ class PublishedText:
         classes: the names of class numbers.
     """
 
-    def __init__(self, words: PublishedWords, texts: IdTable | None, classes: Classes) -> None:
+    def __init__(self, words: PublishedWords, texts: LayerTable | None, classes: Classes) -> None:
         self._words = words
         self._texts = texts
         self._classes = classes

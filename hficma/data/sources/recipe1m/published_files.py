@@ -31,7 +31,7 @@ def find(root: Path, *names: str) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-class IdTable:
+class LayerTable:
     """JSON values by recipe id, on the disk: joins layers of gigabytes in little memory.
 
     Args:
@@ -49,7 +49,7 @@ class IdTable:
             "CREATE TABLE entries (id BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
         )
 
-    def fill(self, values: Iterable[tuple[str, Any]]) -> IdTable:
+    def fill(self, values: Iterable[tuple[str, Any]]) -> LayerTable:
         """Add values; a later one replaces an earlier one of the same id."""
         rows = (
             (_stored(key), _stored(json.dumps(value, ensure_ascii=False))) for key, value in values
@@ -132,7 +132,7 @@ def detected_names(entry: Mapping[str, Any], where: str) -> list[str]:
 
 def layer_table(
     path: Path | None, scratch: Path, name: str, value: Callable[[Mapping[str, Any], str], Any]
-) -> IdTable | None:
+) -> LayerTable | None:
     """Return what a layer says of each recipe, by id.
 
     Args:
@@ -146,7 +146,7 @@ def layer_table(
     """
     if path is None:
         return None
-    return IdTable(scratch, name).fill(
+    return LayerTable(scratch, name).fill(
         (entry["id"], value(entry, str(path)))
         for entry in read_json_list(path)
         if isinstance(entry.get("id"), str)
