@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from hficma.errors import ArtifactError, InputError
 
 from .plots import bars_plot
-from .readme_tables import PARTS, headline, markdown, pair_costs
+from .readme_tables import PARTS, RESULT_PARTS, headline, markdown, pair_costs
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parents[1] / "results"
@@ -20,11 +20,12 @@ PAGES = (
     "docs/choices.md",
     "docs/results/speed.md",
     "docs/results/training.md",
+    "docs/results/storage.md",
     "docs/results/quality.md",
 )
 """Pages with parts between marks, below the root."""
 CHART = "docs/images/pair-cost.svg"
-BENCHMARKS = tuple({**PARTS["speed"], **PARTS["training"], **PARTS["quality"]})
+BENCHMARKS = tuple(name for key in RESULT_PARTS for name in PARTS[key])
 """What the name of a result begins with, in the order of the pages."""
 
 _PARTS = re.compile(r"(<!-- figures: begin (\w+) -->\n).*?(<!-- figures: end -->)", re.DOTALL)

@@ -82,6 +82,32 @@ _ENGINE = {
     },
     "batch": {"": "{what}", "a second": "{queries_a_second:.1f}", "ms a photo": "{total_ms:.1f}"},
 }
+_STORED = {
+    "tokens in": "{precision}",
+    "bytes, d = 256": "{narrow:,}",
+    "bytes, d = 1024": "{wide:,}",
+    "moved by %": "{moved:.2f}",
+    "agree %": "{agree:.1f}",
+    "R@10 %": "{r10:.1f}",
+    "lost": "{lost:.1f}",
+    "re-ranking, ms": "{rerank_ms:.1f}{noise}",
+}
+_BYTES = {"on disk": "{part}", "GB": "{gb:.2f}", "bytes a recipe": "{each:,.0f}"}
+_OPENINGS = {
+    "a process that serves": "{pages}",
+    "opening, s": "{open_seconds:.2f}",
+    "first answer, s": "{first_answer_seconds:.2f}",
+    "memory of its own, MB": "{own_mb:,.0f}",
+    "mapped files, MB": "{mapped_mb:,.0f}",
+}
+_SCALE = {
+    "a search, pages": "{pages}",
+    "prefilter, ms": "{prefilter_ms:.1f}",
+    "re-ranking, ms": "{rerank_ms:.1f}",
+    "records, ms": "{records_ms:.1f}",
+    "p50, ms": "{total_ms:.0f}{noise}",
+    "p99, ms": "{p99_ms:.0f}",
+}
 _METHODS = {
     "method": "{name}",
     "medR": "{photo[medR][value]:.1f}",
@@ -274,6 +300,46 @@ def engine(record: Record, parts: Sequence[str] = tuple(_ENGINE)) -> Lines:
     return lines[:-1]
 
 
+def storage(record: Record) -> Lines:
+    """Tell of `storage`: what tokens take, lose and cost in each precision."""
+    exact = record["rows"][0]["r10"]
+    rows = [
+        row
+        | {"lost": exact - row["r10"], "narrow": row["bytes"]["256"], "wide": row["bytes"]["1024"]}
+        for row in record["rows"]
+    ]
+    return [
+        f"**Stored tokens**: {record['photos']:,} photos, {record['recipes']:,} recipes of "
+        f"{record['data']}; re-ranking 200 candidates at d = {record['timed_width']:,}:",
+        "",
+        *table(_STORED, rows),
+    ]
+
+
+def scale(record: Record) -> Lines:
+    """Tell of `scale`: disk, opening, memory and searches of a large index."""
+    count, sizes = record["recipes"], record["bytes"]
+    parts = [*sizes.items(), ("all", sum(sizes.values()))]
+    rows = [{"part": part, "gb": size / 1e9, "each": size / count} for part, size in parts]
+    return [
+        f"**{count:,} recipes**, d = {record['width']}, global vectors of {record['global_dim']}, "
+        f"tokens in {record['precision']}, prefilter `{record['prefilter']}`:",
+        "",
+        *table(_BYTES, rows),
+        "",
+        *table(_OPENINGS, record["opening"]),
+        "",
+        f"From an encoded photo to ten recipes, {record['candidates']} candidates, "
+        f"{record['queries']} photos a row:",
+        "",
+        *table(_SCALE, record["searches"]),
+        "",
+        f"Of an exact scan's {record['candidates']} best, the prefilter gives "
+        f"{record['recall']:.2f} %; {record['certified']:.0f} % of the first ten ranks are "
+        "certified, of a model of random weights.",
+    ]
+
+
 def encoders(record: Record) -> Lines:
     """Tell of `encoders`: a line for each encoder in each precision, with its method's R@10."""
     rows = [
@@ -402,6 +468,8 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
         "training-rate": training_rate,
         "training-size": training_size,
     },
+    "storage": {"storage": storage},
+    "scale": {"scale": scale},
     "quality": {
         "quality": quality,
         "photos": quality,
@@ -411,6 +479,9 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     },
 }
 """By the name of a page's part: the benchmarks that it tells of, and how."""
+RESULT_PARTS = ("speed", "training", "storage", "scale", "quality")
+"""Parts that together tell of every benchmark with a committed result, in the order of the pages;
+the other parts tell of some again."""
 
 
 def publish(
@@ -424,7 +495,7 @@ def publish(
         file: None writes nothing.
         spreads: of what was timed; a noisy machine is told.
     """
-    writers = {**PARTS["speed"], **PARTS["training"], **PARTS["quality"]}
+    writers = {name: writer for key in RESULT_PARTS for name, writer in PARTS[key].items()}
     lines = [*writers[benchmark](record), noise_warning(spreads)]
     print_markdown("\n".join(lines))
     write_json(file, record)

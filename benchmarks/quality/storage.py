@@ -1,9 +1,10 @@
-"""`hficma bench storage`: what each precision in which tokens are stored takes, and what it loses.
+"""`hficma bench storage`: what each precision in which tokens are stored takes, loses and costs.
 
 The recipes' tokens of a trained model are stored and read back in each precision, and S of every
 photo with every recipe is computed from what was read. Compared with float32: the bytes of a recipe
 (tokens and scales; global vectors and records besides), how much of the first ten stays, and how
-often the own recipe is among them.
+often the own recipe is among them. How long re-ranking takes from them depends on widths alone, so
+it is measured where it takes longest: at d = 1024, with random weights.
 """
 
 from __future__ import annotations
@@ -16,29 +17,34 @@ import torch
 import typer
 
 from hficma.artifacts.manifest import read_manifest
+from hficma.artifacts.workspace import Workspace
 from hficma.engine.index.item_encoding import (
     ENCODING_PRECISIONS,
+    EncodingPrecision,
     bytes_per_token,
     dequantise,
     quantise,
 )
+from hficma.engine.runtimes.options import processors
 from hficma.errors import InputError
 from hficma.model import Tokens, load_model
 from hficma.training.scoring import score_tables
 
-from ..common.arguments import JsonFile
-from ..common.report import markdown_table, write_json
-from ..common.timing import environment
+from ..common.arguments import JsonFile, Threads
+from ..common.readme_tables import publish
+from ..common.synthetic_index import random_bundle, synthetic_index
+from ..common.timing import Recorder, environment, torch_threads
 from ..common.workload import bag_of
+from ..search.encoded_searches import EncodedSearches
 
 RANKS = 10
 TOKENS = 9
 """Ingredients of a recipe, for which bytes are told: as many as Recipe1M's have on average."""
 WIDTHS = (256, 1024)
 SEED = 1
-_COLUMNS = (
-    "tokens in", *(f"bytes, d = {width}" for width in WIDTHS), "moved by %", "agree %", "R@10 %",
-)  # fmt: skip
+CANDIDATES = 200
+TIMED_RECIPES = 4096
+TIMED_PHOTOS = 20
 
 
 def main(
@@ -48,28 +54,60 @@ def main(
     ] = None,
     recipes: Annotated[int, typer.Option(min=20, help="Recipes that are searched.")] = 1000,
     photos: Annotated[int, typer.Option(min=2, help="Photos that ask.")] = 150,
+    timed_width: Annotated[int, typer.Option(min=8, help="D of the timed indexes.")] = 1024,
+    threads: Threads = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Bytes a recipe, and what is lost, for each precision of stored tokens.
+    """Bytes a recipe, what is lost and how long re-ranking takes, by precision of stored tokens.
 
     Example: hficma bench storage --run workspace/runs/mine
     """
+    threads = threads or processors()
     record = measure(run, data, recipes=recipes, photos=photos)
-    rows = [
-        [
-            row["precision"], *(f"{row['bytes'][width]:,}" for width in map(str, WIDTHS)),
-            f"{row['moved']:.2f}", f"{row['agree']:.1f}", f"{row['r10']:.1f}",
-        ]
-        for row in record["rows"]
-    ]  # fmt: skip
-    print("\n".join(markdown_table(_COLUMNS, rows)))
-    print(f"\n{TOKENS} tokens; {record['photos']} photos, {record['recipes']} recipes")
-    print(record["data"])
-    write_json(json_file, record)
+    record["environment"] = environment(threads=threads)
+    record["timed_width"] = timed_width
+    workspace = Workspace.default()
+    bundle = random_bundle(workspace, timed_width, min(timed_width, 256))
+    with torch_threads(threads):
+        for row in record["rows"]:
+            row |= rerank_time(bundle, workspace.cache / "bench", row["precision"], threads)
+    publish("storage", record, json_file, [row["spread"] for row in record["rows"]])
+
+
+def rerank_time(
+    bundle: Path,
+    folder: Path,
+    precision: EncodingPrecision,
+    threads: int,
+    *,
+    recipes: int = TIMED_RECIPES,
+    photos: int = TIMED_PHOTOS,
+) -> dict[str, float]:
+    """Return the median ms of re-ranking `CANDIDATES` from stored tokens, and its spread.
+
+    Args:
+        bundle: random weights do.
+        folder: where the synthetic index lies between runs.
+        precision: of the tokens.
+        threads: of the engine.
+        recipes: of the index, few enough that it lies in memory.
+        photos: that are timed.
+    """
+    index = synthetic_index(
+        bundle, folder / f"storage-{recipes}-{precision}-{bundle.name}", recipes,
+        level="tokens", precision=precision, prefilter="Flat",
+    )  # fmt: skip
+    recorder = Recorder()
+    recorder.new_round()
+    with EncodedSearches(index, bundle, candidates=CANDIDATES, threads=threads) as searches:
+        for photo in searches.warmed_up(photos):
+            searches.search(photo)  # reads its candidates, and compares them with checksums
+            recorder.add("rerank", searches.search(photo).milliseconds["rerank"] / 1000)
+    return {"rerank_ms": 1000 * recorder.median("rerank"), "spread": recorder.spread("rerank")}
 
 
 def measure(run: Path, data: str | None, *, recipes: int, photos: int) -> dict[str, Any]:
-    """Return what `main` prints.
+    """Return what `main` prints, but for times.
 
     Args:
         run: of a model with a local part.
@@ -113,6 +151,6 @@ def measure(run: Path, data: str | None, *, recipes: int, photos: int) -> dict[s
             }
         )
     return {
-        "environment": environment(), "data": bag.name, "recipes": len(bag), "photos": len(own),
+        "data": bag.name, "recipes": len(bag), "photos": len(own),
         "model_id": model.model_id, "rows": rows,
     }  # fmt: skip

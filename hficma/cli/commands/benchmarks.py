@@ -30,6 +30,7 @@ class _Benchmarks(LazyGroup):
             "training.training",
             "gpu.gpu",
             "search.engine",
+            "search.scale",
             "quality.sample_hardness",
             "quality.text_quality",
             "quality.quality",

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from hficma.benchmarks.common.readme import CHART, PAGES, ROOT, Result, chart, results, rewritten
-from hficma.benchmarks.common.readme_tables import PARTS, headline
+from hficma.benchmarks.common.readme_tables import PARTS, RESULT_PARTS, headline
+from hficma.benchmarks.common.synthetic_index import synthetic_index
 from hficma.benchmarks.common.timing import command, environment
 from hficma.benchmarks.kernels import branches, pair_scores, training_step
-from hficma.benchmarks.quality import sample_hardness, text_quality
+from hficma.benchmarks.quality import sample_hardness, storage, text_quality
 from hficma.benchmarks.quality.table import run_record, with_figures
+from hficma.benchmarks.search import scale
 from hficma.benchmarks.search.growth import growth_table
 from hficma.benchmarks.search.reranking import batch_table, rerank_table
 from hficma.engine import build_index
@@ -39,7 +41,7 @@ def written(folder: Path, benchmark: str, record: dict[str, Any] | Path) -> str:
     """A page's part, from one result of a benchmark."""
     content = record.read_text() if isinstance(record, Path) else json.dumps(record)
     (folder / f"{benchmark}-test-2026-01-02.json").write_text(content)
-    part = next(name for name in ("speed", "training", "quality") if benchmark in dict(PARTS[name]))
+    part = next(name for name in RESULT_PARTS if benchmark in PARTS[name])
     page = rewritten(PAGE.format(part), results(folder))
     assert page.startswith("Fast.\n")
     assert page.endswith("\nThe rest.\n")
@@ -130,6 +132,37 @@ def test_engine(tmp_path: Path, bundle: Path) -> None:
     page = written(tmp_path, "engine", {"environment": environment(), "tables": record})
     assert "| 40 recipes |" in page
     assert "in batches" in page
+
+
+def test_storage(tmp_path: Path, bundle: Path) -> None:
+    """Size, loss and time of a precision stand in one row, or nobody can weigh them."""
+    row: dict[str, Any] = {"bytes": {"256": 1296, "1024": 5184}, "moved": 3.61, "agree": 99.9}
+    rows = [
+        {"precision": precision, **row, "r10": r10}
+        | storage.rerank_time(bundle, tmp_path, precision, threads=1, recipes=40, photos=2)
+        for precision, r10 in (("fp32", 55.1), ("int4", 54.8))
+    ]
+    assert all(float(row["rerank_ms"]) > 0 for row in rows)
+    record = {"rows": rows, "photos": 9, "recipes": 40, "data": "pairs", "timed_width": 1024}
+    page = written(tmp_path, "storage", record | {"environment": environment(threads=1)})
+    assert re.search(r"\| int4 \| 1,296 \| 5,184 \| 3\.61 \| 99\.9 \| 54\.8 \| 0\.3 \| \d", page)
+
+
+def test_scale(tmp_path: Path, bundle: Path) -> None:
+    """What an index of a million takes is told of the very index that was measured."""
+    index = synthetic_index(
+        bundle, tmp_path / "index", 300, level="tokens", precision="int4", prefilter="SQ8"
+    )
+    record = scale.measure(index, bundle, candidates=20, queries=2, threads=1)
+    assert sum(record["bytes"].values()) == sum(
+        file.stat().st_size for file in index.rglob("*") if file.is_file()
+    )
+    assert record["recall"] > 80
+    record |= {"width": 8, "global_dim": 8, "prefilter": "SQ8"}
+    page = written(tmp_path, "scale", record)
+    assert "**300 recipes**" in page
+    assert "| in memory |" in page
+    assert "| asked again |" in page
 
 
 def test_quality(tmp_path: Path) -> None:
