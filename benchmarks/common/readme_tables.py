@@ -84,13 +84,21 @@ _ENGINE = {
 }
 _STORED = {
     "tokens in": "{precision}",
-    "bytes, d = 256": "{narrow:,}",
-    "bytes, d = 1024": "{wide:,}",
+    "bytes, d = 256": "{narrow:,.0f}",
+    "bytes, d = 1024": "{wide:,.0f}",
     "moved by %": "{moved:.2f}",
     "agree %": "{agree:.1f}",
     "R@10 %": "{r10:.1f}",
     "lost": "{lost:.1f}",
     "re-ranking, ms": "{rerank_ms:.1f}{noise}",
+}
+_NOT_STORED = {
+    "tokens as": "{form}",
+    "bytes, d = 256": "{narrow:,.0f}",
+    "bytes, d = 1024": "{wide:,.0f}",
+    "agree %": "{agree:.1f}",
+    "R@10 %": "{r10:.1f}",
+    "lost": "{lost:.1f}",
 }
 _BYTES = {"on disk": "{part}", "GB": "{gb:.2f}", "bytes a recipe": "{each:,.0f}"}
 _OPENINGS = {
@@ -303,16 +311,24 @@ def engine(record: Record, parts: Sequence[str] = tuple(_ENGINE)) -> Lines:
 def storage(record: Record) -> Lines:
     """Tell of `storage`: what tokens take, lose and cost in each precision."""
     exact = record["rows"][0]["r10"]
-    rows = [
-        row
-        | {"lost": exact - row["r10"], "narrow": row["bytes"]["256"], "wide": row["bytes"]["1024"]}
-        for row in record["rows"]
-    ]
+
+    def rows(key: str) -> list[Record]:
+        return [
+            one
+            | {"lost": exact - one["r10"]}
+            | {"narrow": one["bytes"]["256"], "wide": one["bytes"]["1024"]}
+            for one in record[key]
+        ]
+
     return [
         f"**Stored tokens**: {record['photos']:,} photos, {record['recipes']:,} recipes of "
         f"{record['data']}; re-ranking 200 candidates at d = {record['timed_width']:,}:",
         "",
-        *table(_STORED, rows),
+        *table(_STORED, rows("rows")),
+        "",
+        "**Forms that no index stores**, for the same photos and recipes:",
+        "",
+        *table(_NOT_STORED, rows("forms")),
     ]
 
 

@@ -3,18 +3,22 @@
 The recipes' tokens of a trained model are stored and read back in each precision, and S of every
 photo with every recipe is computed from what was read. Compared with float32: the bytes of a recipe
 (tokens and scales; global vectors and records besides), how much of the first ten stays, and how
-often the own recipe is among them. How long re-ranking takes from them depends on widths alone, so
-it is measured where it takes longest: at d = 1024, with random weights.
+often the own recipe is among them. Forms that no index stores are judged beside them.
+
+How long re-ranking takes depends on widths alone, so it is measured where it takes longest: at
+d = 1024, with random weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from torch import Tensor
 
 from hficma.artifacts.manifest import read_manifest
 from hficma.artifacts.workspace import Workspace
@@ -29,6 +33,7 @@ from hficma.engine.runtimes.options import processors
 from hficma.errors import InputError
 from hficma.model import Tokens, load_model
 from hficma.training.scoring import score_tables
+from hficma.types import Floats
 
 from ..common.arguments import JsonFile, Threads
 from ..common.readme_tables import publish
@@ -36,6 +41,7 @@ from ..common.synthetic_index import random_bundle, synthetic_index
 from ..common.timing import Recorder, environment, torch_threads
 from ..common.workload import bag_of
 from ..search.encoded_searches import EncodedSearches
+from .token_forms import token_forms
 
 RANKS = 10
 TOKENS = 9
@@ -129,28 +135,39 @@ def measure(run: Path, data: str | None, *, recipes: int, photos: int) -> dict[s
     assert recipe.tokens is not None
     exact = recipe.tokens.numpy()
     flat = exact.reshape(-1, exact.shape[-1])
-    truth: np.ndarray[Any, Any] | None = None
+    totals = score_tables(model, image, recipe).total
+    truth = np.argsort(-totals, axis=1, kind="stable")[:, :RANKS]
+
+    def loss(tokens: Floats, lengths: Tensor) -> dict[str, float]:
+        """Return what of the first ten stays, and R@10, by these tokens: in percent."""
+        form = Tokens(recipe.global_, torch.from_numpy(tokens), lengths)
+        total = score_tables(model, image, form).total
+        best = np.argsort(-total, axis=1, kind="stable")[:, :RANKS]
+        agree = [len(set(a) & set(b)) / RANKS for a, b in zip(best, truth, strict=True)]
+        return {
+            "agree": 100 * float(np.mean(agree)),
+            "r10": 100 * float((best == own[:, None]).any(axis=1).mean()),
+        }
+
     rows = []
     for precision in ENCODING_PRECISIONS:
         stored, scales, error = quantise(flat, precision)
-        tokens = torch.from_numpy(dequantise(stored, scales).reshape(exact.shape))
-        total = score_tables(model, image, Tokens(recipe.global_, tokens, recipe.lengths)).total
-        best = np.argsort(-total, axis=1, kind="stable")[:, :RANKS]
-        truth = best if truth is None else truth
-        agree = [len(set(a) & set(b)) / RANKS for a, b in zip(best, truth, strict=True)]
+        sizes = {w: TOKENS * bytes_per_token("tokens", precision, w, 1) for w in WIDTHS}
         rows.append(
-            {
-                "precision": precision,
-                "bytes": {
-                    str(width): TOKENS * bytes_per_token("tokens", precision, width, 1)
-                    for width in WIDTHS
-                },
-                "moved": 100 * error.relative,
-                "agree": 100 * float(np.mean(agree)),
-                "r10": 100 * float((best == own[:, None]).any(axis=1).mean()),
-            }
+            {"precision": precision, "bytes": _by_text(sizes), "moved": 100 * error.relative}
+            | loss(dequantise(stored, scales).reshape(exact.shape), recipe.lengths)
         )
+    forms = [
+        {"form": form.name, "bytes": _by_text(form.bytes)}
+        | loss(form.tokens, torch.from_numpy(form.lengths))
+        for form in token_forms(exact, recipe.lengths.numpy(), WIDTHS, TOKENS)
+    ]
     return {
         "data": bag.name, "recipes": len(bag), "photos": len(own),
-        "model_id": model.model_id, "rows": rows,
+        "model_id": model.model_id, "rows": rows, "forms": forms,
     }  # fmt: skip
+
+
+def _by_text(sizes: Mapping[int, float]) -> dict[str, float]:
+    """Return bytes by width as JSON has them."""
+    return {str(width): size for width, size in sizes.items()}

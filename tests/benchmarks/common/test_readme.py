@@ -143,7 +143,9 @@ def test_storage(tmp_path: Path, bundle: Path) -> None:
         for precision, r10 in (("fp32", 55.1), ("int4", 54.8))
     ]
     assert all(float(row["rerank_ms"]) > 0 for row in rows)
-    record = {"rows": rows, "photos": 9, "recipes": 40, "data": "pairs", "timed_width": 1024}
+    form = {"form": "rank D / 4, int8", **row, "r10": 55.2}
+    record = {"rows": rows, "forms": [form], "photos": 9, "recipes": 40, "data": "pairs"}
+    record["timed_width"] = 1024
     page = written(tmp_path, "storage", record | {"environment": environment(threads=1)})
     assert re.search(r"\| int4 \| 1,296 \| 5,184 \| 3\.61 \| 99\.9 \| 54\.8 \| 0\.3 \| \d", page)
 
