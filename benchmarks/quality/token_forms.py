@@ -6,7 +6,7 @@ whether they would pay: the basis of low rank is that of the very recipes that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ class TokenForm(NamedTuple):
     """(N, T, D), padded."""
     lengths: Lengths
     """(N,) tokens that are not padding."""
-    bytes: dict[int, float]
+    bytes: Mapping[int, float]
     """Width to bytes of a recipe of as many tokens as asked for."""
 
 

@@ -70,7 +70,7 @@ class EncodedSearches(Closing):
     def search(self, query: EncodedQuery) -> Answer:
         """Return the answer to a photo; its time has nothing of encoding it."""
         self._query = [query]
-        nothing = np.zeros((1, 1, 3), np.float32)  # stands for pixels, which nobody encodes
+        nothing = np.zeros((1, 1, 3), np.uint8)  # stands for pixels, which nobody encodes
         return self._searcher.search([nothing], self._options, StageTimer())[0]
 
     def _encoded_before(self, role: Role, inputs: Sequence[ModelInput]) -> list[EncodedQuery]:
