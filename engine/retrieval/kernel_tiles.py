@@ -7,6 +7,8 @@ tiles are cut by where items lie, and hold items of any length, without padding.
                    ┌ tile 0: items 4, 5, 9 of shard 0 ┐
     candidates ────┼ tile 1: items 12, 30 of shard 0  ┼── means (N, 2 D) ── matching MLP, in parts
                    └ tile 2: items 1, 7, 8 of shard 1 ┘   one row an item
+
+Where tokens are stored they are copied first, and a tile may take them from several shards.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hficma.types import Floats, Floats64, Positions
+from hficma.types import Floats, Floats64, Lengths, Positions
 
 from ..encoder import EncodedQuery
 from ..files.ragged import raw_rows
@@ -35,14 +37,14 @@ MATCH_FEATURES = 128
 
 
 class KernelTile(NamedTuple):
-    """Items that a thread scores at once, of one shard."""
+    """Items that a thread scores at once: of one shard, or of any where their tokens are copied."""
 
     places: Positions
     """(n,) where they stand among the items to score."""
-    encodings: StoredEncodings
-    """That hold them."""
-    positions: Positions
-    """(n,) where they stand there."""
+    items: LocatedItems
+    """(n,) where they lie."""
+    lengths: Lengths
+    """(n,) their tokens."""
 
 
 def pack(kernel: PairKernel, query: EncodedQuery) -> PackedQuery:
@@ -103,7 +105,7 @@ def tabulate(
         the items in the order of their tiles, and where each of the N stands there, (N,).
     """
     tiles = list(cut_tiles(items, tile_tokens(kernel.width)))
-    lengths = np.concatenate([tile.encodings.lengths[tile.positions] for tile in tiles])
+    lengths = np.concatenate([tile.lengths for tile in tiles])
     tokens, count, width = int(lengths.sum()), len(lengths), kernel.width
     sizes = dict.fromkeys(PROJECTED, tokens) | {"mean": count, "table": kernel.heads * tokens}
     arrays: dict[str, Floats] = {
@@ -139,37 +141,48 @@ def tile_tokens(width: int) -> int:
 
 
 def cut_tiles(items: LocatedItems, tokens: int) -> Iterator[KernelTile]:
-    """Cut N items into tiles of one shard each, in the order in which they are stored.
+    """Cut N items into tiles, in the order in which they are stored.
 
     Args:
         items: N of them.
         tokens: about how many a tile has.
     """
     order = np.lexsort((items.positions, items.array_of))
-    for arrays, positions, run in items.select(order).runs():
+    ordered = items.select(order)
+    lengths = np.empty(len(order), np.int64)
+    # Items of one group may share a tile. A kernel reads arrays where they lie, those of one shard;
+    # but tokens are copied, and each tile reads the projections' weights anew: few items in each
+    # of many shards would make many tiles of few tokens.
+    group = ordered.array_of.copy()
+    for arrays, positions, run in ordered.runs():
         assert arrays.encodings is not None
-        lengths = arrays.encodings.lengths[positions]
+        lengths[run] = arrays.encodings.lengths[positions]
+        if arrays.encodings.level == "tokens":
+            group[run] = -1
+    borders = np.flatnonzero(np.diff(group)) + 1
+    for places in np.split(np.arange(len(order)), borders):
         # As many tiles as their tokens fill, cut where the running sum passes a whole number.
-        before = np.cumsum(lengths) - lengths
-        count = max(1, round(int(lengths.sum()) / tokens))
-        cuts = np.searchsorted(before, np.arange(1, count) * (int(lengths.sum()) / count))
-        places = order[run]
-        for part in np.split(np.arange(len(places)), np.unique(cuts)):
+        total = int(lengths[places].sum())
+        before = np.cumsum(lengths[places]) - lengths[places]
+        count = max(1, round(total / tokens))
+        cuts = np.searchsorted(before, np.arange(1, count) * (total / count))
+        for part in np.split(places, np.unique(cuts)):
             if len(part):
-                yield KernelTile(places[part], arrays.encodings, positions[part])
+                yield KernelTile(order[part], ordered.select(part), lengths[part])
 
 
 def _tile_items(tile: KernelTile, timer: StageTimer) -> TileItems:
     """Return where the arrays of a tile's items lie."""
-    encodings, positions = tile.encodings, tile.positions
+    encodings = tile.items.first_encodings()
     level = encodings.level
     if level == "tokens":
         with timer.part("gather"):
-            return _gathered_tokens(encodings, positions)
+            return _gathered_tokens(tile)
+    positions = tile.items.positions
     encodings.check(positions)
     arrays = {name: raw_rows(rows) for name, rows in encodings.arrays.items()}
     return TileItems(
-        encodings.lengths[positions],
+        tile.lengths,
         encodings.offsets[positions],
         positions,
         {name: arrays[name] for name in LEVELS[level]},
@@ -177,12 +190,14 @@ def _tile_items(tile: KernelTile, timer: StageTimer) -> TileItems:
     )
 
 
-def _gathered_tokens(encodings: StoredEncodings, positions: Positions) -> TileItems:
+def _gathered_tokens(tile: KernelTile) -> TileItems:
     """Copy items' tokens, widened to float32: little beside what is computed of them."""
-    lengths = encodings.lengths[positions]
-    size = int(lengths.max())
-    width = row_width(encodings.arrays["tokens"])
-    tokens = np.empty((len(positions), size, width), np.float32)
-    encodings.gather(positions, size, {"tokens": tokens})
-    numbers = np.arange(len(positions))
-    return TileItems(lengths, numbers * size, numbers, {"tokens": tokens.reshape(-1, width)}, {})
+    count, size = len(tile.places), int(tile.lengths.max())
+    width = row_width(tile.items.first_encodings().arrays["tokens"])
+    tokens = np.empty((count, size, width), np.float32)
+    for arrays, positions, run in tile.items.runs():
+        assert arrays.encodings is not None
+        arrays.encodings.gather(positions, size, {"tokens": tokens[run]})
+    numbers = np.arange(count)
+    flat = {"tokens": tokens.reshape(-1, width)}
+    return TileItems(tile.lengths, numbers * size, numbers, flat, {})
