@@ -27,7 +27,7 @@ from ..limits import reason
 from ..recipe import Recipe
 from ..text.vocabulary import VOCABULARY_FILE, Vocabulary
 from ..text.word_vectors import WORDS, WordVectors, read_tensors
-from ..types import Array, Floats, Mask, Offsets, Strings
+from ..types import Array, Floats, Mask, Offsets, Pixels, Strings
 from .layout import (
     CLASS_NAMES,
     CLASSES,
@@ -164,6 +164,12 @@ class DatasetDirectory:
 
         return decode_photo(self.jpeg(index), name=self._photo_name(index), enough=side)
 
+    def photo_pixels(self, index: int, side: int, number: int = 0) -> Pixels:
+        """Return any photo at a reduced size, as pixels; see `PhotoStore`."""
+        from ..images import decode_pixels
+
+        return decode_pixels(self.jpeg(index, number), name=self._photo_name(index), enough=side)
+
     def _photo_name(self, index: int) -> str:
         """Return how a photo is named in errors."""
         return f"{self._path} recipe {index}"
@@ -230,6 +236,7 @@ class _Files:
 
     def __init__(self, path: Path, manifest: Manifest, recipes: int) -> None:
         self._path = path
+        self._photo_file = path / PHOTOS / "data.mdb"
         self._manifest = manifest
         self._recipes = recipes
         self._lock = threading.Lock()
@@ -310,7 +317,6 @@ class _Files:
     def photo(self, key: bytes) -> bytes | None:
         """Return the JPEG bytes under a key of the photo store, or None."""
         self._leave_parent()
-        file = self._path / PHOTOS / "data.mdb"
         if self._store is None:
             try:
                 self._store_size = whole_size(self._compared(f"{PHOTOS}/data.mdb"))
@@ -318,12 +324,12 @@ class _Files:
             except InputError as error:  # all photos are gone, not this one
                 raise ArtifactError(str(error)) from error
         try:
-            size = file.stat().st_size
+            size = self._photo_file.stat().st_size
         except OSError as error:
-            raise ArtifactError(f"{file}: cannot be read ({error.strerror})") from error
+            raise ArtifactError(f"{self._photo_file}: cannot be read ({error.strerror})") from error
         # Reading a page that is no longer in the file would end the process.
         if size < self._store_size:
-            raise ArtifactError(f"{file}: was cut off while it was open; import again")
+            raise ArtifactError(f"{self._photo_file}: was cut off while it was open; import again")
         with self._store.begin() as transaction:
             content: bytes | None = transaction.get(key)
         return content

@@ -15,10 +15,11 @@ from ..artifacts.manifest import read_manifest, verified_file
 from ..errors import ArtifactError
 from ..limits import parse_json
 from ..recipe import PARTITIONS, Recipe
+from ..types import Pixels
 from .dataset import Dataset, open_dataset, positions
 from .photo_origin import photo_origin
 from .photo_places import PhotoRoot, Place, photo_place, photo_root
-from .photos import photo_side, reduced_photo
+from .photos import photo_count, photo_pixels, photo_side, reduced_photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,6 +59,14 @@ class DatasetView:
     def photo_side(self) -> int | None:
         """Return the dataset's own; see `ShrunkPhotos`."""
         return photo_side(self._dataset)
+
+    def photo_count(self, index: int) -> int:
+        """Return how many photos the recipe has; see `PhotoStore`."""
+        return photo_count(self._dataset, index)
+
+    def photo_pixels(self, index: int, side: int, number: int = 0) -> Pixels:
+        """Return any of the recipe's photos as pixels; see `PhotoStore`."""
+        return photo_pixels(self._dataset, index, side, number)
 
     def photo_origin(self, index: int) -> Path | str:
         """Return where the photo's bytes are."""

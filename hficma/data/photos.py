@@ -13,10 +13,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+
 from ..errors import InputError
 from ..images import decode_photo, resize_short_side
 from ..images.file_formats import image_format, read_jpeg_header
 from ..limits import ENOUGH_PIXELS
+from ..types import Pixels
 from .layout import STORED_SIDE
 
 if TYPE_CHECKING:
@@ -69,6 +72,47 @@ def reduced_photo(dataset: Dataset, index: int, side: int) -> Image:
     if isinstance(dataset, ReducedPhotos):
         return dataset.reduced_photo(index, side)
     return dataset.photo(index)
+
+
+@runtime_checkable
+class PhotoStore(Protocol):
+    """A dataset that holds photos as pixels of JPEGs, and of a recipe perhaps several."""
+
+    def photo_count(self, index: int) -> int:
+        """Return how many photos the recipe at a position has."""
+
+    def photo_pixels(self, index: int, side: int, number: int = 0) -> Pixels:
+        """Return a photo as `photo_pixels` does, of a number below the count.
+
+        Raises:
+            InputError: as `Dataset.photo`.
+        """
+
+
+def photo_count(dataset: Dataset, index: int) -> int:
+    """Return how many photos a dataset holds of a recipe that has one; one, if it cannot tell."""
+    return dataset.photo_count(index) if isinstance(dataset, PhotoStore) else 1
+
+
+def photo_pixels(dataset: Dataset, index: int, side: int, number: int = 0) -> Pixels:
+    """Return a photo as `reduced_photo` does, as pixels.
+
+    Args:
+        dataset: holds the photo.
+        index: the recipe's position.
+        side: pixels of the shorter side that are enough.
+        number: which of the recipe's photos, below `photo_count`.
+
+    Returns:
+        upright RGB, uint8 (H, W, 3).
+
+    Raises:
+        InputError: as `Dataset.photo`.
+    """
+    if isinstance(dataset, PhotoStore):
+        return dataset.photo_pixels(index, side, number)
+    assert number == 0
+    return np.array(reduced_photo(dataset, index, side))
 
 
 def readable_photos(

@@ -4,6 +4,7 @@ from .image_input import ImageInput
 from .preprocessing import (
     PhotoSource,
     decode_photo,
+    decode_pixels,
     load_photo,
     preprocess,
     read_photo,
@@ -17,6 +18,7 @@ __all__ = [
     "ImageInput",
     "PhotoSource",
     "decode_photo",
+    "decode_pixels",
     "load_photo",
     "preprocess",
     "read_photo",

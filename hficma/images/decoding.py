@@ -28,10 +28,12 @@ from ..limits import (
     JPEG_KEPT_PIXELS,
     JPEG_SCANNED_PIXELS,
     MEGABYTE,
+    PHOTO_ASPECT,
     PHOTO_PIXELS,
     PHOTO_READS,
     RUN_LENGTH_PIXELS,
 )
+from ..types import Pixels
 from .file_formats import (
     JpegHeader,
     describe,
@@ -202,6 +204,41 @@ def _decode_jpeg(
     size of its result: pass over all pixels once a scan, and hold all coefficients where there are
     several scans.
     """
+    memory_pixels = _checked_memory(header, content, name)
+    with _one_large_at_a_time(memory_pixels):
+        if header.components != 4:
+            decoded = _decode_by_libjpeg(content, enough)
+            if decoded is None:
+                decoded = _decode_by_libjpeg(content + _JPEG_END, enough)
+            if decoded is not None:
+                return Image.fromarray(decoded), header.orientation
+        # Pillow shows, as browsers do, what libjpeg only warns of, and knows CMYK from its inverse.
+        image = _read_header("JPEG", content, name, any_size=True)
+        with decoder_errors(name):
+            image.draft(None, (enough, enough))
+            check_size(image.width, image.height, name=name)
+            image.load()
+    return image, header.orientation
+
+
+def decode_plain_jpeg(content: bytes, *, name: str, enough: int) -> Pixels | None:
+    """Decode a whole, upright JPEG that `decode_image` gives as it is; return None of any other.
+
+    Returns:
+        uint8 (H, W, 3), without the time of an image of Pillow's, which holds a pixel in 4 bytes.
+    """
+    if image_format(content) != "JPEG":
+        return None
+    header = read_jpeg_header(content, name=name)
+    sides = header.width, header.height
+    if header.components == 4 or header.orientation != 1 or max(sides) > PHOTO_ASPECT * min(sides):
+        return None
+    with _one_large_at_a_time(_checked_memory(header, content, name)):
+        return _decode_by_libjpeg(content, enough)
+
+
+def _checked_memory(header: JpegHeader, content: bytes, name: str) -> int:
+    """Return the pixels that decoding a JPEG holds in memory, if it is within the limits."""
     pixels = header.width * header.height
     memory_pixels = pixels if header.scans > 1 else 0  # one scan is decoded row by row
     if pixels * header.scans > JPEG_SCANNED_PIXELS or memory_pixels > JPEG_KEPT_PIXELS:
@@ -213,23 +250,10 @@ def _decode_jpeg(
     # A block of 64 pixels takes a bit at least, so a large size with little behind it is a lie.
     if pixels > PHOTO_PIXELS and pixels > 1024 * len(content):
         raise InputError(f"{name}: the image is damaged or truncated ({len(content):,} bytes)")
-    with _one_large_at_a_time(memory_pixels):
-        if header.components != 4:
-            decoded = _decode_by_libjpeg(content, enough) or _decode_by_libjpeg(
-                content + _JPEG_END, enough
-            )
-            if decoded is not None:
-                return decoded, header.orientation
-        # Pillow shows, as browsers do, what libjpeg only warns of, and knows CMYK from its inverse.
-        image = _read_header("JPEG", content, name, any_size=True)
-        with decoder_errors(name):
-            image.draft(None, (enough, enough))
-            check_size(image.width, image.height, name=name)
-            image.load()
-    return image, header.orientation
+    return memory_pixels
 
 
-def _decode_by_libjpeg(content: bytes, enough: int) -> Image.Image | None:
+def _decode_by_libjpeg(content: bytes, enough: int) -> Pixels | None:
     """Decode with simplejpeg, twice as fast as Pillow; return None where libjpeg so much as warns.
 
     It warns of stray bytes and wrong lengths, where the photo is whole, and of data that end too
@@ -238,7 +262,7 @@ def _decode_by_libjpeg(content: bytes, enough: int) -> Image.Image | None:
     import simplejpeg
 
     try:
-        pixels = simplejpeg.decode_jpeg(
+        pixels: Pixels = simplejpeg.decode_jpeg(
             content,
             colorspace="RGB",
             min_height=enough,
@@ -249,7 +273,7 @@ def _decode_by_libjpeg(content: bytes, enough: int) -> Image.Image | None:
     except Exception as error:  # a decoder's, as in `decoder_errors`; Pillow is asked next
         log.debug("libjpeg: %s", error)
         return None
-    return Image.fromarray(pixels)
+    return pixels
 
 
 def _decoded_pixels(kind: str, content: bytes, name: str, enough: int) -> tuple[int, int, bytes]:

@@ -30,6 +30,7 @@ from hficma.errors import InputError
 from hficma.images import (
     ImageInput,
     decode_photo,
+    decode_pixels,
     load_photo,
     preprocess,
     read_photo,
@@ -67,6 +68,22 @@ SORTS = {
     "bmp": encoded(halves(), "BMP"),
     "tiff": encoded(halves(), "TIFF"),
 }
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_pixels_are_those_of_the_photo(name: str) -> None:
+    """Training reads pixels, an index photos: a turned or inked one would look different there."""
+    pixels = decode_pixels(GOOD[name], name=name)
+    assert np.array_equal(pixels, decode_photo(GOOD[name], name=name))
+    assert pixels.flags.writeable
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_pixels_of_a_bad_photo_are_refused_in_the_same_line(name: str) -> None:
+    """Else a damaged photo would end a worker, or an epoch, where an import names it."""
+    content, reason = BAD[name]
+    with pytest.raises(InputError, match=reason):
+        decode_pixels(content, name=name)
 
 
 @pytest.mark.parametrize("sort", SORTS)
@@ -325,7 +342,7 @@ def test_ordinary_shapes_are_scaled_whole(width: int, height: int, seed: int) ->
     """Training, indexes and searches must see bit for bit the same pixels: those of scaling the
     whole photo and cropping then, for every photo up to 16 times as long as wide."""
     pytest.importorskip("torch", reason="training's views are compared too")
-    from hficma.training.data.photo_views import square
+    from hficma.training.data.photo_views import square, square_of_pixels
 
     generator = np.random.default_rng(seed)
     photo = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -337,7 +354,11 @@ def test_ordinary_shapes_are_scaled_whole(width: int, height: int, seed: int) ->
     expected = np.asarray(scaled.crop((left, top, left + size, top + size))).astype(int)
     margin = (short_side - size) // 2
     seen = preprocess(photo, INPUT)
-    assert np.array_equal(square(photo, INPUT)[margin:-margin, margin:-margin], seen)
+    whole = square(photo, INPUT)
+    assert np.array_equal(whole[margin:-margin, margin:-margin], seen)
+    assert np.array_equal(square_of_pixels(np.array(photo), INPUT), whole)
+    stored = np.array(scaled)  # nothing is left to be scaled
+    assert np.array_equal(square_of_pixels(stored, INPUT), square(scaled, INPUT))
     if max(photo.size) <= 16 * min(photo.size):
         assert np.array_equal(seen, expected)
     else:  # cut about the same centre: its length is rounded elsewhere, by half a pixel at most
