@@ -31,6 +31,7 @@ _ALONE = {
     "workers": "{workers}",
     "photos a second": "{photos:,.0f}",
     "of workers x one core's decoding": "{share:.2f}",
+    "of as many that only decode": "{share_at_once:.2f}",
 }
 _LEARNING = {
     "photos": "{size}",
@@ -257,12 +258,18 @@ def training_rate(record: Record) -> Lines:
     parts = record["milliseconds"]
     whole = sum(parts.values())
     shown = ", ".join(f"{name} {one:.2f}" for name, one in parts.items())
+    # Earlier measurements have no such column.
+    columns = {
+        label: form
+        for label, form in _ALONE.items()
+        if "at_once" not in form or "share_at_once" in record["alone"][0]
+    }
     lines = [
         f"**Reading**: one core takes {whole:.2f} ms for a stored photo of "
         f"{record['photo_kb']:.0f} KB ({shown}); decoding alone it does "
         f"{record['decoded']:,.0f} photos a second. Workers, without a model:",
         "",
-        *table(_ALONE, record["alone"]),
+        *table(columns, record["alone"]),
         "",
         f"**Learning**: `{record['preset']}` on {record['device']}, batches of {record['batch']}; "
         "milliseconds of a pair in each part of a step:",

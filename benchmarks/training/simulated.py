@@ -11,12 +11,12 @@ from hficma.data.dataset import Dataset, open_dataset
 from hficma.data.directory import DatasetDirectory
 from hficma.data.photo_origin import photo_origin
 from hficma.data.photo_places import PhotoRoot
-from hficma.data.photos import reduced_photo
+from hficma.data.photos import photo_count, photo_pixels, reduced_photo
 from hficma.data.sample import SampleDataset
 from hficma.data.sources.plain import DatasetSource
 from hficma.data.store.importing import import_dataset
 from hficma.recipe import Recipe
-from hficma.types import Mask, Strings
+from hficma.types import Mask, Pixels, Strings
 
 PHOTOS = 1_000
 """Photos that are drawn where no data are named: half a minute's work, done once."""
@@ -75,6 +75,14 @@ class SimulatedDataset:
     def reduced_photo(self, index: int, side: int) -> Image:
         """Return one of the few photos at a reduced size."""
         return reduced_photo(self._photos, self._photo_index(index), side)
+
+    def photo_count(self, index: int) -> int:
+        """Return how many photos the recipe has."""
+        return photo_count(self._photos, self._photo_index(index))
+
+    def photo_pixels(self, index: int, side: int, number: int = 0) -> Pixels:
+        """Return one of the few photos as pixels."""
+        return photo_pixels(self._photos, self._photo_index(index), side, number)
 
     def photo_origin(self, index: int) -> Path | str:
         """Return where the photo's bytes are."""

@@ -25,31 +25,17 @@ import typer
 
 from hficma.artifacts.workspace import Workspace
 from hficma.data.directory import DatasetDirectory
-from hficma.images import ImageInput, decode_photo
 from hficma.progress import Progress
-from hficma.training.data.loader.batches import PhotoBatches, Request, Shown
-from hficma.training.data.loader.loader import Loader
-from hficma.training.data.loader.workers import default_workers, usable_cores
+from hficma.training.data.loader.workers import default_workers
 from hficma.training.data.pairs import Pairs
-from hficma.training.data.photo_views import random_crops, square
 
 from ..common.arguments import JsonFile
 from ..common.readme_tables import publish
 from ..common.timing import environment
 from .learner import Learner, epoch_batches, trained_model
 from .memory import peak_memory
+from .reading import SKIPPED, Record, photo_record
 from .simulated import SimulatedDataset, stored_photos
-
-BATCHES = 12
-"""Batches of a measurement without a model."""
-SKIPPED = 6
-"""Steps that are not counted: more than workers make ahead."""
-BATCH = 64
-"""Photos of such a batch."""
-STAGE_PHOTOS = 256
-"""Photos that one core reads, decodes and crops to time the parts."""
-
-Record = dict[str, Any]
 
 
 def main(
@@ -87,70 +73,12 @@ def main(
             publish("training-size", {"environment": environment(), **record}, json_file)
             return
         record = {
-            **photo_record(photos),
+            **photo_record(photos, rounds),
             **learning_record(
                 photos, preset, chosen, numbers, device, steps, rounds, cache, Path(scratch)
             ),
         }
     publish("training-rate", {"environment": environment(), **record}, json_file)
-
-
-def photo_record(photos: DatasetDirectory) -> Record:
-    """Time what one core does for a photo, and how many photos workers read together."""
-    shown = Shown(image_input=ImageInput())
-    rows = np.arange(len(photos))
-    parts: dict[str, list[float]] = {"read": [], "decode": [], "crop": []}
-    crops = []
-    generator = np.random.default_rng(0)
-    for row in rows[:STAGE_PHOTOS].tolist():
-        times = [time.perf_counter()]
-        content = photos.jpeg(row)
-        times.append(time.perf_counter())
-        photo = decode_photo(content, name="photo")
-        times.append(time.perf_counter())
-        cut = square(photo, shown.image_input)[None]
-        crop = random_crops(cut, shown.image_input.size, generator)
-        crops.append(crop)
-        times.append(time.perf_counter())
-        for name, start, end in zip(parts, times, times[1:], strict=False):
-            parts[name].append(end - start)
-    milliseconds = {name: 1000 * median(seconds) for name, seconds in parts.items()}
-    # Into memory that is there already, as a worker does.
-    shared = torch.empty((BATCH, *crops[0].shape[1:]), dtype=torch.uint8).share_memory_().numpy()
-    copies = []
-    for number, crop in enumerate(crops):
-        start = time.perf_counter()
-        shared[number % BATCH] = crop[0]
-        copies.append(time.perf_counter() - start)
-    milliseconds["copy"] = 1000 * median(copies)
-    decoded = 1000 / milliseconds["decode"]
-    size = BATCH * shown.image_input.size**2 * 3
-    alone = []
-    for workers in range(1, usable_cores() + 1):
-        loader = Loader(
-            lambda buffers, size: PhotoBatches(
-                photos, rows, rows, shown, seed=0, buffers=buffers, buffer_bytes=size
-            ),
-            workers=workers, device=torch.device("cpu"), batch_bytes=size,
-        )  # fmt: skip
-        count = SKIPPED + BATCHES * workers
-        requests = [
-            Request(1, np.random.default_rng(number).choice(rows, BATCH), True, False)
-            for number in range(count)
-        ]
-        start = 0.0
-        for number, _ in enumerate(loader.epoch(requests), start=1):
-            if number == SKIPPED:
-                start = time.perf_counter()
-        rate = BATCH * (count - SKIPPED) / (time.perf_counter() - start)
-        alone.append({"workers": workers, "photos": rate, "share": rate / (workers * decoded)})
-    return {
-        "photos": len(photos),
-        "photo_kb": float(np.mean([len(photos.jpeg(row)) for row in rows.tolist()])) / 1000,
-        "milliseconds": milliseconds,
-        "decoded": decoded,
-        "alone": alone,
-    }
 
 
 def learning_record(

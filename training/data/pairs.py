@@ -271,6 +271,7 @@ class Pairs:
         seed, known = self._options.trainer.seed, len(self._complaints)
         requests = [Request(epoch, rows, not cached, small) for rows in batches[first:]]
         for number, photos in enumerate(self._loader.epoch(requests), start=first):
+            assert isinstance(photos.pixels, Tensor)  # the loader knows each place
             for row, complaint in photos.complaints:
                 if row not in self._complaints:
                     self._complaints[row] = complaint
@@ -410,14 +411,13 @@ class Pairs:
         )
         photo_bytes = model.image_input.size**2 * 3
         return Loader(
-            lambda buffers, size: PhotoBatches(
+            lambda buffers: PhotoBatches(
                 self._dataset,
                 self._positions,
                 self.train,
                 shown,
                 seed=options.trainer.seed,
                 buffers=buffers,
-                buffer_bytes=size,
             ),
             workers=options.loader.workers,
             device=model.device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -29,9 +30,26 @@ def square(photo: Image.Image, image_input: ImageInput) -> Pixels:
         uint8 (short_side, short_side, 3).
     """
     resized = scale_photo(photo, image_input)
-    size, side, margin = image_input.size, image_input.short_side, _margin(image_input)
-    left, top = (resized.width - size) // 2 - margin, (resized.height - size) // 2 - margin
+    side = image_input.short_side
+    left, top = (_square_start(length, image_input) for length in resized.size)
     return np.asarray(resized.crop((left, top, left + side, top + side)))
+
+
+def square_of_pixels(photo: Pixels, image_input: ImageInput) -> Pixels:
+    """Return the same of a photo's pixels (H, W, 3): a part of them where nothing is scaled.
+
+    That is so of stored photos, and spares two copies of a pixel in four bytes.
+    """
+    side = image_input.short_side
+    if min(photo.shape[:2]) != side:
+        return square(Image.fromarray(photo), image_input)
+    top, left = (_square_start(length, image_input) for length in photo.shape[:2])
+    return photo[top : top + side, left : left + side]
+
+
+def _square_start(length: int, image_input: ImageInput) -> int:
+    """Return where a square begins along a scaled photo's side of so many pixels."""
+    return (length - image_input.size) // 2 - _margin(image_input)
 
 
 def _margin(image_input: ImageInput) -> int:
@@ -109,15 +127,37 @@ def random_crops(squares: Pixels, side: int, generator: np.random.Generator) -> 
     Returns:
         (B, side, side, 3).
     """
-    corners = generator.integers(squares.shape[1] - side + 1, size=(len(squares), 2))
-    flips = generator.random(len(squares)) < 0.5
-    crops = [
-        one[top : top + side, left : left + side]
-        for one, (top, left) in zip(squares, corners, strict=True)
-    ]
-    return np.stack(
-        [crop[:, ::-1] if flip else crop for crop, flip in zip(crops, flips, strict=True)]
-    )
+    corners = generator.integers(squares.shape[1] - side + 1, size=(len(squares), 2)).tolist()
+    mirrors = generator.random(len(squares)) < 0.5
+    crops = np.empty((len(squares), side, side, 3), dtype=np.uint8)
+    for crop, square_, (top, left), mirror in zip(crops, squares, corners, mirrors, strict=True):
+        _write_crop(crop, square_[top : top + side, left : left + side], mirror=bool(mirror))
+    return crops
+
+
+def write_random_crop(crop: Pixels, square: Pixels, draws: Sequence[float]) -> None:
+    """Write the published training crop of one photo, as `random_crops`.
+
+    Args:
+        crop: (s, s, 3), written to: a photo's place in a batch.
+        square: (H, H, 3).
+        draws: three of 0 to below 1, alike likely: for the corner's row and column, the mirror.
+    """
+    side, room = len(crop), len(square) - len(crop) + 1
+    top, left, mirror = int(draws[0] * room), int(draws[1] * room), draws[2] < 0.5
+    _write_crop(crop, square[top : top + side, left : left + side], mirror=mirror)
+
+
+def _write_crop(crop: Pixels, part: Pixels, *, mirror: bool) -> None:
+    """Copy a part of a photo (s, s, 3), mirrored or not.
+
+    numpy copies a view that runs backwards pixel by pixel: that takes half as long as decoding the
+    photo. torch has a kernel for pixels of three bytes.
+    """
+    crop[:] = part
+    if mirror:
+        pixels = torch.from_numpy(crop)
+        pixels.copy_(pixels.flip(1))
 
 
 def halved(photos: Pixels) -> Pixels:

@@ -21,8 +21,15 @@ from hficma.images import ImageInput, preprocess
 from hficma.images.crops import crops
 from hficma.model import ImageConfig, Model, ModelConfig, build_model
 from hficma.text.word_vectors import WordVectors
+from hficma.training.data.loader.batches import pair_draws
 from hficma.training.data.photo_cache import cached_features, cached_pixels
-from hficma.training.data.photo_views import halved, random_crops, random_view, windows
+from hficma.training.data.photo_views import (
+    halved,
+    random_crops,
+    random_view,
+    windows,
+    write_random_crop,
+)
 
 INPUT = ImageInput()
 """What torchvision's classifiers read."""
@@ -209,9 +216,30 @@ def test_random_crops_and_views_have_the_networks_size_and_repeat_with_the_seed(
     first, again = (random_view(photo, INPUT, 0.3, np.random.default_rng(5)) for _ in range(2))
     assert first.shape == (224, 224, 3)
     assert np.array_equal(first, again)
-    squares = np.arange(2 * 256 * 256 * 3, dtype=np.uint32).astype(np.uint8)
-    crops = random_crops(squares.reshape(2, 256, 256, 3), 224, np.random.default_rng(0))
-    assert crops.shape == (2, 224, 224, 3)
+
+
+def test_random_crops_are_parts_of_their_squares_half_of_them_mirrored() -> None:
+    """And those of caches and of workers lie alike in all places: a corner that is never shown
+    would not be missed."""
+    generator = np.random.default_rng(0)
+    squares = generator.integers(256, size=(60, 8, 8, 3), dtype=np.uint8)
+    alone = np.empty((60, 6, 6, 3), dtype=np.uint8)
+    for row, (crop, square) in enumerate(zip(alone, squares, strict=True)):
+        write_random_crop(crop, square, pair_draws(1, 2, row, 0))
+    for shown in (random_crops(squares, 6, generator), alone):
+        places = [
+            (top, left, step)
+            for square, crop in zip(squares, shown, strict=True)
+            for top in range(3)
+            for left in range(3)
+            for step in (1, -1)
+            if np.array_equal(square[top : top + 6, left : left + 6][:, ::step], crop)
+        ]
+        assert len(places) == 60
+        assert {place[:2] for place in places} == {
+            (top, left) for top in range(3) for left in range(3)
+        }
+        assert 15 <= sum(step == -1 for *_, step in places) <= 45
 
 
 def test_half_sized_photos_are_the_mean_of_their_pixels() -> None:

@@ -7,8 +7,9 @@ falls in, and in a run that goes on from the middle of an epoch.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections import deque
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,22 +17,26 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from hficma.data.dataset import Dataset
-from hficma.data.photos import reduced_photo
+from hficma.data.photos import photo_pixels
 from hficma.errors import HficmaError, InputError
 from hficma.images import ImageInput
 from hficma.images.crops import crops as photo_crops
 from hficma.types import Pixels, Positions
 
-from ..photo_views import random_crops, random_view, square
+from ..photo_views import centre_crops, random_view, square_of_pixels, write_random_crop
 
 REPLACEMENTS = 20
 """Photos tried in place of one that cannot be read. Where as many fail one after the other, it is
 not a photo that is damaged but the disk that is gone."""
 PHOTO, RECIPE, REPLACEMENT, WINDOW = range(4)
 """What is drawn at random for a pair (a window: for a batch); each has a generator of its own."""
+
+_FOUR = struct.Struct("<4Q")
+"""Four numbers of 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +67,24 @@ class Request(NamedTuple):
     """Show photos at half their size."""
 
 
+class Place(NamedTuple):
+    """Where a worker wrote the pixels of a batch."""
+
+    worker: int
+    """Its number ..."""
+    buffer: int
+    """... and that of the buffer among its own."""
+    shape: tuple[int, ...]
+    """Of the pixels, which are the first bytes there."""
+
+
 class PhotoBatch(NamedTuple):
     """The photos of a batch."""
 
     rows: Positions
     """Pairs (B,): those of the request, or others in place of those whose photos are damaged."""
-    pixels: Tensor
-    """(B, s, s, 3) uint8."""
+    pixels: Tensor | Place
+    """(B, s, s, 3) uint8; from a worker where they are, which the loader looks up."""
     complaints: tuple[tuple[int, str], ...]
     """Each row whose photo could not be read, and why."""
     error: str | None = None
@@ -84,10 +100,9 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
         train: rows that may stand in for one whose photo cannot be read.
         shown: what is made of a photo.
         seed: of the run.
-        buffers: batches that each worker writes to in turn, in memory that it shares. The first
-            is written again after as many others: whoever reads batches must be done with it then,
-            or have copied it. New memory for each batch would take as long as half the decoding.
-        buffer_bytes: of each.
+        buffers: (workers, N, bytes) uint8 in shared memory: each worker writes its batches to its
+            N buffers in turn. The first is written again after as many others: whoever reads
+            batches must be done with it then, or have copied it. None: new memory for each batch.
     """
 
     def __init__(
@@ -98,13 +113,11 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
         shown: Shown,
         *,
         seed: int,
-        buffers: int = 0,
-        buffer_bytes: int = 0,
+        buffers: Tensor | None = None,
     ) -> None:
         self._dataset, self._positions, self._train = dataset, positions, train
         self._shown, self._seed = shown, seed
-        self._buffers, self._buffer_bytes = buffers, buffer_bytes
-        self._shared: deque[Tensor] = deque()
+        self._buffers, self._written = buffers, 0
 
     def __getitem__(self, request: Request) -> PhotoBatch:
         """Read the photos of a batch."""
@@ -122,32 +135,30 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
         complaints: list[tuple[int, str]] = []
         rows = request.rows.copy()
         size = self._shown.image_input.size // (2 if request.square and request.small else 1)
-        pixels = self._empty((len(rows), size, size, 3))
+        pixels, place = self._room((len(rows), size, size, 3))
         written = pixels.numpy()
-        for place, first in enumerate(request.rows.tolist()):
+        for number, first in enumerate(request.rows.tolist()):
             for row in chain([first], self._others(request.epoch, first, rows)):
                 try:
-                    written[place] = self._pixels(row, request)
+                    self._show(row, request, written[number])
                 except InputError as error:
                     complaints.append((row, str(error)))
                 else:
-                    rows[place] = row
+                    rows[number] = row
                     break
             else:
                 _, last = complaints[-1]
                 raise InputError(f"{self._dataset.name}: photos cannot be read; {last}")
-        return PhotoBatch(rows, pixels, tuple(complaints))
+        return PhotoBatch(rows, place or pixels, tuple(complaints))
 
-    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+    def _room(self, shape: tuple[int, ...]) -> tuple[Tensor, Place | None]:
         """Return room for a batch: in a worker the next buffer, if the batch fits into it."""
-        count = math.prod(shape)
-        if torch.utils.data.get_worker_info() is None or count > self._buffer_bytes:
-            return torch.empty(shape, dtype=torch.uint8)
-        if len(self._shared) < self._buffers:
-            self._shared.append(torch.empty(self._buffer_bytes, dtype=torch.uint8).share_memory_())
-        else:
-            self._shared.rotate(-1)
-        return self._shared[-1][:count].view(shape)
+        worker, count = torch.utils.data.get_worker_info(), math.prod(shape)
+        if worker is None or self._buffers is None or count > self._buffers.shape[2]:
+            return torch.empty(shape, dtype=torch.uint8), None
+        buffer = self._written % self._buffers.shape[1]
+        self._written += 1
+        return self._buffers[worker.id, buffer, :count].view(shape), Place(worker.id, buffer, shape)
 
     def _others(self, epoch: int, row: int, batch: Positions) -> Iterator[int]:
         """Yield rows that may stand in for one of a batch, so that the batch keeps its size."""
@@ -159,32 +170,41 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
             for _ in range(REPLACEMENTS if len(candidates) else 0):
                 yield int(generator.choice(candidates))
 
-    def _pixels(self, row: int, request: Request) -> Pixels:
-        """Return what is shown of a pair's photo, (s, s, 3)."""
-        generator = pair_generator(self._seed, request.epoch, row, PHOTO)
+    def _show(self, row: int, request: Request, pixels: Pixels) -> None:
+        """Write what is shown of a pair's photo to a place of the batch, (s, s, 3)."""
+        of_pair = self._seed, request.epoch, row, PHOTO
         position, shown = int(self._positions[row]), self._shown
-        image_input = shown.image_input
+        image_input, least = shown.image_input, shown.image_input.least_side
+        if request.square and request.small:
+            # The decoder's own reduced size: means of 2 x 2 pixels, without decoding them all.
+            least = image_input.short_side // 2
+            image_input = replace(image_input, size=image_input.size // 2, short_side=least)
+        photo = photo_pixels(self._dataset, position, least)
         if request.square:
-            if request.small:
-                size, side = image_input.size // 2, image_input.short_side // 2
-                image_input = replace(image_input, size=size, short_side=side)
-                # The decoder's own reduced size: means of 2 x 2 pixels, without decoding them all.
-                photo = reduced_photo(self._dataset, position, side)
-            else:
-                photo = reduced_photo(self._dataset, position, image_input.least_side)
-            crop: Pixels = random_crops(
-                square(photo, image_input)[None], image_input.size, generator
-            )[0]
-            return crop
-        photo = reduced_photo(self._dataset, position, image_input.least_side)
+            write_random_crop(pixels, square_of_pixels(photo, image_input), pair_draws(*of_pair))
+            return
+        generator = pair_generator(*of_pair)
         view = int(generator.integers(shown.crops + shown.views))
-        if view >= shown.crops:
-            return random_view(photo, image_input, shown.scale, generator)
-        # Corners are cut out of a larger scaling, which the centre alone spares.
-        one: Pixels = photo_crops(photo, image_input, shown.crops if view else 1)[view]
-        return one
+        if view == 0:
+            pixels[:] = centre_crops(square_of_pixels(photo, image_input)[None], image_input)[0]
+        elif view < shown.crops:
+            pixels[:] = photo_crops(Image.fromarray(photo), image_input, shown.crops)[view]
+        else:
+            pixels[:] = random_view(Image.fromarray(photo), image_input, shown.scale, generator)
 
 
 def pair_generator(seed: int, epoch: int, row: int, purpose: int) -> np.random.Generator:
     """Return a generator for one purpose of one pair in an epoch; see this module."""
     return np.random.default_rng([seed, epoch, row, purpose])
+
+
+def pair_draws(seed: int, epoch: int, row: int, purpose: int) -> tuple[float, ...]:
+    """Return four numbers from 0 to below 1, alike likely, where a generator would take too long.
+
+    They are a hash of what they are for: seeding a generator takes a thirtieth of the time of
+    decoding a photo, and a hash a tenth of that.
+    """
+    name = f"{seed} {epoch} {row} {purpose}".encode()
+    numbers = _FOUR.unpack(hashlib.blake2b(name, digest_size=_FOUR.size).digest())
+    # The first 53 bits of each: what a float holds.
+    return tuple((number >> 11) / 2**53 for number in numbers)

@@ -13,11 +13,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from hficma.artifacts.manifest import read_manifest
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import RecipeList, open_dataset
+from hficma.data.directory import DatasetDirectory
+from hficma.data.partitions import Partitioned
 from hficma.data.photos import reduced_photo
+from hficma.data.sources.plain import DatasetSource
+from hficma.data.store.importing import import_dataset
+from hficma.data.subset import Subset
 from hficma.errors import InputError
 from hficma.images import ImageInput
 from hficma.progress import Progress
@@ -56,10 +62,8 @@ def loader(photos: RecipeList, workers: int, train: Sequence[int] = range(8)) ->
     rows = np.arange(8)
     shown = Shown(image_input=SIZE)
 
-    def batches(buffers: int, size: int) -> PhotoBatches:
-        return PhotoBatches(
-            photos, rows, np.array(train), shown, seed=3, buffers=buffers, buffer_bytes=size
-        )
+    def batches(buffers: Tensor | None) -> PhotoBatches:
+        return PhotoBatches(photos, rows, np.array(train), shown, seed=3, buffers=buffers)
 
     return Loader(batches, workers=workers, device=torch.device("cpu"), batch_bytes=20_000)
 
@@ -77,6 +81,32 @@ def test_what_is_shown_of_a_pair_depends_on_no_worker_batch_or_place(photos: Rec
     assert torch.equal(other.pixels[1], alone[0][0])
     (later,) = loader(photos, 0).epoch(requests([0, 1], epoch=2))
     assert not torch.equal(later.pixels, alone[0])
+
+
+def test_stored_photos_are_shown_as_their_files_are(tmp_path: Path) -> None:
+    """They are cropped as they are decoded, others as images that are scaled first."""
+    import_dataset(
+        DatasetSource(Subset(open_dataset("sample:100"), np.arange(4))), tmp_path / "stored"
+    )
+    stored = DatasetDirectory(tmp_path / "stored")
+    for row in range(4):
+        (tmp_path / f"{row}.jpg").write_bytes(stored.jpeg(row))
+    recipes = [Recipe(id=str(row), image=f"{row}.jpg") for row in range(4)]
+    files = RecipeList(recipes, name="files", folder=tmp_path)
+    rows = np.arange(4)
+    for shown in (
+        Shown(image_input=ImageInput()),
+        Shown(image_input=ImageInput(size=100, short_side=120)),
+        Shown(image_input=ImageInput(), crops=5, views=2, scale=0.5),
+    ):
+        for square_, small in ((True, False), (True, True), (False, False)):
+            one, other = (
+                PhotoBatches(dataset, rows, rows, shown, seed=1)[Request(1, rows, square_, small)]
+                for dataset in (Partitioned(stored, {}), files)
+            )
+            assert isinstance(one.pixels, Tensor)
+            assert isinstance(other.pixels, Tensor)
+            assert torch.equal(one.pixels, other.pixels)
 
 
 def test_a_damaged_photo_is_named_and_another_pair_stands_in(photos: RecipeList) -> None:
