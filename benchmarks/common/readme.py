@@ -88,7 +88,7 @@ def rewritten(text: str, committed: Sequence[Result]) -> str:
 
     def part(match: re.Match[str]) -> str:
         if match[2] == "headline":
-            header = ("measured", "", "of the limit", "`hficma bench`")
+            header = ("measured", "", "beside the machine", "`hficma bench`")
             rows = headline({one.benchmark: one.record for one in committed})
             blocks = [markdown(header, rows)]
         elif match[2] in PARTS:

@@ -469,7 +469,8 @@ def headline(records: Mapping[str, Record]) -> list[list[str]]:
         row(answer, f"{total.value:.1f} ms", "--setup 10k", cross.value, ", where scoring"),
         row(f"The same over {large['what']}",
             f"{large['total_ms']:.0f} ms, {large['own_mb']:.0f} MB", "engine"),
-        row(f"Right recipe among ten, of {quality['test_pairs']}, real photos", ten, "quality"),
+        row(f"Right recipe among ten, of {quality['test_pairs']}, real photos, preset `best`", ten,
+            "quality"),
         row(f"Right recipe first, of {drawn['items']:,}, drawn photos",
             first.replace(" [", " % ["), "sample_hardness"),
     ]  # fmt: skip

@@ -41,7 +41,7 @@ def default_index(of: ItemKind) -> Path:
     )
     raise ArtifactError(
         f"{workspace.home}: no index of {of} here yet, and {lacking}; "
-        f"make one with `hficma index --of {of}`"
+        f"make one with `hficma index --of {of} --data recipes.jsonl`"
     )
 
 

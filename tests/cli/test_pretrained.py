@@ -109,7 +109,7 @@ def test_photos_are_not_in_the_cookbook(hficma: Hficma, pretrained: Path, empty:
     ended = hficma("search", "--ingredients", "tomato")
     assert ended.code == 2
     assert "the cookbook of hficma has no photos" in ended.err
-    assert "`hficma index --of images`" in ended.err
+    assert "`hficma index --of images --data recipes.jsonl`" in ended.err
 
 
 def test_the_demo_asks_the_cookbook_of_a_photo(
