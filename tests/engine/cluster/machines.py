@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 STORE_BYTES = 80 << 20
 """Shared memory of a machine: close to the least that Ray takes."""
 
@@ -28,14 +30,17 @@ class Machines:
         self.ray = import_ray()
         from ray.cluster_utils import Cluster
 
-        # Not the default folder, which would grow with every run of the tests.
+        # Not the default folder, which would grow with every run of the tests, and which Ray takes
+        # to be there. By the environment, so that `auto` finds these machines in every process.
         self._folder = Path(tempfile.mkdtemp(prefix="hf-ray-"))
+        (self._folder / "ray").mkdir()
+        self._environment = pytest.MonkeyPatch()
+        self._environment.setenv("RAY_TMPDIR", str(self._folder))
         self._cluster = Cluster()
         try:
             self._cluster.add_node(
-                num_cpus=2, include_dashboard=False, object_store_memory=STORE_BYTES,
-                temp_dir=str(self._folder),
-            )  # fmt: skip
+                num_cpus=2, include_dashboard=False, object_store_memory=STORE_BYTES
+            )
             self.others = [self.add() for _ in range(count - 1)]
             self.address: str = self._cluster.address
             self.ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -56,6 +61,7 @@ class Machines:
         """End every process, and remove what they wrote."""
         self.ray.shutdown()
         self._cluster.shutdown()
+        self._environment.undo()
         # Processes that are ending write a last line of their logs meanwhile.
         end = time.monotonic() + 20
         while self._folder.exists() and time.monotonic() < end:
