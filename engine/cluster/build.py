@@ -22,14 +22,14 @@ import numpy as np
 from hficma.artifacts.manifest import check_free
 from hficma.data.dataset import Dataset
 from hficma.data.stream import STDIN
-from hficma.errors import InputError
+from hficma.errors import ArtifactError, InputError
 
 from ..bundle.bundle import Bundle
 from ..index.index_facts import SHARDS
 from ..index.shard import Shard
 from ..index.shard_facts import ShardFacts
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
-from ..writing.build import IndexOptions, complete_build, unfinished_build
+from ..writing.build import RESUME_HINT, IndexOptions, complete_build, unfinished_build
 from ..writing.chunks import ItemSource
 from ..writing.encoding_pipeline import BadItemCallback, ProgressCallback
 from ..writing.ingest import warn_of_photos_outside, with_shards
@@ -50,6 +50,9 @@ from .shard_builder import (
     readable_ids,
 )
 
+ACTOR_STARTS = 20
+"""Actors in a row that may die while they start. Ray Data takes the first such death for a fault of
+the actor's class; ours reads nothing before its first row, so that it is a machine's."""
 ITEMS_READ_HERE = 500_000
 """Items up to which this process reads all ids itself: a pool of actors takes as long to start."""
 
@@ -93,7 +96,8 @@ def build_index_on_ray(
 
     Raises:
         InputError: an option that cannot be; nothing usable in the data; a bad item if `strict`.
-        ArtifactError: `out` exists or cannot be written, or another process builds it.
+        ArtifactError: `out` exists or cannot be written, another process builds it, or the cluster
+            lost so many machines that Ray gave up.
         MissingDependencyError: Ray is not installed.
     """
     check_free(out)
@@ -117,7 +121,7 @@ def build_index_on_ray(
                 blocks=blocks, out=out, facts=facts, photos=photos, bundle=bundle.absolute(),
                 execution=actor_execution(ray, cluster, count, execution), strict=strict,
             )  # fmt: skip
-            pool = _Pool(actors=count, gpus=cluster.gpus)
+            pool = _Pool(out, actors=count, gpus=cluster.gpus)
             outside = _write_all(pool, task, build.folder, dataset, on_bad, progress)
         warn_of_photos_outside(photos, outside)
         names = [shard_name(number) for number in range(len(_chunks(blocks)))]
@@ -212,12 +216,13 @@ class _Pool:
     """A pool of actors that Ray Data, connected, gives rows to.
 
     Args:
+        out: the index's folder, for errors.
         actors: how many.
         gpus: of each.
     """
 
-    def __init__(self, *, actors: int, gpus: float) -> None:
-        self._actors, self._gpus = actors, gpus
+    def __init__(self, out: Path, *, actors: int, gpus: float) -> None:
+        self._out, self._actors, self._gpus = out, actors, gpus
 
     def map(self, kind: type, argument: object, rows: Sequence[Row]) -> Iterator[Row]:
         """Yield each row as an object of a class returns it, in any order.
@@ -226,14 +231,18 @@ class _Pool:
             kind: of the actors; called with a row.
             argument: what an actor is made with.
             rows: a block of Ray Data each, so that a free actor takes the next.
+
+        Raises:
+            ArtifactError: Ray gives up, after machines were lost.
         """
         import ray.data
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        # Told by the rows themselves; on a terminal these lines stand amid our own.
+        context.max_consecutive_actor_init_deaths = ACTOR_STARTS
+        # Told by the rows, or raised; on a terminal these lines stand amid our own.
         for name in ("ray.data", "ray"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         size = min(self._actors, len(rows))
         dataset = ray.data.from_items(list(rows), override_num_blocks=len(rows))
         results = dataset.map(
@@ -245,4 +254,10 @@ class _Pool:
             num_cpus=1,
             num_gpus=self._gpus or None,
         )
-        yield from results.iter_rows()
+        try:
+            yield from results.iter_rows()
+        except ray.exceptions.RayError as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+            raise ArtifactError(
+                f"{self._out}: Ray gave the build up ({reason}); {RESUME_HINT}"
+            ) from error

@@ -68,6 +68,9 @@ def import_ray() -> Any:
     """
     # Read when Ray is imported and by the processes that it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its own notes of this process, which would stand on a terminal amid our lines; those of the
+    # cluster's processes lie in their logs.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray would hide the GPUs from an actor that asks for none, by a variable that torch reads.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
