@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from .options import LOCAL, ClusterOptions
 
 LOCAL_STORE_BYTES = 512 << 20
 """Shared memory of a local Ray: queries pass through it, never items."""
+AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Environment variables by which whoever runs a cluster says who may reach it."""
 
 _lock = threading.Lock()
 _users = 0
@@ -68,9 +71,6 @@ def import_ray() -> Any:
     """
     # Read when Ray is imported and by the processes that it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Its own notes of this process, which would stand on a terminal amid our lines; those of the
-    # cluster's processes lie in their logs.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray would hide the GPUs from an actor that asks for none, by a variable that torch reads.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -98,6 +98,7 @@ def _connect(ray: Any, options: ClusterOptions) -> None:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise InputError(f"{options.address}: no Ray answers there ({reason})") from error
         return
+    _set_token()
     # Its path is short: Ray makes sockets far below it, whose names have 107 bytes at most.
     _folder = tempfile.TemporaryDirectory(prefix="hficma-ray-", ignore_cleanup_errors=True)
     try:
@@ -113,6 +114,18 @@ def _connect(ray: Any, options: ClusterOptions) -> None:
     except BaseException:
         _disconnect(ray)
         raise
+
+
+def _set_token() -> None:
+    """Give a local Ray a token of this process's, where the environment says nothing of any.
+
+    By default Ray would write one into the user's home, by which it starts to ask for one in other
+    clusters of this user.
+    """
+    if not any(name in os.environ for name in AUTHENTICATION):
+        # Ray itself says then that tokens are asked for. The same for every local Ray of this
+        # process, which remembers it.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _disconnect(ray: Any) -> None:

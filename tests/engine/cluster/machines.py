@@ -36,6 +36,9 @@ class Machines:
         (self._folder / "ray").mkdir()
         self._environment = pytest.MonkeyPatch()
         self._environment.setenv("RAY_TMPDIR", str(self._folder))
+        # Said, as it is for this process: else another that finds them by `auto` takes the token of
+        # the home folder where there is one, and they know of none.
+        self._environment.setenv("RAY_AUTH_MODE", "disabled")
         self._cluster = Cluster()
         try:
             self._cluster.add_node(
