@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from hficma.metrics import DIRECTIONS, figure_text, recall_interval
@@ -77,12 +78,25 @@ _ENGINE = {
     },
     "rerank": {
         "": "{what}",
-        "ms": "{ms:.1f}{noise}",
+        "fp32, ms": "{ms:.1f}{noise}",
+        "bf16 first": "{screened}",
+        "eager torch": "{eager_ms:.1f}",
+        "x eager": "{times_eager:.1f}",
         "published, ms": "{published_ms:,.0f}",
         "of the GEMM rate": "{gemm}",
     },
-    "batch": {"": "{what}", "a second": "{queries_a_second:.1f}", "ms a photo": "{total_ms:.1f}"},
+    "batch": {
+        "": "{what}",
+        "p50": "{p50_ms:.1f}",
+        "p50, encoded": "{encoded_ms:.1f}",
+        "one at a time": "{alone_ms:.1f}",
+        "in batches": "{batch_ms:.1f}",
+        "gain": "{gain:.2f}",
+        "a second": "{queries_a_second:.1f}",
+        "ms a photo": "{total_ms:.1f}",
+    },
 }
+"""Columns whose figures a record lacks, being of another version, are left out."""
 _STORED = {
     "tokens in": "{precision}",
     "bytes, d = 256": "{narrow:,.0f}",
@@ -311,7 +325,13 @@ def engine(record: Record, parts: Sequence[str] = tuple(_ENGINE)) -> Lines:
     lines = []
     for key in parts:
         if part := record["tables"].get(key):
-            lines += [f"**{part['title']}**:", "", *table(_ENGINE[key], part["rows"]), ""]
+            shared = set.intersection(*(set(row) for row in part["rows"])) | {"noise", "gemm"}
+            columns = {
+                label: form
+                for label, form in _ENGINE[key].items()
+                if {name for _, name, _, _ in Formatter().parse(form) if name} <= shared
+            }
+            lines += [f"**{part['title']}**:", "", *table(columns, part["rows"]), ""]
     return lines[:-1]
 
 

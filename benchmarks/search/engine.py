@@ -1,7 +1,7 @@
 """`hficma bench engine`: what re-ranking, batches and larger indexes cost.
 
 Tables of speed at d = 1024 use random weights and synthetic indexes: only time counts there.
-Batches are measured with a trained bundle of the workspace, or one trained for the purpose.
+Batches are measured with a trained bundle of the workspace too, or one trained for the purpose.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typer
 from hficma.artifacts.workspace import Workspace
 from hficma.data.dataset import open_dataset
 from hficma.data.sample import SampleDataset
+from hficma.engine.index.item_encoding import EncodingPrecision, Level
 from hficma.engine.runtimes.options import ExecutionOptions, processors
 from hficma.errors import InputError
 from hficma.progress import Progress
@@ -22,12 +23,17 @@ from hficma.progress import Progress
 from ..common import readme_tables
 from ..common.arguments import JsonFile, Repeats, Threads
 from ..common.report import print_markdown, write_json
-from ..common.synthetic_index import random_bundle
+from ..common.synthetic_index import random_bundle, synthetic_index
 from ..common.timing import environment, torch_threads
 from ..common.workload import SMALLEST_SAMPLE, IndexKind, bundle_of, index_of, query_positions
+from .batches import batch_row
 from .growth import growth_panels, growth_table
-from .reranking import Cells, batch_table, rerank_table
+from .reranking import CANDIDATES, Cells, rerank_table
 
+WIDE_INDEXES: tuple[tuple[Level, EncodingPrecision, int], ...] = (
+    ("tables", "fp32", 1_000), ("tokens", "fp16", 10_000),
+)  # fmt: skip
+"""Of random weights, beside the trained one's."""
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SEED = 1
 """Of the sample that is searched; training takes 0."""
@@ -43,9 +49,9 @@ def main(
         Path | None, typer.Option(help="Trained, for batches.", show_default="newest")
     ] = None,
     data: Annotated[str, typer.Option(help="Recipes with photos.")] = f"sample:10000:{SEED}",
-    photos: Annotated[int, typer.Option(help="Photos of the batches.")] = 1_000,
-    largest: Annotated[int, typer.Option(help="Recipes of the largest index.")] = 1_000_000,
-    wide: Annotated[int, typer.Option(help="d of re-ranking.")] = 1024,
+    photos: Annotated[int, typer.Option(help="Photos of the batches.")] = 192,
+    largest: Annotated[int, typer.Option(help="Recipes of the largest index.")] = 100_000,
+    wide: Annotated[int, typer.Option(help="d of random weights.")] = 1024,
     repeats: Repeats = 5,
     threads: Threads = 0,
     plot: Annotated[Path | None, typer.Option(help="Plot the growth: .svg or .png.")] = None,
@@ -86,10 +92,22 @@ def main(
             dataset = open_dataset(data)
             trained = bundle or bundle_of(None, workspace, Progress())[0]
             where = (workspace, Progress(), ExecutionOptions(threads=threads))
-            index = index_of(trained, dataset, IndexKind("Flat", "fp16"), "recipes", *where)
-            drawn = query_positions(dataset, photos)
-            rows = batch_table(index, dataset, drawn, threads=threads)
-            show("batch", "Photos one at a time and in batches", rows)
+            kind = IndexKind("Flat", "fp16")
+            indexes = [index_of(trained, dataset, kind, "recipes", *where)]
+            random = random_bundle(workspace, wide)
+            for level, precision, size in WIDE_INDEXES:
+                path = folder / f"drawn-{size}-{level}-{random.name}"
+                indexes.append(
+                    synthetic_index(
+                        random, path, size, level=level, precision=precision, prefilter="Flat"
+                    )
+                )
+            drawn = [dataset.photo(position) for position in query_positions(dataset, photos)]
+            title = f"Photos one at a time and in batches, {CANDIDATES} candidates, ms"
+            rows = []
+            for path in indexes:
+                rows.append(batch_row(path, drawn, threads=threads))
+                show("batch", title, rows)
     if "growth" in parts:
         narrow = random_bundle(workspace, 256)
         sizes = [size for size in SIZES if size <= largest]

@@ -8,6 +8,7 @@ among the k best (`screening`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -91,13 +92,16 @@ class KernelReranker:
         """The least that either took of an item: what else the machine does only adds."""
 
     @classmethod
-    def of_bundle(cls, bundle: Bundle, role: Role, level: Level) -> KernelReranker | None:
+    def of_bundle(
+        cls, bundle: Bundle, role: Role, level: Level, *, screened: bool = True
+    ) -> KernelReranker | None:
         """Return what re-ranks items of a role; None where another runtime scores their pairs.
 
         Args:
             bundle: of the index's model, in float32.
             role: of the items.
             level: at which they are stored.
+            screened: whether bfloat16 may be tried first.
         """
         from ..runtimes.native_backend import NativeRuntime
 
@@ -108,10 +112,10 @@ class KernelReranker:
         projection = bundle.graph(f"project_{role}") if level == "tokens" else None
         if projection is not None and projection.precision != "fp32":
             return None
-        try:
-            screen = runtime.kernel(role, projection=projection, kind=SCREEN)
-        except MissingKernelsError:
-            screen = None
+        screen = None
+        if screened:
+            with contextlib.suppress(MissingKernelsError):
+                screen = runtime.kernel(role, projection=projection, kind=SCREEN)
         return cls(runtime.kernel(role, projection=projection), screen, bundle.score_weights)
 
     @property

@@ -68,12 +68,16 @@ class CpuScorer:
         index: whose items are scored.
         bundle: of the index's model, its sessions of one thread each.
         pool: runs tiles of items, one a task.
+        screened: whether the compiled kernels may score in bfloat16 first.
     """
 
-    def __init__(self, index: Index, bundle: Bundle, pool: Executor) -> None:
+    def __init__(
+        self, index: Index, bundle: Bundle, pool: Executor, *, screened: bool = True
+    ) -> None:
         self._index = index
         self._bundle = bundle
         self._pool = pool
+        self._screened = screened
         self._reranker = Reranker(bundle, index.facts.role, pool, bundle.score_weights)
         self._kernels: KernelReranker | None = None
         self._runtime_is_known = False
@@ -158,13 +162,21 @@ class CpuScorer:
 
         return score
 
+    @property
+    def is_screened(self) -> bool:
+        """Whether pairs are scored in bfloat16 first: known after an engine's fourth search."""
+        kernels = self._kernel_reranker()
+        return kernels is not None and kernels.screen is not None and kernels.bound is not None
+
     def _kernel_reranker(self) -> KernelReranker | None:
         """Return what scores by the compiled kernels; None where another runtime is faster."""
         if not self._runtime_is_known:
             level = self._index.facts.level
             if level is not None:
                 role = self._index.facts.role
-                self._kernels = KernelReranker.of_bundle(self._bundle, role, level)
+                self._kernels = KernelReranker.of_bundle(
+                    self._bundle, role, level, screened=self._screened
+                )
             self._runtime_is_known = True
         return self._kernels
 

@@ -21,8 +21,9 @@ from hficma.benchmarks.kernels import branches, pair_scores, training_step
 from hficma.benchmarks.quality import sample_hardness, storage, text_quality
 from hficma.benchmarks.quality.table import run_record, with_figures
 from hficma.benchmarks.search import scale
+from hficma.benchmarks.search.batches import batch_row
 from hficma.benchmarks.search.growth import growth_table
-from hficma.benchmarks.search.reranking import batch_table, rerank_table
+from hficma.benchmarks.search.reranking import rerank_table
 from hficma.engine import build_index
 from hficma.errors import ArtifactError, InputError
 from hficma.training.scoring import ScoreTables
@@ -125,7 +126,7 @@ def test_engine(tmp_path: Path, bundle: Path) -> None:
     data.photo(0).save(photo)
     tables = {
         "rerank": rerank_table(bundle, tmp_path, photo, threads=1, repeats=1),
-        "batch": batch_table(index, data, range(2), threads=1),
+        "batch": [batch_row(index, [data.photo(i) for i in range(2)], threads=1)],
         "growth": growth_table(bundle, tmp_path, photo, [40], threads=1, queries=1),
     }
     record = {name: {"title": name, "rows": rows} for name, rows in tables.items()}

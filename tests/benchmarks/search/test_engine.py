@@ -9,9 +9,10 @@ import pytest
 
 from hficma.benchmarks.common.plots import write_growth_plot
 from hficma.benchmarks.common.synthetic_index import synthetic_index
+from hficma.benchmarks.search.batches import batch_row
 from hficma.benchmarks.search.engine import main
 from hficma.benchmarks.search.growth import growth_panels, growth_table
-from hficma.benchmarks.search.reranking import batch_table, rerank_table
+from hficma.benchmarks.search.reranking import rerank_table
 from hficma.engine import build_index, verify_index
 from hficma.errors import InputError
 from tests.engine.datasets import NoiseDataset
@@ -32,17 +33,19 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_re_ranking_is_timed_at_both_levels(bundle: Path, photo: Path, tmp_path: Path) -> None:
+def test_re_ranking_is_timed_at_every_level(bundle: Path, photo: Path, tmp_path: Path) -> None:
     """A level that is not measured would be a claim without a figure."""
     rows = rerank_table(bundle, tmp_path, photo, threads=1, repeats=1)
     assert [row["what"] for row in rows] == [
         f"{level}, {lengths}"
-        for lengths in ("20 ingredients", "real lengths")
-        for level in ("projections", "tables")
+        for lengths in ("20 each", "real")
+        for level in ("tokens", "projections", "tables")
     ]
     for row in rows:
         assert float(row["ratio"]) == pytest.approx(float(row["published_ms"]) / float(row["ms"]))
         assert float(row["gemm_share"]) > 0
+        best = min(float(row["ms"]), float(str(row["screened"]).replace("–", "inf")))
+        assert float(row["times_eager"]) == pytest.approx(float(row["eager_ms"]) / best, rel=0.2)
 
 
 def test_a_synthetic_index_is_a_whole_index(bundle: Path, photo: Path, tmp_path: Path) -> None:
@@ -60,11 +63,10 @@ def test_a_synthetic_index_is_a_whole_index(bundle: Path, photo: Path, tmp_path:
 def test_batches_are_counted(bundle: Path, tmp_path: Path) -> None:
     """Photos that are left out would make a batch faster than it is."""
     index = build_index(bundle, DATA, tmp_path / "i")
-    rows = batch_table(index, DATA, range(3), threads=1)
-    assert rows[0]["times_one"] == 1.0
-    for one in rows:
-        assert str(one["what"]).startswith("3 photos")
-        assert float(one["queries_a_second"]) > 0
+    row = batch_row(index, [DATA.photo(number) for number in range(3)], threads=1)
+    assert row["what"] == "d = 8, 12 recipes, tables"
+    assert float(row["gain"]) == pytest.approx(float(row["alone_ms"]) / float(row["batch_ms"]))
+    assert 0 < float(row["encoded_ms"]) < float(row["p50_ms"])
 
 
 def test_growth_is_drawn(tmp_path: Path) -> None:
