@@ -80,9 +80,9 @@ _ENGINE = {
         "": "{what}",
         "fp32, ms": "{ms:.1f}{noise}",
         "bf16 first": "{screened}",
-        "eager torch": "{eager_ms:.1f}",
+        "eager": "{eager_ms:.1f}",
         "x eager": "{times_eager:.1f}",
-        "published, ms": "{published_ms:,.0f}",
+        "published": "{published_ms:,.0f}",
         "of the GEMM rate": "{gemm}",
     },
     "batch": {

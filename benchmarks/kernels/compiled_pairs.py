@@ -144,11 +144,18 @@ def _native_scores(
     lengths: Array,
     pool: Executor,
 ) -> Tensor:
-    """Return S_local of all pairs: packing, tiles and the matching MLP, as re-ranking does them."""
+    """Return S_local of all pairs as re-ranking does it: packing, tiles and the matching MLP.
+
+    What several photos read of a recipe is brought to `tables` once, as in a batch of searches.
+    """
     first = np.cumsum(lengths) - lengths
     size = tile_tokens(kernel.width)
     cuts = np.searchsorted(first, np.arange(size, int(lengths.sum()), size))
     tiles = [tile for tile in np.split(np.arange(len(lengths)), np.unique(cuts)) if len(tile)]
+    if len(queries) > 1 and "table" not in arrays:
+        items_of = [TileItems(lengths[tile], first[tile], tile, arrays, {}) for tile in tiles]
+        tables = kernel.tabulate_tiles([lengths[t] for t in tiles], items_of.__getitem__, pool)
+        arrays = dict(tables)
     threads = getattr(pool, "_max_workers", 1)
     parts = [kernel.match_parts * part // threads for part in range(threads + 1)]
     scores = []

@@ -104,10 +104,7 @@ def main(
                 )
             drawn = [dataset.photo(position) for position in query_positions(dataset, photos)]
             title = f"Photos one at a time and in batches, {CANDIDATES} candidates, ms"
-            rows = []
-            for path in indexes:
-                rows.append(batch_row(path, drawn, threads=threads))
-                show("batch", title, rows)
+            show("batch", title, [batch_row(path, drawn, threads=threads) for path in indexes])
     if "growth" in parts:
         narrow = random_bundle(workspace, 256)
         sizes = [size for size in SIZES if size <= largest]

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -205,6 +206,40 @@ class PairKernel:
         self._functions.tabulate(
             self._weights_at, ctypes.byref(tile), ctypes.byref(tables), address(self._scratch(size))
         )
+
+    def tabulate_tiles(
+        self,
+        lengths: Sequence[Lengths],
+        tile_items: Callable[[int], TileItems],
+        pool: Executor | None,
+    ) -> dict[str, Floats]:
+        """Bring all items of some tiles to `tables`, and return their arrays, tile after tile.
+
+        Args:
+            lengths: (n,) tokens of each item, of each tile.
+            tile_items: returns the items of the tile of a number; called by whoever computes them.
+            pool: runs tiles, one a task; None runs them here.
+        """
+        counts = [len(part) for part in lengths]
+        tokens = [int(part.sum()) for part in lengths]
+        sizes = dict.fromkeys(PROJECTED, sum(tokens))
+        sizes |= {"mean": sum(counts), "table": self.heads * sum(tokens)}
+        arrays: dict[str, Floats] = {
+            name: np.empty((rows, self.width), np.float32) for name, rows in sizes.items()
+        }
+        arrays["gate_bias"] = np.empty(sum(tokens), np.float32)
+        ends = {"mean": np.cumsum(counts), "table": self.heads * np.cumsum(tokens)}
+
+        def fill(number: int) -> None:
+            out = {}
+            for name, array in arrays.items():
+                stops = ends.get(name, ends["table"] // self.heads)
+                start = 0 if number == 0 else int(stops[number - 1])
+                out[name] = array[start : int(stops[number])]
+            self.tabulate(tile_items(number), out)
+
+        list((map if pool is None else pool.map)(fill, range(len(lengths))))
+        return arrays
 
     @property
     def match_parts(self) -> int:

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hficma.types import Floats, Floats64, Lengths, Positions
+from hficma.types import Floats64, Lengths, Positions
 
 from ..encoder import EncodedQuery
 from ..files.ragged import raw_rows
 from ..index.item_encoding import LEVELS, SCALE, ItemArrays, StoredEncodings, row_width
-from ..native.pair_kernel import PROJECTED, PackedQuery, PairKernel, TileItems
+from ..native.pair_kernel import PackedQuery, PairKernel, TileItems
 from .located_items import LocatedItems
 from .timing import StageTimer
 
@@ -105,28 +105,10 @@ def tabulate(
         the items in the order of their tiles, and where each of the N stands there, (N,).
     """
     tiles = list(cut_tiles(items, tile_tokens(kernel.width)))
-    lengths = np.concatenate([tile.lengths for tile in tiles])
-    tokens, count, width = int(lengths.sum()), len(lengths), kernel.width
-    sizes = dict.fromkeys(PROJECTED, tokens) | {"mean": count, "table": kernel.heads * tokens}
-    arrays: dict[str, Floats] = {
-        name: np.empty((rows, width), np.float32) for name, rows in sizes.items()
-    }
-    arrays["gate_bias"] = np.empty(tokens, np.float32)
-
-    def fill(tile: KernelTile, item: int, token: int) -> None:
-        part = _tile_items(tile, timer)
-        stop = token + int(part.lengths.sum())
-        rows = {name: array[token:stop] for name, array in arrays.items()}
-        rows["mean"] = arrays["mean"][item : item + len(tile.places)]
-        rows["table"] = arrays["table"][kernel.heads * token : kernel.heads * stop]
-        kernel.tabulate(part, rows)
-
-    ends = np.cumsum([len(tile.places) for tile in tiles]).tolist()
-    first_items = [end - len(tile.places) for end, tile in zip(ends, tiles, strict=True)]
-    first_tokens = (np.cumsum(lengths) - lengths)[first_items].tolist()
-    list(pool.map(fill, tiles, first_items, first_tokens))
+    lengths = [tile.lengths for tile in tiles]
+    arrays = kernel.tabulate_tiles(lengths, lambda number: _tile_items(tiles[number], timer), pool)
     order = np.concatenate([tile.places for tile in tiles])
-    encodings = StoredEncodings(lengths, arrays, kernel.heads)
+    encodings = StoredEncodings(np.concatenate(lengths), arrays, kernel.heads)
     # order[i] is which item stands at i: its inverse is where each item stands.
     return ItemArrays(items.select(order).vectors(), encodings), np.argsort(order)
 

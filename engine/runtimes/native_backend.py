@@ -141,6 +141,13 @@ class NativeRuntime(Runtime):
             first = np.arange(count) * size
         step = max(1, TILE_TOKENS // size)
         tiles = [np.arange(start, min(start + step, count)) for start in range(0, count, step)]
+        if "table" not in rows and len(lengths[queries]) > 1:
+            # Computed once for all queries, and without padding.
+            projections = [TileItems(lengths[items][t], first[t], t, rows, {}) for t in tiles]
+            rows = kernel.tabulate_tiles(
+                [part.lengths for part in projections], projections.__getitem__, self._pool
+            )
+            first = np.cumsum(lengths[items]) - lengths[items]
         scores = np.empty((len(lengths[queries]), count), np.float32)
         means, logits = kernel.means(count), np.empty((count, kernel.match_parts), np.float32)
         for number, length in enumerate(lengths[queries].tolist()):

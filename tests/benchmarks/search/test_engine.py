@@ -89,7 +89,7 @@ def test_growth_is_drawn(tmp_path: Path) -> None:
 
 
 def test_parts_add_to_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole takes a quarter of an hour: run in parts, no part may undo another."""
+    """The whole takes minutes: run in parts, no part may undo another."""
     monkeypatch.setenv("HFICMA_HOME", str(tmp_path))
     file = tmp_path / "engine.json"
     file.write_text('{"tables": {"rerank": {"title": "before", "rows": []}}}')
