@@ -80,7 +80,7 @@ def encode(bundle: Bundle, inputs: Sequence[ModelInput]) -> EncodedItems:
     """
     photos = [one for one in inputs if isinstance(one, np.ndarray)]
     if photos:
-        return encode_photos(bundle, np.stack(photos))
+        return encode_photos(bundle, joined(photos))
     return encode_recipes(bundle, [one for one in inputs if isinstance(one, RecipeIds)])
 
 
@@ -117,6 +117,51 @@ def encode_photos(bundle: Bundle, pixels: Pixels) -> EncodedItems:
     tokens = np.concatenate([output["tokens"] for output in outputs])
     lengths = np.full(len(tokens), tokens.shape[1], dtype=np.int64)
     return EncodedItems(vectors, BatchEncodings(lengths, {"tokens": tokens}))
+
+
+def photo_memory(bundle: Bundle, count: int, views: int | None = None) -> list[Pixels]:
+    """Return memory for a batch of photos, into which each is decoded where it belongs.
+
+        row 0 | row 1 | row 2 | ...          one array, which `joined` gives back whole
+
+    For a bundle on a GPU it is pinned: the GPU reads it itself, while the host goes on. It is
+    freed with the last of its rows.
+
+    Args:
+        bundle: that shall encode them.
+        count: N photos.
+        views: V crops of each; None takes the centre alone, without an axis of crops.
+
+    Returns:
+        of each photo (V, s, s, 3), or (s, s, 3).
+    """
+    size = bundle.image_input.size
+    shape = (count, *(() if views is None else (views,)), size, size, 3)
+    if bundle.execution.device == "cpu":
+        return list(np.empty(shape, np.uint8))
+    import torch
+
+    return list(torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy())
+
+
+def joined(pixels: Sequence[Pixels]) -> Pixels:
+    """Return photos as one array; without a copy where they are rows of one memory, in order.
+
+    Args:
+        pixels: N photos of one shape, at least one.
+    """
+    first = pixels[0]
+    memory = first.base
+    if memory is not None and isinstance(memory, np.ndarray) and memory.shape[1:] == first.shape:
+        step, offset = first.nbytes, first.ctypes.data - memory.ctypes.data
+        in_order = memory.flags.c_contiguous and offset % step == 0 and all(
+            one.base is memory and one.ctypes.data == first.ctypes.data + number * step
+            for number, one in enumerate(pixels)
+        )  # fmt: skip
+        if in_order:
+            rows: Pixels = memory[offset // step : offset // step + len(pixels)]
+            return rows
+    return np.stack(pixels)
 
 
 def photo_batch(bundle: Bundle) -> int:

@@ -15,10 +15,10 @@ import numpy as np
 from hficma.artifacts.closing import Closing, Gate
 from hficma.errors import InputError
 from hficma.recipe import Recipe
-from hficma.types import Floats
+from hficma.types import Floats, Pixels
 
 from .bundle.bundle import Bundle
-from .encoder import ModelInput, encode
+from .encoder import ModelInput, encode, photo_memory
 from .index.filters import Filter
 from .index.index import Index
 from .index.item_encoding import Role
@@ -286,9 +286,8 @@ class Engine(Closing):
         def read(numbered: tuple[int, Any]) -> ModelInput:
             number, source = numbered
             if images is not None:
-                views = self.index.facts.crops if self._views is None else self._views
                 name = f"photo {number + 1}"
-                return photo_input(source, self.bundle.image_input, name=name, views=views)
+                return photo_input(source, self.bundle.image_input, name=name, views=self._crops)
             return recipe_input(source, self.bundle, name=f"recipe {number + 1}")
 
         vectors = [np.empty((0, self.bundle.facts.global_dim), np.float32)]
@@ -352,15 +351,26 @@ class Engine(Closing):
         """Return each query's answer, or what is wrong with the query."""
         with self._entered():
             timer = StageTimer(len(queries))
-            inputs = list(self._pool.map(self._read_query, queries, names))
+            memory: Sequence[Pixels | None] = [None] * len(queries)
+            if self.query_role == "image":
+                views = self._crops if self._crops > 1 else None
+                memory = photo_memory(self.bundle, len(queries), views)
+            inputs = list(self._pool.map(self._read_query, queries, names, memory))
             timer.end_stage("decode")
             readable = [one for one in inputs if not isinstance(one, InputError)]
             answers = iter(self._searcher.search(readable, options, timer) if readable else ())
             return [one if isinstance(one, InputError) else next(answers) for one in inputs]
 
-    def _read_query(self, query: QuerySource, name: str) -> ModelInput | InputError:
+    @property
+    def _crops(self) -> int:
+        """Return the crops of a photo whose vectors are averaged."""
+        return self.index.facts.crops if self._views is None else self._views
+
+    def _read_query(
+        self, query: QuerySource, name: str, out: Pixels | None = None
+    ) -> ModelInput | InputError:
         """Return what the branches read of a query, or what is wrong with it."""
-        return read_query(query, self.index, self.bundle, name=name, views=self._views)
+        return read_query(query, self.index, self.bundle, name=name, views=self._crops, out=out)
 
     def _entered(self) -> ExitStack:
         """Keep the engine open for a `with` block.

@@ -12,9 +12,10 @@ from PIL import Image
 
 from hficma.errors import HficmaError, InputError
 from hficma.images import ImageInput, PhotoSource, load_photo
-from hficma.images.crops import crops
+from hficma.images.crops import crops, crops_into
 from hficma.limits import printable_path, reason
 from hficma.recipe import Recipe
+from hficma.types import Pixels
 
 from .encoder import ModelInput
 from .index.index import Index
@@ -40,7 +41,13 @@ QuerySource: TypeAlias = PhotoSource | Recipe | ReadQuery
 
 
 def read_query(
-    query: QuerySource, index: Index, bundle: Bundle, *, name: str, views: int | None = None
+    query: QuerySource,
+    index: Index,
+    bundle: Bundle,
+    *,
+    name: str,
+    views: int | None = None,
+    out: Pixels | None = None,
 ) -> ModelInput | InputError:
     """Return what the branches read of a query, or what is wrong with it.
 
@@ -50,6 +57,7 @@ def read_query(
         bundle: of the index's model.
         name: how to name the query in an error, where it has no name of its own.
         views: crops of a photo; None takes as many as the index was made for.
+        out: where a photo's pixels go, of `photo_memory`; None takes new memory.
 
     Raises:
         ArtifactError: the bundle cannot be read: that is no query's fault.
@@ -73,13 +81,18 @@ def read_query(
                 "to search with a photo, make an index of recipes"
             )
         views = index.facts.crops if views is None else views
-        return photo_input(query, bundle.image_input, name=name, views=views)
+        return photo_input(query, bundle.image_input, name=name, views=views, out=out)
     except InputError as error:
         return error
 
 
 def photo_input(
-    photo: PhotoSource, image_input: ImageInput, *, name: str, views: int = 1
+    photo: PhotoSource,
+    image_input: ImageInput,
+    *,
+    name: str,
+    views: int = 1,
+    out: Pixels | None = None,
 ) -> ModelInput:
     """Return what the image branch reads of a photo.
 
@@ -88,14 +101,16 @@ def photo_input(
         image_input: of the bundle.
         name: how to name it in an error, where it has no name of its own.
         views: crops of it.
+        out: where its pixels go, of as many crops; None takes new memory.
 
     Raises:
         InputError: it cannot be read.
     """
     with _reading(name):
-        pixels = crops(
-            load_photo(photo, name=name, enough=image_input.least_side), image_input, views
-        )
+        decoded = load_photo(photo, name=name, enough=image_input.least_side)
+        if out is not None:
+            return crops_into(decoded, image_input, out)
+        pixels = crops(decoded, image_input, views)
         return pixels if views > 1 else pixels[0]
 
 

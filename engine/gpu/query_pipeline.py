@@ -23,7 +23,7 @@ from hficma.model.similarity import PaddedEncodings, project, tabulate
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Floats, Pixels
 
-from ..encoder import EncodedQuery, ModelInput, encode_recipes, not_finite, photo_batch
+from ..encoder import EncodedQuery, ModelInput, encode_recipes, joined, not_finite, photo_batch
 from ..index.item_encoding import LEVELS, Role
 from ..runtimes.captured import CapturedCalls
 from .copying import send
@@ -135,11 +135,14 @@ class QueryPipeline:
         return mean_over_crops(crops, unit=model.unit_vectors, members=model.members)
 
     def _copied(self, pixels: Sequence[Pixels]) -> Tensor:
-        """Copy photos to the GPU through pinned memory, for which the host need not wait."""
-        shape = (len(pixels), *pixels[0].shape)
-        pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
-        np.stack(pixels, out=pinned.numpy())
-        return pinned.to(self._device, non_blocking=True)
+        """Copy photos to the GPU; from pinned memory, as they are decoded into, without waiting.
+
+        That memory is the caller's until the batch's vectors are back, and so the copy's end.
+        """
+        photos = torch.from_numpy(joined(pixels))
+        if self._device.type == "cuda" and not photos.is_pinned():
+            photos = photos.pin_memory()
+        return photos.to(self._device, non_blocking=True)
 
 
 def _tables(weights: FoldedItemWeights, tokens: Tensor, lengths: Tensor) -> list[Tensor]:

@@ -80,11 +80,9 @@ class TorchRuntime(Runtime):
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """See `Runtime.run`."""
-        import torch
-
         arrays = prepare_inputs(self._graph, inputs)
         results = self.run_tensors(
-            {name: torch.tensor(array, device=self._device) for name, array in arrays.items()}
+            {name: _on_device(array, self._device) for name, array in arrays.items()}
         )
         return {name: result.cpu().numpy() for name, result in results.items()}
 
@@ -113,6 +111,15 @@ class TorchRuntime(Runtime):
             device=self._device,
             precision=self._graph.precision,
         )
+
+
+def _on_device(array: Array, device: str) -> Tensor:
+    """Return an array on a device; pinned memory is read while the host goes on."""
+    import torch
+
+    if device != "cpu" and array.flags.writeable:  # torch warns of memory that it must not write
+        return torch.from_numpy(array).to(device, non_blocking=True)
+    return torch.tensor(array, device=device)
 
 
 @contextlib.contextmanager

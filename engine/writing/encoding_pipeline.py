@@ -19,12 +19,12 @@ import numpy as np
 
 from hficma.data.photos import reduced_photo
 from hficma.errors import InputError
-from hficma.images.crops import crops
+from hficma.images.crops import crops_into
 from hficma.recipe import Recipe
 from hficma.text.vocabulary import RecipeIds
 from hficma.types import Floats, Mask, Pixels, Positions
 
-from ..encoder import encode, photo_batch, raise_level
+from ..encoder import encode, photo_batch, photo_memory, raise_level
 from ..files.photo_file import PhotoRow
 from ..index.item_encoding import BatchEncodings, Level, Role
 from .photo_settings import PhotoSettings
@@ -208,7 +208,9 @@ def _decoded(
 ) -> Iterator[_DecodedChunk]:
     """Yield items as the encoder reads them, as many at a time as are encoded together."""
 
-    def read(position: int) -> tuple[Recipe, RecipeIds | Pixels, PhotoRow | None] | str | None:
+    def read(
+        position: int, memory: Pixels | None = None
+    ) -> tuple[Recipe, RecipeIds | Pixels, PhotoRow | None] | str | None:
         """Return an item, what is wrong with it, or None for a recipe without a photo."""
         try:
             recipe = dataset.recipe(position)
@@ -217,7 +219,8 @@ def _decoded(
             if recipe.image is None:
                 return None
             photo = reduced_photo(dataset, position, bundle.image_input.least_side)
-            pixels = crops(photo, bundle.image_input, views)
+            assert memory is not None
+            pixels = crops_into(photo, bundle.image_input, memory)
             return recipe, pixels, photos.row(dataset, position, recipe, photo)
         except InputError as error:
             if strict:
@@ -228,9 +231,12 @@ def _decoded(
         size = RECIPES_PER_ENCODING if role == "recipe" else photo_batch(bundle)
         for start in range(0, len(positions), size):
             part = positions[start : start + size]
-            # Photos decode outside the interpreter's lock; tokenising only wakes threads.
-            decodes = role == "image" or photos.keep
-            items = pool.map(read, part) if decodes else map(read, part)
+            # Photos decode outside the interpreter's lock, each to where the encoder reads it;
+            # tokenising only wakes threads.
+            if role == "image":
+                items = pool.map(read, part, photo_memory(bundle, len(part), views))
+            else:
+                items = pool.map(read, part) if photos.keep else map(read, part)
             chunk = _DecodedChunk([], [], [], [])
             for position, item in zip(part, items, strict=True):
                 if isinstance(item, str):

@@ -28,6 +28,22 @@ COUNTS = (1, 5)
 """How many crops there can be."""
 
 
+def crops_into(photo: Image.Image, image_input: ImageInput, out: Pixels) -> Pixels:
+    """Write a photo's crops to where they belong in a batch.
+
+    Args:
+        photo: as of `crops`.
+        image_input: of the encoder.
+        out: uint8 (size, size, 3) for the centre alone, or (count, size, size, 3).
+
+    Returns:
+        `out`.
+    """
+    pixels = crops(photo, image_input, 1 if out.ndim == 3 else len(out))
+    out[...] = pixels if out.ndim == 4 else pixels[0]
+    return out
+
+
 def crops(photo: Image.Image, image_input: ImageInput, count: int) -> Pixels:
     """Return crops of a photo, the centre first.
 
