@@ -22,6 +22,7 @@ PAGES = (
     "docs/results/training.md",
     "docs/results/storage.md",
     "docs/results/quality.md",
+    "docs/results/gpu-kernels.md",
 )
 """Pages with parts between marks, below the root."""
 CHART = "docs/images/pair-cost.svg"

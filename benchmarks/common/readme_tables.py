@@ -496,6 +496,15 @@ def headline(records: Mapping[str, Record]) -> list[list[str]]:
     ]  # fmt: skip
 
 
+def gpu(record: Record) -> Lines:
+    """Tell of `gpu`: all of a run's tables, those of what was not measured too."""
+    report = Report.parse(record)
+    lines = [f"* {figure} {what}" for figure, what in report.headline]
+    for table in report.tables:
+        lines += ["", f"**{table.title}.** {table.note}", "", *table.markdown()]
+    return [*lines, "", *(f"* {note}" for note in report.notes)]
+
+
 PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     "pair": {"pair-scores": partial(pair, cases=1, brief=True)},
     "growth": {"engine": partial(engine, parts=("growth",))},
@@ -514,6 +523,7 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     },
     "storage": {"storage": storage},
     "scale": {"scale": scale},
+    "gpu": {"gpu": gpu},
     "quality": {
         "quality": quality,
         "photos": quality,
@@ -523,7 +533,7 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     },
 }
 """By the name of a page's part: the benchmarks that it tells of, and how."""
-RESULT_PARTS = ("speed", "training", "storage", "scale", "quality")
+RESULT_PARTS = ("speed", "gpu", "training", "storage", "scale", "quality")
 """Parts that together tell of every benchmark with a committed result, in the order of the pages;
 the other parts tell of some again."""
 

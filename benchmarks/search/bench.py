@@ -31,6 +31,7 @@ from ..common.report import FILE, Report, Table, cell_text
 from ..common.timing import NOISY, Recorder, environment, torch_threads
 from ..common.workload import SEED, IndexKind, bag_of, bundle_of, index_of, queries_for
 from .baselines import ENGINE, PUBLISHED, Baselines
+from .exhaustive import exhaustive_table
 from .options import SETUPS, BenchOptions
 from .stages import TOTAL, KnownQuery, Rounds, stage_table, timed_stages
 from .sweep import SWEEP_COLUMNS, Sweep, choice_name, concurrent
@@ -154,7 +155,7 @@ class Runner:
         rounds = photos if main.query_role == "image" else recipes
         choices, stages, clients = self._timed(engines, rounds)
         if index is not None:
-            return [choices, stages, clients, *self._machine(main, rounds)]
+            return [choices, stages, clients, *self._exhaustive(), *self._machine(main, rounds)]
         images = self._open(self._index(self._kinds[0], "images"), self._options.precisions[0])
         size = self.chosen["queries_a_round"]
         photos, recipes = ([part[:size] for part in rounds] for rounds in (photos, recipes))
@@ -163,7 +164,8 @@ class Runner:
             images, recipes, self._typical, self.threads, self._progress.advance
         )
         tables = [choices, stages, self._stages(images, recipes, recorder), clients]
-        return [*tables, self._others(main, photos), *self._machine(main, photos)]
+        others = [self._others(main, photos), *self._exhaustive()]
+        return [*tables, *others, *self._machine(main, photos)]
 
     def headline(self, tables: Sequence[Table]) -> tuple[tuple[str, str], ...]:
         """Return the few figures that matter most."""
@@ -266,6 +268,20 @@ class Runner:
         self._progress.stage("others", sum(map(len, compared)))
         baselines.time(compared, self._progress.advance)
         return baselines.table()
+
+    def _exhaustive(self) -> list[Table]:
+        """Score every photo with every recipe, where that was chosen."""
+        if not self._options.exhaustive:
+            return []
+        if not self._model.has_local:
+            self.notes.append("--exhaustive: the model has no local part to score pairs by")
+            return []
+        tokenizer = Bundle.open(self._bundle).tokenizer
+        self._progress.stage("every photo with every recipe", 1)
+        recipes = (tokenizer(self.bag.recipe(number)) for number in range(len(self.bag)))
+        table = exhaustive_table(self._model, [max(1, len(one.ingredients)) for one in recipes])
+        self._progress.advance()
+        return [table]
 
     def _machine(self, main: Engine, rounds: Rounds) -> list[Table]:
         """Measure limits and memory; note where the machine was too noisy to tell."""

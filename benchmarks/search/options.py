@@ -42,6 +42,8 @@ class BenchOptions:
     """`cpu` or `cuda[:N]`."""
     threads: int | None = None
     """None takes all processors."""
+    exhaustive: bool = False
+    """Also score every photo with every recipe, in blocks."""
     rounds: int = 5
     """Rounds that the repetitions are spread over."""
     queries: int | None = None

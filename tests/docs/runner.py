@@ -92,7 +92,7 @@ SKIPPED: dict[str, str] = {
     "hficma train --preset photos --data recipes.jsonl model.image.encoder=dinov2-base "
     "model.text.encoder=all-MiniLM-L6-v2": _FOLDER,
     "hficma export --trt --out workspace/bundles/with-plans": _GPU,
-    "hficma bench --setup 10k --device cuda": _GPU,
+    "hficma bench --setup 10k --device cuda --exhaustive": _GPU,
     "hficma bench screening": _MEASURES,
     "hficma bench gpu --seconds 220 --json bench-gpu.json": _GPU,
     "hficma bench --setup 1k": _MEASURES,

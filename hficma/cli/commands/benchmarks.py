@@ -79,6 +79,9 @@ def bench(
         str, typer.Option(help="Numbers of items to re-rank.")
     ] = "10,50,100,200,500",
     concurrency: Annotated[str, typer.Option(help="Numbers of clients at once.")] = "1,4,16",
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Also score every photo with every recipe.")
+    ] = False,
     device: Device = "cpu",
     threads: Threads = None,
     compare: Annotated[
@@ -109,6 +112,7 @@ def bench(
         kinds=tuple(kinds.split(",")),
         candidates=_numbers("--candidates", candidates),
         concurrency=_numbers("--concurrency", concurrency),
+        exhaustive=exhaustive,
         device=device,
         threads=threads,
     )

@@ -15,8 +15,11 @@ import pytest
 
 from hficma.benchmarks.common.readme import CHART, PAGES, ROOT, Result, chart, results, rewritten
 from hficma.benchmarks.common.readme_tables import PARTS, RESULT_PARTS, headline
+from hficma.benchmarks.common.report import Column, Figure, Row, Table
 from hficma.benchmarks.common.synthetic_index import synthetic_index
 from hficma.benchmarks.common.timing import command, environment
+from hficma.benchmarks.gpu.results import report as gpu_report
+from hficma.benchmarks.gpu.steps import RunOptions
 from hficma.benchmarks.kernels import branches, pair_scores, training_step
 from hficma.benchmarks.quality import sample_hardness, storage, text_quality
 from hficma.benchmarks.quality.table import run_record, with_figures
@@ -239,3 +242,26 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_the_command_is_one_that_anyone_can_type(words: list[str], said: str | None) -> None:
     """README and reports are published: paths of a machine have no place in them."""
     assert command(words) == said
+
+
+def test_a_card_s_figures_are_a_page(tmp_path: Path) -> None:
+    """Figures of a lent card would stay in a file that nobody opens."""
+    column = Column("ms", "ms", better="lower", digits=2)
+    rows = (
+        Row(name="fused", cells={"ms": Figure(0.25)}),
+        Row(name="torch.compile: not measured (the time was up)", cells={}),
+    )
+    tables = {
+        "pairs": Table(
+            key="pairs", title="Pair scores", first="form", columns=(column,), rows=rows,
+            note="Alone.",
+        )
+    }  # fmt: skip
+    options = RunOptions(device="cuda", seconds=220.0, steps=(), folder=tmp_path)
+    report = gpu_report(options, "a card", tables, 200.0)
+    report.write(tmp_path / "report")
+    page = written(tmp_path, "gpu", tmp_path / "report")
+    assert "| fused " in page
+    assert "0.25" in page
+    assert "not measured (the time was up)" in page
+    assert "a card, " in page
