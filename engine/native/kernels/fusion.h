@@ -12,11 +12,16 @@
 #define HFICMA_FUSION_H
 #include "attention.h"
 
+/* Panels that are cut from a stored table at once. A row of it is a page from the next: of one panel
+   alone each read is a line or two of a page. All panels together would not leave room for the next
+   item's table in the core's second cache. */
+enum { STORED_PANELS = 8 };
+
 /* Memory of the fusion of a tile. */
 struct fusion {
     float *table; /* (H tokens, PANEL): columns of all items' tables, where they are computed */
-    cell *panel; /* (H L, PANEL): columns of one item's table */
-    cell *query_shares; /* of one item: (H L, lanes), cells along H L */
+    cell *panel; /* (STORED_PANELS, H L, PANEL): columns of one item's table */
+    cell *query_shares; /* an item's (H L, lanes) after the other's, cells along H L */
     cell *item_shares; /* (tokens, row_stride(H L_q)) */
 };
 
@@ -39,24 +44,25 @@ INLINE void load_bias(const float *bias, int64_t n, vector out[2])
     out[1] = load_part(bias + LANES, n - LANES);
 }
 
-/* Copy PANEL columns of an item's stored table. */
-static void stored_panel(const struct weights *weights, const struct items *items, int64_t item,
-                         int64_t column, cell *out)
+/* Copy columns [from, to) of an item's stored table into panels, row after row: as they lie. */
+static void stored_panels(const struct weights *weights, const struct items *items, int64_t item,
+                          int64_t from, int64_t to, cell *out)
 {
     int64_t depth = weights->heads * items->lengths[item], width = weights->width;
-    int64_t row = items->first[item] * weights->heads, n = width - column;
+    int64_t row = items->first[item] * weights->heads, panel = cells_of(depth) * PANEL;
     for (int64_t k = 0; k < depth; k += DEPTH_PER_CELL, out += PANEL)
-        for (int half = 0; half < 2; half++) {
-            int64_t at = column + half * LANES, there = n - half * LANES;
-            vector low = load_stored(&items->table, width, row + k, at, there);
+        for (int64_t column = from, p = 0; column < to; column += PANEL, p += panel)
+            for (int half = 0; half < 2; half++) {
+                int64_t at = column + half * LANES, there = width - at;
+                vector low = load_stored(&items->table, width, row + k, at, there);
 #ifdef BF16
-            vector high = k + 1 == depth
-                ? (vector){0} : load_stored(&items->table, width, row + k + 1, at, there);
-            store_pairs(out + half * LANES, low, high);
+                vector high = k + 1 == depth
+                    ? (vector){0} : load_stored(&items->table, width, row + k + 1, at, there);
+                store_pairs(out + p + half * LANES, low, high);
 #else
-            store(out + half * LANES, low);
+                store(out + p + half * LANES, low);
 #endif
-        }
+            }
 }
 
 /* Compute PANEL columns of all items' tables from their values: step (c). */
@@ -222,34 +228,46 @@ static void fuse_tile(const struct weights *weights, const struct packed_query *
         item_columns(weights, query, items, tile, column, item_shares, share_step, &ahead,
                      item_means, means_step);
 
+    const cell *query_shares = (const cell *)tile->query_shares;
+#ifdef BF16
+    const float *wide = tile->query_shares;
+    cell *narrowed = fusion->query_shares;
+    for (int64_t item = 0; item < items->count; item++) {
+        int64_t rows = heads * items->lengths[item];
+        narrow(wide, rows, tile->lanes, narrowed);
+        wide += rows * tile->lanes, narrowed += cells_of(rows) * tile->lanes;
+    }
+    query_shares = fusion->query_shares;
+#endif
+
     /* Stored tables are read item by item, as they lie; weights that compute them are read once
        for all items, so columns come first there. */
     int stored = items->table.values != NULL;
     for (int64_t outer = 0; outer < (stored ? 1 : panels_of(width)); outer++) {
         if (!stored) computed_panels(weights, items, tile, outer, fusion->table);
-        const float *shares = tile->query_shares, *table = fusion->table;
+        const cell *shares = query_shares;
+        const float *table = fusion->table;
         for (int64_t item = 0; item < items->count; item++) {
             int64_t rows = heads * items->lengths[item];
-            const cell *own_shares = (const cell *)shares, *panel = fusion->panel;
-#ifdef BF16
-            if (stored || outer == 0 || items->count > 1)
-                narrow(shares, rows, tile->lanes, fusion->query_shares);
-            own_shares = fusion->query_shares;
-#endif
+            const cell *panel = fusion->panel;
             steps = panels_of(width) * blocks_of(query->length) * cells_of(rows);
-            ahead = whole_table(weights, items, item + 1, steps, own_shares);
+            ahead = whole_table(weights, items, item + 1, steps, shares);
             int64_t first = stored ? 0 : outer, last = stored ? panels_of(width) : outer + 1;
             for (int64_t p = first; p < last; p++) {
-                if (stored) stored_panel(weights, items, item, p * PANEL, fusion->panel);
+                int64_t place = p % STORED_PANELS, stop = (p + STORED_PANELS) * PANEL;
+                if (stored && place == 0)
+                    stored_panels(weights, items, item, p * PANEL, stop < width ? stop : width,
+                                  fusion->panel);
+                if (stored) panel = fusion->panel + place * cells_of(rows) * PANEL;
 #ifdef BF16
                 else narrow(table, rows, PANEL, fusion->panel);
 #else
-                else panel = table;
+                else panel = (const cell *)table;
 #endif
-                query_columns(weights, query, items, tile, item, p * PANEL, own_shares, panel,
+                query_columns(weights, query, items, tile, item, p * PANEL, shares, panel,
                               &ahead, query_means + item * means_step);
             }
-            shares += rows * tile->lanes;
+            shares += cells_of(rows) * tile->lanes;
             table += rows * PANEL;
         }
     }

@@ -30,11 +30,11 @@ static void lay_out_tile(const struct weights *weights, int64_t query_length, in
     tile->item_shares = take(arena, tokens * share_stride(heads, query_length) * 4);
     tile->query_gates = take(arena, count * lanes * 4);
     tile->item_gates = take(arena, tokens * LANES * 4);
-    fusion->panel = take(arena, cells_of(heads * longest) * PANEL * 4);
+    fusion->panel = take(arena, STORED_PANELS * cells_of(heads * longest) * PANEL * 4);
     fusion->table = take(arena, weights->table ? heads * tokens * PANEL * 4 : 0);
     fusion->query_shares = fusion->item_shares = NULL;
 #ifdef BF16
-    fusion->query_shares = take(arena, cells_of(heads * longest) * lanes * 4);
+    fusion->query_shares = take(arena, (heads * tokens / 2 + count) * lanes * 4);
     fusion->item_shares = take(arena, tokens * row_stride(heads * query_length) * 4);
 #endif
 }

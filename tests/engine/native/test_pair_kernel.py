@@ -54,7 +54,7 @@ def test_every_kind_agrees_with_the_reference(some: Pairs, level: Level, stored:
 def test_the_sizes_of_real_models(query_length: int, length: int) -> None:
     """Regions of larger photos, one token, and the most that a recipe has."""
     some = random_pairs(
-        width=128, heads=8, query_length=query_length, lengths=[length, 1, length],
+        width=320, heads=8, query_length=query_length, lengths=[length, 1, length],
         photo=query_length > 20, seed=3,
     )  # fmt: skip
     for kind in kinds():
