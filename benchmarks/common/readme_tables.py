@@ -130,6 +130,7 @@ _SCALE = {
     "records, ms": "{records_ms:.1f}",
     "p50, ms": "{total_ms:.0f}{noise}",
     "p99, ms": "{p99_ms:.0f}",
+    "of processors, ms": "{processor_ms:.0f}",
 }
 _METHODS = {
     "method": "{name}",
