@@ -26,6 +26,7 @@ from hficma.types import Positions
 from .config.option_checks import (
     check_image_encoder,
     check_other_recipes,
+    check_photos,
     check_validation,
     uses_classes,
 )
@@ -244,6 +245,7 @@ def _train_model(
         split_seed: draws what all members of an ensemble share: which pairs are kept out and
             validated, and what encoders begin with; of a single model its own seed.
     """
+    check_photos(options)
     check_validation(options)
     check_other_recipes(options)
     checkpoint = directory.load_checkpoint() if directory is not None else None

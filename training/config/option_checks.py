@@ -53,6 +53,16 @@ def check_image_encoder(options: Options, weights: str | Path | None) -> None:
     )
 
 
+def check_photos(options: Options) -> None:
+    """Check that a recipe shows a photo.
+
+    Raises:
+        InputError: it shows none.
+    """
+    if options.photos.per_recipe < 1:
+        raise InputError(f"photos.per_recipe={options.photos.per_recipe}: must be 1 or more")
+
+
 def check_validation(options: Options) -> None:
     """Check that a run without validation needs none.
 

@@ -47,6 +47,9 @@ class PhotoOptions:
     """Least share of the grid of regions that a step shows: a rectangle drawn anew each time."""
     dropout: float = 0.0
     """Chance of each of a photo's channels to be 0, in all its regions alike."""
+    per_recipe: int = 1
+    """Photos of a recipe, the first ones, of which each epoch shows one, drawn at random; those of
+    several are read in every epoch and not cached. Validation and evaluation see the first."""
 
 
 @dataclass(frozen=True, kw_only=True)

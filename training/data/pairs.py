@@ -19,12 +19,21 @@ from hficma.metrics import bags
 from hficma.model import Model, RecipeBatch
 from hficma.model.encoders.image.features import ImageFeatures, mean_pooled
 from hficma.progress import Progress
-from hficma.types import Pixels, Positions
+from hficma.types import Floats64, Pixels, Positions
 
 from ..config.options import Options
 from ..parallel import distributed
 from .keep_out import VALIDATION_SHARE
-from .loader.batches import RECIPE, WINDOW, PhotoBatches, Request, Shown, pair_generator
+from .loader.batches import (
+    RECIPE,
+    WINDOW,
+    WINDOW_PLACE,
+    PhotoBatches,
+    Request,
+    Shown,
+    pair_draws,
+    pair_generator,
+)
 from .loader.limits import readable_size
 from .loader.loader import Loader
 from .neighbours import Neighbours
@@ -141,6 +150,8 @@ class PairBatch:
     """Features of photos from the cache, or pixels (B, s, s, 3) uint8."""
     window: np.random.Generator
     """Draws which regions of photos are shown, then ..."""
+    corners: Floats64 | None = None
+    """(B, 2) of 0 to below 1: where the windows lie, by pair; None: `window` draws that too."""
     text: np.random.Generator | Sequence[np.random.Generator] | None
     """... which recipes and what of them: for the batch, or for each pair; None shows all."""
 
@@ -280,6 +291,10 @@ class Pairs:
                 rows=photos.rows,
                 shown=photos.pixels,
                 window=pair_generator(seed, epoch, number, WINDOW),
+                # By pair, so that of several processes each shows its part as one would all.
+                corners=np.array(
+                    [pair_draws(seed, epoch, int(row), WINDOW_PLACE)[:2] for row in photos.rows]
+                ),
                 text=[pair_generator(seed, epoch, int(row), RECIPE) for row in photos.rows]
                 if self._draws_recipes()
                 else None,
@@ -312,7 +327,8 @@ class Pairs:
         )
         if self._options.photos.window < 1:
             assert features.regions is not None
-            shown = windows(features.regions, self._options.photos.window, batch.window)
+            least = self._options.photos.window
+            shown = windows(features.regions, least, batch.window, batch.corners)
             # A vector of the whole that is no mean of regions has seen all of them.
             return mean_pooled(shown) if model.pools_regions else features._replace(regions=shown)
         return features
@@ -382,7 +398,9 @@ class Pairs:
         return torch.from_numpy(crops)
 
     def _is_cached(self, model: Model, *, features: bool) -> bool:
-        """Return whether the photos' features, or pixels, fit into the cache."""
+        """Return whether features, or pixels, are cached: they are of one photo each, and fit."""
+        if self._options.photos.per_recipe > 1:
+            return False
         if features not in self._fits:
             count = len(self._positions)
             with _evaluated(model.trunk):
@@ -408,6 +426,7 @@ class Pairs:
             crops=options.model.image.crops,
             views=options.photos.views,
             scale=options.photos.scale,
+            per_recipe=options.photos.per_recipe,
         )
         photo_bytes = model.image_input.size**2 * 3
         return Loader(

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from hficma.images import ImageInput, scale_photo
 from hficma.images.image_input import CORNER_SCALE
 from hficma.images.preprocessing import RESAMPLING
-from hficma.types import Pixels
+from hficma.types import Floats64, Pixels
 
 
 def square(photo: Image.Image, image_input: ImageInput) -> Pixels:
@@ -169,7 +169,12 @@ def halved(photos: Pixels) -> Pixels:
     return means.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Tensor:
+def windows(
+    regions: Tensor,
+    least: float,
+    generator: np.random.Generator,
+    corners: Floats64 | None = None,
+) -> Tensor:
     """Return a rectangle of each photo's grid of regions: a crop without running the image encoder.
 
          0   1   2   3      a grid of side 4, and a window 2 high and 3 wide in it;
@@ -181,6 +186,7 @@ def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Te
         regions: (B, R, C), R a square's rows one after the other.
         least: least share of the grid's area; the rectangle's size is drawn once for the batch.
         generator: draws size and places.
+        corners: (B, 2) of 0 to below 1: the places, where the generator shall draw the size alone.
 
     Returns:
         (B, R', C), R' = high · wide.
@@ -189,8 +195,11 @@ def windows(regions: Tensor, least: float, generator: np.random.Generator) -> Te
     side = round(size**0.5)
     shortest = min(side, max(1, int(np.ceil(side * least**0.5))))
     high, wide = generator.integers(shortest, side + 1, size=2)
-    top = generator.integers(side - high + 1, size=count)
-    left = generator.integers(side - wide + 1, size=count)
+    if corners is None:
+        top = generator.integers(side - high + 1, size=count)
+        left = generator.integers(side - wide + 1, size=count)
+    else:
+        top, left = (corners * [side - high + 1, side - wide + 1]).astype(np.int64).T
     rows = (top[:, None] + np.arange(high))[:, :, None] * side  # (B, high, 1)
     places = rows + (left[:, None] + np.arange(wide))[:, None, :]  # (B, high, wide)
     index = torch.from_numpy(places.reshape(count, -1, 1)).to(regions.device)

@@ -261,3 +261,13 @@ def test_windows_are_rectangles_of_the_grid() -> None:
             assert len(rows) * len(columns) == len(photo) >= 0.2 * 49
             assert max(rows) - min(rows) + 1 == len(rows)
             assert max(columns) - min(columns) + 1 == len(columns)
+
+
+def test_windows_of_a_pair_lie_where_its_own_draws_say() -> None:
+    """Two processes must show of their shares of a batch what one shows of the whole."""
+    places = torch.arange(49).view(1, 49, 1).expand(6, 49, 1)
+    corners = np.random.default_rng(0).random((6, 2))
+    whole = windows(places, 0.2, np.random.default_rng(1), corners)
+    half = windows(places[3:], 0.2, np.random.default_rng(1), corners[3:])
+    assert torch.equal(whole[3:], half)
+    assert len({int(photo.min()) for photo in whole}) > 1

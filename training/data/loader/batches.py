@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from hficma.data.dataset import Dataset
-from hficma.data.photos import photo_pixels
+from hficma.data.photos import photo_count, photo_pixels
 from hficma.errors import HficmaError, InputError
 from hficma.images import ImageInput
 from hficma.images.crops import crops as photo_crops
@@ -32,8 +32,8 @@ from ..photo_views import centre_crops, random_view, square_of_pixels, write_ran
 REPLACEMENTS = 20
 """Photos tried in place of one that cannot be read. Where as many fail one after the other, it is
 not a photo that is damaged but the disk that is gone."""
-PHOTO, RECIPE, REPLACEMENT, WINDOW = range(4)
-"""What is drawn at random for a pair (a window: for a batch); each has a generator of its own."""
+PHOTO, RECIPE, REPLACEMENT, WINDOW, WINDOW_PLACE, PHOTO_NUMBER = range(6)
+"""What is drawn at random for a pair (a window's size: for a batch), each independently."""
 
 _FOUR = struct.Struct("<4Q")
 """Four numbers of 64 bits."""
@@ -51,6 +51,8 @@ class Shown:
     """... and random views, of which each photo shows one, all alike likely."""
     scale: float = 1.0
     """Least share of a photo's area in a random view."""
+    per_recipe: int = 1
+    """Photos of a recipe that are shown in turns, drawn at random."""
 
 
 class Request(NamedTuple):
@@ -179,7 +181,7 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
             # The decoder's own reduced size: means of 2 x 2 pixels, without decoding them all.
             least = image_input.short_side // 2
             image_input = replace(image_input, size=image_input.size // 2, short_side=least)
-        photo = photo_pixels(self._dataset, position, least)
+        photo = photo_pixels(self._dataset, position, least, self._photo_number(row, request.epoch))
         if request.square:
             write_random_crop(pixels, square_of_pixels(photo, image_input), pair_draws(*of_pair))
             return
@@ -191,6 +193,13 @@ class PhotoBatches(torch.utils.data.Dataset[PhotoBatch]):
             pixels[:] = photo_crops(Image.fromarray(photo), image_input, shown.crops)[view]
         else:
             pixels[:] = random_view(Image.fromarray(photo), image_input, shown.scale, generator)
+
+    def _photo_number(self, row: int, epoch: int) -> int:
+        """Return which of a pair's photos an epoch shows."""
+        if self._shown.per_recipe == 1:
+            return 0
+        count = min(self._shown.per_recipe, photo_count(self._dataset, int(self._positions[row])))
+        return int(pair_draws(self._seed, epoch, row, PHOTO_NUMBER)[0] * count)
 
 
 def pair_generator(seed: int, epoch: int, row: int, purpose: int) -> np.random.Generator:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,6 +25,7 @@ from hficma.data.directory import DatasetDirectory
 from hficma.data.partitions import Partitioned
 from hficma.data.photos import reduced_photo
 from hficma.data.sources.plain import DatasetSource
+from hficma.data.sources.source import SourceRecipe
 from hficma.data.store.importing import import_dataset
 from hficma.data.subset import Subset
 from hficma.errors import InputError
@@ -107,6 +111,32 @@ def test_stored_photos_are_shown_as_their_files_are(tmp_path: Path) -> None:
             assert isinstance(one.pixels, Tensor)
             assert isinstance(other.pixels, Tensor)
             assert torch.equal(one.pixels, other.pixels)
+
+
+def test_each_epoch_shows_one_of_a_recipes_photos(tmp_path: Path) -> None:
+    """Of five photos the published training shows all, one an epoch; of one, that one."""
+
+    class Several(DatasetSource):
+        def recipes(self, **arguments: Any) -> Iterator[SourceRecipe]:
+            for number, one in enumerate(super().recipes(**arguments)):
+                yield SourceRecipe(recipe=one.recipe, images=("0", "1", "2", "3")[: 4 - number])
+
+        def photo(self, image: str) -> bytes:
+            content = io.BytesIO()
+            Image.new("RGB", (64, 64), (60 * int(image),) * 3).save(content, "JPEG")
+            return content.getvalue()
+
+    import_dataset(Several(Subset(open_dataset("sample:100"), np.arange(4))), tmp_path / "stored")
+    stored = DatasetDirectory(tmp_path / "stored")
+    rows = np.arange(4)
+    batches = PhotoBatches(stored, rows, rows, Shown(image_input=SIZE, per_recipe=3), seed=1)
+    seen: list[set[int]] = [set() for _ in rows]
+    for epoch in range(1, 25):
+        pixels = batches[Request(epoch, rows, True, False)].pixels
+        assert isinstance(pixels, Tensor)
+        for row, mean in zip(rows, pixels.float().mean(dim=(1, 2, 3)).tolist(), strict=True):
+            seen[row].add(round(mean / 60))
+    assert seen == [{0, 1, 2}, {0, 1, 2}, {0, 1}, {0}]
 
 
 def test_a_damaged_photo_is_named_and_another_pair_stands_in(photos: RecipeList) -> None:
