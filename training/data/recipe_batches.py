@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -67,9 +67,9 @@ class RecipeTexts:
         self._texts, self._text_fields = texts.build(), text_fields.build()
         if not len(distinct.builder):
             distinct.rows([_NO_WORDS])
-        self._sentence_table = _Table(distinct.builder.build())
+        self._sentence_table = _Table(distinct.builder.build(), ENCODE_ROWS)
         table = distinct_texts.builder.build()
-        self._text_table = _Table(table) if len(table) else None
+        self._text_table = _Table(table, ENCODE_TEXTS) if len(table) else None
 
     def __len__(self) -> int:
         """Return the number of recipes."""
@@ -84,9 +84,8 @@ class RecipeTexts:
         """
         if model.sentence_encoder is not None:
             self._sentence_table.fill(
-                model.sentence_vectors, model.sentence_encoder, model, ENCODE_ROWS,
-                lambda _: None, most_bytes,
-            )  # fmt: skip
+                model.sentence_vectors, model.sentence_encoder, model, lambda _: None, most_bytes
+            )
 
     def encode_texts(
         self, model: Model, *, advance: Callable[[int], None], most_bytes: int | None = None
@@ -100,7 +99,7 @@ class RecipeTexts:
         """
         if model.text_encoder is not None and self._text_table is not None:
             self._text_table.fill(
-                model.text_vectors, model.text_encoder, model, ENCODE_TEXTS, advance, most_bytes
+                model.text_vectors, model.text_encoder, model, advance, most_bytes
             )
 
     @property
@@ -179,10 +178,11 @@ class _Table:
 
     Args:
         sentences: ids (W,) of each.
+        most: sentences that are encoded at once.
     """
 
-    def __init__(self, sentences: Ragged) -> None:
-        self._sentences = sentences
+    def __init__(self, sentences: Ragged, most: int) -> None:
+        self._sentences, self._most = sentences, most
         self._vectors: Tensor | None = None
         self._frozen: nn.Module | None = None
 
@@ -196,7 +196,6 @@ class _Table:
         encode: Encode,
         encoder: nn.Module,
         model: Model,
-        batch: int,
         advance: Callable[[int], None],
         most_bytes: int | None,
     ) -> None:
@@ -206,15 +205,13 @@ class _Table:
             encode: ids (S, W) and lengths (S,) to vectors (S, D_s).
             encoder: that runs in it, from now on without dropout and gradients.
             model: whose encoder it is.
-            batch: sentences at once.
             advance: hears how many were encoded.
             most_bytes: where the vectors would take more, batches encode theirs; None: any.
         """
         self._frozen = encoder.eval()
         vectors: Tensor | None = None
-        for rows in batches_by_length(self._sentences, batch):
-            ids, lengths = _padded([self._sentences[row] for row in rows])
-            encoded = encode(ids.to(model.device), lengths.to(model.device)).cpu()
+        for rows, batch in self._encoded(self._sentences, encode, model.device):
+            encoded = batch.cpu()
             if vectors is None:
                 shape = (len(self), encoded.shape[1])
                 if most_bytes is not None and 4 * shape[0] * shape[1] > most_bytes:
@@ -237,14 +234,27 @@ class _Table:
         else:
             # Of a batch that shows no sentence at all the first gives the width.
             shown = [self._sentences[row] for row in present.tolist()] or self._sentences[:1]
-            ids, lengths = _padded(shown)
             if self._frozen is not None:
                 self._frozen.eval()  # an epoch puts the whole model into training mode
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._frozen is None):
-                vectors = encode(ids.to(device), lengths.to(device))[: len(present)]
+                batches = list(self._encoded(shown, encode, device))
+                order = torch.tensor([row for rows, _ in batches for row in rows], device=device)
+                vectors = torch.cat([batch for _, batch in batches])[order.argsort()]
+            vectors = vectors[: len(present)]
         if len(present) < len(distinct):
             vectors = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
         return vectors[places.to(device)]
+
+    def _encoded(
+        self, sentences: Sequence[Ids], encode: Encode, device: torch.device
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield places (B,) of sentences of like lengths, and their vectors (B, D_s).
+
+        Padded to the longest of all, a recipe's short lines would cost as much as its whole text.
+        """
+        for rows in batches_by_length(sentences, self._most):
+            ids, lengths = _padded([sentences[row] for row in rows])
+            yield rows, encode(ids.to(device), lengths.to(device))
 
 
 def _padded(sequences: Sequence[Ids], *, least: int = 0) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hficma.recipe import Recipe
 from hficma.text.vocabulary import END_ID, TextConfig
 from hficma.text.word_vectors import WordVectors
 from hficma.training.config.options import TextOptions
+from hficma.training.data import recipe_batches
 from hficma.training.data.recipe_batches import RecipeTexts
 
 WORDS = ("soup", "salt", "water", "boil", "pea", "stir")
@@ -37,8 +39,15 @@ def model(
     return build_model(config, WordVectors.from_rows(WORDS, (3,) * len(WORDS), rows)).eval()
 
 
-def test_a_batch_is_what_the_model_reads_when_it_serves() -> None:
-    """Trained on one reading and served another, a model loses recall for nothing."""
+@pytest.mark.parametrize("rows", [1, 2, 512])
+def test_a_batch_is_what_the_model_reads_when_it_serves(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on one reading and served another, a model loses recall for nothing.
+
+    Sentences are encoded by length, some at a time, and must come back to their places.
+    """
+    monkeypatch.setattr(recipe_batches, "ENCODE_ROWS", rows)
     network = model()
     texts = RecipeTexts(RECIPES, network.tokenizer)
     served = network.recipe_batch([network.tokenizer(recipe) for recipe in RECIPES[:2]])
