@@ -124,6 +124,32 @@ HitCell: TypeAlias = Callable[[Hit], str]
 """Gives what stands of a hit in one column of a table."""
 
 
+NarrowPrecision: TypeAlias = Literal["fp16", "bf16"]
+"""Of 16 bits, in which candidates may be screened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorBound:
+    """How far a computed S_local may be off, as a certificate counts on it, and how it is known.
+
+    Of `fp32`: how far a pair's score may move with what is scored beside it. Of `fp16` and `bf16`:
+    how far a screened score may be from the float32 score; items whose screened score leaves open
+    whether they belong to the answer were scored again in float32.
+    """
+
+    precision: Literal["fp32"] | NarrowPrecision
+    """Of the scores."""
+    epsilon: float
+    """ε, in units of S_local."""
+    pairs: int
+    """Pairs that were compared, real ones and ones made to be hard: ε is at least four times the
+    largest difference among them, scaled to this model."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the bound as JSON values."""
+        return {**asdict(self), "known_by": "measurement"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """The answer to one query.
@@ -157,6 +183,10 @@ class Answer:
     stored_precision: str | None = None
     """Of the encodings that the items were scored by, for which `certified` ranks are proved; None
     for a model without a local part."""
+    error_bounds: tuple[ErrorBound, ...] = ()
+    """What the proof allows for in computed scores: rounding in float32, and behind it the screen
+    in 16 bits that candidates went through first, if there was one; none for a model without a
+    local part, whose scores are sums in float64."""
     query: EncodedQuery | None = field(default=None, repr=False, compare=False)
     """What was computed of the query, where the search was told to keep it."""
 
@@ -197,6 +227,8 @@ class Answer:
             record["share"] = self.share
         if self.stored_precision is not None:
             record["stored_precision"] = self.stored_precision
+        if self.error_bounds:
+            record["error_bounds"] = [bound.to_json() for bound in self.error_bounds]
         if self.sureness is not None:
             record["sureness"] = self.sureness.to_json()
         return record

@@ -50,7 +50,9 @@ ALLOWED: dict[str, set[str]] = {
     "engine.encoder": LIBRARY | ENGINE_READING,
     "engine.writing": LIBRARY | ENGINE_READING | {"engine.encoder"},
     "engine.retrieval": LIBRARY | ENGINE_READING | {"engine.encoder", "engine.results"},
-    "engine.gpu": LIBRARY | ENGINE_READING | {"engine.encoder", "engine.retrieval"},
+    "engine.gpu": LIBRARY
+    | ENGINE_READING
+    | {"engine.encoder", "engine.results", "engine.retrieval"},
     "engine.results": LIBRARY | ENGINE_READING | {"engine.encoder"},
     "engine.query": LIBRARY | ENGINE_READING | {"engine.encoder"},
     "engine.explain": LIBRARY | ENGINE_READING | {"engine.encoder", "engine.results"},

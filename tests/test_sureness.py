@@ -134,6 +134,45 @@ def test_absence_starts_from_any_chance() -> None:
     assert all(before > after for before, after in pairwise(chances))
 
 
+@given(
+    scores=st.lists(st.floats(-1.0, 1.0), min_size=11, max_size=40),
+    calibration=CALIBRATIONS,
+    unscored=st.integers(0, 1000),
+    error=st.floats(0.0, 2e-3),
+    exact=st.sampled_from([1, 5, 10]),
+    seed=st.integers(0, 1000),
+)
+def test_scores_that_were_only_screened_move_no_chance_that_is_shown(
+    scores: list[float],
+    calibration: ScoreCalibration,
+    unscored: int,
+    error: float,
+    exact: int,
+    seed: int,
+) -> None:
+    """Items behind an answer may have scores in 16 bits, each off by up to some `error`.
+
+    Each λ, and so what all of them add up to, moves by a factor of at most exp(a error): the odds
+    of the first rank, which is exact, by as much, those of the first ten by twice as much, and a
+    chance by a quarter of its odds' logarithm, times its stretch's slope.
+    """
+    falling = np.sort(np.array(scores))[::-1]
+    errors = np.random.default_rng(seed).choice([-error, error], len(falling))
+    errors[:exact] = 0.0
+    # What is only screened stays behind what is exact.
+    screened = np.minimum(falling + errors, np.where(errors == 0.0, 2.0, falling[exact - 1]))
+    pool = len(scores) + unscored
+    before = sureness(falling, pool, calibration)
+    after = sureness(screened, pool, calibration)
+    odds = calibration.slope * error + 1e-9
+    # The chance of ten ranks is at least that of one.
+    first = calibration.first.slope * odds / 4
+    first_ten = max(first, calibration.first_ten.slope * 2 * odds / 4)
+    assert abs(after.first - before.first) <= first
+    assert abs(after.first_ten - before.first_ten) <= first_ten
+    assert abs(after.absent - before.absent) <= odds / 4
+
+
 def test_words_count_absence_in() -> None:
     """The best of wrong items may lead by far: only a score that right ones have is sure."""
     far_and_high = np.array([0.8, *[0.0] * 9])

@@ -18,6 +18,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 PAGES = (
     "README.md",
     "docs/choices.md",
+    "docs/explanation/certificate.md",
     "docs/results/speed.md",
     "docs/results/training.md",
     "docs/results/storage.md",

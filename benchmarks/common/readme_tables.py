@@ -27,6 +27,15 @@ _FORMS = {
     "of the GEMM rate": "{gemm}",
     "kept a recipe": "{kept_kb:,.0f} KB",
 }
+_SCREENING = {
+    "model": "{model}",
+    "compared": "{pairs:,}",
+    "fp16 off by": "{fp16}",
+    "fp16, over u and scale": "{fp16 scaled}",
+    "bf16 off by": "{bf16}",
+    "bf16, over u and scale": "{bf16 scaled}",
+    "fp32 off by": "{fp32}",
+}
 _STEPS = {"step": "{name}", "seconds": "{seconds:.1f}", "peak MB": "{step_mb:,.0f}"}
 _ALONE = {
     "workers": "{workers}",
@@ -310,6 +319,19 @@ def training_size(record: Record) -> Lines:
     ]
 
 
+def screening(record: Record) -> Lines:
+    """Tell of `screening`: how far scores in 16 bits are from float32, by model and in all."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in [*record["models"], *({"model": "all", **row} for row in record["totals"])]:
+        figures = rows.setdefault(row["model"], {"model": row["model"], "pairs": 0})
+        figures["pairs"] += row["count"]
+        figures |= {row["precision"]: f"{row['largest']:.1e}"}
+        figures |= {row["precision"] + " scaled": f"{row['scaled']:.2f}"}
+    # Where the kernels are not compiled there is no bfloat16.
+    absent = dict.fromkeys(("bf16", "bf16 scaled"), "")
+    return table(_SCREENING, [absent | row for row in rows.values()])
+
+
 def branches(record: Record) -> Lines:
     """Tell of `branches`: a line for each compiled graph in each runtime and precision."""
     model, export = record["model"], record["export"]
@@ -518,6 +540,7 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
         "engine": engine,
         "training-step": training_step,
     },
+    "screening": {"screening": screening},
     "training": {
         "training-rate": training_rate,
         "training-size": training_size,
@@ -534,7 +557,7 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     },
 }
 """By the name of a page's part: the benchmarks that it tells of, and how."""
-RESULT_PARTS = ("speed", "gpu", "training", "storage", "scale", "quality")
+RESULT_PARTS = ("speed", "screening", "gpu", "training", "storage", "scale", "quality")
 """Parts that together tell of every benchmark with a committed result, in the order of the pages;
 the other parts tell of some again."""
 

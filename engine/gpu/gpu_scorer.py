@@ -19,8 +19,10 @@ from hficma.errors import InputError
 from hficma.types import Floats64, Positions
 
 from ..bundle.bundle import Bundle
+from ..bundle.rounding import bundle_rounding_scale
 from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
+from ..results import ErrorBound
 from ..retrieval.certificate import ItemScores
 from ..retrieval.located_items import LocatedItems
 from ..retrieval.scoring import ScoreFunction
@@ -61,10 +63,11 @@ class GpuScorer:
         require_full_float32()
         self._index = index
         self._weights = bundle.score_weights
-        self.bound = ScreenBound()
-        """How far the screen may be from float32."""
+        self.bound: ScreenBound | None = None
+        """How far the screen may be from float32; None for a model without a local part."""
         self._local: LocalScorer | None = None
         if bundle.has_local and index.encodings is not None:
+            self.bound = ScreenBound("fp16", bundle_rounding_scale(bundle))
             self._local = LocalScorer(index.encodings, bundle, index.index.facts.role)
 
     def close(self) -> None:
@@ -105,6 +108,11 @@ class GpuScorer:
     def prepare_exact(self, queries: Sequence[EncodedQuery], timer: StageTimer) -> ScoreFunction:
         """Refuse: exact tokens stay on the disk; see `Scorer`."""
         raise InputError("exact precision: is scored on the processors; search on the device cpu")
+
+    @property
+    def screen_bound(self) -> ErrorBound | None:
+        """Return how far the screen in float16 may be off; see `Scorer`."""
+        return None if self.bound is None else self.bound.fact
 
     def _score(
         self,
@@ -150,6 +158,7 @@ class GpuScorer:
             k: ranks of the answer.
         """
         assert self._local is not None
+        assert self.bound is not None
         exact = np.zeros(items.shape, dtype=bool)
         while True:
             # A model whose S has no local part is not screened: 0 of an infinite ε is none.

@@ -189,7 +189,7 @@ class PackedIndex:
 
         table = None
         if self.level == "tokens":
-            arrays = _project(wide("tokens", row), lengths, weights)
+            arrays = project_tokens(wide("tokens", row), lengths, weights)
         else:
             arrays = {name: wide(name, row) for name in WIDE}
             last = len(self._arrays["gate_bias"]) - 1
@@ -239,7 +239,9 @@ def _row_class(rows: int) -> int:
     return -(-rows // step) * step
 
 
-def _project(tokens: Tensor, lengths: Tensor, weights: FoldedItemWeights) -> dict[str, Tensor]:
+def project_tokens(
+    tokens: Tensor, lengths: Tensor, weights: FoldedItemWeights
+) -> dict[str, Tensor]:
     """Return the projections of items' tokens (sum(L), D); see `hficma.model.similarity.project`.
 
     Args:

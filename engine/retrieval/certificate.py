@@ -45,12 +45,18 @@ from hficma.types import Floats64, Positions
 
 from ..index.candidates import CandidateBatch
 
-EPSILON = 2e-6
+MARGIN = 4.0
+"""An ε that is measured is so many times the largest difference that was seen."""
+EPSILON = 1e-5
 """ε: how far S of one pair may move with what is scored beside it, in units of w_l.
 
 S_local of a pair does not depend on its tile's other items but through the last bits of a
-runtime's kernels; float32 leaves 6e-8 a rounding, and the softmaxes and means average them.
+runtime's kernels; float32 leaves 6e-8 a rounding, and the softmaxes and means average them. This
+is `MARGIN` times the largest difference, rounded up, that `hficma bench screening` sees between
+pairs scored in one company and in another; the compiled kernels give equal bits in any.
 """
+EPSILON_PAIRS = 1_092_416
+"""Pairs over which that was measured."""
 
 
 class ItemScores(NamedTuple):

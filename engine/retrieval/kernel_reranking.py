@@ -1,9 +1,9 @@
 """Re-rank with the compiled kernels: in bfloat16 first, where that pays, and the best in float32.
 
 The first searches of an index are scored in float32, and all but the very first in bfloat16 too:
-that tells how far apart the two are for this model, and how long each takes on this machine. From
-then on, where it pays, all candidates are scored in bfloat16, and in float32 only those that may be
-among the k best (`screening`).
+that tells how long each takes on this machine, and whether the two are as near to each other as
+they are for other models. From then on, where it pays, all candidates are scored in bfloat16, and
+in float32 only those that may be among the k best (`screening`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ from ..encoder import EncodedQuery
 from ..index.item_encoding import Level, Role
 from ..native.library import SCREEN, MissingKernelsError
 from ..native.pair_kernel import PackedQuery, PairKernel
+from ..results import ErrorBound
 from .certificate import ItemScores
 from .kernel_tiles import local_scores, pack
 from .located_items import LocatedItems
@@ -40,8 +43,6 @@ LEAST_ITEMS = 64
 """Items of a search that is measured, or screened: of fewer, most would be scored twice."""
 PAYS = 0.7
 """Share of float32's time that bfloat16 may take, since the best are scored twice."""
-LEAST_EPSILON = 1e-5
-"""ε at least: few pairs are measured, and where all score alike they may show no difference."""
 
 _log = logging.getLogger("hficma")
 
@@ -77,17 +78,27 @@ class KernelReranker:
         exact: the kernel in float32, of the items' role and level.
         screen: the same in bfloat16; None where the processor has none.
         weights: w_g and w_l.
+        rounding_scale: returns the scale of the model, as `bundle_rounding_scale` does; called
+            once, when bfloat16 is first measured.
     """
 
-    def __init__(self, exact: PairKernel, screen: PairKernel | None, weights: ScoreWeights) -> None:
+    def __init__(
+        self,
+        exact: PairKernel,
+        screen: PairKernel | None,
+        weights: ScoreWeights,
+        rounding_scale: Callable[[], float],
+    ) -> None:
         self._exact = exact
         self._weights = weights
         self.screen = screen
         """What is scored by first; None where there is none, or it does not pay."""
         self.bound: ScreenBound | None = None
         """How far it may be from float32; None until that was measured."""
+        self._rounding_scale = rounding_scale
+        self._measured: ScreenBound | None = None
         self._searches = 0
-        self._measured = ScreenBound(least=LEAST_EPSILON, pairs=0)
+        self._lock = threading.Lock()
         self._seconds: dict[PairKernel | None, float] = {exact: math.inf, screen: math.inf}
         """The least that either took of an item: what else the machine does only adds."""
 
@@ -103,6 +114,7 @@ class KernelReranker:
             level: at which they are stored.
             screened: whether bfloat16 may be tried first.
         """
+        from ..bundle.rounding import bundle_rounding_scale
         from ..runtimes.native_backend import NativeRuntime
 
         graph = "cross_tables" if level == "tables" else f"cross_{role}_projections"
@@ -116,7 +128,14 @@ class KernelReranker:
         if screened:
             with contextlib.suppress(MissingKernelsError):
                 screen = runtime.kernel(role, projection=projection, kind=SCREEN)
-        return cls(runtime.kernel(role, projection=projection), screen, bundle.score_weights)
+        exact = runtime.kernel(role, projection=projection)
+        return cls(exact, screen, bundle.score_weights, partial(bundle_rounding_scale, bundle))
+
+    @property
+    def screen_bound(self) -> ErrorBound | None:
+        """Return how far the screen may be off; None where nothing is screened."""
+        bound = self.bound
+        return None if bound is None or self.screen is None else bound.fact
 
     @property
     def first_kernel(self) -> PairKernel:
@@ -185,8 +204,13 @@ class KernelReranker:
 
     def _measure(self, run: Callable[[PairKernel], Floats64], screen: PairKernel) -> Floats64:
         """Score in float32 and, but for the first search, in bfloat16; return float32's scores."""
-        self._searches += 1
-        if self._searches == 1:
+        with self._lock:
+            self._searches += 1
+            number = self._searches
+            if number > 1 and self._measured is None:
+                self._measured = ScreenBound("bf16", self._rounding_scale(), first_pairs=0)
+            measured = self._measured
+        if measured is None:
             return run(self._exact)  # which warms up, and is all that a single search needs
         scores = []
         for kernel in (self._exact, screen):
@@ -195,15 +219,15 @@ class KernelReranker:
             seconds = (time.perf_counter() - began) / len(scores[-1])
             self._seconds[kernel] = min(self._seconds[kernel], seconds)
         exact, screened = scores
-        self._measured.watch(screened, exact)
-        if self._searches > MEASURED:
+        measured.watch(screened, exact)
+        if number > MEASURED:
             share = self._seconds[screen] / self._seconds[self._exact]
             _log.info(
                 "bfloat16 scores pairs in %.0f %% of float32's time, at most %.1e off",
-                100 * share, self._measured.largest,
+                100 * share, measured.largest,
             )  # fmt: skip
             if share <= PAYS:
-                self.bound = self._measured
+                self.bound = measured
             else:
                 self.screen = None
         return exact

@@ -11,6 +11,7 @@ from hficma.types import Positions
 from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
+from ..results import ErrorBound
 from .candidate_cache import CandidateCache, cache_shared_candidates
 from .certificate import ItemScores
 from .kernel_reranking import KernelReranker, QueryState, SharedTables
@@ -55,6 +56,13 @@ class Scorer(Protocol):
 
         Raises:
             InputError: this scorer does not read them.
+        """
+
+    @property
+    def screen_bound(self) -> ErrorBound | None:
+        """Return how far the 16-bit scores that candidates are screened by may be off, now.
+
+        None where all scores are float32's.
         """
 
     def close(self) -> None:
@@ -167,6 +175,11 @@ class CpuScorer:
         """Whether pairs are scored in bfloat16 first: known after an engine's fourth search."""
         kernels = self._kernel_reranker()
         return kernels is not None and kernels.screen is not None and kernels.bound is not None
+
+    @property
+    def screen_bound(self) -> ErrorBound | None:
+        """Return how far a screen in bfloat16 may be off; see `Scorer`."""
+        return None if self._kernels is None else self._kernels.screen_bound
 
     def _kernel_reranker(self) -> KernelReranker | None:
         """Return what scores by the compiled kernels; None where another runtime is faster."""

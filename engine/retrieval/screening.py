@@ -21,57 +21,85 @@ So after every candidate within 2 ε was scored again, the k best, their order, 
 many of them are proved are those of float32; the others keep their Ŝ, which stay behind them.
 
 ε is measured, not derived: a bound of every rounding of 16 bits would be thousands of times what is
-seen. And it is measured for each model, since it is the model that makes roundings large or small:
-`hficma bench screening` prints 1e-4 for a trained one, and a hundred times that for pairs and
-weights made to be hard. So the first pairs that an engine meets are scored both ways, and ε is four
-times the largest difference. It goes on watching: whatever is scored again later is compared with
-what the screen said of it, and a larger difference makes ε grow, and the choice be made again.
+seen. It is four times the largest difference of over a million pairs, in units that make models
+comparable: the unit roundoff u of the precision times the scale that a model's weights give
+(`hficma.engine.bundle.rounding`). `hficma bench screening` measures it over real pairs, and over
+pairs made to be hard, of models that were trained, of new ones, and of weights made to be hard.
+
+    ε = 4 x LARGEST x u x scale of the model
+
+An engine goes on watching: the first pairs that it meets are scored both ways, and whatever is
+scored again later is compared with what the screen said of it. Where four times what it sees is
+more, ε grows, and the choice is made again; it never shrinks below the ε of the million.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import threading
+from typing import NamedTuple
 
 import numpy as np
 
 from hficma.types import Floats64, Mask
 
-from .certificate import EPSILON
+from ..results import ErrorBound, NarrowPrecision
+from .certificate import EPSILON, MARGIN
 
-MEASURED = 1 << 14
+FIRST_PAIRS = 1 << 14
 """Pairs that are scored in both precisions before any is only screened."""
-MARGIN = 4.0
-"""ε is so many times the largest difference that was seen."""
-LEAST_EPSILON = EPSILON
-"""ε at least: that of float32 scores."""
 
 _log = logging.getLogger("hficma")
 
 
+class Measurement(NamedTuple):
+    """What `hficma bench screening` measured of a screen in one precision."""
+
+    roundoff: float
+    """u: a rounded number is wrong by at most u of itself."""
+    largest: float
+    """The largest |S - Ŝ| of any pair, divided by u and by the scale of the pair's model."""
+    pairs: int
+    """How many were compared."""
+
+
+MEASUREMENTS: dict[NarrowPrecision, Measurement] = {
+    "fp16": Measurement(2.0**-11, 2.2, 1_533_248),
+    "bf16": Measurement(2.0**-8, 1.4, 1_533_248),
+}
+"""Of the GPU's screen and of the processors': what benchmarks/results has of `screening`."""
+
+
 class ScreenBound:
-    """ε of one model and index, learnt from the pairs that are scored in both precisions.
+    """ε of one model and index: that of the million pairs, widened by what is seen here.
 
     Args:
-        least: ε at least.
-        pairs: to compare before any is only screened; None compares `MEASURED`.
+        precision: of the screen.
+        scale: of the model, as `bundle_rounding_scale` gives it.
+        first_pairs: to compare here before any is only screened; None compares `FIRST_PAIRS`.
 
     Attributes:
-        epsilon: in units of S_local; infinite, so that everything is scored again, until enough
+        epsilon: in units of S_local; infinite, so that everything is scored again, until the first
             pairs were compared.
         pairs: how many were compared here.
         largest: the largest difference among them.
     """
 
-    def __init__(self, *, least: float = LEAST_EPSILON, pairs: int | None = None) -> None:
-        self.epsilon = math.inf
+    def __init__(
+        self, precision: NarrowPrecision, scale: float, *, first_pairs: int | None = None
+    ) -> None:
+        self.precision: NarrowPrecision = precision
         self.pairs = 0
         self.largest = 0.0
-        self._least = least
-        self._needed = MEASURED if pairs is None else pairs
+        measured = MEASUREMENTS[precision]
+        self._expected = measured.largest * measured.roundoff * scale
+        self._first = FIRST_PAIRS if first_pairs is None else first_pairs
+        self._lock = threading.Lock()
+        self.epsilon = math.inf if self._first else self._measured
 
     def watch(self, screened: Floats64, exact: Floats64) -> None:
-        """Compare screened scores with exact ones.
+        """Compare screened scores with exact ones, from any thread.
 
         Args:
             screened: S_local of N pairs in 16 bits; what is not finite has no difference, and is
@@ -80,18 +108,36 @@ class ScreenBound:
         """
         differences = np.abs(screened - exact)
         differences = differences[np.isfinite(differences)]
-        self.pairs += differences.size
-        self.largest = max(self.largest, float(differences.max(initial=0.0)))
-        if self.pairs < self._needed:
-            return
-        before = self.epsilon
-        self.epsilon = max(MARGIN * self.largest, self._least)
+        with self._lock:
+            self.pairs += differences.size
+            self.largest = max(self.largest, float(differences.max(initial=0.0)))
+            if self.pairs < self._first:
+                return
+            before, self.epsilon = self.epsilon, max(self.epsilon_here, self._measured)
         if before != self.epsilon:
-            _log.debug(
-                "scores in 16 bits differ by up to %.1e over %s pairs of this model; what is "
-                "within %.1e of the last rank is scored again in float32",
-                self.largest, f"{self.pairs:,}", 2 * self.epsilon,
+            _log.info(
+                "scores in %s differ by up to %.1e over %s pairs here; what is within %.1e of the "
+                "last rank is scored again in float32",
+                self.precision, self.largest, f"{self.pairs:,}", 2 * self.epsilon,
             )  # fmt: skip
+
+    @property
+    def epsilon_here(self) -> float:
+        """Return what ε would be by the pairs of this engine alone."""
+        return MARGIN * self.largest
+
+    @property
+    def fact(self) -> ErrorBound | None:
+        """Return ε and how it is known, for answers; None while everything is scored again."""
+        if math.isinf(self.epsilon):
+            return None
+        pairs = MEASUREMENTS[self.precision].pairs + self.pairs
+        return ErrorBound(precision=self.precision, epsilon=self.epsilon, pairs=pairs)
+
+    @property
+    def _measured(self) -> float:
+        """Return ε of the million pairs, and at least that of float32's own rounding."""
+        return max(MARGIN * self._expected, EPSILON)
 
 
 def largest(values: Floats64, count: int) -> Floats64:

@@ -20,8 +20,8 @@ from ..encoder import EncodedQuery, ModelInput, QueryEncoder, encode_queries
 from ..index.candidates import CandidateBatch
 from ..index.filters import Filter, FilterCache
 from ..index.index import Index
-from ..results import Answer
-from .certificate import ItemScores, Ranking, rank_with_certificate
+from ..results import Answer, ErrorBound
+from .certificate import EPSILON, EPSILON_PAIRS, ItemScores, Ranking, rank_with_certificate
 from .filter_notes import filter_notes
 from .hits import build_hits
 from .located_items import LocatedItems
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 SURVIVORS = 4
 """Items that are scored again by exact tokens, for each rank of the answer: tokens in int4 agree in
 99 of 100 first ten with exact ones, so what belongs there stands among the first forty."""
+
+
+EPSILON_BOUND = ErrorBound(precision="fp32", epsilon=EPSILON, pairs=EPSILON_PAIRS)
+"""What every certificate of S_local allows for."""
 
 
 class SearchOptions(NamedTuple):
@@ -164,6 +168,7 @@ class Searcher:
         return build_answers(
             self._index, self._bundle, inputs, queries, rankings,
             searched=allowed.total, notes=allowed.notes, options=options, timer=timer,
+            screen=self._scorer.screen_bound,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -244,6 +249,7 @@ def build_answers(
     notes: tuple[str, ...],
     options: SearchOptions,
     timer: StageTimer,
+    screen: ErrorBound | None = None,
 ) -> list[Answer]:
     """Read the records of ranked items, and put the answers together.
 
@@ -258,12 +264,17 @@ def build_answers(
         notes: what there is to say of the search.
         options: of all queries.
         timer: counts the reading as `records`.
+        screen: how far the scores may be off by which candidates were screened; None where all were
+            scored in float32.
     """
     hits = build_hits(index, rankings, has_local=bundle.has_local)
     timer.end_stage("records")
     precision: str | None = None
     if bundle.has_local:
         precision = "fp16" if options.exact_precision else index.facts.encoding_precision
+    bounds = (EPSILON_BOUND,) if bundle.has_local else ()
+    if screen is not None:
+        bounds = (*bounds, screen)
     facts = bundle.sureness
     calibration = None if facts is None else facts.of(index.facts.query_role)
     milliseconds = timer.milliseconds()
@@ -283,6 +294,7 @@ def build_answers(
             else sureness(ranking.totals, searched, calibration),
             query=query if options.keep_query else None,
             stored_precision=precision,
+            error_bounds=bounds,
         )
         for one, query, ranking, query_hits in zip(inputs, queries, rankings, hits, strict=True)
     ]

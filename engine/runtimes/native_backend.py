@@ -180,7 +180,7 @@ class _CrossWeights:
 
     def __init__(self, graph: Graph, width: int, heads: int) -> None:
         self._width, self._heads = width, heads
-        products, additions = _constants(graph, "MatMul", "Add")
+        products, additions = graph_constants(graph, "MatMul", "Add")
         sums = [bias for bias in additions if bias.shape in ((width,), (1,))]
         # The photo's tokens are fused first, then the recipe's, then the matching MLP runs.
         shapes = [bias.shape for bias in sums]
@@ -201,7 +201,7 @@ class _CrossWeights:
         """Return the weights that scoring items of a role reads."""
         projecting: dict[str, Floats] = {}
         if projection is not None:
-            (matrix, gate_bias), (bias,) = _constants(projection, "MatMul", "Add")
+            (matrix, gate_bias), (bias,) = graph_constants(projection, "MatMul", "Add")
             expected = ((self._width, 5 * self._width), (self._width,), (5 * self._width,))
             if (matrix.shape, gate_bias.shape, bias.shape) != expected:
                 raise ArtifactError(f"{projection.file}: its weights are of other sizes")
@@ -219,8 +219,13 @@ class _CrossWeights:
         )
 
 
-def _constants(graph: Graph, *operators: str) -> list[list[Floats]]:
-    """Return the weights that a graph's nodes of each operator read, in the nodes' order."""
+def graph_constants(graph: Graph, *operators: str) -> list[list[Floats]]:
+    """Return the weights that a graph's nodes of each operator read, in the nodes' order.
+
+    Args:
+        graph: of a bundle, in fp32.
+        operators: of ONNX, such as `MatMul`.
+    """
     weights, nodes = read_weights(graph.file), read_onnx(graph.file).nodes
     return [
         [

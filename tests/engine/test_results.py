@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.table import Table
 
 from hficma.engine import Answer, Hit
-from hficma.engine.results import add_hits
+from hficma.engine.results import ErrorBound, add_hits
 from hficma.recipe import Recipe
 from hficma.terminal import TextConsole
 
@@ -70,6 +70,21 @@ def test_answers_of_photos_name_their_files() -> None:
     photos = replace(answer(hit(1, replace(RECIPE, image="photos/12.jpg"))), of="images")
     assert "photos/12.jpg" in str(photos)
     assert "leek" not in str(photos)
+
+
+def test_an_answer_names_what_its_proof_allows_for() -> None:
+    """A certificate whose ε nobody can read is a promise; without a local part there is none."""
+    bounds = (
+        ErrorBound(precision="fp32", epsilon=1e-5, pairs=1_100_000),
+        ErrorBound(precision="bf16", epsilon=3e-3, pairs=1_200_000),
+    )
+    screened = replace(answer(hit()), error_bounds=bounds)
+    assert "error_bounds" not in answer(hit()).to_json()
+    assert screened.to_json()["error_bounds"] == [
+        {"precision": "fp32", "epsilon": 1e-5, "pairs": 1_100_000, "known_by": "measurement"},
+        {"precision": "bf16", "epsilon": 3e-3, "pairs": 1_200_000, "known_by": "measurement"},
+    ]
+    assert str(screened) == str(answer(hit()))  # what is read by people stays short
 
 
 def test_an_answer_prints_as_a_table() -> None:

@@ -169,6 +169,17 @@ class SurenessModel(BaseModel):
     word: str = Field(description="sure, perhaps or a guess.")
 
 
+class ErrorBoundModel(BaseModel):
+    """How far computed scores may be off, as the proof counts on it."""
+
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        description="Of the scores; in 16 bits candidates are screened."
+    )
+    epsilon: float = Field(description="In units of the local score.")
+    pairs: int = Field(description="Compared; epsilon is four times the largest difference.")
+    known_by: Literal["measurement"]
+
+
 class AnswerModel(BaseModel):
     """An answer, as `hficma search --json` prints it."""
 
@@ -182,6 +193,10 @@ class AnswerModel(BaseModel):
     share: float | None = Field(
         None, description="Of the index, what was searched, while machines do not answer."
     )
+    stored_precision: str | None = Field(
+        None, description="Of the encodings that ranks are proved for."
+    )
+    error_bounds: list[ErrorBoundModel] | None = None
     sureness: SurenessModel | None = None
 
 

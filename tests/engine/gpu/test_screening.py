@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hficma.engine import Answer, Bundle, Engine, Filter, IndexWriter, build_index
@@ -17,10 +18,13 @@ from hficma.engine.gpu.packed_index import PackedIndex
 from hficma.engine.index.index import Index
 from hficma.engine.index.item_encoding import EncodingPrecision, Level
 from hficma.engine.query import photo_input
-from hficma.engine.retrieval.screening import ScreenBound, to_refine
+from hficma.engine.results import ErrorBound
+from hficma.engine.retrieval.certificate import MARGIN
+from hficma.engine.retrieval.screening import MEASUREMENTS, ScreenBound, to_refine
 from tests.engine.datasets import NoiseDataset
 from tests.engine.gpu.devices import DEVICES
 from tests.engine.gpu.test_gpu_index import EVERYTHING, opened
+from tests.engine.screens import Search, assert_identical, bound_of, searches, tied_index
 
 DATA = NoiseDataset(150)
 SOUP = Filter(categories=("soup",))
@@ -53,16 +57,22 @@ def test_what_may_be_among_the_best_is_refined(
 
 
 def test_nothing_is_trusted_before_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another model's roundings say nothing of this one's."""
-    monkeypatch.setattr("hficma.engine.retrieval.screening.MEASURED", 10)
-    bound = ScreenBound()
+    """Another machine's kernels say nothing of this one's, and this one's pairs are few."""
+    monkeypatch.setattr("hficma.engine.retrieval.screening.FIRST_PAIRS", 10)
+    roundoff, largest, pairs = MEASUREMENTS["fp16"]
+    bound = ScreenBound("fp16", 0.5)
     assert to_refine(np.linspace(0, 1, 9), np.empty(0), 1, bound.epsilon).all()
-    bound.watch(np.zeros(6), np.full(6, 1e-5))
+    bound.watch(np.zeros(6), np.full(6, 1e-6))
     assert bound.epsilon == np.inf
-    bound.watch(np.array([0.0, np.nan, 0.0, 0.0, 0.0]), np.full(5, 3e-5))
-    assert bound.epsilon == pytest.approx(1.2e-4)
-    bound.watch(np.zeros(1), np.full(1, 1e-3))
-    assert bound.epsilon == pytest.approx(4e-3)
+    assert bound.fact is None
+    bound.watch(np.array([0.0, np.nan, 0.0, 0.0, 0.0]), np.full(5, 3e-6))
+    # Of the million pairs, though the ten here say that less would do.
+    assert bound.epsilon == pytest.approx(MARGIN * largest * roundoff * 0.5)
+    assert bound.epsilon > MARGIN * bound.largest
+    bound.watch(np.zeros(1), np.full(1, 1e-2))
+    assert bound.epsilon == pytest.approx(MARGIN * 1e-2)
+    bound.watch(np.zeros(5), np.zeros(5))
+    assert bound.fact == ErrorBound(precision="fp16", epsilon=bound.epsilon, pairs=pairs + 16)
 
 
 def assert_equal(answer: Answer, expected: Answer) -> None:
@@ -71,6 +81,8 @@ def assert_equal(answer: Answer, expected: Answer) -> None:
     assert [h.score for h in answer.hits] == pytest.approx(
         [h.score for h in expected.hits], abs=3e-6
     )
+    # It is summed in float64 from the same vectors.
+    assert [h.global_score for h in answer.hits] == [h.global_score for h in expected.hits]
     assert answer.certified == expected.certified
     assert (answer.scored, answer.searched) == (expected.scored, expected.searched)
 
@@ -93,7 +105,7 @@ def test_screened_answers_are_the_host_s(
     index_folder: Path, device: str, memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is only screened must be behind the last rank, wherever it lies."""
-    monkeypatch.setattr("hficma.engine.retrieval.screening.MEASURED", 1)
+    monkeypatch.setattr("hficma.engine.retrieval.screening.FIRST_PAIRS", 1)
     monkeypatch.setattr("hficma.engine.gpu.gpu_scorer.REFINED", 8)
     monkeypatch.setattr("hficma.engine.gpu.packed_index.LEAST_STAGED", 16)
     monkeypatch.setattr("hficma.engine.gpu.packed_index.STAGING_BYTES", 1)
@@ -115,7 +127,7 @@ def test_screened_answers_are_the_host_s(
                 assert_equal(answer, expected)
                 scored += answer.scored
         scorer = there._searcher._scorer  # type: ignore[attr-defined]
-        assert 0 < scorer.bound.largest < scorer.bound.epsilon < 0.02
+        assert 0 < MARGIN * scorer.bound.largest < 2 * scorer.bound.epsilon < 0.02
         assert scorer.bound.pairs < scored  # some were only screened
 
 
@@ -124,7 +136,7 @@ def test_a_bad_screen_costs_time_and_no_answer(
     index_folder: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model whose 16-bit scores are far off, or not finite, is noticed while it is used."""
-    monkeypatch.setattr("hficma.engine.retrieval.screening.MEASURED", 1)
+    monkeypatch.setattr("hficma.engine.retrieval.screening.FIRST_PAIRS", 1)
     monkeypatch.setattr("hficma.engine.gpu.gpu_scorer.REFINED", 8)
     screen = LocalScorer.screen
 
@@ -143,6 +155,44 @@ def test_a_bad_screen_costs_time_and_no_answer(
                 one.search(image=photo, k=4, candidates=90) for one in (there, host)
             )
             assert_equal(answer, expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_no_error_within_epsilon_shows(
+    hf_icma_bundle: Path, tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A property: whatever a screen says within ε of the truth, answers are those of float32.
+
+    Ties at the last rank, removed items and filters are where an item would be lost.
+    """
+    monkeypatch.setattr("hficma.engine.retrieval.screening.MARGIN", 1.0)
+    monkeypatch.setattr("hficma.engine.gpu.gpu_scorer.REFINED", 8)
+    path = tied_index(hf_icma_bundle, tmp_path, keep="projections", side_precision="fp16")
+    with opened(path, device) as engine:
+        scorer = engine._searcher._scorer  # type: ignore[attr-defined]
+        drawn: list[Search] = []
+        screened_pairs = 0
+
+        def screen(self: LocalScorer, *arguments: Any) -> torch.Tensor:
+            exact = self.refine(*arguments)
+            return torch.from_numpy(drawn[-1].screened(exact))
+
+        monkeypatch.setattr(LocalScorer, "screen", screen)
+
+        @settings(max_examples=40, deadline=None)
+        @given(search=searches())
+        def check(search: Search) -> None:
+            nonlocal screened_pairs
+            drawn.append(search)
+            scorer.bound = ScreenBound("fp16", np.inf, first_pairs=0)
+            expected = search.answer(engine)
+            scorer.bound = bound_of("fp16", search.epsilon)
+            answer = search.answer(engine)
+            assert_identical(answer, expected)
+            screened_pairs += answer.scored - scorer.bound.pairs
+
+        check()
+        assert screened_pairs > 0
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from hficma.engine import Answer, Engine, build_index
 from hficma.engine.native.library import SCREEN, kinds
-from hficma.engine.retrieval import kernel_reranking
+from hficma.engine.native.pair_kernel import PairKernel
+from hficma.engine.retrieval import kernel_reranking, screening
+from hficma.engine.retrieval.certificate import MARGIN
 from hficma.engine.retrieval.kernel_reranking import KernelReranker
-from hficma.engine.retrieval.screening import MARGIN
+from hficma.types import Floats64
 from tests.engine.datasets import NoiseDataset
+from tests.engine.screens import Search, assert_identical, bound_of, searches, tied_index
 
-pytestmark = pytest.mark.skipif(SCREEN not in kinds(), reason="this processor has no bfloat16")
+needs_bfloat16 = pytest.mark.skipif(SCREEN not in kinds(), reason="this processor has no bfloat16")
 
 ITEMS = NoiseDataset(150)
 
@@ -38,6 +44,7 @@ def hits(answer: Answer) -> list[tuple[str, float]]:
     return [(hit.id, hit.score) for hit in answer.hits]
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("exact", [False, True])
 def test_answers_are_those_of_float32(
     exact: bool, index: Path, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +70,7 @@ def test_answers_are_those_of_float32(
         assert [name for name, _ in hits(third)] == [name for name, _ in hits(one)]
 
 
+@needs_bfloat16
 def test_a_screen_worse_than_thought_is_found_out(
     index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +88,7 @@ def test_a_screen_worse_than_thought_is_found_out(
         assert bound.epsilon > 1e-9
 
 
+@needs_bfloat16
 def test_a_screen_that_does_not_pay_is_left(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where bfloat16 is as slow as float32, scoring the best twice would only cost."""
     monkeypatch.setattr(kernel_reranking, "PAYS", 0.0)
@@ -89,6 +98,7 @@ def test_a_screen_that_does_not_pay_is_left(index: Path, monkeypatch: pytest.Mon
         assert reranker(engine).screen is None
 
 
+@needs_bfloat16
 def test_searches_side_by_side_may_give_the_screen_up(
     index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,3 +109,49 @@ def test_searches_side_by_side_may_give_the_screen_up(
         answers = list(engine.search_many(photos, candidates=100))
         assert reranker(engine).screen is None
     assert all(isinstance(answer, Answer) for answer in answers)
+
+
+def test_no_error_within_epsilon_shows(
+    hf_icma_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A property: whatever a screen says within ε of the truth, answers are those of float32.
+
+    Ties at the last rank, removed items and filters are where an item would be lost.
+    """
+    monkeypatch.setattr(screening, "MARGIN", 1.0)
+    monkeypatch.setattr(kernel_reranking, "LEAST_ITEMS", 1)
+    path = tied_index(hf_icma_bundle, tmp_path, keep="projections", side_precision="fp16")
+    with Engine.open(path, runtime="native", threads=1) as engine:
+        engine.search(image=ITEMS.photo(0))
+        kernels = reranker(engine)
+        screen = copy(kernels._exact)  # another, so that it is told apart
+        drawn: list[Search] = []
+        refined: list[int] = []
+        score = kernel_reranking.local_scores
+
+        def wrong(kernel: PairKernel, *arguments: Any) -> Floats64:
+            exact = score(kernel, *arguments)
+            if kernel is screen:
+                return drawn[-1].screened(exact)
+            refined.append(len(exact))
+            return exact
+
+        monkeypatch.setattr(kernel_reranking, "local_scores", wrong)
+
+        @settings(max_examples=60, deadline=None)
+        @given(search=searches())
+        def check(search: Search) -> None:
+            drawn.append(search)
+            kernels.screen = None
+            expected = search.answer(engine)
+            assert len(expected.error_bounds) == 1
+            kernels.screen, kernels.bound = screen, bound_of("bf16", search.epsilon)
+            refined.clear()
+            answer = search.answer(engine)
+            assert_identical(answer, expected)
+            assert answer.error_bounds[-1].epsilon == kernels.bound.epsilon
+            only_screened.append(answer.scored - sum(refined))
+
+        only_screened: list[int] = []
+        check()
+        assert max(only_screened) > 0
