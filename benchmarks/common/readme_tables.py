@@ -60,6 +60,13 @@ _SIZE = {
     "mapped files, MB": "{mapped_mb:,.0f}",
     "processes": "{processes}",
 }
+_EVALUATION = {
+    "stage": "{name}",
+    "a second": "{pairs:,.0f}",
+    "seconds": "{seconds:,.0f}",
+    "memory, MB": "{memory_mb:,.0f}",
+    "mapped files, MB": "{mapped_mb:,.0f}",
+}
 _GRAPHS = {
     "graph": "{branch}",
     "runtime": "{runtime} {precision}",
@@ -332,6 +339,18 @@ def screening(record: Record) -> Lines:
     return table(_SCREENING, [absent | row for row in rows.values()])
 
 
+def training_evaluation(record: Record) -> Lines:
+    """Tell of `hficma bench training --test-pairs`: time and memory of ranking all test pairs."""
+    return [
+        f"**{record['count']:,} test pairs** in one bag, `{record['preset']}` on "
+        f"{record['device']}, random features; the process held {record['model_mb']:,.0f} MB "
+        "before. S_local of all pairs, at the last line's rate, would take "
+        f"{record['hours']:,.1f} hours (computed):",
+        "",
+        *table(_EVALUATION, record["stages"]),
+    ]
+
+
 def branches(record: Record) -> Lines:
     """Tell of `branches`: a line for each compiled graph in each runtime and precision."""
     model, export = record["model"], record["export"]
@@ -544,6 +563,7 @@ PARTS: dict[str, Mapping[str, Callable[[Record], Lines]]] = {
     "training": {
         "training-rate": training_rate,
         "training-size": training_size,
+        "training-evaluation": training_evaluation,
     },
     "storage": {"storage": storage},
     "scale": {"scale": scale},

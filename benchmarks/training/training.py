@@ -5,7 +5,7 @@
     fed by           pairs a second that are learnt from workers' photos, and from memory
 
 `--size 340000` measures something else: an epoch's reading of a dataset of that size without a
-model, and the memory of all processes.
+model, and the memory of all processes; `--test-pairs 51000` the evaluation of as many.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from hficma.training.data.pairs import Pairs
 from ..common.arguments import JsonFile
 from ..common.readme_tables import publish
 from ..common.timing import environment
+from .evaluation import evaluation_record
 from .learner import Learner, epoch_batches, trained_model
 from .memory import peak_memory
 from .reading import SKIPPED, Record, photo_record
@@ -55,6 +56,9 @@ def main(
     size: Annotated[
         int | None, typer.Option(min=100, help="Read a dataset of so many pairs instead.")
     ] = None,
+    test_pairs: Annotated[
+        int | None, typer.Option(min=2, help="Rank so many test pairs of random features instead.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Pairs learnt a second, part by part, beside the same model fed from memory.
@@ -65,6 +69,10 @@ def main(
     photos = stored_photos(data, cache)
     numbers = [default_workers()] if workers is None else [int(one) for one in workers.split(",")]
     chosen = list(overrides or ())
+    if test_pairs is not None:
+        record = evaluation_record(test_pairs, preset, chosen, photos, cache, device)
+        publish("training-evaluation", {"environment": environment(), **record}, json_file)
+        return
     with tempfile.TemporaryDirectory(prefix="hficma-bench-") as scratch:
         if size is not None:
             record = size_record(

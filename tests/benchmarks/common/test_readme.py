@@ -27,6 +27,8 @@ from hficma.benchmarks.search import scale
 from hficma.benchmarks.search.batches import batch_row
 from hficma.benchmarks.search.growth import growth_table
 from hficma.benchmarks.search.reranking import rerank_table
+from hficma.benchmarks.training.evaluation import evaluation_record
+from hficma.data.dataset import open_dataset
 from hficma.engine import build_index
 from hficma.errors import ArtifactError, InputError
 from hficma.training.scoring import ScoreTables
@@ -113,6 +115,16 @@ def test_training_of_a_large_dataset(tmp_path: Path) -> None:
     page = written(tmp_path, "training-size", tmp_path / "out")
     assert "**300 pairs** (100 photos, repeated" in page
     assert re.search(r"photos read and cropped \| [\d,]+ \| [\d,]+ \| [\d,]+ \| \d", page)
+
+
+def test_ranking_of_many_test_pairs(tmp_path: Path) -> None:
+    """Its stages are those of `hficma eval`, with random numbers for what encoders give."""
+    small = ["model.width=16", "model.heads=2", "model.word_dim=16"]
+    data, cache = open_dataset("sample:100"), tmp_path / "cache"
+    record = evaluation_record(300, "hf-icma-small", small, data, cache, "cpu")
+    page = written(tmp_path, "training-evaluation", {"environment": environment(), **record})
+    assert "**300 test pairs** in one bag" in page
+    assert "| ranks, S_local left out |" in page
 
 
 def test_branches(tmp_path: Path, bundle: Path) -> None:
