@@ -134,7 +134,7 @@ def measure(run: Path, data: str | None, *, recipes: int, photos: int) -> dict[s
             if count < len(bag)
         ]  # fmt: skip
     return {
-        "environment": environment(), "data": bag.name, "recipes": len(bag),
+        "environment": environment(), "data": Path(bag.name).name, "recipes": len(bag),
         "photos": len(asked) - half, "model_id": model.model_id, "rows": rows,
     }  # fmt: skip
 

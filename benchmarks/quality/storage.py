@@ -163,7 +163,7 @@ def measure(run: Path, data: str | None, *, recipes: int, photos: int) -> dict[s
         for form in token_forms(exact, recipe.lengths.numpy(), WIDTHS, TOKENS)
     ]
     return {
-        "data": bag.name, "recipes": len(bag), "photos": len(own),
+        "data": Path(bag.name).name, "recipes": len(bag), "photos": len(own),
         "model_id": model.model_id, "rows": rows, "forms": forms,
     }  # fmt: skip
 
