@@ -77,10 +77,10 @@ _ENCODERS = {
     "encoder": "{encoder}",
     "precision": "{precision}",
     "MB": "{mb:.1f}",
-    "ms, 1 item, 1 thread": "{milliseconds[1 x 1]:.1f}",
-    "2 threads": "{milliseconds[2 x 1]:.1f}",
-    "16 items, 1 thread": "{milliseconds[1 x 16]:.1f}",
-    "16 items, 2 threads": "{milliseconds[2 x 16]:.1f}{noise}",
+    "ms, 1 item, 1 thread": "{milliseconds[1 x 1]:.2f}",
+    "2 threads": "{milliseconds[2 x 1]:.2f}",
+    "16 items, 1 thread": "{milliseconds[1 x 16]:.2f}",
+    "16 items, 2 threads": "{milliseconds[2 x 16]:.2f}{noise}",
     "R@10": "{ten}",
 }
 _ENGINE = {
