@@ -30,9 +30,9 @@ from hficma.training.config.option_files import load_options
 from hficma.types import Array
 
 from ..common.arguments import JsonFile, Repeats
-from ..common.readme_tables import publish
 from ..common.synthetic_index import random_model
 from ..common.timing import environment, interleaved, peak_resident_mb
+from ..pages.parts import publish
 
 WORDS = 20_000
 """Words of the random model's vocabulary; a word costs a row of a table and no time."""

@@ -24,8 +24,8 @@ from hficma.errors import InputError
 from hficma.metrics import DIRECTIONS
 
 from ..common.arguments import JsonFile, Repeats
-from ..common.readme_tables import publish
 from ..common.timing import environment, interleaved
+from ..pages.parts import publish
 
 THREADS = (1, 2)
 BATCHES = (1, 16)

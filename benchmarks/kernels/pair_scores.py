@@ -21,8 +21,8 @@ from hficma.model.tiling import pair_scores
 from ..common.arguments import Heads, JsonFile, Repeats, Threads, Width
 from ..common.costs import pair_multiply_adds
 from ..common.hardware import GEMM_SIZE
-from ..common.readme_tables import publish
 from ..common.timing import REGIONS, environment, interleaved, torch_threads
+from ..pages.parts import publish
 from .compiled_pairs import native_forms, runtime_forms, torch_bf16
 
 REAL_LENGTHS = (6, 8, 9, 10, 12)

@@ -25,8 +25,8 @@ from hficma.artifacts.workspace import Workspace
 from hficma.errors import InputError
 
 from ..common.arguments import JsonFile
-from ..common.readme_tables import publish
 from ..common.timing import environment
+from ..pages.parts import publish
 from .hard_pairs import INGREDIENTS, KINDS, REGIONS, TokenItems, made_models, made_tokens
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from hficma.model.similarity import project
 from hficma.model.tiling import pair_scores
 
 from ..common.arguments import Heads, JsonFile, Repeats, Width
-from ..common.readme_tables import publish
 from ..common.timing import REGIONS, environment, peak_resident_mb
+from ..pages.parts import publish
 
 TOKENS = 20
 """T of every recipe."""

@@ -44,9 +44,9 @@ from hficma.training.training import train_on
 from hficma.types import Positions
 
 from ..common.arguments import JsonFile
-from ..common.readme_tables import publish
 from ..common.report import write_json
 from ..common.timing import environment
+from ..pages.parts import publish
 from .cca import cca_scores
 from .table import (
     BASELINE,

@@ -27,8 +27,8 @@ from hficma.training.scoring import score_tables
 from hficma.types import AnyFloats
 
 from ..common.arguments import JsonFile
-from ..common.readme_tables import publish
 from ..common.timing import environment
+from ..pages.parts import publish
 from .bootstrap import figures_of
 from .cca import correlate
 

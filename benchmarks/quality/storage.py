@@ -36,10 +36,10 @@ from hficma.training.scoring import score_tables
 from hficma.types import Floats
 
 from ..common.arguments import JsonFile, Threads
-from ..common.readme_tables import publish
 from ..common.synthetic_index import random_bundle, synthetic_index
 from ..common.timing import Recorder, environment, torch_threads
 from ..common.workload import bag_of
+from ..pages.parts import publish
 from ..search.encoded_searches import EncodedSearches
 from .token_forms import token_forms
 

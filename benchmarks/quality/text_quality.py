@@ -31,10 +31,10 @@ from hficma.training.text.held_out import is_held_out
 from hficma.training.text.sentence_training import encode_sentences
 from hficma.types import Ids
 
-from ..common import readme_tables
 from ..common.arguments import JsonFile
 from ..common.report import print_markdown, write_json
 from ..common.timing import environment
+from ..pages import quality_tables
 from .bootstrap import figures_of
 from .cca import unit
 
@@ -139,7 +139,7 @@ def main(
     for name, row in report["ingredients"].items():
         console.print_line(f"{name}: {row['accuracy']:.1f} % of {row['lines']} lines")
     if "sentences" in report:
-        print_markdown("\n".join(readme_tables.text_quality(report)))
+        print_markdown("\n".join(quality_tables.text_quality(report)))
     write_json(json_file, report)
 
 

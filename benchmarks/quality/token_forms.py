@@ -57,7 +57,9 @@ def token_forms(
         near = (dequantise(stored, scales) @ basis[:rank] + mean).clip(min=0)
         restored = np.zeros_like(tokens)
         restored[np.arange(tokens.shape[1]) < lengths[:, None]] = _unit(near)
-        sizes = {d: each * bytes_per_token("tokens", "int8", d // divisor, 1) for d in widths}
+        sizes: dict[int, float] = {
+            d: each * bytes_per_token("tokens", "int8", d // divisor, 1) for d in widths
+        }
         yield TokenForm(f"rank {name}, int8", restored, lengths, sizes)
     for name, share in SHARES:
         pooled, fewer = _pooled(tokens, lengths, share)

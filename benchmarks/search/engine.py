@@ -20,12 +20,12 @@ from hficma.engine.runtimes.options import ExecutionOptions, processors
 from hficma.errors import InputError
 from hficma.progress import Progress
 
-from ..common import readme_tables
 from ..common.arguments import JsonFile, Repeats, Threads
 from ..common.report import print_markdown, write_json
 from ..common.synthetic_index import random_bundle, synthetic_index
 from ..common.timing import environment, torch_threads
 from ..common.workload import SMALLEST_SAMPLE, IndexKind, bundle_of, index_of, query_positions
+from ..pages import speed_tables
 from .batches import batch_row
 from .growth import growth_panels, growth_table
 from .reranking import CANDIDATES, Cells, rerank_table
@@ -79,7 +79,7 @@ def main(
     def show(key: str, title: str, rows: list[Cells]) -> None:
         """Print a table as the pages have it, and write it at once with all its figures."""
         record["tables"][key] = {"title": title, "rows": rows}
-        print_markdown("\n".join(readme_tables.engine(record, (key,))))
+        print_markdown("\n".join(speed_tables.engine(record, (key,))))
         write_json(json_file, record)
 
     with torch_threads(threads):

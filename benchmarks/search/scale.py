@@ -40,10 +40,10 @@ from hficma.errors import InputError
 
 from ..common.arguments import JsonFile, Threads
 from ..common.hardware import serving
-from ..common.readme_tables import publish
 from ..common.synthetic_index import REAL_LENGTHS, random_bundle, synthetic_index
 from ..common.timing import Recorder, environment
 from ..common.workload import SMALLEST_SAMPLE
+from ..pages.parts import publish
 from .encoded_searches import RANKS, EncodedSearches
 
 RECORDS = 500
@@ -113,7 +113,7 @@ def main(
 def measure(
     index: Path, bundle: Path, *, candidates: int, queries: int, threads: int
 ) -> dict[str, Any]:
-    """Return the figures of an index as `readme_tables.scale` tells of them.
+    """Return the figures of an index as `storage_tables.scale` tells of them.
 
     Args:
         index: of `synthetic_index`.

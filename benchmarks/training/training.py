@@ -30,8 +30,8 @@ from hficma.training.data.loader.workers import default_workers
 from hficma.training.data.pairs import Pairs
 
 from ..common.arguments import JsonFile
-from ..common.readme_tables import publish
 from ..common.timing import environment
+from ..pages.parts import publish
 from .evaluation import evaluation_record
 from .learner import Learner, epoch_batches, trained_model
 from .memory import peak_memory

@@ -43,7 +43,7 @@ class _Benchmarks(LazyGroup):
             "quality.page-accuracy",
             "serving.serve",
             "cluster.cluster",
-            "common.readme",
+            "pages.readme",
         )
     }
 

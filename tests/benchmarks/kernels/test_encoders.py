@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hficma.benchmarks.common.readme_tables import encoders
 from hficma.benchmarks.kernels.encoders import main
+from hficma.benchmarks.pages.quality_tables import encoders
 from hficma.errors import InputError
 from tests.engine.factories import tiny_bundle
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hficma.benchmarks.common.readme_tables import screening as screening_table
 from hficma.benchmarks.kernels import hard_pairs, screening
+from hficma.benchmarks.pages.speed_tables import screening as screening_table
 from hficma.engine.native.library import SCREEN, kinds
 from hficma.engine.retrieval.certificate import EPSILON, EPSILON_PAIRS, MARGIN
 from hficma.engine.retrieval.screening import MEASUREMENTS

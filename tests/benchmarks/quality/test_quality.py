@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hficma.benchmarks.common.readme_tables import quality as quality_lines
+from hficma.benchmarks.pages.quality_tables import quality as quality_lines
 from hficma.benchmarks.quality.bootstrap import estimates
 from hficma.benchmarks.quality.quality import Quality, folds
 from hficma.benchmarks.quality.table import METHODS, Method, run_record, with_figures

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hficma.artifacts.workspace import Workspace
-from hficma.benchmarks.common.readme_tables import search
+from hficma.benchmarks.pages.speed_tables import search
 from hficma.benchmarks.search.bench import BenchOptions, Report, run_bench
 from hficma.data.sample import SampleDataset
 from hficma.engine import Engine, build_index

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hficma.benchmarks.common.readme import CHART, PAGES, ROOT, Result, chart, results, rewritten
-from hficma.benchmarks.common.readme_tables import PARTS, RESULT_PARTS, headline
 from hficma.benchmarks.common.report import Column, Figure, Row, Table
 from hficma.benchmarks.common.synthetic_index import synthetic_index
 from hficma.benchmarks.common.timing import command, environment
 from hficma.benchmarks.gpu.results import report as gpu_report
 from hficma.benchmarks.gpu.steps import RunOptions
 from hficma.benchmarks.kernels import branches, pair_scores, training_step
+from hficma.benchmarks.pages.parts import PARTS, RESULT_PARTS, headline
+from hficma.benchmarks.pages.readme import CHART, PAGES, ROOT, Result, chart, results, rewritten
 from hficma.benchmarks.quality import sample_hardness, storage, text_quality
 from hficma.benchmarks.quality.table import run_record, with_figures
 from hficma.benchmarks.search import scale

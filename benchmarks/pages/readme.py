@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from hficma.errors import ArtifactError, InputError
 
-from .plots import bars_plot
-from .readme_tables import PARTS, RESULT_PARTS, headline, markdown, pair_costs
+from ..common.plots import bars_plot
+from .parts import PARTS, RESULT_PARTS, headline
+from .speed_tables import pair_costs
+from .tables import markdown
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parents[1] / "results"
