@@ -144,12 +144,15 @@ def _tabulation_work(shape: Shape, items: _Items, tile: ProductTile) -> Work:
 def _attention_work(shape: Shape, reader: _Items, source: _Items, tile: AttentionTile) -> Work:
     row_tiles, item_tiles = ceil(reader.rows / tile.rows), ceil(source.items / tile.items)
     columns = tile.items * tile.slot
-    head = tile.constants()["HEAD_BLOCK"]
+    head = tile.constants()["HEAD_BLOCK"] * tile.parts
     done = 2 * row_tiles * tile.rows * item_tiles * columns * head * shape.heads
     # Query and gate of the one, key and value of the other.
     reader_bytes, source_bytes = (2 * WIDE * shape.width * side.rows for side in (reader, source))
     steps = ceil((item_tiles if tile.reader_stays else row_tiles) / tile.steps)
-    times = (steps, row_tiles) if tile.reader_stays else (item_tiles, steps)
+    times: tuple[float, float] = (steps, row_tiles) if tile.reader_stays else (item_tiles, steps)
+    if tile.parts > 1:  # of each head the first part stays, and the others pass again
+        passing = 1 - 1 / tile.parts
+        times = (item_tiles, steps / tile.parts + row_tiles * passing)
     written = reader.rows * shape.heads * (WIDE * source.rows + 4 * source.items)
     return Work(
         done,

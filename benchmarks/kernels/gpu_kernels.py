@@ -55,8 +55,11 @@ WIDTHS = tuple(
     Shape(width=width, heads=heads, photos=photos, recipes=recipes)
     for width, heads in ((1024, 4), (512, 8), (512, 4), (256, 8), (256, 4), (128, 8), (128, 4))
     for photos, recipes in ((1, 1000), (64, 64))
+) + tuple(
+    Shape(heads=4, photos=photos, recipes=recipes, regions=196)
+    for photos, recipes in ((1, 1000), (64, 64))
 )
-"""Other widths."""
+"""Other widths, and heads of which a photo of 196 regions fits no chip whole."""
 
 TYPES = {
     "*fp16": (

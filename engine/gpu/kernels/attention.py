@@ -74,7 +74,7 @@ def attention_kernel(
     scale, sources, pair_rows,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr,
     ROWS: tl.constexpr, SLOT: tl.constexpr, ITEMS: tl.constexpr, STEPS: tl.constexpr,
-    READER_STAYS: tl.constexpr,
+    READER_STAYS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """Compute one head of STEPS tiles; see the module for the layout."""
     head = tl.program_id(0) % HEADS
@@ -119,13 +119,30 @@ def attention_kernel(
             )
         is_token = token < length
 
-        logits = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee") * scale
+        logits = tl.dot(query_tile, tl.trans(key_tile), input_precision="ieee")
+        products = tl.dot(gate_tile, tl.trans(value_tile), input_precision="ieee")
+        # Sums over features may be taken in parts: of a head whose source fits no chip whole, the
+        # first part stays and the others pass.
+        for part in tl.range(1, PARTS, num_stages=1):
+            behind = part * HEAD_BLOCK
+            in_part = (feature + behind < HEAD)[None, :]
+            _, _, query_part, gate_part = _load_rows(
+                query, gate, rows, base, count, staying if READER_STAYS else moving + step,
+                offset + behind, in_part, WIDTH, ROWS,
+            )  # fmt: skip
+            _, _, key_part, value_part = _load_items(
+                key, value, starts, lengths, order, first, begin, end,
+                moving + step if READER_STAYS else staying, offset + behind, in_part,
+                WIDTH, SLOT, ITEMS,
+            )  # fmt: skip
+            logits = tl.dot(query_part, tl.trans(key_part), logits, input_precision="ieee")
+            products = tl.dot(gate_part, tl.trans(value_part), products, input_precision="ieee")
+        logits = logits * scale
         logits = tl.where(is_token[None, :], logits, -1e30)
         logits = tl.reshape(logits, (ROWS, ITEMS, SLOT))
         # A slot without an item is uniform: no infinity, no NaN, and never written.
         weights = tl.exp(logits - tl.max(logits, 2)[:, :, None])
         weights = weights / tl.sum(weights, 2)[:, :, None]
-        products = tl.dot(gate_tile, tl.trans(value_tile), input_precision="ieee")
         products = tl.reshape(products, (ROWS, ITEMS, SLOT))
         agreed = tl.sum(weights * products, 2)  # (ROWS, ITEMS)
 

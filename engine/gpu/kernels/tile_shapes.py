@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 LONGEST_ITEM = 256
 """Tokens of an item at most: 196 regions (448 pixels) and every recipe fit."""
 
+WIDEST_HEAD = 256
+"""D / H at most: the published width in 4 heads."""
 SLOT_NUMBERS = 256 * 128
 """Numbers of a source item's key that lie on chip at most, and as many of its value: 128 KB in 16
-bits. Every size in use fits but 196 regions at D / H = 256 (the published width in 4 heads, photos
-of 448 pixels), whose 256 KB no multiprocessor has: those pairs are scored by plain torch."""
+bits. What has more passes in parts of its features: 196 regions at D / H = 256 (photos of 448
+pixels at the published width in 4 heads), of which no multiprocessor holds the 256 KB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +48,20 @@ class AttentionTile(Launch):
     """Tiles of a program."""
     reader_stays: bool
     """Whether the steps move over source items, or over rows of readers."""
+    parts: int = 1
+    """Parts of a head's features; of several the first stays, and the others pass by."""
 
     def constants(self) -> dict[str, int | bool]:
         """Return the kernel's compile-time numbers."""
         return {
             "HEAD": self.head,
-            "HEAD_BLOCK": max(16, power_of_two(self.head)),
+            "HEAD_BLOCK": max(16, power_of_two(self.head) // self.parts),
             "ROWS": self.rows,
             "SLOT": self.slot,
             "ITEMS": self.items,
             "STEPS": self.steps,
             "READER_STAYS": self.reader_stays,
+            "PARTS": self.parts,
         }
 
 
@@ -95,8 +100,7 @@ def fits_on_chip(longest: int, head: int) -> bool:
         longest: tokens of an item at most.
         head: D / H.
     """
-    slot = max(16, power_of_two(longest))
-    return longest <= LONGEST_ITEM and slot * head <= SLOT_NUMBERS
+    return longest <= LONGEST_ITEM and head <= WIDEST_HEAD
 
 
 def attention_tile(rows: int, sources: int, longest: int, head: int) -> AttentionTile:
@@ -114,9 +118,14 @@ def attention_tile(rows: int, sources: int, longest: int, head: int) -> Attentio
     few_rows = 32 if rows <= 32 else 64
     # A softmax needs all columns of a slot, so a long one is not cut: it stays, rows pass by.
     if slot >= 128:
+        # One part stays while another passes, and each takes a quarter of the room: with more, the
+        # registers do not suffice.
+        numbers = slot * power_of_two(head)
+        parts = 1 if numbers <= SLOT_NUMBERS else 4 * numbers // SLOT_NUMBERS
+        rows = few_rows if slot * head <= 128 * 128 else 32
         return AttentionTile(
-            head=head, rows=few_rows if slot * head <= 128 * 128 else 32, slot=slot, items=1,
-            steps=4, reader_stays=False, warps=8, stages=1,
+            head=head, rows=rows, slot=slot, items=1, steps=4,
+            reader_stays=False, parts=parts, warps=8, stages=1,
         )  # fmt: skip
     items = min(64 // slot, power_of_two(sources))
     if sources <= items:  # one tile of sources, such as a query's photo

@@ -35,7 +35,7 @@ from hficma.engine.gpu.kernels.tabulation import (
     item_tables,
     item_tables_reference,
 )
-from hficma.engine.gpu.kernels.tile_shapes import fusion_tile
+from hficma.engine.gpu.kernels.tile_shapes import attention_tile, fusion_tile
 from hficma.model.similarity import PaddedEncodings, match_score, pair_block
 from tests.engine.gpu.kernels.cases import Case, cases, make_case
 
@@ -69,6 +69,16 @@ def test_scores_are_those_of_the_plain_form(case: Case) -> None:
 def test_long_items_have_tiles_of_their_own(regions: int, groups: tuple[int, int, int]) -> None:
     """Photos of more pixels: slots and tiles that the small ones never use."""
     case = make_case(width=16, heads=4, lengths=([regions] * 3, [3, 20, 11]), groups=groups, seed=4)
+    torch.testing.assert_close(scores(case, torch.float32), expected(case), atol=3e-6, rtol=0)
+
+
+def test_a_head_that_fits_no_chip_passes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photos of 448 pixels at 256 features a head: one part too few is another attention."""
+    monkeypatch.setattr("hficma.engine.gpu.kernels.tile_shapes.SLOT_NUMBERS", 256 * 32)
+    tile = attention_tile(rows=20, sources=1, longest=130, head=64)
+    assert tile.parts == 8
+    assert tile.constants()["HEAD_BLOCK"] == 16  # half of the parts lie behind the head
+    case = make_case(width=256, heads=4, lengths=([130] * 3, [3, 20, 11]), groups=(1, 2, 2), seed=6)
     torch.testing.assert_close(scores(case, torch.float32), expected(case), atol=3e-6, rtol=0)
 
 
