@@ -20,7 +20,7 @@ from hficma.types import Floats, Pixels
 from .bundle.bundle import Bundle
 from .encoder import ModelInput, encode, photo_memory
 from .index.filters import Filter
-from .index.index import Index
+from .index.index import Index, IndexRecords
 from .index.item_encoding import Role
 from .opening import open_encoder, open_index_and_bundle, open_pool, open_scorer
 from .query import (
@@ -88,7 +88,7 @@ class Engine(Closing):
 
     def __init__(
         self,
-        index: Index,
+        index: IndexRecords,
         bundle: Bundle,
         searcher: BatchSearcher,
         pool: ThreadPoolExecutor,
@@ -136,7 +136,7 @@ class Engine(Closing):
         # Whatever is open is closed again where the rest cannot be opened.
         with ExitStack() as stack:
             open_index, open_bundle = open_index_and_bundle(
-                stack, index, options, bundle=bundle, photos=photos, crops=crops
+                Index, stack, index, options, bundle=bundle, photos=photos, crops=crops
             )
             pool = open_pool(options.thread_count)
             stack.callback(pool.shutdown)

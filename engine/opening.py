@@ -9,19 +9,23 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from hficma.errors import ArtifactError
 from hficma.images.crops import check_crops
 
 from .bundle.bundle import Bundle
 from .encoder import QueryEncoder
-from .index.index import Index
+from .index.index import Index, IndexRecords
 from .index.index_facts import model_mismatch
 from .retrieval.scoring import CpuScorer, Scorer
 from .runtimes.options import ExecutionOptions
 
+AnyIndex = TypeVar("AnyIndex", bound=IndexRecords)
+
 
 def open_index_and_bundle(
+    index_class: type[AnyIndex],
     stack: ExitStack,
     index: str | os.PathLike[str],
     options: ExecutionOptions,
@@ -29,10 +33,11 @@ def open_index_and_bundle(
     bundle: str | os.PathLike[str] | None,
     photos: str | os.PathLike[str] | None,
     crops: int | None,
-) -> tuple[Index, Bundle]:
+) -> tuple[AnyIndex, Bundle]:
     """Open an index and a bundle of its model, and check how queries shall be read.
 
     Args:
+        index_class: `Index` to search it here, `IndexRecords` where others search it.
         stack: closes both.
         index: its folder.
         options: of the bundle.
@@ -46,9 +51,10 @@ def open_index_and_bundle(
     """
     if crops is not None:
         check_crops(crops)
-    open_index = stack.enter_context(
-        Index.open(Path(index), photos=None if photos is None else Path(photos))
+    open_index: AnyIndex = index_class.open(
+        Path(index), photos=None if photos is None else Path(photos)
     )
+    stack.callback(open_index.close)
     path = open_index.facts.find_bundle(open_index.path) if bundle is None else Path(bundle)
     open_bundle = stack.enter_context(Bundle.open(path, options))
     check_same_model(open_index, open_bundle)
@@ -111,7 +117,7 @@ def open_encoder(bundle: Bundle, options: ExecutionOptions) -> QueryEncoder | No
     return QueryPipeline(bundle, cuda_device(options.device))
 
 
-def check_same_model(index: Index, bundle: Bundle) -> None:
+def check_same_model(index: IndexRecords, bundle: Bundle) -> None:
     """Refuse a bundle that cannot search an index.
 
     Raises:

@@ -18,7 +18,7 @@ from hficma.recipe import Recipe
 from hficma.types import Pixels
 
 from .encoder import ModelInput
-from .index.index import Index
+from .index.index import IndexRecords
 
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle
@@ -42,7 +42,7 @@ QuerySource: TypeAlias = PhotoSource | Recipe | ReadQuery
 
 def read_query(
     query: QuerySource,
-    index: Index,
+    index: IndexRecords,
     bundle: Bundle,
     *,
     name: str,

@@ -10,6 +10,7 @@ import torch
 
 from hficma.engine import Engine
 from hficma.engine.encoder import encode_photos
+from hficma.engine.index.index import Index
 from hficma.images import decode_photo, preprocess
 from hficma.metrics import RECALLS
 from hficma.model import HFICMA, Model, Tokens
@@ -42,6 +43,7 @@ class Baselines:
 
     def __init__(self, model: Model, engine: Engine, candidates: int) -> None:
         self._model, self._engine, self._candidates = model, engine, candidates
+        assert isinstance(engine.index, Index)  # of one machine
         vectors = np.concatenate([part.vectors for part in engine.index.item_arrays])
         self._flat = faiss.IndexFlatIP(vectors.shape[1])
         self._flat.add(vectors)

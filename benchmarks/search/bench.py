@@ -253,6 +253,7 @@ class Runner:
         tokenizer = engine.bundle.tokenizer
         queries = [item.query for item in rounds[0]]
         recipes = [tokenizer.query(query) for query in queries if isinstance(query, Recipe)]
+        assert isinstance(engine.index, Index)  # of one machine
         costs = search_costs(engine.index, engine.bundle, self._typical)
         costs["encode"] = encode_cost(self._model, recipes)
         name = "recipe" if recipes else "photo"

@@ -10,6 +10,7 @@ import numpy as np
 
 from hficma.artifacts.closing import Closing
 from hficma.engine.encoder import EncodedQuery, ModelInput, prepare_queries
+from hficma.engine.index.index import Index
 from hficma.engine.index.item_encoding import Role
 from hficma.engine.opening import open_index_and_bundle, open_pool, open_scorer
 from hficma.engine.results import Answer
@@ -40,7 +41,7 @@ class EncodedSearches(Closing):
         options = ExecutionOptions(threads=threads)
         with ExitStack() as stack:
             self.index, self._bundle = open_index_and_bundle(
-                stack, path, options, bundle=bundle, photos=None, crops=None
+                Index, stack, path, options, bundle=bundle, photos=None, crops=None
             )
             self.pool = open_pool(threads)
             stack.callback(self.pool.shutdown)

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from ..bundle.bundle import Bundle
 from ..engine import ClusterState, Engine
-from ..index.index import Index
+from ..index.index import IndexRecords
 from ..opening import open_index_and_bundle, open_pool
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 from .options import ClusterOptions
@@ -30,7 +30,7 @@ class ClusterEngine(Engine):
             print(engine.search(image="photo.jpg"))
 
     Args:
-        index: open; closed with the engine.
+        index: open, its records alone; closed with the engine.
         bundle: open, of the index's model; closed with the engine.
         searcher: over the actors; closed with the engine.
         pool: decodes photos.
@@ -41,7 +41,7 @@ class ClusterEngine(Engine):
 
     def __init__(
         self,
-        index: Index,
+        index: IndexRecords,
         bundle: Bundle,
         searcher: ClusterSearcher,
         pool: ThreadPoolExecutor,
@@ -89,7 +89,7 @@ class ClusterEngine(Engine):
         with ExitStack() as stack:
             session = stack.enter_context(ExitStack())
             open_index, open_bundle = open_index_and_bundle(
-                stack, index, options, bundle=bundle, photos=photos, crops=crops
+                IndexRecords, stack, index, options, bundle=bundle, photos=photos, crops=crops
             )
             pool = open_pool(options.thread_count)
             stack.callback(pool.shutdown)

@@ -32,7 +32,7 @@ from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery, ModelInput, encode_queries
 from ..index.candidates import CandidateBatch
 from ..index.filters import Filter, FilterCache
-from ..index.index import Index, merge_candidates
+from ..index.index import IndexRecords, merge_candidates
 from ..results import Answer
 from ..retrieval.certificate import ItemScores, Ranking, rank_with_certificate
 from ..retrieval.filter_notes import filter_notes
@@ -56,7 +56,7 @@ class ClusterSearcher:
         group: the servers; closed with the searcher.
     """
 
-    def __init__(self, index: Index, bundle: Bundle, group: ServerGroup) -> None:
+    def __init__(self, index: IndexRecords, bundle: Bundle, group: ServerGroup) -> None:
         self._index = index
         self._bundle = bundle
         self._group = group
@@ -107,14 +107,26 @@ class ClusterSearcher:
 
     def _filter_notes(self, filter: Filter | None) -> tuple[str, ...]:
         """Return what there is to say of a filter."""
-        return filter_notes(filter, self._index) if filter else ()
+        if not filter:
+            return ()
+        # Where one server has nothing to say of it, all its words are known and something passes.
+        # Only else are the records of all shards read here.
+        try:
+            asked = {
+                server: Question("filter_notes", (filter,)) for server in self._group.route.shards
+            }
+            if not all(self._group.ask(asked).values()):
+                return ()
+        except ServersGone:
+            pass  # the search will ask others
+        return filter_notes(filter, self._index)
 
 
 @dataclass(frozen=True)
 class _RoutedSearch:
     """One try at a batch of queries, along one route."""
 
-    index: Index
+    index: IndexRecords
     bundle: Bundle
     group: ServerGroup
     route: Route

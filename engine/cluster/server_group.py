@@ -19,7 +19,7 @@ from hficma.artifacts.closing import Closing
 from hficma.errors import ArtifactError, HficmaError, InputError
 
 from ..engine import ClusterState
-from ..index.index import Index
+from ..index.index import IndexRecords
 from ..runtimes.options import ExecutionKeywords
 from .options import ClusterOptions
 from .placement import Route, choose_servers, place_shards
@@ -67,7 +67,7 @@ class ServerGroup(Closing):
     def __init__(
         self,
         ray: Any,
-        index: Index,
+        index: IndexRecords,
         bundle: Path,
         options: ClusterOptions,
         *,

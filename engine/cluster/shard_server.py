@@ -10,7 +10,6 @@ are those of the whole index; only in here are items numbered by the shards that
 from __future__ import annotations
 
 import os
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +23,13 @@ from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
 from ..index.filters import Filter, FilterCache
-from ..index.index import Index, open_shards, search_shard
+from ..index.index import Index, IndexRecords, open_shards, removed_numbers, search_shard
 from ..index.index_facts import SHARDS, IndexFacts
 from ..index.prefilter import ShardCandidates
+from ..index.shard import Shard
 from ..opening import check_same_model, open_pool, open_scorer
 from ..retrieval.certificate import ItemScores
+from ..retrieval.filter_notes import filter_notes
 from ..retrieval.timing import StageTimer
 from ..runtimes.options import ExecutionKeywords, ExecutionOptions
 
@@ -123,6 +124,10 @@ class ShardServer:
         """Say that this server is there, and what it holds."""
         size = sum(shard.bytes for shard in self._index.shards)
         return ServerState(os.getpid(), self._index.item_count, size)
+
+    def filter_notes(self, filter: Filter) -> tuple[str, ...]:
+        """Return what there is to say of a filter on the items that lie here."""
+        return filter_notes(filter, self._index)
 
     def first_candidates(
         self, shards: Sequence[int], vectors: Floats, count: int, filter: Filter | None
@@ -229,7 +234,7 @@ class ShardServer:
         return self._starts[shard] + positions - self._offsets[shard]
 
 
-def listed_files(index: Index, shards: Sequence[int]) -> dict[str, str]:
+def listed_files(index: IndexRecords, shards: Sequence[int]) -> dict[str, str]:
     """Return path in an index to SHA-256, of the files of some of its shards.
 
     Args:
@@ -247,13 +252,9 @@ def _open_part(task: ServerTask) -> Index:
     """Open the shards that a server holds as an index of their own."""
     names = tuple(task.facts.shards[number] for number in task.shards)
     facts = replace(task.facts, shards=names, removed=())
-    shards = open_shards(task.index, facts, task.files)
-    # Every removed number is some item's, and shards hold runs of numbers that do not overlap.
-    removed = task.facts.removed
-    here: list[int] = []
-    for shard in shards:
-        start = bisect_left(removed, int(shard.numbers[0]))
-        here += removed[start : bisect_right(removed, int(shard.numbers[-1]))]
+    shards = open_shards(task.index, facts, task.files, Shard)
+    # Every removed number is some item's: those of other servers' items are left out.
+    here = [number for shard in shards for number in removed_numbers(task.facts, shard)]
     return Index(task.index, replace(facts, removed=tuple(here)), shards)
 
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -32,23 +34,23 @@ from .index_facts import KIND, SHARDS, IndexFacts, files_by_shard
 from .item_encoding import ItemArrays
 from .photos import PhotoFinder
 from .prefilter import ShardCandidates
-from .shard import Shard
+from .shard import Shard, ShardRecords
 
 OPENING_TRIES = 5
 """How often an index is opened whose shards a writer replaces meanwhile."""
 
+AnyShard = TypeVar("AnyShard", bound=ShardRecords)
+
 _log = logging.getLogger("hficma")
 
 
-class Index(Closing):
-    """One state of an index, open for reading from any thread.
+class IndexRecords(Closing):
+    """One state of an index, open from any thread for all that is written into answers.
 
     Attributes:
         count: N, items stored, removed ones too: positions are 0 to N - 1, in the order of the
             items' numbers.
         shard_offsets: (shards + 1,) the position of each shard's first item, and N.
-        item_arrays: what scoring reads of each shard's items.
-        exact_item_arrays: the same with exact tokens; empty where none are kept.
         photos: finds the photos of items.
         verified: whether all that searches read is compared with checksums.
 
@@ -56,32 +58,32 @@ class Index(Closing):
         ArtifactError: the shards are not those of the facts.
     """
 
+    shard_class: ClassVar[type[ShardRecords]] = ShardRecords
+    """What is opened of each shard."""
+
     def __init__(
-        self, path: Path, facts: IndexFacts, shards: Sequence[Shard], photos: Path | None = None
+        self,
+        path: Path,
+        facts: IndexFacts,
+        shards: Sequence[ShardRecords],
+        photos: Path | None = None,
     ) -> None:
         self.path = path
         self.photos = PhotoFinder(path, facts.photo_roots, photos)
         self.facts = facts
         self.shards = tuple(shards)
         _check_shards(path, facts, self.shards)
-        self.item_arrays = [ItemArrays(shard.vectors, shard.encodings) for shard in shards]
-        self.exact_item_arrays: list[ItemArrays] = []
-        if facts.exact_tokens:
-            self.exact_item_arrays = [
-                ItemArrays(shard.vectors, shard.exact_encodings) for shard in shards
-            ]
         self.shard_offsets: Offsets = np.cumsum([0, *(shard.count for shard in shards)])
         self.count = int(self.shard_offsets[-1])
         self.verified = all(shard.verified for shard in shards)
-        removed = np.array(facts.removed, dtype=np.int64)
         # Per shard, which items were not removed; None where none was, as in most shards.
         self._remaining: list[Mask | None] = []
         for shard in shards:
-            in_removed = np.isin(shard.numbers, removed) if len(removed) else np.zeros(0, bool)
-            self._remaining.append(~in_removed if in_removed.any() else None)
+            removed = removed_numbers(facts, shard)
+            self._remaining.append(~np.isin(shard.numbers, removed) if removed else None)
 
     @classmethod
-    def open(cls, path: Path, *, photos: Path | None = None) -> Index:
+    def open(cls, path: Path, *, photos: Path | None = None) -> Self:
         """Open the index at `path`, without reading its large files.
 
         Args:
@@ -95,7 +97,8 @@ class Index(Closing):
             manifest = read_manifest(path, kind=KIND)
             facts = IndexFacts.of_manifest(path, manifest)
             try:
-                return cls(path, facts, open_shards(path, facts, manifest.files), photos)
+                shards = open_shards(path, facts, manifest.files, cls.shard_class)
+                return cls(path, facts, shards, photos)
             except ArtifactError:
                 # A writer may have replaced shards since the manifest was read: then it
                 # differs now. Otherwise the index is damaged.
@@ -109,7 +112,7 @@ class Index(Closing):
         for shard in self.shards:
             shard.close()
         # With the last reference to a shard's arrays their files are unmapped.
-        self.shards, self.item_arrays, self.exact_item_arrays = (), [], []
+        self.shards = ()
 
     @property
     def item_count(self) -> int:
@@ -151,7 +154,7 @@ class Index(Closing):
             raise ArtifactError(f"{self.path}: this index was closed; open it again")
         for shard in self.shards:
             # Numbers rise within a shard and from each to the next.
-            if number <= int(shard.numbers[-1]):
+            if number <= shard.last_number:
                 position = int(np.searchsorted(shard.numbers, number))
                 if shard.photos is None or int(shard.numbers[position]) != number:
                     return None
@@ -201,6 +204,34 @@ class Index(Closing):
         """Return the recipe of the item at a position."""
         shard, place = (int(one[0]) for one in self.locate(np.array([position])))
         return self.shards[shard].records.recipes([place])[place]
+
+
+class Index(IndexRecords):
+    """One state of an index, open for searching from any thread.
+
+    Attributes:
+        item_arrays: what scoring reads of each shard's items.
+        exact_item_arrays: the same with exact tokens; empty where none are kept.
+    """
+
+    shard_class = Shard
+    shards: tuple[Shard, ...]
+
+    def __init__(
+        self, path: Path, facts: IndexFacts, shards: Sequence[Shard], photos: Path | None = None
+    ) -> None:
+        super().__init__(path, facts, shards, photos)
+        self.item_arrays = [ItemArrays(shard.vectors, shard.encodings) for shard in shards]
+        self.exact_item_arrays: list[ItemArrays] = []
+        if facts.exact_tokens:
+            self.exact_item_arrays = [
+                ItemArrays(shard.vectors, shard.exact_encodings) for shard in shards
+            ]
+
+    def close(self) -> None:
+        """Release every file; searches that run must have ended."""
+        super().close()
+        self.item_arrays, self.exact_item_arrays = [], []
 
     def first_candidates(
         self, queries: Floats, count: int, masks: Sequence[Mask | None], executor: Executor
@@ -274,13 +305,16 @@ class Index(Closing):
             yield CandidateBatch(positions[start:stop], upper_bound)
 
 
-def open_shards(path: Path, facts: IndexFacts, files: Mapping[str, str]) -> list[Shard]:
+def open_shards(
+    path: Path, facts: IndexFacts, files: Mapping[str, str], shard_class: type[AnyShard]
+) -> list[AnyShard]:
     """Open the shards of an index, as its manifest names them.
 
     Args:
         path: of the index.
         facts: name the shards.
         files: of the manifest: path in the index to SHA-256.
+        shard_class: what to open of each.
 
     Raises:
         ArtifactError: one is missing or damaged.
@@ -288,9 +322,20 @@ def open_shards(path: Path, facts: IndexFacts, files: Mapping[str, str]) -> list
     by_shard = files_by_shard(files)
     memory = FileMemory("index")
     return [
-        Shard(inside(path, f"{SHARDS}/{name}"), by_shard.get(name, {}), memory)
+        shard_class(inside(path, f"{SHARDS}/{name}"), by_shard.get(name, {}), memory)
         for name in facts.shards
     ]
+
+
+def removed_numbers(facts: IndexFacts, shard: ShardRecords) -> tuple[int, ...]:
+    """Return the removed numbers that a shard's items may have: of those in its run of numbers.
+
+    Args:
+        facts: of the index.
+        shard: one of its shards, whose runs do not overlap.
+    """
+    start = bisect_left(facts.removed, shard.first_number)
+    return facts.removed[start : bisect_right(facts.removed, shard.last_number)]
 
 
 def search_shard(
@@ -349,7 +394,7 @@ def merge_candidates(
     return CandidateBatch(items, upper_bound)
 
 
-def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> None:
+def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[ShardRecords]) -> None:
     """Refuse shards that are not of one index, or not of this one."""
     if not shards:
         return
@@ -367,14 +412,16 @@ def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[Shard]) -> Non
             shape.level == "tables" and shape.heads != first.heads
         ):
             raise ArtifactError(f"{shard.folder}: has vectors of another size than {path}")
-        if int(shard.numbers[0]) <= last_number:
+        if shard.first_number <= last_number:
             raise ArtifactError(f"{shard.folder}: its items are not behind those before it")
-        last_number = int(shard.numbers[-1])
+        last_number = shard.last_number
     if last_number >= facts.next_number:
         raise ArtifactError(
             f"{path}: its {MANIFEST} is damaged (next_number is {last_number} or less)"
         )
-    if facts.removed:
-        numbers = np.concatenate([shard.numbers for shard in shards])
-        if not np.isin(np.array(facts.removed, np.int64), numbers).all():
-            raise ArtifactError(f"{path}: its {MANIFEST} is damaged (no item has a removed number)")
+    removed = 0
+    for shard in shards:
+        numbers = removed_numbers(facts, shard)
+        removed += int(np.isin(numbers, shard.numbers).sum()) if numbers else 0
+    if removed != len(facts.removed):
+        raise ArtifactError(f"{path}: its {MANIFEST} is damaged (no item has a removed number)")

@@ -46,7 +46,7 @@ from ..files import photo_file
 from ..files.checksums import CheckedFile, Checksums, block_count
 from ..files.file_bytes import open_bytes, unreadable
 from ..files.photo_file import PhotoFile
-from ..files.ragged import StoredRows
+from ..files.ragged import Rows, StoredRows, whole_rows
 from . import prefilter, records
 from .item_encoding import EXACT_TOKENS, StoredEncodings
 from .prefilter import Prefilter
@@ -54,8 +54,11 @@ from .records import Records
 from .shard_facts import BLOCKS, FACTS, FACTS_BYTES, ShardFacts
 
 
-class Shard(Closing):
-    """A shard, open for reading; everything large is mapped, and compared when it is read.
+class ShardRecords(Closing):
+    """The records, photos and numbers of a shard's items: what answers are written with.
+
+    Of what searching reads nothing is opened, so that a process that only writes answers may hold
+    as many shards as there are.
 
     Args:
         folder: of the shard.
@@ -64,8 +67,8 @@ class Shard(Closing):
         memory: which files this machine has compared whole; None takes the workspace's.
 
     Raises:
-        ArtifactError: a file is missing, a link, has not its length, or `shard.json`, the items'
-            numbers or their lengths are not as they were written.
+        ArtifactError: a file is missing, a link, has not its length, or `shard.json` or the first
+            or last number is not as it was written.
     """
 
     def __init__(
@@ -85,24 +88,8 @@ class Shard(Closing):
         self._slices = self.facts.block_slices()
         self.verified = True
         """Whether there is something to compare every file with."""
-        arrays = {
-            name: StoredRows(layout, self._open_file(name, layout.nbytes))
-            for name, layout in self.facts.arrays.items()
-        }
-        # Copied: they are read whole, and a mapping is worth more than their few bytes.
-        self.numbers: Positions = np.array(arrays.pop("numbers").whole())
-        lengths: Lengths = np.array(arrays.pop("lengths").whole())
-        self._check_items(lengths)
-        self.vectors = arrays.pop("global")
-        exact_tokens = arrays.pop(EXACT_TOKENS, None)
-        self.exact_encodings: StoredEncodings | None = None
-        """The same items' tokens in float16, where `encodings` has fewer bits and these are kept;
-        apart, since a search touches them only where it scores its best items again."""
-        if exact_tokens is not None:
-            self.exact_encodings = StoredEncodings(lengths, {"tokens": exact_tokens}, 1)
-        self.encodings: StoredEncodings | None = None
-        if arrays:
-            self.encodings = StoredEncodings(lengths, arrays, self.facts.heads)
+        self._numbers: Rows = self._open_array("numbers")
+        self.first_number, self.last_number = self._numbers[np.array([0, self.count - 1])].tolist()
         self.records = Records(
             folder / records.FILE,
             self._open_file(records.FILE),
@@ -112,11 +99,6 @@ class Shard(Closing):
         """What is known of the items' photos; None where nothing is."""
         if self.facts.photos is not None:
             self.photos = PhotoFile(folder / photo_file.FILE, self._open_file(photo_file.FILE))
-        assert self.facts.prefilter is not None
-        stored = None
-        if self.facts.prefilter.factory != "Flat":
-            stored = self._open_file(prefilter.FILE)
-        self.prefilter = Prefilter(self.facts.prefilter, self.vectors, stored)
 
     def close(self) -> None:
         """Release the files of records and photos.
@@ -134,14 +116,10 @@ class Shard(Closing):
         return sum(self._sizes.values())
 
     @property
-    def encoding_bytes(self) -> int:
-        """Return the bytes of the items' encodings, exact tokens included."""
-        return sum(
-            rows.nbytes
-            for encodings in (self.encodings, self.exact_encodings)
-            if encodings is not None
-            for rows in encodings.arrays.values()
-        )
+    def numbers(self) -> Positions:
+        """Return the items' numbers in the index, (N,), rising."""
+        numbers: Positions = whole_rows(self._numbers)
+        return numbers
 
     def _read_facts(self, listed: Mapping[str, str] | None) -> ShardFacts:
         """Return what `shard.json` says, compared with what the manifest lists."""
@@ -175,6 +153,11 @@ class Shard(Closing):
         sums: Checksums = open_bytes(self.folder / BLOCKS, size).content.view("<u8")
         return sums
 
+    def _open_array(self, name: str) -> StoredRows:
+        """Open an array of the facts."""
+        layout = self.facts.arrays[name]
+        return StoredRows(layout, self._open_file(name, layout.nbytes))
+
     def _open_file(self, name: str, size: int | None = None) -> CheckedFile:
         """Open a file, with what it is to be compared with.
 
@@ -190,6 +173,52 @@ class Shard(Closing):
         self.verified &= trusted
         return CheckedFile(
             open_bytes(self.folder / name, size), sums, sha256 if trusted else None, self._memory
+        )
+
+
+class Shard(ShardRecords):
+    """A shard, open for searching; everything large is mapped, and compared when it is read.
+
+    Args and what it raises are those of `ShardRecords`; numbers that do not rise and lengths that
+    are not those of the facts are refused too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        listed: Mapping[str, str] | None = None,
+        memory: FileMemory | None = None,
+    ) -> None:
+        super().__init__(folder, listed, memory)
+        arrays = {name: self._open_array(name) for name in self.facts.arrays if name != "numbers"}
+        # Copied: they are read whole, and a mapping is worth more than their few bytes.
+        self._numbers = np.array(self.numbers)
+        lengths: Lengths = np.array(arrays.pop("lengths").whole())
+        self._check_items(lengths)
+        self.vectors = arrays.pop("global")
+        exact_tokens = arrays.pop(EXACT_TOKENS, None)
+        self.exact_encodings: StoredEncodings | None = None
+        """The same items' tokens in float16, where `encodings` has fewer bits and these are kept;
+        apart, since a search touches them only where it scores its best items again."""
+        if exact_tokens is not None:
+            self.exact_encodings = StoredEncodings(lengths, {"tokens": exact_tokens}, 1)
+        self.encodings: StoredEncodings | None = None
+        if arrays:
+            self.encodings = StoredEncodings(lengths, arrays, self.facts.heads)
+        assert self.facts.prefilter is not None
+        stored = None
+        if self.facts.prefilter.factory != "Flat":
+            stored = self._open_file(prefilter.FILE)
+        self.prefilter = Prefilter(self.facts.prefilter, self.vectors, stored)
+
+    @property
+    def encoding_bytes(self) -> int:
+        """Return the bytes of the items' encodings, exact tokens included."""
+        return sum(
+            rows.nbytes
+            for encodings in (self.encodings, self.exact_encodings)
+            if encodings is not None
+            for rows in encodings.arrays.values()
         )
 
     def _check_items(self, lengths: Lengths) -> None:

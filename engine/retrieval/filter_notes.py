@@ -17,7 +17,7 @@ from hficma.text.inflection import folded_label, terms
 from hficma.types import Mask, Positions
 
 from ..index.filters import Filter
-from ..index.index import Index
+from ..index.index import IndexRecords
 from ..index.records import Label, Records
 
 Key = TypeVar("Key")
@@ -39,7 +39,7 @@ class _Condition(NamedTuple):
     """What to say where no item has what it names; else empty."""
 
 
-def filter_notes(filter: Filter, index: Index) -> tuple[str, ...]:
+def filter_notes(filter: Filter, index: IndexRecords) -> tuple[str, ...]:
     """Return what a user should know of a filter on this index; nothing where all is as it seems.
 
     Args:
@@ -60,7 +60,7 @@ def filter_notes(filter: Filter, index: Index) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
-def _present(index: Index) -> Mask:
+def _present(index: IndexRecords) -> Mask:
     """Return which items of the index were not removed, (N,)."""
     masks = [
         np.ones(shard.count, dtype=bool) if mask is None else mask
@@ -69,7 +69,7 @@ def _present(index: Index) -> Mask:
     return np.concatenate([np.zeros(0, dtype=bool), *masks])
 
 
-def _conditions(filter: Filter, index: Index, present: Mask) -> Iterator[_Condition]:
+def _conditions(filter: Filter, index: IndexRecords, present: Mask) -> Iterator[_Condition]:
     """Yield what a filter demands, one condition after the other."""
     for words, required in ((filter.having, True), (filter.without, False)):
         for word in words:
@@ -93,7 +93,7 @@ def _conditions(filter: Filter, index: Index, present: Mask) -> Iterator[_Condit
 
 
 def _label_condition(
-    column: Label, labels: Sequence[str], required: bool, index: Index, present: Mask
+    column: Label, labels: Sequence[str], required: bool, index: IndexRecords, present: Mask
 ) -> _Condition:
     """Return the condition that an item has one of some labels, each unknown one named."""
     unknown = []
@@ -135,7 +135,7 @@ def _of_label(records: Records, labelled: tuple[Label, str]) -> Positions:
     return records.with_label(column, [label])
 
 
-def _items(index: Index, lookup: Callable[[Records, Key], Positions], key: Key) -> Mask:
+def _items(index: IndexRecords, lookup: Callable[[Records, Key], Positions], key: Key) -> Mask:
     """Return which items of the index (N,) have something.
 
     Args:
@@ -170,7 +170,7 @@ def _conflict(conditions: Sequence[_Condition], present: Mask) -> list[_Conditio
     return needed
 
 
-def _nearest_ingredients(ingredient: str, index: Index) -> str:
+def _nearest_ingredients(ingredient: str, index: IndexRecords) -> str:
     """Return what to offer instead of an ingredient that no recipe has."""
     counts: Counter[str] = Counter()
     for shard in index.shards:
@@ -193,7 +193,7 @@ def _nearest_ingredients(ingredient: str, index: Index) -> str:
     )  # fmt: skip
 
 
-def _nearest_labels(column: Label, label: str, index: Index) -> str:
+def _nearest_labels(column: Label, label: str, index: IndexRecords) -> str:
     """Return what to offer instead of a category or partition that no recipe has."""
     labels = {
         folded_label(other): other

@@ -8,13 +8,13 @@ import numpy as np
 
 from hficma.recipe import Recipe
 
-from ..index.index import Index
+from ..index.index import IndexRecords
 from ..results import Hit
 from .certificate import Ranking
 
 
 def build_hits(
-    index: Index, rankings: Sequence[Ranking], *, has_local: bool
+    index: IndexRecords, rankings: Sequence[Ranking], *, has_local: bool
 ) -> list[tuple[Hit, ...]]:
     """Look the recipes of ranked items up, each shard once for all queries.
 

@@ -19,7 +19,7 @@ from hficma.types import Mask, Positions
 from ..encoder import EncodedQuery, ModelInput, QueryEncoder, encode_queries
 from ..index.candidates import CandidateBatch
 from ..index.filters import Filter, FilterCache
-from ..index.index import Index
+from ..index.index import Index, IndexRecords
 from ..results import Answer, ErrorBound
 from .certificate import EPSILON, EPSILON_PAIRS, ItemScores, Ranking, rank_with_certificate
 from .filter_notes import filter_notes
@@ -238,7 +238,7 @@ class Searcher:
 
 
 def build_answers(
-    index: Index,
+    index: IndexRecords,
     bundle: Bundle,
     inputs: Sequence[ModelInput],
     queries: Sequence[EncodedQuery],
