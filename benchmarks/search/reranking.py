@@ -123,7 +123,7 @@ def _engine_forms(
         [first] = opened.first_candidates(queries[0].vector[None], CANDIDATES, [None], pool)
 
         def rerank(scorer: CpuScorer) -> None:
-            scorer.prepare(queries, [first], StageTimer(), K)(0, first.items)
+            scorer.prepare(queries, [first], StageTimer(), K).score(0, first.items)
 
         forms: dict[str, Callable[[], object]] = {}
         for name in ("fp32", "screened"):

@@ -186,8 +186,8 @@ class ShardServer:
         batches = [CandidateBatch(self._here(positions), -np.inf) for positions in items]
         queries = [batch[number] for number in numbers]
         # Exact scores of all: which are among the best of all machines is not known here.
-        score = self._scorer.prepare(queries, batches, timer, max(map(len, items), default=1))
-        scores = [score(number, batch.items) for number, batch in enumerate(batches)]
+        scorer = self._scorer.prepare(queries, batches, timer, max(map(len, items), default=1))
+        scores = [scorer.score(number, batch.items) for number, batch in enumerate(batches)]
         return ServerScores(scores, timer.seconds("gather"))
 
     def remaining_candidates(

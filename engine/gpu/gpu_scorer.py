@@ -9,8 +9,9 @@ certificates hang on, is summed on the host as ever, while the device works on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -23,10 +24,10 @@ from ..bundle.rounding import bundle_rounding_scale
 from ..encoder import EncodedQuery
 from ..index.candidates import CandidateBatch
 from ..results import ErrorBound
-from ..retrieval.certificate import ItemScores
+from ..retrieval.certificate import ItemScores, RescoredItems
 from ..retrieval.located_items import LocatedItems
-from ..retrieval.scoring import ScoreFunction
-from ..retrieval.screening import ScreenBound, largest, to_refine
+from ..retrieval.scoring import BatchScorer, ScoreFunction
+from ..retrieval.screening import Choice, QueryState, ScreenBound, refine
 from ..retrieval.timing import StageTimer
 from .gpu_index import GpuIndex, require_full_float32
 from .local_scores import LocalQueries, LocalScorer
@@ -35,17 +36,6 @@ REFINED = 64
 """Items of a query that are scored again at once: always as many, because libraries order their
 sums by the shape of a product, and equal items must score equal bits. What is left of them is
 filled with other items, of which the screen's error is learnt."""
-
-
-@dataclass
-class QueryState:
-    """A query and what is known of its best items."""
-
-    query: EncodedQuery
-    number: int
-    """Its place in the batch."""
-    best: Floats64
-    """The k largest S that were scored exactly, in any order; fewer at first."""
 
 
 class GpuScorer:
@@ -81,29 +71,38 @@ class GpuScorer:
         first_batches: Sequence[CandidateBatch],
         timer: StageTimer,
         k: int,
-    ) -> ScoreFunction:
+    ) -> BatchScorer:
         """Score the first candidates of all queries together, and later ones as they come.
 
         See `Scorer.prepare`.
         """
-        encodings = None if self._local is None else self._local.queries(queries)
-        states = [QueryState(query, i, np.empty(0)) for i, query in enumerate(queries)]
+        batch = _Queries(
+            queries,
+            None if self._local is None else self._local.queries(queries),
+            [QueryState(self._weights, k) for _ in queries],
+        )
         # Queries with as many candidates are scored together: mostly all of them.
-        counts = [len(batch.items) for batch in first_batches]
+        counts = np.array([len(first.items) for first in first_batches])
         first_scores: dict[int, ItemScores] = {}
-        for count in set(counts):
-            alike = [state for state in states if counts[state.number] == count]
-            items = np.stack([first_batches[state.number].items for state in alike])
-            scores = self._score(encodings, alike, items, k)
-            first_scores |= zip((state.number for state in alike), scores, strict=True)
+        for count in set(counts.tolist()):
+            numbers = np.flatnonzero(counts == count)
+            alike: list[int] = numbers.tolist()
+            items = np.stack([first_batches[number].items for number in alike])
+            first_scores |= zip(alike, self._score(batch, numbers, items), strict=True)
 
         def score(number: int, items: Positions) -> ItemScores:
             # The ranking begins with the very array of its first batch, which is scored already.
             if items is first_batches[number].items:
                 return first_scores[number]
-            return self._score(encodings, [states[number]], items[None], k)[0]
+            return self._score(batch, np.array([number]), items[None])[0]
 
-        return score
+        def rescore(number: int) -> RescoredItems | None:
+            if batch.encodings is None or self.bound is None:
+                return None
+            exact = partial(self._refined, batch.encodings, {batch.states[number]: number})
+            return batch.states[number].rescored(self.bound, exact, step=REFINED)
+
+        return BatchScorer(score, rescore)
 
     def prepare_exact(self, queries: Sequence[EncodedQuery], timer: StageTimer) -> ScoreFunction:
         """Refuse: exact tokens stay on the disk; see `Scorer`."""
@@ -114,85 +113,69 @@ class GpuScorer:
         """Return how far the screen in float16 may be off; see `Scorer`."""
         return None if self.bound is None else self.bound.fact
 
-    def _score(
-        self,
-        encodings: LocalQueries | None,
-        states: Sequence[QueryState],
-        items: Positions,
-        k: int,
-    ) -> list[ItemScores]:
-        """Score q queries with items of their own (q, K): exactly what may be among the k best."""
+    def _score(self, batch: _Queries, numbers: Positions, items: Positions) -> list[ItemScores]:
+        """Score queries (q,) with items of their own (q, K): exactly what may be among the best."""
         screened: Tensor | None = None
-        if encodings is not None and self._local is not None and items.size:
-            numbers = np.array([state.number for state in states])
-            screened = self._local.screen(encodings, numbers, items)
+        if batch.encodings is not None and self._local is not None and items.size:
+            screened = self._local.screen(batch.encodings, numbers, items)
         # While the device works on the screen.
         global_ = np.empty(items.shape)
-        for row, state in enumerate(states):
+        for row, number in enumerate(numbers):
             located = LocatedItems.of_index(self._index.index, items[row])
-            global_[row] = located.global_scores(state.query.vector)
-        local = np.zeros(items.shape)
-        if encodings is not None and screened is not None:
-            local[:] = screened.cpu().numpy()
-            self._refine(encodings, states, items, global_, local, k)
-        totals = self._weights.total(global_, local)
-        return [ItemScores(*rows) for rows in zip(totals, global_, local, strict=True)]
+            global_[row] = located.global_scores(batch.queries[number].vector)
+        states = [batch.states[number] for number in numbers]
+        if screened is None or batch.encodings is None or self.bound is None:
+            local = np.zeros(items.shape)
+            totals = self._weights.total(global_, local)
+            return [
+                state.add_exact(ItemScores(*rows))
+                for state, *rows in zip(states, totals, global_, local, strict=True)
+            ]
+        local = screened.cpu().numpy().astype(np.float64)
+        batches = [
+            state.add_screened(*rows)
+            for state, *rows in zip(states, items, global_, local, strict=True)
+        ]
+        exact = partial(self._refined, batch.encodings, dict(zip(states, numbers, strict=True)))
+        refine(batches, self.bound, exact, step=REFINED)
+        return [one.scores for one in batches]
 
-    def _refine(
+    def _refined(
         self,
         encodings: LocalQueries,
-        states: Sequence[QueryState],
-        items: Positions,
-        global_: Floats64,
-        local: Floats64,
-        k: int,
-    ) -> None:
-        """Score again in float32 what may be among the k best, in place.
+        number_of: Mapping[QueryState, int],
+        choices: Sequence[Choice],
+    ) -> list[Floats64]:
+        """Score what was chosen in float32.
 
         Args:
             encodings: of all queries of the batch.
-            states: of q of them.
-            items: (q, K) positions in the index.
-            global_: S_global (q, K).
-            local: S_local (q, K), screened; what is scored again becomes exact.
-            k: ranks of the answer.
+            number_of: each query's number there.
+            choices: of some of them.
         """
         assert self._local is not None
-        assert self.bound is not None
-        exact = np.zeros(items.shape, dtype=bool)
-        while True:
-            # A model whose S has no local part is not screened: 0 of an infinite ε is none.
-            epsilon = self.bound.epsilon * self._weights.local if self._weights.local else 0.0
-            chosen: list[tuple[int, Positions]] = []  # rows of `items`, and places in each
-            for row, state in enumerate(states):
-                totals = self._weights.total(global_[row], local[row])
-                open_places = np.flatnonzero(~exact[row])
-                proved = largest(np.concatenate([state.best, totals[exact[row]]]), k)
-                needed = int(to_refine(totals[open_places], proved, k, epsilon).sum())
-                # They are the best of the open ones, those without a finite score first.
-                order = np.argsort(-np.nan_to_num(totals[open_places], nan=np.inf), kind="stable")
-                rest = order[needed:]
-                fill = min(-needed % REFINED, len(rest))
-                # From all over the list: the screen may be wrong anywhere.
-                extra = rest[np.linspace(0, len(rest) - 1, fill).astype(np.int64)]
-                places = open_places[np.concatenate([order[:needed], extra])]
-                exact[row, places] = True
-                chosen += [
-                    (row, places[start : start + REFINED])
-                    for start in range(0, len(places), REFINED)
-                ]
-            if not chosen:
-                break
-            rows = np.array([row for row, _ in chosen])
-            # Always REFINED of them: the places of a list that is shorter come again.
-            places = np.stack([np.resize(of_row, REFINED) for _, of_row in chosen])
-            first = np.arange(REFINED) < np.array([len(of_row) for _, of_row in chosen])[:, None]
-            numbers = np.array([states[row].number for row in rows])
-            refined = self._local.refine(encodings, numbers, items[rows[:, None], places])
-            screened = local[rows[:, None], places]
-            local[rows[:, None], places] = refined
-            # Where the screen is worse than thought, more may be among the best.
-            self.bound.watch(screened[first], refined[first])
-        for row, state in enumerate(states):
-            totals = self._weights.total(global_[row], local[row])
-            state.best = largest(np.concatenate([state.best, totals[exact[row]]]), k)
+        numbers, lines = [], []
+        for batch, places in choices:
+            chosen = batch.items[places]
+            for start in range(0, len(chosen), REFINED):
+                numbers.append(number_of[batch.query])
+                # Always REFINED of them: the items of a line that is shorter come again.
+                lines.append(np.resize(chosen[start : start + REFINED], REFINED))
+        refined = self._local.refine(encodings, np.array(numbers), np.stack(lines))
+        # A choice's lines are full but for its last one.
+        counts = [len(places) for _, places in choices]
+        firsts = REFINED * np.cumsum([0, *(-(-count // REFINED) for count in counts)])
+        flat = refined.flatten()
+        return [
+            flat[first : first + count] for first, count in zip(firsts[:-1], counts, strict=True)
+        ]
+
+
+class _Queries(NamedTuple):
+    """The queries of one batch."""
+
+    queries: Sequence[EncodedQuery]
+    encodings: LocalQueries | None
+    """On the device; None for a model without a local part."""
+    states: Sequence[QueryState]
+    """What is known of the items of each."""

@@ -86,6 +86,17 @@ class ItemScores(NamedTuple):
         return ItemScores(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
+class RescoredItems(NamedTuple):
+    """Items of a ranking's query that were only known to stand behind, and were scored again."""
+
+    places: Positions
+    """(n,) how many of the query's items were scored before each."""
+    items: Positions
+    """(n,) positions in the index."""
+    scores: ItemScores
+    """Of them, in float32."""
+
+
 class Ranking(NamedTuple):
     """The best of the items that were scored, best first."""
 
@@ -96,12 +107,32 @@ class Ranking(NamedTuple):
     certified: int
     """How many of the first ranks are proved."""
     totals: Floats64
-    """(scored,) S of every item that was scored, those behind the best too."""
+    """(scored,) S of every item that was scored, those behind the best too, in that order."""
+    bound: float
+    """B: no item that was not scored has more; -inf where all were."""
 
     @property
     def scored(self) -> int:
         """Return how many items were scored."""
         return len(self.totals)
+
+    def rescored(self, again: RescoredItems) -> Ranking:
+        """Return the ranking with items in it that stood behind it, by their scores of now.
+
+        As many ranks are proved, or more: what comes in has more than what it displaces.
+
+        Args:
+            again: none of the ranking's own items.
+        """
+        _check_scores(again.scores)
+        items, scores = k_best(
+            np.concatenate([self.items, again.items]),
+            self.scores.join(again.scores),
+            len(self.items),  # k: where fewer were scored, none of them was left behind
+        )
+        totals = self.totals.copy()
+        totals[again.places] = again.scores.total
+        return Ranking(items, scores, certified_ranks(scores, self.bound), totals, self.bound)
 
 
 def rank_with_certificate(
@@ -131,25 +162,45 @@ def rank_with_certificate(
     items = np.empty(0, dtype=np.int64)
     scores = ItemScores(np.empty(0), np.empty(0), np.empty(0))
     totals = [np.empty(0)]
-    certified = 0
+    certified, bound = 0, math.inf
     for batch in batches:
         batch_scores = score(batch.items)
         _check_scores(batch_scores)
         totals.append(batch_scores.total)
-        items = np.concatenate([items, batch.items])
-        scores = scores.join(batch_scores)
-        # By falling S, then by position, so that equal scores stand the same way in every search.
         # Only k stay: the others are behind k scored items and can never come back.
-        best = np.lexsort((items, -scores.total))[:k]
-        items, scores = items[best], scores.select(best)
-        # This batch's bound holds for all that is still unscored; the first rank below it ends the
-        # proved ones. The sentinel stands for "none": where all ranks beat the bound, argmax finds
-        # it behind them.
+        items, scores = k_best(np.concatenate([items, batch.items]), scores.join(batch_scores), k)
+        # This batch's bound holds for all that is still unscored.
         bound = score_upper_bound(batch.upper_bound, weights)
-        certified = int(np.argmax(np.append(scores.total < bound, True)))
+        certified = certified_ranks(scores, bound)
         if certified == k or not exact:
             break
-    return Ranking(items, scores, certified, np.concatenate(totals))
+    return Ranking(items, scores, certified, np.concatenate(totals), bound)
+
+
+def k_best(items: Positions, scores: ItemScores, k: int) -> tuple[Positions, ItemScores]:
+    """Return the k best items by falling S, then by position, and their scores.
+
+    Equal scores so stand the same way in every search.
+
+    Args:
+        items: (N,) positions in the index.
+        scores: of them.
+        k: how many.
+    """
+    best = np.lexsort((items, -scores.total))[:k]
+    return items[best], scores.select(best)
+
+
+def certified_ranks(scores: ItemScores, bound: float) -> int:
+    """Return how many of the first ranks are proved.
+
+    Args:
+        scores: of ranked items, by falling S.
+        bound: B.
+    """
+    # The first rank below B ends the proved ones. The sentinel stands for "none": where all ranks
+    # beat the bound, argmax finds it behind them.
+    return int(np.argmax(np.append(scores.total < bound, True)))
 
 
 def score_upper_bound(global_bound: float, weights: ScoreWeights) -> float:

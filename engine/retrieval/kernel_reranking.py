@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,10 +28,10 @@ from ..index.item_encoding import Level, Role
 from ..native.library import SCREEN, MissingKernelsError
 from ..native.pair_kernel import PackedQuery, PairKernel
 from ..results import ErrorBound
-from .certificate import ItemScores
+from .certificate import ItemScores, RescoredItems
 from .kernel_tiles import local_scores, pack
 from .located_items import LocatedItems
-from .screening import ScreenBound, largest, to_refine
+from .screening import Choice, QueryState, ScreenBound, refine
 from .timing import StageTimer
 
 if TYPE_CHECKING:
@@ -47,19 +47,24 @@ PAYS = 0.7
 _log = logging.getLogger("hficma")
 
 
-class QueryState:
-    """What is known of one query while its items are scored, batch after batch.
+class KernelQuery:
+    """A query as the kernels read it, and what is known of its items.
 
     Args:
         query: encoded.
+        state: of its items.
     """
 
-    def __init__(self, query: EncodedQuery) -> None:
+    def __init__(self, query: EncodedQuery, state: QueryState) -> None:
         self.query = query
-        self.packed: dict[str, PackedQuery] = {}
-        """By the kind of kernel that reads it."""
-        self.best = np.empty(0)
-        """S of the best items that were scored exactly, at most k of them, in any order."""
+        self.state = state
+        self._packed: dict[str, PackedQuery] = {}
+
+    def packed(self, kernel: PairKernel) -> PackedQuery:
+        """Return the query in the layout of a kernel."""
+        if kernel.kind not in self._packed:
+            self._packed[kernel.kind] = pack(kernel, self.query)
+        return self._packed[kernel.kind]
 
 
 class SharedTables(NamedTuple):
@@ -69,6 +74,21 @@ class SharedTables(NamedTuple):
     """That did, and alone may read them: another rounds otherwise."""
     items: LocatedItems
     """All of them, in memory or where they are stored."""
+
+
+class ItemSource(NamedTuple):
+    """Where items are read."""
+
+    stored: LocatedItems
+    """As they are stored."""
+    shared: SharedTables | None = None
+    """The same items, some of them computed for several queries; None where none is."""
+
+    def read_by(self, kernel: PairKernel) -> LocatedItems:
+        """Return the items as a kernel may read them."""
+        if self.shared is None or self.shared.kernel is not kernel:
+            return self.stored
+        return self.shared.items
 
 
 class KernelReranker:
@@ -145,62 +165,90 @@ class KernelReranker:
 
     def score(
         self,
-        state: QueryState,
-        items: LocatedItems,
+        query: KernelQuery,
+        items: Positions,
+        source: ItemSource,
         timer: StageTimer,
-        *,
-        k: int,
         pool: Executor | None,
-        shared: SharedTables | None = None,
     ) -> ItemScores:
         """Score N items for a query: exactly those that may be among the k best so far.
 
         Args:
-            state: of the query, which is of the other role.
-            items: to score.
+            query: of the other role than the items.
+            items: (N,) positions in the index.
+            source: where the same items are read.
             timer: counts what is copied of items as `gather`, summed over threads.
-            k: ranks of the answer.
             pool: runs tiles, one a task; None runs them here.
-            shared: the same items, some of them computed for several queries; None where all are
-                read as they are stored.
         """
-        global_ = items.global_scores(state.query.vector)
-        count = len(global_)
-
-        def run(kernel: PairKernel, places: Positions | None = None) -> Floats64:
-            if kernel.kind not in state.packed:
-                state.packed[kernel.kind] = pack(kernel, state.query)
-            some = items if shared is None or shared.kernel is not kernel else shared.items
-            if places is not None:
-                some = some.select(places)
-            return local_scores(kernel, state.packed[kernel.kind], some, timer, pool)
-
-        exact = np.zeros(count, dtype=bool)
+        state = query.state
+        count = len(items)
         screen = self.screen  # read once: a search on another thread may give it up meanwhile
-        if screen is None or count < max(LEAST_ITEMS, 3 * k):
-            local = run(self._exact) if count else np.zeros(0)
-            exact[:] = True
-        elif self.bound is None:
+        if screen is None or count < max(LEAST_ITEMS, 3 * state.k):
+            return state.add_exact(self.score_exactly(query, source, timer, pool))
+        global_ = source.stored.global_scores(query.query.vector)
+
+        def run(kernel: PairKernel) -> Floats64:
+            return local_scores(kernel, query.packed(kernel), source.read_by(kernel), timer, pool)
+
+        if self.bound is None:
             local = self._measure(run, screen)
-            exact[:] = True
-        else:
-            local = run(screen)
-            while True:
-                totals = self._weights.total(global_, local)
-                open_places = np.flatnonzero(~exact)
-                proved = largest(np.concatenate([state.best, totals[exact]]), k)
-                epsilon = self.bound.epsilon * self._weights.local
-                places = open_places[to_refine(totals[open_places], proved, k, epsilon)]
-                if not len(places):
-                    break
-                refined = run(self._exact, places)
-                # Where the screen is worse than thought, more may be among the best.
-                self.bound.watch(local[places], refined)
-                local[places] = refined
-                exact[places] = True
-        totals = self._weights.total(global_, local)
-        state.best = largest(np.concatenate([state.best, totals[exact]]), k)
-        return ItemScores(totals, global_, local)
+            total = self._weights.total(global_, local)
+            return state.add_exact(ItemScores(total, global_, local))
+        batch = state.add_screened(items, global_, run(screen))
+        refine([batch], self.bound, self._exact_scores(query, lambda _: source, timer, pool))
+        return batch.scores
+
+    def score_exactly(
+        self, query: KernelQuery, source: ItemSource, timer: StageTimer, pool: Executor | None
+    ) -> ItemScores:
+        """Score all of N items in float32; the arguments are those of `score`."""
+        global_ = source.stored.global_scores(query.query.vector)
+        items = source.read_by(self._exact)
+        local = np.zeros(0)
+        if len(global_):
+            local = local_scores(self._exact, query.packed(self._exact), items, timer, pool)
+        return ItemScores(self._weights.total(global_, local), global_, local)
+
+    def rescore(
+        self,
+        query: KernelQuery,
+        locate: Callable[[Positions], ItemSource],
+        timer: StageTimer,
+        pool: Executor | None,
+    ) -> RescoredItems | None:
+        """Score again what may be among the k best since ε grew; see `QueryState.rescored`.
+
+        Args:
+            query: whose items were scored.
+            locate: returns where items at some positions are read.
+            timer: as of `score`, like `pool`.
+            pool: runs tiles.
+        """
+        if self.bound is None:
+            return None
+        scores = self._exact_scores(query, locate, timer, pool)
+        return query.state.rescored(self.bound, scores)
+
+    def _exact_scores(
+        self,
+        query: KernelQuery,
+        locate: Callable[[Positions], ItemSource],
+        timer: StageTimer,
+        pool: Executor | None,
+    ) -> Callable[[Sequence[Choice]], list[Floats64]]:
+        """Return what scores chosen items in float32."""
+        kernel = self._exact
+
+        def score(choices: Sequence[Choice]) -> list[Floats64]:
+            return [
+                local_scores(
+                    kernel, query.packed(kernel),
+                    locate(batch.items).read_by(kernel).select(places), timer, pool,
+                )
+                for batch, places in choices
+            ]  # fmt: skip
+
+        return score
 
     def _measure(self, run: Callable[[PairKernel], Floats64], screen: PairKernel) -> Floats64:
         """Score in float32 and, but for the first search, in bfloat16; return float32's scores."""

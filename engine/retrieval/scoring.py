@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from hficma.types import Positions
 
@@ -13,11 +13,12 @@ from ..index.candidates import CandidateBatch
 from ..index.index import Index
 from ..results import ErrorBound
 from .candidate_cache import CandidateCache, cache_shared_candidates
-from .certificate import ItemScores
-from .kernel_reranking import KernelReranker, QueryState, SharedTables
+from .certificate import ItemScores, RescoredItems
+from .kernel_reranking import ItemSource, KernelQuery, KernelReranker, SharedTables
 from .kernel_tiles import tabulate
 from .located_items import LocatedItems
 from .reranking import Reranker
+from .screening import QueryState
 from .timing import StageTimer
 
 if TYPE_CHECKING:
@@ -25,6 +26,20 @@ if TYPE_CHECKING:
 
 ScoreFunction: TypeAlias = Callable[[int, Positions], ItemScores]
 """Scores items: takes a query's number in its batch, and positions (K,) in the index."""
+
+
+def _nothing_screened(_number: int) -> None:
+    """Rescore nothing: all scores are exact."""
+
+
+class BatchScorer(NamedTuple):
+    """Scores the queries of one batch."""
+
+    score: ScoreFunction
+    """Scores items that were not scored before."""
+    rescore: Callable[[int], RescoredItems | None] = _nothing_screened
+    """Scores again what was only screened and may belong to the answer since ε grew: takes a
+    query's number; None where nothing was. Asked when all rankings stand."""
 
 
 class Scorer(Protocol):
@@ -36,7 +51,7 @@ class Scorer(Protocol):
         first_batches: Sequence[CandidateBatch],
         timer: StageTimer,
         k: int,
-    ) -> ScoreFunction:
+    ) -> BatchScorer:
         """Get ready for a batch of queries, sharing what they share, and return what scores them.
 
         Args:
@@ -96,7 +111,7 @@ class CpuScorer:
         first_batches: Sequence[CandidateBatch],
         timer: StageTimer,
         k: int,
-    ) -> ScoreFunction:
+    ) -> BatchScorer:
         """Bring the candidates that several queries share to memory; see `Scorer`."""
         kernels = self._kernel_reranker()
         if kernels is not None:
@@ -112,19 +127,19 @@ class CpuScorer:
         def score(number: int, items: Positions) -> ItemScores:
             return self._reranker.score(queries[number], cache.locate(items), timer)
 
-        return score
+        return BatchScorer(score)
 
     def prepare_exact(self, queries: Sequence[EncodedQuery], timer: StageTimer) -> ScoreFunction:
         """Score by exact tokens where they lie; see `Scorer`."""
         kernels = self._kernel_reranker()
-        states = [QueryState(query) for query in queries]
+        of_kernels = self._kernel_queries(queries, k=1)  # not screened: no rank is looked at
 
         def score(number: int, items: Positions) -> ItemScores:
             located = LocatedItems(self._index.exact_item_arrays, *self._index.locate(items))
             if kernels is None:
                 return self._reranker.score(queries[number], located, timer)
-            # As many ranks as items: all of them are scored in float32.
-            return kernels.score(states[number], located, timer, k=len(items), pool=self._pool)
+            source = ItemSource(located)
+            return kernels.score_exactly(of_kernels[number], source, timer, self._pool)
 
         return score
 
@@ -135,9 +150,9 @@ class CpuScorer:
         first_batches: Sequence[CandidateBatch],
         timer: StageTimer,
         k: int,
-    ) -> ScoreFunction:
+    ) -> BatchScorer:
         """Score by the compiled kernels, of several queries each on one thread; see `prepare`."""
-        states = [QueryState(query) for query in queries]
+        of_kernels = self._kernel_queries(queries, k)
         kernel, cache = kernels.first_kernel, None
         if len(queries) > 1 and self._index.facts.level != "tables":
             cache = cache_shared_candidates(
@@ -148,13 +163,18 @@ class CpuScorer:
                 heads=self._bundle.facts.heads,
             )
 
-        def run(number: int, items: Positions, pool: Executor | None) -> ItemScores:
-            located = LocatedItems.of_index(self._index, items)
+        def locate(items: Positions) -> ItemSource:
             shared = None if cache is None else SharedTables(kernel, cache.locate(items))
-            return kernels.score(states[number], located, timer, k=k, pool=pool, shared=shared)
+            return ItemSource(LocatedItems.of_index(self._index, items), shared)
+
+        def run(number: int, items: Positions, pool: Executor | None) -> ItemScores:
+            return kernels.score(of_kernels[number], items, locate(items), timer, pool)
+
+        def rescore(number: int) -> RescoredItems | None:
+            return kernels.rescore(of_kernels[number], locate, timer, self._pool)
 
         if len(queries) == 1:
-            return lambda number, items: run(number, items, self._pool)
+            return BatchScorer(lambda number, items: run(number, items, self._pool), rescore)
         # A query on a thread: no thread waits for another's tile, and Python's own work on a query
         # runs beside the kernels' on another.
         numbers = range(len(queries))
@@ -168,7 +188,12 @@ class CpuScorer:
                 return first[number]
             return run(number, items, self._pool)
 
-        return score
+        return BatchScorer(score, rescore)
+
+    def _kernel_queries(self, queries: Sequence[EncodedQuery], k: int) -> list[KernelQuery]:
+        """Return queries as the compiled kernels read them, of whose items nothing is known."""
+        weights = self._bundle.score_weights
+        return [KernelQuery(query, QueryState(weights, k)) for query in queries]
 
     @property
     def is_screened(self) -> bool:

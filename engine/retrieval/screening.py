@@ -31,6 +31,10 @@ pairs made to be hard, of models that were trained, of new ones, and of weights 
 An engine goes on watching: the first pairs that it meets are scored both ways, and whatever is
 scored again later is compared with what the screen said of it. Where four times what it sees is
 more, ε grows, and the choice is made again; it never shrinks below the ε of the million.
+
+Candidates come in batches, and queries side by side: when ε grows, items of earlier batches were
+chosen by a narrower one. So they are kept, and before an answer goes out the choice is made again
+by the ε that stands then (`QueryState.rescored`). It only adds: a wider ε leaves fewer behind.
 """
 
 from __future__ import annotations
@@ -38,14 +42,17 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from hficma.types import Floats64, Mask
+from hficma.scores import ScoreWeights
+from hficma.types import Floats64, Mask, Positions
 
 from ..results import ErrorBound, NarrowPrecision
-from .certificate import EPSILON, MARGIN
+from .certificate import EPSILON, MARGIN, ItemScores, RescoredItems
 
 FIRST_PAIRS = 1 << 14
 """Pairs that are scored in both precisions before any is only screened."""
@@ -166,3 +173,158 @@ def to_refine(totals: Floats64, proved: Floats64, k: int, epsilon: float) -> Mas
     kth = np.partition(least, -k)[-k]
     refined: Mask = ~known | (totals + epsilon >= kth)
     return refined
+
+
+class QueryState:
+    """What is known of one query's items while they are scored, batch after batch.
+
+    Args:
+        weights: w_g and w_l.
+        k: ranks of the answer.
+    """
+
+    def __init__(self, weights: ScoreWeights, k: int) -> None:
+        self.weights = weights
+        self.k = k
+        self.best = np.empty(0)
+        """S of the best items that were scored exactly, at most k of them, in any order."""
+        self._count = 0
+        self._batches: list[ScreenedBatch] = []
+
+    def add_exact(self, scores: ItemScores) -> ItemScores:
+        """Take in a batch that was scored in float32, and return its scores.
+
+        Args:
+            scores: of its items.
+        """
+        self._count += len(scores.total)
+        self.take(scores.total)
+        return scores
+
+    def add_screened(self, items: Positions, global_: Floats64, local: Floats64) -> ScreenedBatch:
+        """Take in a batch that was scored in 16 bits, of which `refine` makes some scores exact.
+
+        Args:
+            items: (N,) positions in the index.
+            global_: (N,) S_global.
+            local: (N,) S_local as screened; becomes exact, place by place.
+        """
+        scores = ItemScores(self.weights.total(global_, local), global_, local)
+        batch = ScreenedBatch(self, self._count, items, scores, np.ones(len(items), dtype=bool))
+        self._count += len(items)
+        self._batches.append(batch)
+        return batch
+
+    def take(self, totals: Floats64) -> None:
+        """Take in S of items that were scored exactly, none of them twice."""
+        self.best = largest(np.concatenate([self.best, totals]), self.k)
+
+    def rescored(
+        self, bound: ScreenBound, score: ExactScores, *, step: int = 1
+    ) -> RescoredItems | None:
+        """Choose again in batches that were chosen by a narrower ε than stands now.
+
+        Args:
+            bound: ε.
+            score: as of `refine`, like `step`.
+            step: how many are scored at once.
+
+        Returns:
+            what was scored again in float32, by the order in which the query's items were scored;
+            None where nothing was.
+        """
+        narrower = [
+            batch for batch in self._batches
+            if batch.epsilon < bound.epsilon and batch.is_open.any()
+        ]  # fmt: skip
+        before = [batch.is_open.copy() for batch in narrower]
+        refine(narrower, bound, score, step=step)
+        parts = [
+            (batch, np.flatnonzero(was_open & ~batch.is_open))
+            for batch, was_open in zip(narrower, before, strict=True)
+        ]
+        if not any(len(places) for _, places in parts):
+            return None
+        scores = [batch.scores.select(places) for batch, places in parts]
+        return RescoredItems(
+            np.concatenate([batch.first + places for batch, places in parts]),
+            np.concatenate([batch.items[places] for batch, places in parts]),
+            ItemScores(*(np.concatenate(arrays) for arrays in zip(*scores, strict=True))),
+        )
+
+
+@dataclass(eq=False)
+class ScreenedBatch:
+    """A batch of one query's items, of which some were only screened."""
+
+    query: QueryState
+    """That it is of."""
+    first: int
+    """How many items of the query were scored before it."""
+    items: Positions
+    """(N,) positions in the index."""
+    scores: ItemScores
+    """(N,) screened, or exact where the item is not open."""
+    is_open: Mask
+    """(N,) which were only screened."""
+    epsilon: float = 0.0
+    """ε of the last choice, in units of S_local."""
+
+    def choose(self, epsilon: float, step: int) -> Positions:
+        """Return the places of open items that are scored again, since they may be among the best.
+
+        Args:
+            epsilon: in units of S_local.
+            step: a multiple of it is returned, where so many are open: others fill the last up.
+        """
+        self.epsilon = epsilon
+        weight = self.query.weights.local
+        # A model whose S has no local part is not screened: 0 of an infinite ε is none.
+        epsilon = epsilon * weight if weight else 0.0
+        places = np.flatnonzero(self.is_open)
+        needed = to_refine(self.scores.total[places], self.query.best, self.query.k, epsilon)
+        rest = places[~needed]
+        fill = min(-int(needed.sum()) % step, len(rest))
+        # From all over the batch: the screen may be wrong anywhere.
+        extra = rest[np.linspace(0, len(rest) - 1, fill).astype(np.int64)]
+        return np.concatenate([places[needed], extra])
+
+    def settle(self, places: Positions, local: Floats64) -> None:
+        """Replace screened scores by exact ones.
+
+        Args:
+            places: (n,) of open items.
+            local: (n,) their S_local in float32.
+        """
+        total = self.query.weights.total(self.scores.global_[places], local)
+        self.scores.local[places], self.scores.total[places] = local, total
+        self.is_open[places] = False
+        self.query.take(total)
+
+
+Choice: TypeAlias = tuple[ScreenedBatch, Positions]
+"""A batch, and the places (n,) of its items that are scored again."""
+ExactScores: TypeAlias = Callable[[Sequence[Choice]], Sequence[Floats64]]
+"""Scores what was chosen in float32: returns S_local (n,) of each."""
+
+
+def refine(
+    batches: Sequence[ScreenedBatch], bound: ScreenBound, score: ExactScores, *, step: int = 1
+) -> None:
+    """Score again in float32, in place, whatever may be among the k best of its query.
+
+    Args:
+        batches: of any queries, chosen from side by side.
+        bound: ε, which grows where the screen is worse than thought.
+        score: scores what is chosen, of all batches at once.
+        step: how many of a batch are scored at once.
+    """
+    while True:
+        choices = [(batch, batch.choose(bound.epsilon, step)) for batch in batches]
+        choices = [(batch, places) for batch, places in choices if len(places)]
+        if not choices:
+            return
+        for (batch, places), exact in zip(choices, score(choices), strict=True):
+            bound.watch(batch.scores.local[places], exact)
+            batch.settle(places, exact)
+        # Around again: by the ε of now more may be among the best.

@@ -25,7 +25,7 @@ from .certificate import EPSILON, EPSILON_PAIRS, ItemScores, Ranking, rank_with_
 from .filter_notes import filter_notes
 from .hits import build_hits
 from .located_items import LocatedItems
-from .scoring import ScoreFunction, Scorer
+from .scoring import BatchScorer, ScoreFunction, Scorer
 from .timing import StageTimer
 
 if TYPE_CHECKING:
@@ -151,11 +151,12 @@ class Searcher:
             k=SURVIVORS * options.k if options.exact_precision else options.k,
             exact=options.exact and not options.exact_precision,
         )
-        score = self._scorer.prepare(queries, first_batches, timer, rank_options.k)
+        scorer = self._scorer.prepare(queries, first_batches, timer, rank_options.k)
         rankings = [
-            self._rank(number, query, first, score, allowed, rank_options)
+            self._rank(number, query, first, scorer.score, allowed, rank_options)
             for number, (query, first) in enumerate(zip(queries, first_batches, strict=True))
         ]
+        rankings, screen = self._settled(rankings, scorer)
         if options.exact_precision:
             score = self._scorer.prepare_exact(queries, timer)
             rankings = [
@@ -168,7 +169,7 @@ class Searcher:
         return build_answers(
             self._index, self._bundle, inputs, queries, rankings,
             searched=allowed.total, notes=allowed.notes, options=options, timer=timer,
-            screen=self._scorer.screen_bound,
+            screen=screen,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -203,6 +204,25 @@ class Searcher:
             batches(), score_items, k=options.k, exact=options.exact,
             weights=self._bundle.score_weights,
         )  # fmt: skip
+
+    def _settled(
+        self, rankings: list[Ranking], scorer: BatchScorer
+    ) -> tuple[list[Ranking], ErrorBound | None]:
+        """Return rankings that are right by one ε of the screen, and that ε.
+
+        A later batch, another query of these, or another search may have widened it since an item
+        was left behind.
+        """
+        while True:
+            # Read first: whatever widens it from here on is not what the answers name.
+            screen = self._scorer.screen_bound
+            again = [scorer.rescore(number) for number in range(len(rankings))]
+            if not any(again):
+                return rankings, screen
+            rankings = [
+                ranking if items is None else ranking.rescored(items)
+                for ranking, items in zip(rankings, again, strict=True)
+            ]
 
     def _rank_again(
         self,

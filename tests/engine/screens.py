@@ -85,6 +85,24 @@ def searches(draw: st.DrawFn) -> Search:
     )
 
 
+@dataclass
+class LateScreen:
+    """A screen that hides the best item at first, and shows how wrong it is only later on."""
+
+    best: float
+    """S_local of the item that it hides."""
+    error: float = 0.3
+    batches: int = 0
+    """That were screened."""
+
+    def screened(self, exact: Floats64) -> Floats64:
+        """What the screen says of the next batch, whose S_local is `exact`."""
+        self.batches += 1
+        if self.batches == 1:
+            return exact - self.error * np.isclose(exact, self.best, rtol=0, atol=1e-7)
+        return exact + self.error
+
+
 def bound_of(precision: NarrowPrecision, epsilon: float) -> ScreenBound:
     """A bound of exactly ε; where `MARGIN` is 1, no difference of up to ε widens it."""
     measured = MEASUREMENTS[precision]

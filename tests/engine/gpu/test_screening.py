@@ -24,7 +24,14 @@ from hficma.engine.retrieval.screening import MEASUREMENTS, ScreenBound, to_refi
 from tests.engine.datasets import NoiseDataset
 from tests.engine.gpu.devices import DEVICES
 from tests.engine.gpu.test_gpu_index import EVERYTHING, opened
-from tests.engine.screens import Search, assert_identical, bound_of, searches, tied_index
+from tests.engine.screens import (
+    LateScreen,
+    Search,
+    assert_identical,
+    bound_of,
+    searches,
+    tied_index,
+)
 
 DATA = NoiseDataset(150)
 SOUP = Filter(categories=("soup",))
@@ -193,6 +200,31 @@ def test_no_error_within_epsilon_shows(
 
         check()
         assert screened_pairs > 0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_shows_late_is_still_heeded(
+    index_folder: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ε may grow in a later batch of a query: an item left behind before it must return."""
+    monkeypatch.setattr("hficma.engine.retrieval.screening.MARGIN", 1.0)
+    monkeypatch.setattr("hficma.engine.gpu.gpu_scorer.REFINED", 4)
+    with opened(index_folder, device) as engine:
+        scorer = engine._searcher._scorer  # type: ignore[attr-defined]
+        options: dict[str, Any] = {
+            "image": DATA.photo(0), "k": 3, "candidates": 20, "exact": True
+        }  # fmt: skip
+        scorer.bound = ScreenBound("fp16", np.inf, first_pairs=0)
+        expected = engine.search(**options)
+        late = LateScreen(expected.hits[0].local_score)
+
+        def screen(self: LocalScorer, *arguments: Any) -> torch.Tensor:
+            return torch.from_numpy(late.screened(self.refine(*arguments)))
+
+        monkeypatch.setattr(LocalScorer, "screen", screen)
+        scorer.bound = bound_of("fp16", 1e-5)
+        assert_identical(engine.search(**options), expected)
+        assert late.batches > 1
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -18,7 +18,14 @@ from hficma.engine.retrieval.certificate import MARGIN
 from hficma.engine.retrieval.kernel_reranking import KernelReranker
 from hficma.types import Floats64
 from tests.engine.datasets import NoiseDataset
-from tests.engine.screens import Search, assert_identical, bound_of, searches, tied_index
+from tests.engine.screens import (
+    LateScreen,
+    Search,
+    assert_identical,
+    bound_of,
+    searches,
+    tied_index,
+)
 
 needs_bfloat16 = pytest.mark.skipif(SCREEN not in kinds(), reason="this processor has no bfloat16")
 
@@ -155,3 +162,37 @@ def test_no_error_within_epsilon_shows(
         only_screened: list[int] = []
         check()
         assert max(only_screened) > 0
+
+
+@pytest.mark.parametrize("queries", [1, 2])
+def test_what_shows_late_is_still_heeded(
+    queries: int, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ε may grow in a later batch, or by another query: an item left behind before it must return.
+
+    Of one query more candidates follow until all is proved; of two the second shows the error.
+    """
+    monkeypatch.setattr(screening, "MARGIN", 1.0)
+    monkeypatch.setattr(kernel_reranking, "LEAST_ITEMS", 1)
+    options: dict[str, Any] = {"k": 3, "candidates": 20, "exact": queries == 1}
+    photos = [ITEMS.photo(number) for number in range(queries)]
+    with Engine.open(index, runtime="native", threads=1) as engine:
+        engine.search(image=photos[0])
+        kernels = reranker(engine)
+        kernels.screen = None
+        [expected, *_] = engine.search_many(photos, **options)
+        assert isinstance(expected, Answer)
+        late = LateScreen(expected.hits[0].local_score)
+        screen, score = copy(kernels._exact), kernel_reranking.local_scores
+
+        def wrong(kernel: PairKernel, *arguments: Any) -> Floats64:
+            exact = score(kernel, *arguments)
+            return late.screened(exact) if kernel is screen else exact
+
+        monkeypatch.setattr(kernel_reranking, "local_scores", wrong)
+        kernels.screen, kernels.bound = screen, bound_of("bf16", 1e-5)
+        [answer, *_] = engine.search_many(photos, **options)
+        assert isinstance(answer, Answer)
+        assert late.batches > 1
+        assert_identical(answer, expected)
+        assert answer.error_bounds[-1].epsilon == pytest.approx(late.error)
