@@ -11,7 +11,7 @@ from hficma.model.encoders.image.features import ImageFeatures
 from hficma.types import Classes
 
 from .config.options import Options
-from .data.pairs import PairBatch, Pairs
+from .data.pairs.pairs import PairBatch, Pairs
 from .losses.criterion import BatchLoss, Criterion
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -18,7 +18,7 @@ from hficma.progress import Progress
 from hficma.types import Classes, Positions
 
 from .config.options import Options
-from .data.pairs import PairBatch, Pairs
+from .data.pairs.pairs import PairBatch, Pairs
 from .data.samplers import class_pair_batches, epoch_generator, shuffled_batches
 from .losses.criterion import BatchLoss, Criterion
 from .optim.averaging import raw_weights, restore_mean, running_mean

@@ -39,7 +39,8 @@ from .data.keep_out import HoldOut, keep_out
 from .data.loader.limits import with_cache_limit
 from .data.neighbours import Neighbours, find_neighbours
 from .data.other_recipes import OtherRecipes
-from .data.pairs import Pairs, in_order, split
+from .data.pairs.pairs import Pairs
+from .data.pairs.split import in_order, split
 from .data.photo_reading import note_enlarged_photos
 from .ensemble import join_members
 from .parallel import distributed

@@ -10,7 +10,7 @@ import torch
 from hficma.metrics import direction_record, figures
 from hficma.model import Model
 
-from .data.pairs import Pairs
+from .data.pairs.pairs import Pairs
 from .encoding import encode
 from .scoring import both_directions, score_tables
 

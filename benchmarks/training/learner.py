@@ -14,7 +14,7 @@ from hficma.model import Model
 from hficma.progress import Progress
 from hficma.training.config.option_files import load_options
 from hficma.training.config.options import Options
-from hficma.training.data.pairs import PairBatch, Pairs
+from hficma.training.data.pairs.pairs import PairBatch, Pairs
 from hficma.training.data.samplers import epoch_generator, shuffled_batches
 from hficma.training.losses.criterion import Criterion
 from hficma.training.optim.optimizer import Optimizer, Parameters

@@ -27,7 +27,7 @@ from hficma.artifacts.workspace import Workspace
 from hficma.data.directory import DatasetDirectory
 from hficma.progress import Progress
 from hficma.training.data.loader.workers import default_workers
-from hficma.training.data.pairs import Pairs
+from hficma.training.data.pairs.pairs import Pairs
 
 from ..common.arguments import JsonFile
 from ..common.timing import environment

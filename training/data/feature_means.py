@@ -13,7 +13,7 @@ from hficma.model.dual import RecipeFields
 from hficma.model.encoders.heads import Centred, Head
 
 from .field_means import recipe_means
-from .pairs import Pairs
+from .pairs.pairs import Pairs
 
 MOST_PAIRS = 2048
 """Pairs that the means are taken over: of more they hardly differ."""

@@ -33,7 +33,7 @@ from hficma.types import AnyFloats, Positions
 
 from ..config.options import Options
 from ..data.keep_out import dish_groups, photo_names
-from ..data.pairs import fits, pair_feature_specs, pair_features
+from ..data.pairs.photos import fits, pair_feature_specs, pair_features
 from ..encoding import EncodedPairs, encode_cached, encode_positions
 from ..scoring import score_tables
 from ..training import train_on

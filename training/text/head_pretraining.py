@@ -37,7 +37,7 @@ from ..config.options import OptimizerOptions
 from ..data.feature_means import fill_means
 from ..data.field_means import recipe_fields, recipe_means, recipe_means_digest
 from ..data.other_recipes import OtherRecipes, chunks
-from ..data.pairs import Pairs
+from ..data.pairs.pairs import Pairs
 from ..data.recipe_batches import RecipeTexts
 from ..losses.retrieval_losses import InfoNCE, Similarities
 from ..optim.schedule import learning_rate

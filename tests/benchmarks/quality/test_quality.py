@@ -17,7 +17,7 @@ from hficma.benchmarks.quality.table import METHODS, Method, run_record, with_fi
 from hficma.data.dataset import Dataset, open_dataset, positions
 from hficma.errors import InputError
 from hficma.training import load_options, presets
-from hficma.training.data.pairs import split
+from hficma.training.data.pairs.split import split
 from hficma.training.scoring import ScoreTables
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hficma.data.dataset import Dataset, positions
+from hficma.data.dataset import Dataset
 from hficma.data.subset import SubsetRecipes
 from hficma.errors import InputError
 from hficma.metrics import bags
@@ -21,10 +21,9 @@ from hficma.model.encoders.image.features import ImageFeatures, mean_pooled
 from hficma.progress import Progress
 from hficma.types import Floats64, Pixels, Positions
 
-from ..config.options import Options
-from ..parallel import distributed
-from .keep_out import VALIDATION_SHARE
-from .loader.batches import (
+from ...config.options import Options
+from ...parallel import distributed
+from ..loader.batches import (
     RECIPE,
     WINDOW,
     WINDOW_PLACE,
@@ -34,110 +33,18 @@ from .loader.batches import (
     pair_draws,
     pair_generator,
 )
-from .loader.limits import readable_size
-from .loader.loader import Loader
-from .neighbours import Neighbours
-from .photo_cache import (
-    PhotoArrays,
-    Specs,
-    cached_features,
-    cached_pixels,
-    feature_specs,
-    pixel_specs,
-    specs_bytes,
-)
-from .photo_reading import read_photos
-from .photo_views import centre_crops, halved, random_crops, windows
-from .recipe_batches import RecipeTexts
+from ..loader.limits import readable_size
+from ..loader.loader import Loader
+from ..neighbours import Neighbours
+from ..photo_cache import PhotoArrays, cached_pixels, pixel_specs, specs_bytes
+from ..photo_reading import read_photos
+from ..photo_views import centre_crops, halved, random_crops, windows
+from ..recipe_batches import RecipeTexts
+from .photos import fits, pair_feature_specs, pair_features
+from .split import in_order
 
 WORTH_SAYING = 1_000_000_000
 """Bytes of a cache from which on its size is said before it is written."""
-
-
-def split(
-    dataset: Dataset, seed: int, note: Callable[[str], None], *, validate: bool = True
-) -> tuple[Positions, Positions]:
-    """Return the positions of the training and validation pairs.
-
-    Args:
-        dataset: whose partitions say which; `keep_out` chooses them where it names none.
-        seed: draws validation pairs, for a run of an older version, which did not keep them.
-        note: hears where that is so.
-        validate: keep validation pairs; without, they are training pairs too.
-
-    Returns:
-        positions in the dataset (P,), ascending, of training and of validation.
-
-    Raises:
-        InputError: too few pairs to train on.
-    """
-    train = positions(dataset, ("train",), with_photo=True)
-    validation = positions(dataset, ("val",), with_photo=True)
-    if not validate:
-        train, validation = np.sort(np.concatenate([train, validation])), validation[:0]
-    if len(train) < 2 or (validate and not len(validation) and len(train) < 4):
-        raise InputError(
-            f"{dataset.name}: {len(train)} training pairs; training takes recipes with photos "
-            "(field image), a few hundred at least"
-        )
-    if validate and not len(validation):
-        order = np.random.default_rng(seed).permutation(train)
-        count = max(2, round(VALIDATION_SHARE * len(train)))
-        train, validation = np.sort(order[count:]), np.sort(order[:count])
-        note(f"{dataset.name} names no validation pairs: {count} training pairs are held out")
-    return train, validation
-
-
-def in_order(train: Positions, validation: Positions) -> Positions:
-    """Return the positions (P,) of a run's pairs, by row."""
-    return np.sort(np.concatenate([train, validation]))
-
-
-def pair_features(
-    model: Model,
-    dataset: Dataset,
-    rows: Positions,
-    options: Options,
-    cache: Path,
-    on_done: Callable[[int], None],
-    *,
-    on_write: Callable[[int], None] = lambda size: None,
-) -> PhotoArrays:
-    """Return what a run's frozen image encoder says of its pairs' photos; see `cached_features`.
-
-    Args:
-        model: of the run, its image encoder in evaluation mode.
-        dataset: holds the pairs.
-        rows: positions (P,) of all pairs of the run, `in_order`.
-        options: of the run.
-        cache: the workspace's cache folder.
-        on_done: called with the number of photos that were just added.
-        on_write: called with the bytes that are about to be written.
-    """
-    return cached_features(
-        model, dataset, rows, cache, on_done,
-        regions=_reads_regions(model, options), crops=options.model.image.crops,
-        views=options.photos.views, scale=options.photos.scale, on_write=on_write,
-    )  # fmt: skip
-
-
-def pair_feature_specs(model: Model, pairs: int, options: Options) -> Specs:
-    """Return what `pair_features` writes of so many pairs."""
-    return feature_specs(
-        model, pairs, regions=_reads_regions(model, options), crops=options.model.image.crops,
-        views=options.photos.views,
-    )  # fmt: skip
-
-
-def fits(specs: Specs, options: Options) -> bool:
-    """Return whether arrays are cached, by the limit of a run; one of an older version has none."""
-    limit = options.loader.cache_limit
-    return limit is None or specs_bytes(specs) <= limit
-
-
-def _reads_regions(model: Model, options: Options) -> bool:
-    """Return whether anything reads regions of photos."""
-    return model.has_local or options.photos.window < 1
 
 
 @dataclass(frozen=True, kw_only=True)
