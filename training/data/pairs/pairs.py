@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hficma.data.dataset import Dataset
 from hficma.data.subset import SubsetRecipes
@@ -33,18 +32,14 @@ from ..loader.batches import (
     pair_draws,
     pair_generator,
 )
-from ..loader.limits import readable_size
 from ..loader.loader import Loader
 from ..neighbours import Neighbours
-from ..photo_cache import PhotoArrays, cached_pixels, pixel_specs, specs_bytes
+from ..photo_cache import PhotoArrays, cached_pixels
 from ..photo_reading import read_photos
-from ..photo_views import centre_crops, halved, random_crops, windows
+from ..photo_views import windows
 from ..recipe_batches import RecipeTexts
-from .photos import fits, pair_feature_specs, pair_features
+from .photos import PairPhotos, cached_centres, photo_counter
 from .split import in_order
-
-WORTH_SAYING = 1_000_000_000
-"""Bytes of a cache from which on its size is said before it is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +94,8 @@ class Pairs:
         self._cache, self._progress = cache, progress
         # In the dataset's order, so that other splits of the same pairs find the same cache.
         self._positions = in_order(train, validation)
-        self._features: PhotoArrays | None = None
-        self._pixels: PhotoArrays | None = None
+        self._photos = PairPhotos(dataset, self._positions, options, cache, progress)
         self._noted = False
-        self._fits: dict[bool, bool] = {}
         self._loader: Loader | None = None
         self._validation_pixels: tuple[Positions, PhotoArrays] | None = None
         self._complaints: dict[int, str] = {}
@@ -127,10 +120,10 @@ class Pairs:
         Raises:
             InputError: hardly any photo can be read.
         """
-        if not self._is_cached(model, features=cached):
+        if not self._photos.are_cached(model, features=cached):
             self._prepare_validation(model)
             return
-        cache = self._feature_cache(model) if cached else self._pixel_cache(model)
+        cache = self._photos.features(model) if cached else self._photos.pixels(model)
         if cache.complaints and not self._noted:
             self._noted = True
             self._progress.note(
@@ -175,12 +168,12 @@ class Pairs:
         Raises:
             InputError: photos cannot be read any more.
         """
-        if self._is_cached(model, features=cached):
+        if self._photos.are_cached(model, features=cached):
             for rows in batches[first:]:
                 shown = (
-                    self._cached_features(model, rows, views)
+                    self._photos.view_features(model, rows, views)
                     if cached
-                    else self._cached_crops(model, rows, views, small=small)
+                    else self._photos.crops(model, rows, views, small=small)
                 )
                 yield PairBatch(rows=rows, shown=shown, window=views, text=views)
             return
@@ -252,12 +245,12 @@ class Pairs:
 
         Photos that are read and cannot be are left out; those of `validation` can be.
         """
-        if not self._is_cached(model, features=cached):
+        if not self._photos.are_cached(model, features=cached):
             crops = self._read_centres(model, rows)
         elif cached:
-            return self._feature_cache(model).features(rows, 0).to(model.device)
+            return self._photos.features(model).features(rows, 0).to(model.device)
         else:
-            crops = _centres(self._pixel_cache(model), rows, model)
+            crops = cached_centres(self._photos.pixels(model), rows, model)
         return model.image_features(torch.from_numpy(crops).to(model.device))
 
     def _shown_texts(
@@ -282,48 +275,6 @@ class Pairs:
         text = self._options.text
         chances = (text.drop_title, text.drop_ingredients, text.drop_instructions, text.drop_items)
         return any(chances) or self._neighbours is not None
-
-    def _cached_features(
-        self, model: Model, rows: Positions, views: np.random.Generator
-    ) -> ImageFeatures:
-        """Return features (B, ...) of a random view of each photo, where the weights are."""
-        cache = self._feature_cache(model)
-        shown = views.integers(cache.views, size=len(rows))
-        return cache.features(rows, shown).to(model.device)
-
-    def _cached_crops(
-        self, model: Model, rows: Positions, views: np.random.Generator, *, small: bool
-    ) -> Tensor:
-        """Return random crops (B, s, s, 3) of photos."""
-        size = model.image_input.size
-        squares = np.asarray(self._pixel_cache(model).squares[rows], dtype=np.uint8)
-        crops = (
-            random_crops(halved(squares), size // 2, views)
-            if small
-            else random_crops(squares, size, views)
-        )
-        return torch.from_numpy(crops)
-
-    def _is_cached(self, model: Model, *, features: bool) -> bool:
-        """Return whether features, or pixels, are cached: they are of one photo each, and fit."""
-        if self._options.photos.per_recipe > 1:
-            return False
-        if features not in self._fits:
-            count = len(self._positions)
-            with _evaluated(model.trunk):
-                specs = (
-                    pair_feature_specs(model, count, self._options)
-                    if features
-                    else pixel_specs(count, model.image_input)
-                )
-            self._fits[features] = fits(specs, self._options)
-            if not self._fits[features]:
-                self._progress.note(
-                    f"photos are read in every epoch: their {'features' if features else 'pixels'} "
-                    f"would take {readable_size(specs_bytes(specs))} in the cache, more than "
-                    f"loader.cache_limit, {readable_size(self._options.loader.cache_limit or 0)}"
-                )
-        return self._fits[features]
 
     def _new_loader(self, model: Model) -> Loader:
         """Return what reads photos in other processes."""
@@ -361,7 +312,7 @@ class Pairs:
         rows = self.validation_sample()
         pixels = cached_pixels(
             self._dataset, self._positions[rows], model.image_input, self._cache,
-            self._photo_counter(len(rows)),
+            photo_counter(self._progress, len(rows)),
         )  # fmt: skip
         for complaint in pixels.complaints:
             self._progress.bad(complaint)
@@ -375,61 +326,9 @@ class Pairs:
         if self._validation_pixels is not None:
             among, pixels = self._validation_pixels
             if np.isin(rows, among).all():
-                return _centres(pixels, np.searchsorted(among, rows), model)
+                return cached_centres(pixels, np.searchsorted(among, rows), model)
         readings = read_photos(self._dataset, self._positions[rows], model.image_input)
         crops = [pixels for pixels, _ in readings if pixels is not None]
         if not crops:
             raise InputError(f"{self._dataset.name}: hardly any photo can be read")
         return np.concatenate(crops)
-
-    def _feature_cache(self, model: Model) -> PhotoArrays:
-        """Return the features of all photos, computed where the workspace does not hold them."""
-        if self._features is None:
-            with _evaluated(model.trunk):
-                self._features = pair_features(
-                    model, self._dataset, self._positions, self._options, self._cache,
-                    self._photo_counter(len(self._positions)), on_write=self._say_size,
-                )  # fmt: skip
-        return self._features
-
-    def _pixel_cache(self, model: Model) -> PhotoArrays:
-        """Return the pixels of all photos, decoded where the workspace does not hold them."""
-        if self._pixels is None:
-            self._pixels = cached_pixels(
-                self._dataset, self._positions, model.image_input, self._cache,
-                self._photo_counter(len(self._positions)), on_write=self._say_size,
-            )  # fmt: skip
-        return self._pixels
-
-    def _say_size(self, size: int) -> None:
-        """Say how much the cache is about to take."""
-        if size >= WORTH_SAYING:
-            self._progress.note(f"{self._cache}: {readable_size(size)} of photos are written there")
-
-    def _photo_counter(self, photos: int) -> Callable[[int], None]:
-        """Return what counts photos that are read: a stage that a full cache never begins."""
-        begun = False
-
-        def count(done: int) -> None:
-            nonlocal begun
-            if not begun:
-                self._progress.stage("photos", photos)
-                begun = True
-            self._progress.advance(done)
-
-        return count
-
-
-@contextlib.contextmanager
-def _evaluated(encoder: nn.Module) -> Iterator[None]:
-    """Put an image encoder into evaluation mode for the block."""
-    training = encoder.training
-    encoder.eval()
-    yield
-    encoder.train(training)
-
-
-def _centres(cache: PhotoArrays, rows: Positions, model: Model) -> Pixels:
-    """Return the crops (B, s, s, 3) that evaluation shows, of cached pixels."""
-    squares = np.asarray(cache.squares[rows], dtype=np.uint8)
-    return np.ascontiguousarray(centre_crops(squares, model.image_input))
