@@ -47,7 +47,7 @@ class RunOptions:
     """A run of the benchmark."""
 
     device: str
-    """`cuda[:N]`, or `cpu`, which takes tiny sizes."""
+    """`cuda:N`, or `cpu`, which takes tiny sizes."""
     seconds: float
     """Of the run, about."""
     steps: tuple[str, ...]

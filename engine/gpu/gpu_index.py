@@ -26,7 +26,7 @@ _log = logging.getLogger("hficma")
 
 
 def cuda_device(name: str) -> torch.device:
-    """Return a GPU by its name, `cuda` or `cuda:N`.
+    """Return a GPU by its name, `cuda` or `cuda:N`, always with its number: torch asks for one.
 
     Raises:
         InputError: there is none of that name.
@@ -38,7 +38,7 @@ def cuda_device(name: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu.type != "cuda" or (gpu.index or 0) >= count:
         raise InputError(f"device {name}: torch sees {count} CUDA devices; take the device cpu")
-    return gpu
+    return torch.device("cuda", gpu.index or 0)
 
 
 def index_bytes(gpu: torch.device, gibibytes: float | None) -> int:

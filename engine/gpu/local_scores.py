@@ -31,12 +31,18 @@ SCREEN = torch.float16
 """Precision of the screen: ten times as exact as bfloat16 at the same speed. Its range is enough,
 since rows are unit vectors, softmaxes and gates; where it is not, a score is not finite, and the
 item is scored again."""
-MOST_QUERIES = 32
-"""Queries of a batch whose screen is recorded: a recording copies them into its own memory."""
-CANDIDATES = range(64, 1025)
-"""Items of a query whose screen is recorded."""
-MOST_SCREENS = 16
-"""Shape classes that are recorded: few candidates or many, one query or a batch, of two classes of
+MOST_QUERIES = 8
+"""Queries of a batch whose screen is recorded: a recording keeps a copy of them, 1.3 MB of each
+photo at D = 1024."""
+LEAST_CANDIDATES = 64
+"""Items of a query whose screen is recorded: what is left of an exact search is never as many
+twice."""
+MOST_ROWS = 10_240
+"""Tokens of items whose screen is recorded: of 1,000 recipes. More take a GPU longer than their
+launches take the host, and recordings keep what they compute in between: about 50 KB a token at
+D = 1024, so half a gigabyte, which all of them share."""
+MOST_SCREENS = 8
+"""Shape classes that are recorded: few candidates or many, one query or several, of two classes of
 rows each."""
 PACKED = (
     "query", "key", "value", "gate", "fuse", "gate_bias", "mean", "starts", "lengths", "table",
@@ -117,14 +123,13 @@ class LocalScorer:
         of_query = self._to_device(numbers)[:, None]
         packed = queries.packed
         tensors = [getattr(packed, name) for name in PACKED]
-        # A recording is made where it comes again, and pays where launches take longer than what
-        # they launch.
-        usual = len(packed.starts) <= MOST_QUERIES and items.shape[1] in CANDIDATES
+        usual = len(packed.starts) <= MOST_QUERIES and items.shape[1] >= LEAST_CANDIDATES
         with self._lock:
             for part in self._index.parts(items, SCREEN):
                 arguments = *tensors, of_query[part.queries], part.places
                 numbers_on_host = part.rows, packed.longest, packed.shortest
-                if usual:
+                # A recording pays where launches take longer than what they launch.
+                if usual and part.rows <= MOST_ROWS:
                     [block] = self._screen_part(*arguments, numbers=numbers_on_host)
                 else:
                     [block] = self._screened(*arguments, *numbers_on_host)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 class QueryPipeline:
     """Encodes batches of queries on a GPU; called as `encode_queries` is.
 
+    Recordings and weights are released with it.
+
     Args:
         bundle: whose branches run, opened for the same device.
         device: the GPU.
@@ -56,10 +58,6 @@ class QueryPipeline:
                 self._tables[role] = CapturedCalls(
                     partial(_tables, of_role), device, name="raising queries to tables"
                 )
-
-    def close(self) -> None:
-        """Release the recordings and weights."""
-        self._tables.clear()
 
     def __call__(self, role: Role, inputs: Sequence[ModelInput]) -> Sequence[EncodedQuery]:
         """Encode queries, all of one role, and bring them to `tables`.

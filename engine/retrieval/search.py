@@ -173,8 +173,9 @@ class Searcher:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Release the scorer and the masks of filters."""
+        """Release the scorer, the masks of filters, and what encodes queries on a GPU."""
         self._scorer.close()
+        self._encode = partial(encode_queries, self._bundle)
         self._allowed.clear()
 
     def _rank(

@@ -24,6 +24,10 @@ WARM_UPS = 3
 """Runs before a recording: libraries choose algorithms and take workspaces, kernels are compiled
 and loaded, none of which a recording may hold."""
 
+_one_recording = threading.Lock()
+"""Held while any function is recorded: CUDA takes one recording at a time in a process. Each begins
+by waiting for the whole device, which would break another's."""
+
 _log = logging.getLogger("hficma")
 
 
@@ -64,7 +68,7 @@ class CapturedCalls:
         self._name, self._most = name, most
         self._recordings: dict[ShapeClass, Recording] = {}
         self._calls: Counter[ShapeClass] = Counter()
-        self._pool: Any = None
+        self._shared: Shared | None = None
         self._lock = threading.Lock()
         self._recordable = self._device.type == "cuda"
 
@@ -97,7 +101,10 @@ class CapturedCalls:
             return self._function(*tensors, *key.numbers)
 
         try:
-            recording = Recording(function, arguments, self._pool)
+            with _one_recording:
+                if self._shared is None:
+                    self._shared = Shared(self._device)
+                recording = Recording(function, arguments, self._shared)
         except RuntimeError as error:
             # Not tried again: what a function does on the host it does at any size.
             self._recordable = False
@@ -106,10 +113,24 @@ class CapturedCalls:
                 "%s runs without a CUDA graph: it cannot be recorded (%s)", self._name, reason
             )
             return None
-        # One pool for all of them, since one replays at a time: what the largest needs.
-        self._pool = recording.pool
         self._recordings[key] = recording
         return recording
+
+
+class Shared:
+    """What the recordings of one function share, since one of them replays at a time.
+
+    Args:
+        device: where they are recorded.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.pool: Any = torch.cuda.graph_pool_handle()
+        """Memory of what they compute: about as much as the largest needs."""
+        self.stream: Any = torch.cuda.Stream(device)
+        """On which they are recorded: cuBLAS keeps up to 32 MB for each stream that it has seen."""
+        self.done: Any = torch.cuda.Event()
+        """The end of the last replay of any of them, on whichever stream it ran."""
 
 
 class Recording:
@@ -118,15 +139,15 @@ class Recording:
     Args:
         function: to record.
         arguments: of the shapes.
-        pool: of memory for what the function computes, of another recording; None takes a new one.
+        shared: with other recordings of the function.
     """
 
     def __init__(
-        self, function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor], pool: Any
+        self, function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor], shared: Shared
     ) -> None:
         self._arguments = [one.clone() for one in arguments]
         self._device = arguments[0].device
-        stream: Any = torch.cuda.Stream(self._device)
+        self._done, stream = shared.done, shared.stream
         self._graph = torch.cuda.CUDAGraph()
         current = torch.cuda.current_stream(self._device)
         # The outer block restores device and stream also where a capture fails: torch's own then
@@ -139,18 +160,15 @@ class Recording:
             current.wait_stream(stream)
             # Other threads may allocate meanwhile, which is forbidden to this one alone.
             with torch.cuda.graph(
-                self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+                self._graph, pool=shared.pool, stream=stream, capture_error_mode="thread_local"
             ):
                 self._results = list(function(*self._arguments))
-        self.pool: Any = self._graph.pool()
-        """Of memory, for other recordings of which none replays at the same time."""
-        self._done: Any = torch.cuda.Event()
 
     def replay(self, arguments: Sequence[Tensor]) -> list[Tensor]:
         """Run on arguments, and return results that no later run changes."""
         with torch.cuda.device(self._device):
             stream = torch.cuda.current_stream(self._device)
-            # Another thread's stream may still copy the last results out.
+            # Another stream may still compute in the same memory, or copy the last results out.
             stream.wait_event(self._done)
             for place, argument in zip(self._arguments, arguments, strict=True):
                 place.copy_(argument)

@@ -73,12 +73,12 @@ class TensorRTRuntime(Runtime):
             raise ArtifactError(
                 f"{file}: no plan to load ({reason}); build TensorRT plans on this machine"
             )
-        torch.cuda.set_device(device)
         logger = trt.Logger(trt.Logger.ERROR)
-        engine = trt.Runtime(logger).deserialize_cuda_engine(file.read_bytes())
-        if engine is None:
-            raise ArtifactError(f"{file}: TensorRT cannot load it; build its plans again")
-        runtime = cls(engine, graph, device, profiles)
+        with torch.cuda.device(device):  # TensorRT works on the thread's current one
+            engine = trt.Runtime(logger).deserialize_cuda_engine(file.read_bytes())
+            if engine is None:
+                raise ArtifactError(f"{file}: TensorRT cannot load it; build its plans again")
+            runtime = cls(engine, graph, device, profiles)
         for profile in profiles:
             runtime.run(
                 example_inputs(graph, {letter: usual for letter, (_, usual, _) in profile.items()})

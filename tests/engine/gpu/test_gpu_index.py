@@ -291,6 +291,14 @@ def test_devices_that_are_not_there_are_named() -> None:
     assert index_bytes(torch.device("cpu"), 0.5) == 2**29
 
 
+def test_a_gpu_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch refuses to work on a plain `cuda`, and `hficma bench gpu` would measure nothing."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert cuda_device("cuda") == torch.device("cuda", 0)
+    assert cuda_device("cuda:1") == torch.device("cuda", 1)
+
+
 def test_no_torch_is_told_in_one_line() -> None:
     """What to install, where a GPU is to be searched on without torch."""
     program = """

@@ -6,6 +6,7 @@ Everything but pinned memory and recordings runs here on torch's device `cpu`.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,3 +164,21 @@ def test_a_reader_that_fails_does_so_in_its_turn(hf_icma_bundle: Path, tmp_path:
     with pytest.raises(InputError, match="was closed"):
         next(there.search_many([DATA.photo(0)], k=1))
     assert not [thread for thread in threading.enumerate() if "hficma" in thread.name]
+
+
+def test_a_closed_search_frees_what_encodes_its_queries(
+    hf_icma_bundle: Path, tmp_path: Path
+) -> None:
+    """Recordings and weights would stay in a GPU's memory while the next index is opened there."""
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i")
+    with (
+        Index.open(path) as index,
+        Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="torch")) as bundle,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pipeline = QueryPipeline(bundle, torch.device("cpu"))
+        searcher = Searcher(index, bundle, CpuScorer(index, bundle, pool), pool, pipeline)
+        alive = weakref.ref(pipeline)
+        del pipeline
+        searcher.close()
+        assert alive() is None

@@ -270,3 +270,30 @@ def test_scores_have_the_same_bits_wherever_items_lie(
             np.testing.assert_allclose(screened, results[0][0], atol=0 if same else 1e-3, rtol=0)
             np.testing.assert_allclose(refined, results[0][1], atol=2e-6, rtol=0)
             assert np.abs(screened.numpy() - refined).max() < 0.02
+
+
+def test_only_screens_of_little_work_are_recorded(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording keeps what it computes in between: of large batches a gigabyte or two."""
+    with Index.open(index_folder) as index, Bundle.open(index.facts.find_bundle(index.path)) as b:
+        packed = PackedIndex(index, b.facts.heads, torch.device("cpu"), EVERYTHING)
+        scorer = LocalScorer(packed, b, "recipe")
+        recorded: list[int] = []
+
+        def record(*arguments: Any, numbers: tuple[int, ...]) -> list[torch.Tensor]:
+            recorded.append(numbers[0])
+            return scorer._screened(*arguments, *numbers)
+
+        scorer._screen_part = record  # type: ignore[assignment]
+        pixels = photo_input(DATA.photo(0), b.image_input, name="a photo")
+        local = scorer.queries(encode_queries(b, "image", [pixels]))
+        items = np.arange(100)[None]
+        [rows] = [part.rows for part in packed.parts(items, torch.float16)]
+        scorer.screen(local, np.zeros(1, np.int64), items[:, :32])
+        assert recorded == []
+        scores = scorer.screen(local, np.zeros(1, np.int64), items)
+        assert recorded == [rows]
+        monkeypatch.setattr("hficma.engine.gpu.local_scores.MOST_ROWS", rows - 1)
+        assert torch.equal(scorer.screen(local, np.zeros(1, np.int64), items), scores)
+        assert recorded == [rows]

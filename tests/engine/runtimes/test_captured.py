@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
@@ -14,15 +17,16 @@ torch = pytest.importorskip("torch", reason="recordings are torch's")
 class Unrecorded:
     """Stands where a GPU would record: keeps the first arguments' shapes, and calls."""
 
-    made: ClassVar[list[object]] = []
-    pool = "a pool"
+    made: ClassVar[list[tuple[object, object]]] = []
 
-    def __init__(self, function: Callable[..., Sequence[torch.Tensor]], arguments: Any, pool: Any):
+    def __init__(
+        self, function: Callable[..., Sequence[torch.Tensor]], arguments: Any, shared: object
+    ):
         results = function(*arguments)
         if any(bool(one.isnan().any()) for one in results):
             raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
         self._function = function
-        self.made.append((tuple(tuple(one.shape) for one in arguments), pool))
+        self.made.append((tuple(tuple(one.shape) for one in arguments), shared))
 
     def replay(self, arguments: Any) -> list[torch.Tensor]:
         return list(self._function(*arguments))
@@ -35,6 +39,7 @@ def test_recordings_are_made_of_what_comes_again(
     from hficma.engine.runtimes import captured
 
     monkeypatch.setattr(captured, "Recording", Unrecorded)
+    monkeypatch.setattr(captured, "Shared", lambda _device: object())
     monkeypatch.setattr(Unrecorded, "made", [])
     calls = captured.CapturedCalls(
         lambda x, factor=1: (factor * x,), "cuda", name="the screen", most=3
@@ -46,8 +51,9 @@ def test_recordings_are_made_of_what_comes_again(
     ):  # fmt: skip
         [result] = calls(x, numbers=numbers)
         assert torch.equal(result, x * (numbers[0] if numbers else 1))
-    # The second call of each, three at most; all in the memory of the first.
-    assert Unrecorded.made == [(((1,),), None), (((1,),), "a pool"), (((2,),), "a pool")]
+    # The second call of each, three at most; all in one memory.
+    assert [shapes for shapes, _ in Unrecorded.made] == [((1,),), ((1,),), ((2,),)]
+    assert len({id(shared) for _, shared in Unrecorded.made}) == 1
 
     damaged = captured.CapturedCalls(lambda x: (x,), "cuda", name="the screen")
     caplog.set_level(logging.INFO, logger="hficma")
@@ -57,3 +63,29 @@ def test_recordings_are_made_of_what_comes_again(
         "the screen runs without a CUDA graph: it cannot be recorded "
         "(operation not permitted when stream is capturing)"
     ]
+
+
+def test_one_function_is_recorded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording begins with a wait for the whole device, which would break another thread's."""
+    from hficma.engine.runtimes import captured
+
+    monkeypatch.setattr(captured, "Recording", Unrecorded)
+    monkeypatch.setattr(captured, "Shared", lambda _device: object())
+    inside = threading.Semaphore(1)
+    overlaps: list[bool] = []
+
+    def function(x: torch.Tensor) -> Sequence[torch.Tensor]:
+        alone = inside.acquire(blocking=False)
+        overlaps.append(not alone)
+        time.sleep(0.05)
+        if alone:
+            inside.release()
+        return (x,)
+
+    def record(size: int) -> None:
+        calls = captured.CapturedCalls(function, "cuda")
+        calls._record(captured.ShapeClass((((size,), torch.float32),), ()), [torch.ones(size)])
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(record, (1, 2, 3)))
+    assert overlaps == [False] * 3
