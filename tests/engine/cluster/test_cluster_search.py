@@ -171,7 +171,8 @@ def test_without_replicas_an_answer_says_what_was_searched_and_proves_nothing(
     assert answer.certified == 0
     assert f"{missing} of {len(DATA)} items" in answer.notes[0]
     assert answer.to_json()["share"] == answer.share
-    assert engine.cluster_state.share == answer.share
+    state = engine.cluster_state
+    assert state.share == answer.share or state.ready == 2  # another may have opened them since
     wait_until(lambda: engine.cluster_state.ready == 2)
     assert shown(engine.search(image=DATA.photo(0), exact=True)) == expected
 
