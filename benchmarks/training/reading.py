@@ -28,14 +28,14 @@ from hficma.training.data.loader.batches import (
     pair_draws,
 )
 from hficma.training.data.loader.loader import Loader
-from hficma.training.data.loader.workers import usable_cores
+from hficma.training.data.loader.workers import AHEAD, usable_cores
 from hficma.training.data.photo_views import square_of_pixels, write_random_crop
 from hficma.types import Positions
 
 BATCHES = 12
 """Batches that each worker reads in a measurement."""
 SKIPPED = 6
-"""Batches, or steps, that are not counted: more than workers make ahead."""
+"""Batches, or steps, that are not counted, at least; see `skipped_batches`."""
 BATCH = 64
 """Photos of a batch."""
 STAGE_PHOTOS = 256
@@ -46,6 +46,14 @@ SHOWN = Shown(image_input=ImageInput())
 """The published crop."""
 
 Record = dict[str, Any]
+
+
+def skipped_batches(workers: int) -> int:
+    """Return how many first batches are not counted: as many as workers make ahead, or are making.
+
+    They were made while nothing took them: counted, they would hide that workers are too slow.
+    """
+    return max(SKIPPED, workers * (AHEAD + 1))
 
 
 def photo_record(photos: DatasetDirectory, rounds: int) -> Record:
@@ -120,14 +128,15 @@ def _read(photos: DatasetDirectory, workers: int, turn: int) -> float:
         device=torch.device("cpu"),
         batch_bytes=BATCH * SHOWN.image_input.size**2 * 3,
     )
-    count = SKIPPED + BATCHES * workers
+    skipped = skipped_batches(workers)
+    count = skipped + BATCHES * workers
     generator = np.random.default_rng(turn)
     requests = [Request(1, generator.choice(rows, BATCH), True, False) for _ in range(count)]
     start = 0.0
     for number, _ in enumerate(loader.epoch(requests), start=1):
-        if number == SKIPPED:
+        if number == skipped:
             start = time.perf_counter()
-    return BATCH * (count - SKIPPED) / (time.perf_counter() - start)
+    return BATCH * (count - skipped) / (time.perf_counter() - start)
 
 
 def _decoded_at_once(photos: DatasetDirectory, processes: int) -> float:

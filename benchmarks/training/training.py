@@ -35,7 +35,7 @@ from ..pages.parts import publish
 from .evaluation import evaluation_record
 from .learner import Learner, epoch_batches, trained_model
 from .memory import peak_memory
-from .reading import SKIPPED, Record, photo_record
+from .reading import Record, photo_record, skipped_batches
 from .simulated import SimulatedDataset, stored_photos
 
 
@@ -114,19 +114,21 @@ def learning_record(
     if options.photos.small and not learner.frozen:
         sizes = {"photos at half their size": True, **sizes}
     total: dict[tuple[str, str], list[dict[str, float]]] = {}
-    batches = epoch_batches(learner.pairs, options, SKIPPED + steps)
+    skipped = skipped_batches(max(workers))
+    batches = epoch_batches(learner.pairs, options, skipped + steps)
     for size, small in sizes.items():
+        # In a GPU's own memory, where there is one: copying them there is the loader's work.
         stored = [
             replace(batch, shown=batch.shown.clone())
             for batch in learner.batches(batches[:4], small=small)
             if isinstance(batch.shown, torch.Tensor)
         ]
         for _ in range(rounds):
-            memory: Iterator[Any] = (stored[n % len(stored)] for n in range(SKIPPED + steps))
-            total.setdefault((size, "memory"), []).append(learner.learn(memory, skipped=SKIPPED))
+            memory: Iterator[Any] = (stored[n % len(stored)] for n in range(skipped + steps))
+            total.setdefault((size, "memory"), []).append(learner.learn(memory, skipped=skipped))
             for name, one in feeds.items():
                 read = one.batches(batches, small=small)
-                total.setdefault((size, name), []).append(one.learn(read, skipped=SKIPPED))
+                total.setdefault((size, name), []).append(one.learn(read, skipped=skipped))
     table: list[Record] = []
     for (size, feed), runs in total.items():
         parts = ("waiting", "forward", "backward", "step")
