@@ -5,10 +5,14 @@
 
 A tensor sent through torch's queue would come as a file descriptor, which the two processes hand
 over in a conversation for each batch: that waits for the worker, which is decoding the next one.
+
+A GPU copies a batch out of its buffer when it comes to that, after the steps before. The worker
+writes there again without asking, so that no batch is asked for before the last one's copy is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import weakref
@@ -29,6 +33,9 @@ from .workers import batches_ahead, default_workers
 
 logger = logging.getLogger("hficma")
 
+_PORTABLE = 1
+"""cudaHostRegisterPortable: pinned for every GPU that this process uses."""
+
 
 class Loader:
     """Gives the photos of batches in order, made ahead by worker processes.
@@ -36,7 +43,7 @@ class Loader:
     Args:
         batches: what a batch is, by the buffers that workers write to.
         workers: processes; None takes as many as the machine is good for, 0 reads in this one.
-        device: where the photos go: a GPU copies from the buffers itself.
+        device: where the photos go: a GPU copies from the buffers while the process goes on.
         batch_bytes: of a batch's pixels, at most.
     """
 
@@ -50,14 +57,14 @@ class Loader:
     ) -> None:
         workers = default_workers() if workers is None else workers
         workers, ahead = batches_ahead(workers, batch_bytes) if workers else (0, 0)
-        self.workers = workers
+        self.workers, self._device = workers, device
         self._buffers: Tensor | None = None
         if workers:
             # One buffer is read, one written, and the others wait in between.
             shape = (workers, ahead + 2, batch_bytes)
             self._buffers = torch.empty(shape, dtype=torch.uint8).share_memory_()
             if device.type == "cuda":
-                _pin(self._buffers)
+                _pin(self._buffers, device)
         # The loader asks for an iterator of requests at each epoch: of this list, which changes.
         self._requests: list[Request] = []
         self._loader: DataLoader[PhotoBatch] = DataLoader(
@@ -65,7 +72,7 @@ class Loader:
             batch_size=None,  # a request is a whole batch: crops of one size, stacked by its worker
             sampler=self._requests,
             num_workers=workers,
-            prefetch_factor=ahead or None,
+            prefetch_factor=ahead if workers else None,
             persistent_workers=workers > 0,
             multiprocessing_context=_start_method() if workers else None,
             worker_init_fn=_begin_worker,
@@ -75,7 +82,7 @@ class Loader:
         )
 
     def epoch(self, requests: Sequence[Request]) -> Iterator[PhotoBatch]:
-        """Yield the photos of batches, in order; each is there until the next is taken.
+        """Yield batches in order, their photos on the device; each is there until the next.
 
         Raises:
             InputError: photos cannot be read, or a worker was ended from outside.
@@ -87,21 +94,42 @@ class Loader:
         while (batch := _next(batches)) is not None:
             if batch.error is not None:
                 raise InputError(batch.error)
-            if isinstance(batch.pixels, Place):
+            pixels = batch.pixels
+            if isinstance(pixels, Place):
                 assert self._buffers is not None
-                worker, buffer, shape = batch.pixels
+                worker, buffer, shape = pixels
                 pixels = self._buffers[worker, buffer, : math.prod(shape)].view(shape)
-                batch = batch._replace(pixels=pixels)
-            yield batch
+            with _on_device(pixels, self._device) as copy:
+                yield batch._replace(pixels=copy)
 
 
-def _pin(buffers: Tensor) -> None:
+@contextlib.contextmanager
+def _on_device(pixels: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Give a block a batch on its device; the block ends when the buffer may be written again."""
+    copy = pixels.to(device, non_blocking=True)
+    if device.type != "cuda":
+        yield copy
+        return
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(device))
+    try:
+        yield copy
+    finally:
+        copied.synchronize()  # of this copy alone: what the block asked for after it may still run
+
+
+def _pin(buffers: Tensor, device: torch.device) -> None:
     """Tell CUDA of buffers, so that it copies from them while the process goes on."""
-    cuda, address = torch.cuda.cudart(), buffers.data_ptr()
-    if int(cuda.cudaHostRegister(address, buffers.nbytes, 0)) != 0:
+    with torch.cuda.device(device):  # else the first GPU is told, and gives memory for that
+        cuda, address = torch.cuda.cudart(), buffers.data_ptr()
+        if int(cuda.cudaHostRegister(address, buffers.nbytes, _PORTABLE)) == 0:
+            # Before the memory goes: by then `_on_device` has waited for all copies.
+            weakref.finalize(buffers, cuda.cudaHostUnregister, address)
+            return
         logger.warning("photos are copied to the GPU more slowly: their memory cannot be pinned")
-    else:
-        weakref.finalize(buffers, cuda.cudaHostUnregister, address)
+        # CUDA keeps the error until it is asked, and torch asks after the next kernel: this one.
+        with contextlib.suppress(RuntimeError):
+            torch.ones(1, device=device)
 
 
 def _next(batches: Iterator[PhotoBatch]) -> PhotoBatch | None:

@@ -221,7 +221,7 @@ class Pairs:
             as many regions for each photo: R, or those of a window.
         """
         features = (
-            model.image_features(batch.shown.to(model.device, non_blocking=True))
+            model.image_features(batch.shown.to(model.device))
             if isinstance(batch.shown, Tensor)
             else batch.shown
         )

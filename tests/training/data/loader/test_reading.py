@@ -247,6 +247,24 @@ def test_batches_that_shared_memory_cannot_hold_are_made_by_fewer_workers() -> N
     assert batches_ahead(4, 10**15) == (0, 1)
 
 
+def test_batches_that_no_shared_memory_holds_are_read_by_the_training_process(
+    photos: RecipeList,
+) -> None:
+    """A container's little shared memory must make a training slower, and not end it."""
+    if not SHARED_MEMORY.is_dir():
+        pytest.skip("this system has no /dev/shm")
+    rows = np.arange(8)
+    alone = Loader(
+        lambda buffers: PhotoBatches(
+            photos, rows, rows, Shown(image_input=SIZE), seed=3, buffers=buffers
+        ),
+        workers=2, device=torch.device("cpu"), batch_bytes=10**15,
+    )  # fmt: skip
+    assert alone.workers == 0
+    (batch,) = alone.epoch(requests([0, 1]))
+    assert isinstance(batch.pixels, Tensor)
+
+
 def test_processes_that_train_beside_each_other_share_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
