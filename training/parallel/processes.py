@@ -251,6 +251,11 @@ def _run(function: Any, arguments: dict[str, Any], pipe: Connection) -> None:
         os._exit(1)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+    for child in multiprocessing.active_children():
+        child.terminate()
+    # At once, for threads of torch's that still run as an interpreter ends have aborted processes
+    # whose work was done ("terminate called without an active exception").
+    os._exit(0)
 
 
 def _end_with_parent() -> None:
