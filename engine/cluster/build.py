@@ -250,8 +250,9 @@ class _Pool:
             fn_constructor_args=(argument,),
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
             # One processor of the scheduler's, however many threads: where a machine dies, its
-            # actor starts again wherever there is room.
-            num_cpus=1,
+            # actor starts again wherever there is room. GPUs are counted alone: a machine may have
+            # more shares of them than processors.
+            num_cpus=0 if self._gpus else 1,
             num_gpus=self._gpus or None,
         )
         try:

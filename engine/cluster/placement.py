@@ -1,4 +1,4 @@
-"""Which shard server holds which shards, and which of its holders answers for a shard.
+"""Which machine an actor starts on, which shards it holds, and which holder answers for a shard.
 
 Three shards of 5, 3 and 4 GB over three servers, each shard held twice:
 
@@ -43,6 +43,24 @@ def place_shards(sizes: Sequence[int], servers: int, replicas: int) -> list[list
             held[server].append(shard)
             load[server] += sizes[shard]
     return [sorted(shards) for shards in held]
+
+
+def place_on_gpus(gpus: Sequence[int], share: float) -> list[int]:
+    """Return the machine of each actor that there are GPUs for, in the order of their starts.
+
+    A share of a GPU lies on one of them, and several GPUs of an actor in one machine: what is left
+    of each does not add up to room for another. By turns, so that few actors are on many machines.
+
+    Args:
+        gpus: of each machine.
+        share: GPUs of each actor, a part of one or a whole number.
+    """
+    # Whole at last: 1 / (1 / 3) may be rounded down.
+    room = [count * int(1 / share + 1e-6) if share < 1 else int(count // share) for count in gpus]
+    return [
+        machine for turn in range(max(room, default=0)) for machine in range(len(room))
+        if turn < room[machine]
+    ]  # fmt: skip
 
 
 def choose_servers(

@@ -22,7 +22,7 @@ from ..engine import ClusterState
 from ..index.index import IndexRecords
 from ..runtimes.options import ExecutionKeywords
 from .options import ClusterOptions
-from .placement import Route, choose_servers, place_shards
+from .placement import Route, choose_servers, place_on_gpus, place_shards
 from .shard_server import ServerState, ServerTask, ShardServer, listed_files
 
 START_SECONDS = 300.0
@@ -79,7 +79,7 @@ class ServerGroup(Closing):
         self._answer_seconds = options.answer_seconds
         self._sizes = [shard.bytes for shard in index.shards]
         self._counts = [shard.count for shard in index.shards]
-        machines = alive_machines(ray)
+        machines = actor_machines(ray, options)
         count = actor_count(ray, options)
         self.held = place_shards(self._sizes, count, min(options.replicas, count))
         # Without a shard there is nothing to ask a server.
@@ -246,11 +246,22 @@ class ServerGroup(Closing):
             self._ray.kill(actor, no_restart=True)
 
 
-def alive_machines(ray: Any) -> list[str]:
-    """Return the ids of the machines that Ray can start an actor on."""
-    return [
-        node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")
-    ]
+def actor_machines(ray: Any, options: ClusterOptions) -> list[str]:
+    """Return the ids of the machines on which to start actors, in turn.
+
+    Where actors own GPUs, there are as many as actors that these have room for, one machine several
+    times; else each machine is there once.
+
+    Args:
+        ray: connected.
+        options: of the cluster.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    machines: list[str] = [node["NodeID"] for node in nodes]
+    if options.gpus:
+        gpus = [int(node["Resources"].get("GPU", 0)) for node in nodes]
+        return [machines[place] for place in place_on_gpus(gpus, options.gpus)]
+    return machines
 
 
 def actor_count(ray: Any, options: ClusterOptions) -> int:
@@ -264,16 +275,13 @@ def actor_count(ray: Any, options: ClusterOptions) -> int:
     Raises:
         InputError: the cluster has too few GPUs.
     """
-    count = options.actors
-    if options.gpus:
-        most = int(ray.cluster_resources().get("GPU", 0) / options.gpus)
-        if most < (count or 1):
-            raise InputError(
-                f"{options.address}: has GPUs for {most} actors of {options.gpus:g} each, not for "
-                f"{count or 1}"
-            )
-        count = count or most
-    return count or max(len(alive_machines(ray)), options.replicas)
+    machines = len(actor_machines(ray, options))
+    if options.gpus and machines < (options.actors or options.replicas):
+        raise InputError(
+            f"{options.address}: has GPUs for {machines} actors of {options.gpus:g} each, not for "
+            f"{options.actors or options.replicas}"
+        )
+    return options.actors or max(machines, options.replicas)
 
 
 def actor_execution(

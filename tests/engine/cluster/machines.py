@@ -52,9 +52,9 @@ class Machines:
             self.close()
             raise
 
-    def add(self) -> Any:
-        """Add a machine and return it."""
-        return self._cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    def add(self, gpus: int = 0) -> Any:
+        """Add a machine and return it; Ray believes how many GPUs it has."""
+        return self._cluster.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=STORE_BYTES)
 
     def remove(self, machine: Any) -> None:
         """Kill a machine, and all that runs on it."""
