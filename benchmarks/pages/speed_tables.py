@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from string import Formatter
 from typing import Any
 
 from ..common.report import Column, Figure, Report, cell_text
@@ -55,11 +54,8 @@ _ENGINE = {
         "one at a time": "{alone_ms:.1f}",
         "in batches": "{batch_ms:.1f}",
         "gain": "{gain:.2f}",
-        "a second": "{queries_a_second:.1f}",
-        "ms a photo": "{total_ms:.1f}",
     },
 }
-"""Columns whose figures a record lacks, being of another version, are left out."""
 
 
 def search(record: Record) -> Lines:
@@ -130,7 +126,7 @@ def pair_costs(record: Record) -> dict[str, Record]:
     """Return what a pair costs in float32: as published, and at each level as the package runs it.
 
     Args:
-        record: of `pair_scores`; only those of later versions have rows of the kernels in C.
+        record: of `pair_scores`; where the kernels in C were not compiled, torch runs the package.
     """
     rows = {row["form"]: row for row in next(iter(record["cases"].values()))["rows"]}
     return {
@@ -167,13 +163,7 @@ def engine(record: Record, parts: Sequence[str] = tuple(_ENGINE)) -> Lines:
     lines = []
     for key in parts:
         if part := record["tables"].get(key):
-            shared = set.intersection(*(set(row) for row in part["rows"])) | {"noise", "gemm"}
-            columns = {
-                label: form
-                for label, form in _ENGINE[key].items()
-                if {name for _, name, _, _ in Formatter().parse(form) if name} <= shared
-            }
-            lines += [f"**{part['title']}**:", "", *table(columns, part["rows"]), ""]
+            lines += [f"**{part['title']}**:", "", *table(_ENGINE[key], part["rows"]), ""]
     return lines[:-1]
 
 

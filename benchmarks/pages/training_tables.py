@@ -49,25 +49,18 @@ def training_rate(record: Record) -> Lines:
     parts = record["milliseconds"]
     whole = sum(parts.values())
     shown = ", ".join(f"{name} {one:.2f}" for name, one in parts.items())
-    # Earlier measurements have no such column.
-    columns = {
-        label: form
-        for label, form in _ALONE.items()
-        if "at_once" not in form or "share_at_once" in record["alone"][0]
-    }
-    lines = [
+    return [
         f"**Reading**: one core takes {whole:.2f} ms for a stored photo of "
         f"{record['photo_kb']:.0f} KB ({shown}); decoding alone it does "
         f"{record['decoded']:,.0f} photos a second. Workers, without a model:",
         "",
-        *table(columns, record["alone"]),
+        *table(_ALONE, record["alone"]),
         "",
         f"**Learning**: `{record['preset']}` on {record['device']}, batches of {record['batch']}; "
         "milliseconds of a pair in each part of a step:",
         "",
         *table(_LEARNING, record["learning"]),
     ]
-    return lines
 
 
 def training_size(record: Record) -> Lines:

@@ -140,7 +140,7 @@ SKIPPED: dict[str, str] = {
     ),
     "hficma bench pair_scores": _MEASURES,
     "hficma bench pair_scores --json "
-    "benchmarks/results/pair-scores-epyc-avx2-2-cores-2026-11-22.json": _MEASURES,
+    "benchmarks/results/pair-scores-epyc-avx512-2-cores-2026-11-27.json": _MEASURES,
     "hficma bench readme": "writes into the checkout; tests/benchmarks holds what it writes",
     "hficma calibrate": "five trainings; tests/training/sureness calibrates a small run",
     "hficma bench sureness": "needs a calibrated run; tests/benchmarks judges small scores",
