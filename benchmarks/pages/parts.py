@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hficma.metrics import DIRECTIONS
 
-from ..common.report import Report, print_markdown, write_json
+from ..common.report import print_markdown, write_json
 from ..common.timing import noise_warning
 from .quality_tables import encoders, quality, sample_hardness, text_quality
 from .speed_tables import branches, candidates, engine, gpu, pair, pair_costs, screening, search
@@ -55,27 +55,21 @@ def headline(records: Mapping[str, Record]) -> list[list[str]]:
     """Return README's rows: what, how much, of which limit, measured by which benchmark.
 
     Args:
-        records: of `pair-scores`, `bench-10k`, `engine`, `quality` and `sample-hardness`.
+        records: of `pair-scores`, `engine`, `quality` and `sample-hardness`.
     """
     pairs = pair_costs(records["pair-scores"])
-    ranking, large = (records["engine"]["tables"][key]["rows"][-1] for key in ("rerank", "growth"))
-    stages = Report.parse(records["bench-10k"]).table("stages-photo")
-    assert stages is not None
-    cells = {row.name: row.cells for row in stages.rows}
-    total, cross = cells["total"]["p50"], cells["cross branch"]["limit"]
-    assert total is not None
-    assert cross is not None
+    tables = records["engine"]["tables"]
+    ranking, (medium, large) = tables["rerank"]["rows"][-1], tables["growth"]["rows"][-2:]
     quality, drawn = records["quality"], records["sample-hardness"]
     best = next(method for method in quality["methods"] if method["name"] == "best")
     ten = "{value:.1f} % [{low:.0f}, {high:.0f}]".format_map(best["S"][DIRECTIONS[0]]["R@10"])
     first = share(drawn["rows"]["the run"][DIRECTIONS[0]]["R@1"], drawn["items"])
 
-    def row(what: str, value: str, by: str, percent: float | None = None, where: str = "") -> Lines:
-        limit = "" if percent is None else f"{percent:.0f} % of the GEMM rate{where}"
+    def row(what: str, value: str, by: str, percent: float | None = None) -> Lines:
+        limit = "" if percent is None else f"{percent:.0f} % of the GEMM rate"
         return [what, value, limit, by]
 
     cost, size = "One photo and one recipe, d = 1024", "Ranking 200 recipes, real lengths, d = 1024"
-    answer = "A photo's answer over 10,000 recipes, d = 256"
     return [
         *(
             row(f"{cost}, {form}", f"{one['milliseconds']:.2f} ms", "pair_scores",
@@ -85,9 +79,11 @@ def headline(records: Mapping[str, Record]) -> list[list[str]]:
             )
         ),
         row(size, f"{ranking['ms']:.0f} ms", "engine", 100 * ranking["gemm_share"]),
-        row(answer, f"{total.value:.1f} ms", "--setup 10k", cross.value, ", where scoring"),
-        row(f"The same over {large['what']}",
-            f"{large['total_ms']:.0f} ms, {large['own_mb']:.0f} MB", "engine"),
+        *(
+            row(f"{what} over {one['what']}, d = 256",
+                f"{one['total_ms']:.0f} ms, {one['own_mb']:.0f} MB", "engine")
+            for one, what in ((medium, "A photo's answer"), (large, "The same"))
+        ),
         row(f"Right recipe among ten, of {quality['test_pairs']}, real photos, preset `best`", ten,
             "quality"),
         row(f"Right recipe first, of {drawn['items']:,}, drawn photos",
