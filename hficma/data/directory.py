@@ -165,7 +165,7 @@ class DatasetDirectory:
         return decode_photo(self.jpeg(index), name=self._photo_name(index), enough=side)
 
     def photo_pixels(self, index: int, side: int, number: int = 0) -> Pixels:
-        """Return any photo at a reduced size, as pixels; see `PhotoStore`."""
+        """Return any photo at a reduced size, as pixels; see `NumberedPhotos`."""
         from ..images import decode_pixels
 
         return decode_pixels(self.jpeg(index, number), name=self._photo_name(index), enough=side)

@@ -61,11 +61,11 @@ class DatasetView:
         return photo_side(self._dataset)
 
     def photo_count(self, index: int) -> int:
-        """Return how many photos the recipe has; see `PhotoStore`."""
+        """Return how many photos the recipe has; see `NumberedPhotos`."""
         return photo_count(self._dataset, index)
 
     def photo_pixels(self, index: int, side: int, number: int = 0) -> Pixels:
-        """Return any of the recipe's photos as pixels; see `PhotoStore`."""
+        """Return any of the recipe's photos as pixels; see `NumberedPhotos`."""
         return photo_pixels(self._dataset, index, side, number)
 
     def photo_origin(self, index: int) -> Path | str:

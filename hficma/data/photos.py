@@ -75,8 +75,8 @@ def reduced_photo(dataset: Dataset, index: int, side: int) -> Image:
 
 
 @runtime_checkable
-class PhotoStore(Protocol):
-    """A dataset that holds photos as pixels of JPEGs, and of a recipe perhaps several."""
+class NumberedPhotos(Protocol):
+    """A dataset that gives photos as pixels, by number where a recipe has several."""
 
     def photo_count(self, index: int) -> int:
         """Return how many photos the recipe at a position has."""
@@ -91,7 +91,7 @@ class PhotoStore(Protocol):
 
 def photo_count(dataset: Dataset, index: int) -> int:
     """Return how many photos a dataset holds of a recipe that has one; one, if it cannot tell."""
-    return dataset.photo_count(index) if isinstance(dataset, PhotoStore) else 1
+    return dataset.photo_count(index) if isinstance(dataset, NumberedPhotos) else 1
 
 
 def photo_pixels(dataset: Dataset, index: int, side: int, number: int = 0) -> Pixels:
@@ -109,7 +109,7 @@ def photo_pixels(dataset: Dataset, index: int, side: int, number: int = 0) -> Pi
     Raises:
         InputError: as `Dataset.photo`.
     """
-    if isinstance(dataset, PhotoStore):
+    if isinstance(dataset, NumberedPhotos):
         return dataset.photo_pixels(index, side, number)
     assert number == 0
     return np.array(reduced_photo(dataset, index, side))
