@@ -8,10 +8,8 @@ S_local       of a bag of BAG pairs, by the network: what each pair adds to that
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,7 +20,7 @@ from hficma.training.ranking import rank_bag
 from hficma.training.scoring import BlockScores
 
 from .learner import trained_model
-from .memory import peak_memory
+from .memory import PeakMemory, peak_memory
 from .reading import Record
 
 BATCH = 256
@@ -49,40 +47,30 @@ def evaluation_record(
     _, model = trained_model(preset, overrides, dataset, cache, device)
     model.eval()
     generator = torch.Generator().manual_seed(0)
-    with peak_memory() as before:
-        before.look()
-    stages: list[Record] = []
-
-    def stage(name: str, pairs: float, peak: Any, seconds: float) -> None:
-        stages.append(
-            {"name": name, "pairs": pairs / seconds, "seconds": seconds,
-             "memory_mb": peak.memory_mb, "mapped_mb": peak.mapped_mb}
-        )  # fmt: skip
-
-    start = time.perf_counter()
-    with peak_memory() as peak:
+    before = PeakMemory()
+    before.look()
+    with peak_memory() as encoding:
         photos = collected(_batches(model, count, model.region_count, generator), count,
                            model.region_count)  # fmt: skip
         recipes = collected(_batches(model, count, INGREDIENTS, generator), count, INGREDIENTS)
     assert photos is not None
     assert recipes is not None
-    stage("tokens", count, peak, time.perf_counter() - start)
-    start = time.perf_counter()
-    with peak_memory() as peak:
+    with peak_memory() as ranking:
         rank_bag(model, photos, recipes, scorer=_nothing)
-    stage("ranks, S_local left out", count * count, peak, time.perf_counter() - start)
-    bag, start = slice(0, min(BAG, count)), time.perf_counter()
-    with peak_memory() as peak:
+    bag = slice(0, min(BAG, count))
+    with peak_memory() as scoring:
         rank_bag(model, photos.select(bag), recipes.select(bag))
-    seconds = time.perf_counter() - start
-    stage(f"a bag of {bag.stop:,}", bag.stop**2, peak, seconds)
     return {
         "count": count,
         "preset": preset,
         "device": str(model.device),
         "model_mb": before.memory_mb,
-        "stages": stages,
-        "hours": count**2 / stages[-1]["pairs"] / 3600,
+        "stages": [
+            encoding.stage("tokens", count),
+            ranking.stage("ranks, S_local left out", count**2),
+            scoring.stage(f"a bag of {bag.stop:,}", bag.stop**2),
+        ],
+        "hours": count**2 / bag.stop**2 * scoring.seconds / 3600,
     }
 
 

@@ -1,12 +1,14 @@
-"""Memory of this process and those that it started, watched while a block runs."""
+"""Memory of this process and those that it started, watched and timed while a block runs."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 INTERVAL = 0.5
 """Seconds between two looks."""
@@ -20,10 +22,11 @@ class PeakMemory:
         memory_mb: what only processes hold, and what they share with each other.
         mapped_mb: pages of files, which the system drops where memory is short: libraries, photos.
         processes: at the same time, at most.
+        seconds: that the block took.
     """
 
     def __init__(self) -> None:
-        self.memory_mb = self.mapped_mb = 0.0
+        self.memory_mb = self.mapped_mb = self.seconds = 0.0
         self.processes = 0
 
     def look(self) -> None:
@@ -41,10 +44,21 @@ class PeakMemory:
         self.mapped_mb = max(self.mapped_mb, sums["mapped_mb"])
         self.processes = max(self.processes, len(members))
 
+    def stage(self, name: str, pairs: int) -> dict[str, Any]:
+        """Return the block as a row of figures, once it has ended; `pairs` a second."""
+        return {
+            "name": name,
+            "pairs": pairs / self.seconds,
+            "seconds": self.seconds,
+            "memory_mb": self.memory_mb,
+            "mapped_mb": self.mapped_mb,
+            "processes": self.processes,
+        }
+
 
 @contextlib.contextmanager
 def peak_memory() -> Iterator[PeakMemory]:
-    """Watch the block; Linux only, elsewhere nothing is seen."""
+    """Watch the block; memory on Linux only, elsewhere none is seen."""
     peak, ended = PeakMemory(), threading.Event()
 
     def watch() -> None:
@@ -53,9 +67,11 @@ def peak_memory() -> Iterator[PeakMemory]:
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
+    start = time.perf_counter()
     try:
         yield peak
     finally:
+        peak.seconds = time.perf_counter() - start
         peak.look()
         ended.set()
         thread.join()

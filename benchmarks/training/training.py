@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from ..common.timing import environment
 from ..pages.parts import publish
 from .evaluation import evaluation_record
 from .learner import Learner, epoch_batches, trained_model
-from .memory import peak_memory
+from .memory import PeakMemory, peak_memory
 from .reading import Record, photo_record, skipped_batches
 from .simulated import SimulatedDataset, stored_photos
 
@@ -166,31 +165,25 @@ def size_record(
         preset, [*overrides, f"loader.workers={workers}"], dataset, cache, device
     )
     rows = np.arange(size)
-    with peak_memory() as before:
-        before.look()
-    stages = []
+    before = PeakMemory()
+    before.look()
     with peak_memory() as reading:
-        start = time.perf_counter()
         pairs = Pairs(dataset, rows, rows[:0], model, options, scratch, Progress())
-        seconds = time.perf_counter() - start
-    stages.append(_stage("recipes, read once and kept as ids", size / seconds, reading))
+    stages = [reading.stage("recipes, read once and kept as ids", size)]
     if not options.text.tune_sentences:
         with peak_memory() as encoding:
-            start = time.perf_counter()
             pairs.texts.encode_sentences(model)
-            seconds = time.perf_counter() - start
-        stages.append(_stage("distinct sentences, encoded", size / seconds, encoding))
+        stages.append(encoding.stage("distinct sentences, encoded", size))
     with peak_memory() as epoch:
-        start, read = time.perf_counter(), 0
+        read = 0
         for batch in pairs.epoch(
             model, epoch_batches(pairs, options), np.random.default_rng(0), epoch=1,
             cached=options.trunk.schedule != "tuned",
         ):  # fmt: skip
             pairs.recipe_batch(model, batch)
             read += len(batch.rows)
-        seconds = time.perf_counter() - start
     assert read == size
-    stages.append(_stage("an epoch, photos read and cropped", size / seconds, epoch))
+    stages.append(epoch.stage("an epoch, photos read and cropped", size))
     disk = sum(
         file.stat().st_size
         for folder in (Path(photos.name), scratch)
@@ -208,14 +201,6 @@ def size_record(
         "disk_mb": disk / 1e6,
         "free_mb": shutil.disk_usage(scratch).free / 1e6,
     }
-
-
-def _stage(name: str, rate: float, peak: Any) -> Record:
-    """Return what a stage took."""
-    return {
-        "name": name, "pairs": rate, "memory_mb": peak.memory_mb, "mapped_mb": peak.mapped_mb,
-        "processes": peak.processes,
-    }  # fmt: skip
 
 
 if __name__ == "__main__":
