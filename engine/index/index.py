@@ -81,6 +81,8 @@ class IndexRecords(Closing):
         for shard in shards:
             removed = removed_numbers(facts, shard)
             self._remaining.append(~np.isin(shard.numbers, removed) if removed else None)
+        if self.candidate_count(self._remaining) != self.item_count:
+            raise ArtifactError(f"{path}: its {MANIFEST} is damaged (no item has a removed number)")
 
     @classmethod
     def open(cls, path: Path, *, photos: Path | None = None) -> Self:
@@ -181,6 +183,17 @@ class IndexRecords(Closing):
             masks.append(mask if remaining is None else mask & remaining)
         return masks
 
+    def candidate_count(self, masks: Sequence[Mask | None]) -> int:
+        """Return how many items may answer.
+
+        Args:
+            masks: per shard, as `filter_masks` gives them.
+        """
+        return sum(
+            shard.count if mask is None else int(mask.sum())
+            for shard, mask in zip(self.shards, masks, strict=True)
+        )
+
     def locate(self, positions: Positions) -> tuple[Positions, Positions]:
         """Return the shard of each item (N,), and its position there (N,).
 
@@ -261,17 +274,6 @@ class Index(IndexRecords):
             of_query = [candidates[i] for candidates in by_shard]
             batches.append(merge_candidates(of_query, self.shard_offsets, count, total, error))
         return batches
-
-    def candidate_count(self, masks: Sequence[Mask | None]) -> int:
-        """Return how many items may answer.
-
-        Args:
-            masks: per shard, as `filter_masks` gives them.
-        """
-        return sum(
-            shard.count if mask is None else int(mask.sum())
-            for shard, mask in zip(self.shards, masks, strict=True)
-        )
 
     def remaining_candidates(
         self, query: Floats, excluded: Positions, batch_size: int, masks: Sequence[Mask | None]
@@ -419,9 +421,3 @@ def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[ShardRecords])
         raise ArtifactError(
             f"{path}: its {MANIFEST} is damaged (next_number is {last_number} or less)"
         )
-    removed = 0
-    for shard in shards:
-        numbers = removed_numbers(facts, shard)
-        removed += int(np.isin(numbers, shard.numbers).sum()) if numbers else 0
-    if removed != len(facts.removed):
-        raise ArtifactError(f"{path}: its {MANIFEST} is damaged (no item has a removed number)")

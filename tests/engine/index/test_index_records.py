@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hficma.artifacts.manifest import read_manifest
 from hficma.engine import IndexWriter, build_index
 from hficma.engine.index.index import Index, IndexRecords
+from hficma.engine.index.index_facts import KIND, IndexFacts, write_index_manifest
 from hficma.errors import ArtifactError
 from tests.engine.datasets import NoiseDataset
 
@@ -36,3 +39,24 @@ def test_records_need_nothing_that_searching_reads(hf_icma_bundle: Path, tmp_pat
     assert expected[11] is None
     with pytest.raises(ArtifactError, match="is missing"):
         Index.open(path)
+
+
+@pytest.mark.parametrize("kind", [Index, IndexRecords])
+def test_a_removed_number_that_no_item_has_is_refused(
+    kind: type[IndexRecords], hf_icma_bundle: Path, tmp_path: Path
+) -> None:
+    """An index would count fewer items than it answers with, and prove ranks by that."""
+    path = build_index(
+        hf_icma_bundle, DATA, tmp_path / "index", shard_items=5, runtime="onnxruntime", threads=1
+    )
+    with IndexWriter(path) as writer:
+        writer.remove(["r3"])
+        writer.compact()
+    manifest = read_manifest(path, kind=KIND)
+    facts = IndexFacts.of_manifest(path, manifest)
+    write_index_manifest(path, replace(facts, removed=(3, 7)), manifest.files)
+    with pytest.raises(ArtifactError, match="no item has a removed number"):
+        kind.open(path)
+    write_index_manifest(path, replace(facts, removed=(7,)), manifest.files)
+    with kind.open(path) as index:
+        assert index.item_count == len(DATA) - 2
