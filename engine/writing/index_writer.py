@@ -22,6 +22,7 @@ from hficma.types import Mask
 
 from ..bundle.bundle import Bundle
 from ..index.faiss_factory import check_factory
+from ..index.index import removed_numbers
 from ..index.index_facts import (
     KIND,
     SHARDS,
@@ -234,7 +235,7 @@ class IndexWriter(Closing):
 
     def _remaining(self, shard: Shard) -> Mask:
         """Return which items of a shard were not removed, (N,)."""
-        return ~np.isin(shard.numbers, np.array(self._facts.removed, dtype=np.int64))
+        return ~np.isin(shard.numbers, removed_numbers(self._facts, shard))
 
     def _commit(self, facts: IndexFacts) -> None:
         """Make `facts` the state of the index, by one rename of its manifest."""
