@@ -75,6 +75,19 @@ def test_the_chart_is_what_the_committed_results_say() -> None:
     assert shown[1] == new[1], "run `hficma bench readme`"
 
 
+def test_encoders_stand_beside_the_recall_of_their_methods() -> None:
+    """Two tables of one page would give a method two figures: it was trained again since."""
+    records = {one.benchmark: one.record for one in results()}
+    recalls = {
+        one["name"]: one["S"]["image_to_recipe"]["R@10"]["value"]
+        for one in records["photos"]["methods"]
+    }
+    rows = records["encoders"]["rows"]
+    assert {row["name"] for row in rows} & set(recalls)
+    for row in rows:
+        assert row["recall"] == recalls.get(row["name"])
+
+
 def test_readme_has_one_table_of_at_most_eight_figures() -> None:
     """A newcomer reads one table, not ten."""
     rows = list(headline({one.benchmark: one.record for one in results()}))
