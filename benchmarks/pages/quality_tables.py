@@ -79,7 +79,7 @@ def quality(record: Record) -> Lines:
 
 def text_quality(record: Record) -> Lines:
     """Tell of `text_quality`: ingredients found, and what sentence vectors know."""
-    accuracies = " and ".join(
+    accuracies = ", ".join(
         f"{share(one['accuracy'], one['lines'])} % of {one['lines']} lines ({name})"
         for name, one in record["ingredients"].items()
     )

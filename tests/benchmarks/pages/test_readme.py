@@ -215,8 +215,12 @@ def test_quality(tmp_path: Path) -> None:
 
 
 def test_text_quality(tmp_path: Path) -> None:
-    page = written(tmp_path, "text-quality", text_quality.measure(None, None))
+    """Shares that any machine prints alike would be those of other rules than the present ones."""
+    record = text_quality.measure(None, None)
+    page = written(tmp_path, "text-quality", record)
     assert "% of 200 lines" in page
+    [committed] = [one.record for one in results() if one.benchmark == "text-quality"]
+    assert committed["ingredients"] == record["ingredients"]
 
 
 def test_sample_hardness(tmp_path: Path) -> None:
