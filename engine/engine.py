@@ -97,7 +97,7 @@ class Engine(Closing):
     ) -> None:
         self.index = index
         self.bundle = bundle
-        self._views = views
+        self._crops = index.facts.crops if views is None else views
         self._pool = pool
         self._searcher = searcher
         self._batches = ThreadPoolExecutor(batches) if batches > 1 else None
@@ -360,11 +360,6 @@ class Engine(Closing):
             readable = [one for one in inputs if not isinstance(one, InputError)]
             answers = iter(self._searcher.search(readable, options, timer) if readable else ())
             return [one if isinstance(one, InputError) else next(answers) for one in inputs]
-
-    @property
-    def _crops(self) -> int:
-        """Return the crops of a photo whose vectors are averaged."""
-        return self.index.facts.crops if self._views is None else self._views
 
     def _read_query(
         self, query: QuerySource, name: str, out: Pixels | None = None

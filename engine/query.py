@@ -46,7 +46,7 @@ def read_query(
     bundle: Bundle,
     *,
     name: str,
-    views: int | None = None,
+    views: int,
     out: Pixels | None = None,
 ) -> ModelInput | InputError:
     """Return what the branches read of a query, or what is wrong with it.
@@ -56,7 +56,7 @@ def read_query(
         index: that it searches.
         bundle: of the index's model.
         name: how to name the query in an error, where it has no name of its own.
-        views: crops of a photo; None takes as many as the index was made for.
+        views: crops of a photo.
         out: where a photo's pixels go, of `photo_memory`; None takes new memory.
 
     Raises:
@@ -80,7 +80,6 @@ def read_query(
                 f"{index.path}: is an index of photos, which recipes search; "
                 "to search with a photo, make an index of recipes"
             )
-        views = index.facts.crops if views is None else views
         return photo_input(query, bundle.image_input, name=name, views=views, out=out)
     except InputError as error:
         return error
