@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from hficma.artifacts.workspace import Workspace
+from hficma.engine.index.item_encoding import LEVELS, Level
 from hficma.errors import InputError
 
 from ..common.arguments import JsonFile
@@ -46,8 +47,6 @@ REAL_BLOCK = 64
 ALL_LEVELS = 2
 """Blocks of a run whose recipes are scored from every level; the others from tables."""
 ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
-Level = Literal["tokens", "projections", "tables"]
-LEVELS: tuple[Level, ...] = ("tokens", "projections", "tables")
 
 
 class Scores(NamedTuple):
@@ -68,7 +67,7 @@ def scored_twice(
     photos: TokenItems,
     recipes: TokenItems,
     *,
-    levels: tuple[Level, ...] = LEVELS,
+    levels: Iterable[Level] = LEVELS,
 ) -> Iterator[Scores]:
     """Score all photos with all recipes, in each precision and beside it in float32.
 
@@ -198,7 +197,7 @@ def real_pairs(run: Path, data: str | None, most: int) -> Iterator[dict[str, Any
     for number, start in enumerate(range(0, len(image.lengths), REAL_BLOCK)):
         block = slice(start, start + REAL_BLOCK)
         photos = TokenItems(image.tokens[block].float(), image.lengths[block])
-        levels: tuple[Level, ...] = LEVELS if number < ALL_LEVELS else ("tables",)
+        levels: Iterable[Level] = LEVELS if number < ALL_LEVELS else ("tables",)
         for scores in scored_twice(weights, photos, recipes, levels=levels):
             yield _row("trained", "real", scale, scores)
     yield from hard_pairs("trained", weights)
