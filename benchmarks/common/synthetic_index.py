@@ -1,4 +1,4 @@
-"""Bundles of random weights and indexes of random vectors, where only speed counts."""
+"""Bundles of random weights, indexes and tokens of random vectors, where only speed counts."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from hficma.recipe import Recipe
 from hficma.types import Array, Floats
 
 if TYPE_CHECKING:
+    import torch
+
     from hficma.model import Model, ModelConfig
 
 
@@ -77,6 +79,20 @@ def random_bundle(workspace: Workspace, width: int, global_dim: int | None = Non
     if not path.exists():
         export_model(model, path, precisions=("fp32",))
     return path
+
+
+def random_tokens(
+    lengths: Sequence[int], width: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random tokens (N, T, D) of unit length, zeros behind their own, and lengths (N,)."""
+    import torch
+
+    from hficma.model.numerics import unit_rows
+
+    counts = torch.tensor(lengths)
+    tokens = unit_rows(torch.randn(len(lengths), max(lengths), width, generator=generator))
+    tokens[torch.arange(max(lengths)) >= counts[:, None]] = 0.0
+    return tokens, counts
 
 
 def synthetic_index(

@@ -48,7 +48,8 @@ def token_forms(
         widths: D for which bytes are told.
         each: tokens of the recipe for which they are.
     """
-    rows = tokens[np.arange(tokens.shape[1]) < lengths[:, None]]  # (sum(L), D)
+    valid = np.arange(tokens.shape[1]) < lengths[:, None]  # (N, T)
+    rows = tokens[valid]  # (sum(L), D)
     mean = rows.mean(axis=0)
     _, _, basis = np.linalg.svd(rows - mean, full_matrices=False)  # (D, D)
     for name, divisor in RANKS:
@@ -56,7 +57,7 @@ def token_forms(
         stored, scales, _ = quantise((rows - mean) @ basis[:rank].T, "int8")
         near = (dequantise(stored, scales) @ basis[:rank] + mean).clip(min=0)
         restored = np.zeros_like(tokens)
-        restored[np.arange(tokens.shape[1]) < lengths[:, None]] = _unit(near)
+        restored[valid] = _unit(near)
         sizes: dict[int, float] = {
             d: each * bytes_per_token("tokens", "int8", d // divisor, 1) for d in widths
         }

@@ -11,6 +11,7 @@ from hficma.model import Model, Tokens
 from hficma.training.scoring import block_scores, local_scorer
 
 from ..common.report import Column, Figure, Row, Table
+from ..common.synthetic_index import random_tokens
 from ..common.workload import SEED
 
 PHOTO_BLOCK = 64
@@ -83,9 +84,5 @@ def exhaustive_table(
 def _random_tokens(model: Model, lengths: list[int]) -> Tokens:
     """Return items of unit rows on the model's device, without global vectors."""
     generator = torch.Generator().manual_seed(SEED)
-    width = model.config.width
-    tokens = torch.randn(len(lengths), max(lengths), width, generator=generator)
-    counts = torch.tensor(lengths)
-    tokens[torch.arange(max(lengths)) >= counts[:, None]] = 0.0
-    tokens = torch.nn.functional.normalize(tokens, dim=-1)
+    tokens, counts = random_tokens(lengths, model.config.width, generator)
     return Tokens(torch.zeros(len(lengths), 1), tokens, counts).to(model.device)

@@ -24,14 +24,13 @@ from hficma.engine.retrieval.scoring import CpuScorer
 from hficma.engine.retrieval.timing import StageTimer
 from hficma.engine.runtimes.options import ExecutionOptions
 from hficma.model import HFICMA, load_model
-from hficma.model.numerics import unit_rows
 from hficma.model.published_attention import published_scores
 from hficma.model.similarity import project, tabulate
 from hficma.model.tiling import pair_scores
 
 from ..common.costs import StageCost, pair_multiply_adds
 from ..common.hardware import Limits
-from ..common.synthetic_index import REAL_LENGTHS, synthetic_index
+from ..common.synthetic_index import REAL_LENGTHS, random_tokens, synthetic_index
 from ..common.timing import interleaved
 
 CANDIDATES = 200
@@ -153,10 +152,8 @@ class _TorchForms(NamedTuple):
     def draw(cls, model: HFICMA, lengths: Sequence[int]) -> _TorchForms:
         """Return a photo and as many random recipes as are re-ranked, of lengths in turn."""
         width, generator = model.config.width, torch.Generator().manual_seed(1)
-        image = unit_rows(torch.randn(1, model.region_count, width, generator=generator))
-        tokens = unit_rows(torch.randn(CANDIDATES, max(lengths), width, generator=generator))
-        counts = torch.from_numpy(np.resize(lengths, CANDIDATES))
-        tokens[torch.arange(max(lengths)) >= counts[:, None]] = 0.0
+        image, _ = random_tokens([model.region_count], width, generator)
+        tokens, counts = random_tokens(np.resize(lengths, CANDIDATES).tolist(), width, generator)
         return cls(model, image, tokens, counts)
 
     @torch.inference_mode()
