@@ -16,10 +16,10 @@ from hficma.engine import Answer, Engine, build_index
 from hficma.engine.gpu.copying import copy_to_device
 from hficma.engine.gpu.faiss_prefilter import FaissPrefilter, faiss_gpu
 from hficma.engine.gpu.prefilter import GpuPrefilter
+from hficma.engine.index.candidates import ShardCandidates
 from hficma.engine.index.index import Index
 from hficma.engine.index.index_facts import ItemKind
 from hficma.engine.index.item_encoding import EncodingPrecision, Level
-from hficma.engine.index.prefilter import ShardCandidates
 from hficma.types import Floats
 
 from ..common.report import Column, Table

@@ -30,9 +30,9 @@ from hficma.types import Floats, Positions
 
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery, ModelInput, encode_queries
-from ..index.candidates import CandidateBatch
+from ..index.candidates import CandidateBatch, best_candidates, merge_candidates
 from ..index.filters import Filter, FilterCache
-from ..index.index import IndexRecords, merge_candidates
+from ..index.index import IndexRecords
 from ..results import Answer
 from ..retrieval.certificate import ItemScores, Ranking, rank_with_certificate
 from ..retrieval.filter_notes import filter_notes
@@ -278,11 +278,8 @@ class _RoutedSearch:
             }
         )
         lists = [answer.candidates for answer in answers.values()]
-        positions = np.concatenate([one.positions for one in lists])
-        scores = np.concatenate([one.scores for one in lists])
-        order = np.lexsort((positions, -scores))
         complete = all(len(one.positions) < depth for one in lists)
-        if not complete:
-            order = order[:depth]  # behind them may be items that a server left out
+        # Else behind the best `depth` may be items that a server left out.
+        best = best_candidates(lists, None if complete else depth)
         rounding = max(answer.rounding for answer in answers.values())
-        return positions[order], scores[order], rounding, complete
+        return *best, rounding, complete

@@ -21,11 +21,10 @@ from hficma.types import Floats, Mask, Offsets, Positions
 
 from ..bundle.bundle import Bundle
 from ..encoder import EncodedQuery
-from ..index.candidates import CandidateBatch
+from ..index.candidates import CandidateBatch, ShardCandidates, best_candidates
 from ..index.filters import Filter, FilterCache
-from ..index.index import Index, IndexRecords, open_shards, removed_numbers, search_shard
+from ..index.index import Index, IndexRecords, open_shards, removed_numbers
 from ..index.index_facts import SHARDS, IndexFacts
-from ..index.prefilter import ShardCandidates
 from ..index.shard import Shard
 from ..opening import check_same_model, open_pool, open_scorer
 from ..retrieval.certificate import ItemScores
@@ -148,7 +147,7 @@ class ShardServer:
 
         def search(place: int) -> list[ShardCandidates]:
             """Search one shard for all queries."""
-            return search_shard(self._index.shards[place], vectors, count + 1, masks[place])
+            return self._index.shards[place].prefilter.search(vectors, count + 1, masks[place])
 
         # Each query's candidates lie one list a shard; their positions become the index's.
         by_shard = list(self._pool.map(search, places))
@@ -158,7 +157,7 @@ class ShardServer:
                 ShardCandidates(one[query].positions + self._offsets[shard], one[query].scores)
                 for shard, one in zip(shards, by_shard, strict=True)
             ]
-            merged.append(_best(lists, count + 1))
+            merged.append(best_candidates(lists, count + 1))
         errors = [
             max(self._index.shards[place].prefilter.facts.score_error(vector) for place in places)
             for vector in vectors
@@ -225,7 +224,8 @@ class ShardServer:
             self._index.shards[self._place[shard]].prefilter.rounding_error(vector)
             for shard in shards
         )
-        return RemainingCandidates(_best(list(self._pool.map(best_of, shards)), count), rounding)
+        lists = list(self._pool.map(best_of, shards))
+        return RemainingCandidates(best_candidates(lists, count), rounding)
 
     def _here(self, positions: Positions) -> Positions:
         """Return positions in the whole index as those in the shards that are held here."""
@@ -256,11 +256,3 @@ def _open_part(task: ServerTask) -> Index:
     # Every removed number is some item's: those of other servers' items are left out.
     here = [number for shard in shards for number in removed_numbers(task.facts, shard)]
     return Index(task.index, replace(facts, removed=tuple(here)), shards)
-
-
-def _best(lists: Sequence[ShardCandidates], count: int) -> ShardCandidates:
-    """Merge lists of candidates, at least one: the best `count`, equal scores by position."""
-    positions = np.concatenate([one.positions for one in lists])
-    scores = np.concatenate([one.scores for one in lists])
-    order = np.lexsort((positions, -scores))[:count]
-    return ShardCandidates(positions[order], scores[order])

@@ -23,8 +23,9 @@ import torch
 from hficma.errors import MissingDependencyError
 from hficma.types import Floats, Mask
 
+from ..index.candidates import ShardCandidates
 from ..index.faiss_factory import import_faiss
-from ..index.prefilter import Prefilter, ShardCandidates
+from ..index.prefilter import Prefilter
 from .copying import send
 from .prefilter import GpuPrefilter
 

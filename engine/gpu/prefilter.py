@@ -13,7 +13,8 @@ import torch
 
 from hficma.types import Floats, Mask
 
-from ..index.prefilter import Prefilter, ShardCandidates
+from ..index.candidates import ShardCandidates
+from ..index.prefilter import Prefilter
 from .copying import send
 
 if TYPE_CHECKING:

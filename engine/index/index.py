@@ -28,12 +28,11 @@ from hficma.recipe import Recipe
 from hficma.types import Floats, Mask, Offsets, Positions
 
 from ..files.photo_file import PhotoRow
-from .candidates import CandidateBatch
+from .candidates import CandidateBatch, ShardCandidates, merge_candidates
 from .filters import Filter
 from .index_facts import KIND, SHARDS, IndexFacts, files_by_shard
 from .item_encoding import ItemArrays
 from .photos import PhotoFinder
-from .prefilter import ShardCandidates
 from .shard import Shard, ShardRecords
 
 OPENING_TRIES = 5
@@ -261,7 +260,7 @@ class Index(IndexRecords):
         def search(number: int) -> list[ShardCandidates]:
             """Search one shard for all queries."""
             # One more than is returned: its score bounds all that follow.
-            return search_shard(self.shards[number], queries, count + 1, masks[number])
+            return self.shards[number].prefilter.search(queries, count + 1, masks[number])
 
         by_shard = list(executor.map(search, range(len(self.shards))))
         total = self.candidate_count(masks)
@@ -338,62 +337,6 @@ def removed_numbers(facts: IndexFacts, shard: ShardRecords) -> tuple[int, ...]:
     """
     start = bisect_left(facts.removed, shard.first_number)
     return facts.removed[start : bisect_right(facts.removed, shard.last_number)]
-
-
-def search_shard(
-    shard: Shard, queries: Floats, count: int, mask: Mask | None
-) -> list[ShardCandidates]:
-    """Return the best items of one shard for each query, by its prefilter.
-
-    This and `merge_candidates` are all that a search over several machines would have to call.
-
-    Args:
-        shard: to search.
-        queries: (Q, D_g) float32.
-        count: K, candidates of each query.
-        mask: which of the shard's items may answer; None where all may.
-    """
-    return shard.prefilter.search(queries, count, mask)
-
-
-def merge_candidates(
-    by_shard: Sequence[ShardCandidates],
-    shard_offsets: Offsets,
-    count: int,
-    total: int,
-    error: float,
-) -> CandidateBatch:
-    """Merge one query's candidates: the best `count` of all shards, and a bound on all others.
-
-    Args:
-        by_shard: the best `count` + 1 of each shard: the first that is left over has the largest
-            score of all that are not returned.
-        shard_offsets: (shards + 1,) the position of each shard's first item, and N.
-        count: K, candidates to return.
-        total: items that may answer, in all shards.
-        error: δ, how far scores may be from g; inf where items may have been skipped.
-    """
-    positions = np.concatenate(
-        [
-            candidates.positions + offset
-            for candidates, offset in zip(by_shard, shard_offsets[:-1], strict=True)
-        ]
-        or [np.empty(0, np.int64)]
-    )
-    scores = np.concatenate(
-        [candidates.scores for candidates in by_shard] or [np.empty(0, np.float32)]
-    )
-    # Ties by position: the same order, whatever shards the items lie in.
-    order = np.lexsort((positions, -scores))
-    items = positions[order[:count]]
-    if len(items) == total:
-        return CandidateBatch(items, -math.inf)
-    # The item at place `count` bounds every item that is not returned. Those behind it here score
-    # no more. An item that its shard left out scores no more than the last that the shard gave;
-    # that shard gave `count` + 1, so its last stands at this place or behind it. Scores are within
-    # δ of g. Where nothing stands here although not all were returned, nothing is known.
-    upper_bound = float(scores[order[count]]) + error if len(order) > count else math.inf
-    return CandidateBatch(items, upper_bound)
 
 
 def _check_shards(path: Path, facts: IndexFacts, shards: Sequence[ShardRecords]) -> None:

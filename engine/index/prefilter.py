@@ -12,16 +12,16 @@ import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from hficma.errors import ArtifactError
-from hficma.types import Floats, Mask, Positions
+from hficma.types import Floats, Mask
 
 from ..files.checksums import CheckedFile
 from ..files.ragged import Rows, whole_rows
-from .candidates import dot_error
+from .candidates import ShardCandidates, dot_error
 from .faiss_factory import import_faiss, smaller_index, trainable_index
 
 FILE = "prefilter.faiss"
@@ -36,20 +36,6 @@ PROBED_SHARE = 16
 """Of an IVF index with many lists, a search reads one in so many."""
 
 _log = logging.getLogger("hficma")
-
-
-class ShardCandidates(NamedTuple):
-    """The best items of one shard for one query.
-
-    Which of several items with the last score are among them is left open: FAISS, partial sorts and
-    a GPU's differ in it. No answer depends on it, since the bound of what was left out is no lower
-    than that score.
-    """
-
-    positions: Positions
-    """(K,) positions in the shard, by falling score."""
-    scores: Floats
-    """(K,) g, within the prefilter's error."""
 
 
 @dataclass(frozen=True, kw_only=True)
