@@ -27,6 +27,10 @@ INTERFACE = 2
 """Of kernels.h: the C interface that stands here."""
 STORED_TYPES = {"float32": 0, "float16": 1, "int8": 2}
 """What `struct rows` calls element types."""
+PROJECTIONS = ("query", "key", "value", "gate", "fuse")
+"""Arrays of a row of D numbers a token, in the order of the structures and projecting weights."""
+TABLES = (*PROJECTIONS, "gate_bias", "mean", "table")
+"""All arrays of items at `tables`, in the order of the structures."""
 LINE = 64
 """Bytes of a cache line, at which buffers begin."""
 
@@ -65,13 +69,7 @@ class Weights(Structure):
 class Query(Structure):
     """`struct query`."""
 
-    _fields_ = (
-        ("length", Size),
-        *((name, Pointer) for name in ("query", "key", "value", "gate", "fuse")),
-        ("gate_bias", Pointer),
-        ("mean", Pointer),
-        ("table", Pointer),
-    )
+    _fields_ = (("length", Size), *((name, Pointer) for name in TABLES))
 
 
 class Items(Structure):
@@ -82,7 +80,7 @@ class Items(Structure):
         ("lengths", Pointer),
         ("first", Pointer),
         ("places", Pointer),
-        *((name, Rows) for name in ("tokens", "query", "key", "value", "gate", "fuse")),
+        *((name, Rows) for name in ("tokens", *PROJECTIONS)),
         ("gate_bias", Pointer),
         ("mean", Pointer),
         ("table", Rows),
@@ -92,10 +90,7 @@ class Items(Structure):
 class Tables(Structure):
     """`struct tables`."""
 
-    _fields_ = tuple(
-        (name, Pointer)
-        for name in ("query", "key", "value", "gate", "fuse", "gate_bias", "mean", "table")
-    )
+    _fields_ = tuple((name, Pointer) for name in TABLES)
 
 
 _W, _Q, _I, _T = POINTER(Weights), POINTER(Query), POINTER(Items), POINTER(Tables)

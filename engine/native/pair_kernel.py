@@ -23,8 +23,10 @@ import numpy as np
 from hficma.types import Array, Bytes, Floats, Lengths, Positions
 
 from .library import (
+    PROJECTIONS,
     SCREEN,
     STORED_TYPES,
+    TABLES,
     Items,
     MissingKernelsError,
     Query,
@@ -35,9 +37,6 @@ from .library import (
     buffer,
     load,
 )
-
-PROJECTED = ("query", "key", "value", "gate", "fuse")
-"""Arrays of a row of D numbers a token, in the order of the projecting weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +120,7 @@ class PairKernel:
             table = self._packed(weights.table)
         if weights.projection is not None:
             # The five matrices one after the other: (D, 5 D) -> (5, D, D).
-            parts = weights.projection.reshape(self.width, len(PROJECTED), self.width)
+            parts = weights.projection.reshape(self.width, len(PROJECTIONS), self.width)
             projection = self._packed(np.ascontiguousarray(parts.transpose(1, 0, 2)))
         self._weights = Weights(
             width=self.width,
@@ -152,7 +151,7 @@ class PairKernel:
         length = len(kept["gate_bias"])
         memory = buffer(self._functions.query_bytes(self._weights_at, length))
         query = Query(length=length)
-        for name in (*PROJECTED, "gate_bias", "mean", "table"):
+        for name in TABLES:
             setattr(query, name, address(kept[name]))
         self._functions.pack_query(self._weights_at, ctypes.byref(query), address(memory))
         return PackedQuery(memory, length)
@@ -197,7 +196,7 @@ class PairKernel:
         """
         tile, _kept = self._items(items)
         tables = Tables()
-        for name in (*PROJECTED, "gate_bias", "mean", "table"):
+        for name in TABLES:
             assert out[name].flags.c_contiguous
             setattr(tables, name, address(out[name]))
         size = self._functions.tabulate_scratch_bytes(
@@ -222,7 +221,7 @@ class PairKernel:
         """
         counts = [len(part) for part in lengths]
         tokens = [int(part.sum()) for part in lengths]
-        sizes = dict.fromkeys(PROJECTED, sum(tokens))
+        sizes = dict.fromkeys(PROJECTIONS, sum(tokens))
         sizes |= {"mean": sum(counts), "table": self.heads * sum(tokens)}
         arrays: dict[str, Floats] = {
             name: np.empty((rows, self.width), np.float32) for name, rows in sizes.items()

@@ -18,7 +18,7 @@ from hficma.errors import ArtifactError, InputError
 from hficma.model.config import ModelConfig
 from hficma.types import Array, Floats
 
-from ..native.library import MissingKernelsError
+from ..native.library import PROJECTIONS, TABLES, MissingKernelsError
 from ..native.pair_kernel import PairKernel, PairWeights, TileItems
 from .base import Arrays, ExecutionReport, Graph, Runtime, example_inputs, prepare_inputs
 from .onnx_check.onnx_file import read_onnx, read_weights
@@ -27,7 +27,6 @@ from .options import processors
 Role = Literal["image", "recipe"]
 TILE_TOKENS = 96
 """Tokens of the items that a thread scores at once: what a tile reads stays in its core's cache."""
-_ROWS = ("query", "key", "value", "gate", "fuse")
 
 
 class NativeRuntime(Runtime):
@@ -125,7 +124,7 @@ class NativeRuntime(Runtime):
         lengths = {role: _lengths(arrays, role) for role in (queries, items)}
         count, size = both[items]["gate_bias"].shape
         rows = {
-            name: array.reshape(-1, array.shape[-1]) if name in (*_ROWS, "table") else array
+            name: array.reshape(-1, array.shape[-1]) if name in (*PROJECTIONS, "table") else array
             for name, array in both[items].items()
         }
         rows["gate_bias"] = rows["gate_bias"].reshape(-1)
@@ -134,7 +133,7 @@ class NativeRuntime(Runtime):
             rows["table"] = _without_padding(both[items]["table"], lengths[items])
         if "table" in rows and (lengths[items] != size).any():
             valid = np.arange(size) < lengths[items][:, None]
-            for name in (*_ROWS, "gate_bias"):
+            for name in (*PROJECTIONS, "gate_bias"):
                 rows[name] = np.ascontiguousarray(both[items][name][valid])
             first = np.cumsum(lengths[items]) - lengths[items]
         else:
@@ -251,8 +250,7 @@ def _item_roles(graph: Graph) -> list[Role]:
 
 def _of_role(arrays: Mapping[str, Array], role: Role) -> dict[str, Array]:
     """Return the arrays of one role by their own names."""
-    names = (*_ROWS, "gate_bias", "mean", "table")
-    return {name: arrays[f"{role}_{name}"] for name in names if f"{role}_{name}" in arrays}
+    return {name: arrays[f"{role}_{name}"] for name in TABLES if f"{role}_{name}" in arrays}
 
 
 def _lengths(arrays: Mapping[str, Array], role: Role) -> Array:
@@ -277,7 +275,7 @@ def _without_padding(table: Floats, lengths: Array) -> Floats:
 
 def _one_item(arrays: Mapping[str, Array], number: int, length: int) -> dict[str, Array]:
     """Return the arrays of one item, without padding."""
-    item = {name: arrays[name][number, :length] for name in (*_ROWS, "gate_bias")}
+    item = {name: arrays[name][number, :length] for name in (*PROJECTIONS, "gate_bias")}
     item["mean"] = arrays["mean"][number]
     item["table"] = arrays["table"][number, :, :length]
     return item
