@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hficma.types import Lengths, Positions
+from hficma.types import Positions
 
 from ..index.candidates import CandidateBatch
 from ..index.index import Index
@@ -94,8 +94,8 @@ def cache_shared_candidates(
     items, counts = items[counts > 1], counts[counts > 1]
     if not len(items):
         return CandidateCache(index)
-    sizes = _tokens(LocatedItems.of_index(index, items))
-    sizes *= bytes_per_token("tables", "fp32", width, heads)
+    tokens = LocatedItems.of_index(index, items).lengths()
+    sizes = tokens * bytes_per_token("tables", "fp32", width, heads)
     most_shared = np.argsort(-counts, kind="stable")
     fit = int(np.searchsorted(np.cumsum(sizes[most_shared]), CACHE_BYTES, side="right"))
     if fit < len(items):
@@ -108,12 +108,3 @@ def cache_shared_candidates(
     if not len(items):
         return CandidateCache(index)
     return CandidateCache(index, items, *tabulate(LocatedItems.of_index(index, items)))
-
-
-def _tokens(items: LocatedItems) -> Lengths:
-    """Return how many tokens each item has, (N,)."""
-    tokens = np.empty(len(items.positions), np.int64)
-    for arrays, positions, run in items.runs():
-        assert arrays.encodings is not None
-        tokens[run] = arrays.encodings.lengths[positions]
-    return tokens

@@ -131,14 +131,13 @@ def cut_tiles(items: LocatedItems, tokens: int) -> Iterator[KernelTile]:
     """
     order = np.lexsort((items.positions, items.array_of))
     ordered = items.select(order)
-    lengths = np.empty(len(order), np.int64)
+    lengths = ordered.lengths()
     # Items of one group may share a tile. A kernel reads arrays where they lie, those of one shard;
     # but tokens are copied, and each tile reads the projections' weights anew: few items in each
     # of many shards would make many tiles of few tokens.
     group = ordered.array_of.copy()
-    for arrays, positions, run in ordered.runs():
+    for arrays, _, run in ordered.runs():
         assert arrays.encodings is not None
-        lengths[run] = arrays.encodings.lengths[positions]
         if arrays.encodings.level == "tokens":
             group[run] = -1
     borders = np.flatnonzero(np.diff(group)) + 1

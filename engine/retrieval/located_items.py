@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hficma.types import Floats, Floats64, Positions
+from hficma.types import Floats, Floats64, Lengths, Positions
 
 from ..index.index import Index
 from ..index.item_encoding import ItemArrays, StoredEncodings
@@ -69,6 +69,14 @@ class LocatedItems(NamedTuple):
         encodings = self.arrays[int(self.array_of[0])].encodings
         assert encodings is not None  # of a model with a local part
         return encodings
+
+    def lengths(self) -> Lengths:
+        """Return the items' tokens, (N,), of a model with a local part."""
+        lengths = np.empty(len(self.positions), np.int64)
+        for arrays, positions, run in self.runs():
+            assert arrays.encodings is not None
+            lengths[run] = arrays.encodings.lengths[positions]
+        return lengths
 
     def vectors(self) -> Floats:
         """Return a copy of the items' global vectors, (N, D_g) float32, for N at least 1."""
