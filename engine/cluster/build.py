@@ -37,7 +37,7 @@ from ..writing.photo_settings import with_photo_root
 from ..writing.transaction import shard_name
 from .duplicates import SharedIds, hash_ids, shared_hashes
 from .options import ClusterOptions
-from .server_group import actor_count, actor_execution
+from .server_group import actor_count, actor_execution, actor_machines
 from .session import connected
 from .shard_builder import (
     Blocks,
@@ -116,7 +116,7 @@ def build_index_on_ray(
     with unfinished_build(open_bundle, source, out, options, restart=restart) as (build, facts):
         facts, photos = with_photo_root(facts, build.folder, dataset)
         with connected(cluster) as ray:
-            count = actor_count(ray, cluster)
+            count = actor_count(len(actor_machines(ray, cluster)), cluster)
             task = BuildTask(
                 blocks=blocks, out=out, facts=facts, photos=photos, bundle=bundle.absolute(),
                 execution=actor_execution(ray, cluster, count, execution), strict=strict,

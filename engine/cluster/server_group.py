@@ -80,7 +80,7 @@ class ServerGroup(Closing):
         self._sizes = [shard.bytes for shard in index.shards]
         self._counts = [shard.count for shard in index.shards]
         machines = actor_machines(ray, options)
-        count = actor_count(ray, options)
+        count = actor_count(len(machines), options)
         self.held = place_shards(self._sizes, count, min(options.replicas, count))
         # Without a shard there is nothing to ask a server.
         self.held = [shards for shards in self.held if shards]
@@ -264,18 +264,17 @@ def actor_machines(ray: Any, options: ClusterOptions) -> list[str]:
     return machines
 
 
-def actor_count(ray: Any, options: ClusterOptions) -> int:
+def actor_count(machines: int, options: ClusterOptions) -> int:
     """Return how many actors to start.
 
     Args:
-        ray: connected.
+        machines: how many `actor_machines` names.
         options: of the cluster; where they name no number, there is one actor for each share of
             the GPUs, or for each machine.
 
     Raises:
         InputError: the cluster has too few GPUs.
     """
-    machines = len(actor_machines(ray, options))
     if options.gpus and machines < (options.actors or options.replicas):
         raise InputError(
             f"{options.address}: has GPUs for {machines} actors of {options.gpus:g} each, not for "
