@@ -196,7 +196,7 @@ class Runner:
         """Draw photos and recipes of the bag, in rounds."""
         bag, rounds = self.bag, self._options.rounds
         a_round = self._options.queries or (40 if self._large else 20)
-        tokenizer = Bundle.open(self._bundle).tokenizer
+        tokenizer = self._model.tokenizer
         photos: list[KnownQuery] = []
         recipes: list[KnownQuery] = []
         for position in np.random.default_rng(SEED).permutation(len(bag)).tolist():
@@ -277,7 +277,7 @@ class Runner:
         if not self._model.has_local:
             self.notes.append("--exhaustive: the model has no local part to score pairs by")
             return []
-        tokenizer = Bundle.open(self._bundle).tokenizer
+        tokenizer = self._model.tokenizer
         self._progress.stage("every photo with every recipe", 1)
         recipes = (tokenizer(self.bag.recipe(number)) for number in range(len(self.bag)))
         table = exhaustive_table(self._model, [max(1, len(one.ingredients)) for one in recipes])
