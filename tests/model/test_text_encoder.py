@@ -101,6 +101,12 @@ def test_an_architecture_survives_json_and_needs_no_folder(folders: dict[str, Pa
         TextEncoder(again).load_state_dict(state)
 
 
+def change_config(folder: Path, **settings: int) -> None:
+    """Say something else of the layers than the weights have."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -113,6 +119,14 @@ def test_an_architecture_survives_json_and_needs_no_folder(folders: dict[str, Pa
                 (folder / "model.safetensors").read_bytes()[:-100]
             ),
             "model.safetensors cannot be read",
+        ),
+        (
+            lambda folder: change_config(folder, intermediate_size=32),
+            "is of another network than its config.json",
+        ),
+        (
+            lambda folder: change_config(folder, num_hidden_layers=3),
+            "model.safetensors lacks",
         ),
         (
             lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'),

@@ -22,6 +22,8 @@ NOT_LAYERS = (
     "quantization_config", "torch_dtype", "transformers_version",
 )  # fmt: skip
 """Of a configuration: what says nothing of layers, or names code that is not ours to run."""
+ATTENTION = "eager"
+"""Plain products and a softmax: every network has it, and every runtime its operators."""
 JSON_BYTES = MEGABYTE
 """Bytes of a JSON file of settings, those of models with thousands of named classes included."""
 
@@ -75,6 +77,25 @@ def import_transformers(reader: str) -> Any:
     return library
 
 
+def build_network(kind: Any, config: Any, folder: Path | None, **arguments: Any) -> Any:
+    """Build a network of `transformers`, in float32.
+
+    Args:
+        kind: its class.
+        config: of its layers; changed in place.
+        folder: whose weights it begins with; None for random ones.
+        arguments: of its constructor.
+
+    Raises:
+        InputError: as `load_pretrained`.
+        Exception: whatever a network's own checks of its configuration raise.
+    """
+    if folder is not None:
+        return load_pretrained(kind, folder, config=config, **arguments)
+    config._attn_implementation = ATTENTION
+    return kind(config, **arguments).float()
+
+
 def load_pretrained(kind: Any, folder: Path, **arguments: Any) -> Any:
     """Build a network of `transformers` with the weights of a folder, in float32.
 
@@ -96,8 +117,7 @@ def load_pretrained(kind: Any, folder: Path, **arguments: Any) -> Any:
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
-            # Plain products and a softmax: every network has it, and every runtime its operators.
-            attn_implementation="eager",
+            attn_implementation=ATTENTION,
             **arguments,
         )
     except Exception as error:  # safetensors' own kind, and those of every layer below

@@ -21,7 +21,7 @@ from ...limits import reason
 from ...text.text_architecture import TextArchitecture
 from ..numerics import MASKED, mean_weights, padding_bias, unit_rows
 from .fixed_shapes import fix_position_buckets
-from .model_folder import import_transformers, load_pretrained
+from .model_folder import build_network, import_transformers
 
 _CLASSES = {
     "bert": ("BertConfig", "BertModel"),
@@ -111,11 +111,7 @@ def _layers(architecture: TextArchitecture, folder: Path | None) -> Any:
     # Some would come with a layer over the first token, which nothing here reads.
     options = {"add_pooling_layer": False} if architecture.model_type in _WITH_POOLER else {}
     try:
-        settings = config(**architecture.config)
-        if folder is not None:
-            return load_pretrained(model, folder, config=settings, **options)
-        settings._attn_implementation = "eager"
-        return model(settings, **options)
+        return build_network(model, config(**architecture.config), folder, **options)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise InputError(f"the text encoder cannot be built ({reason(error)[:160]})") from error
 

@@ -31,6 +31,7 @@ from ..fixed_shapes import fix_patch_grid, fix_rotary_positions, use_plain_pooli
 from ..model_folder import (
     CONFIG,
     NOT_LAYERS,
+    build_network,
     import_transformers,
     load_pretrained,
     read_model_json,
@@ -140,20 +141,14 @@ def transformers_encoder(name: str, architecture: str, size: int, folder: Path |
     kind = getattr(transformers, tower.network)
     try:
         config = kind.config_class.from_dict(record)
-        # Plain products and a softmax: every network has it, and every runtime its operators.
-        config._attn_implementation = "eager"
-        network = (
-            kind(config, **tower.arguments)
-            if folder is None
-            else load_pretrained(kind, folder, config=config, **tower.arguments)
-        )
+        network = build_network(kind, config, folder, **tower.arguments)
     except InputError:
         raise
     except Exception as error:  # whatever a network's own checks raise
         raise InputError(
             f"image encoder {name}: its architecture cannot be built ({reason(error)[:160]})"
         ) from error
-    return TransformersEncoder(network.float(), tower.pooled, size)
+    return TransformersEncoder(network, tower.pooled, size)
 
 
 def folder_architecture(folder: Path) -> str:
