@@ -54,28 +54,33 @@ class GpuQueries(Sequence[EncodedQuery]):
     ) -> None:
         self.encodings = encodings
         """(Q, L, ...) float32 on the GPU."""
+        assert len(vectors) == len(inputs)
         self._lengths = lengths
-        self._queries: list[GpuQuery] = []
-        for number, (vector, model_input) in enumerate(zip(vectors, inputs, strict=True)):
-            query = GpuQuery(vector, None, model_input)
-            query.batch, query.number = self, number
-            self._queries.append(query)
+        self._vectors = vectors
+        self._inputs = inputs
 
     def __len__(self) -> int:
         """Return Q."""
-        return len(self._queries)
+        return len(self._vectors)
 
     @overload
     def __getitem__(self, number: int) -> EncodedQuery: ...
     @overload
     def __getitem__(self, number: slice) -> Sequence[EncodedQuery]: ...
     def __getitem__(self, number: int | slice) -> EncodedQuery | Sequence[EncodedQuery]:
-        """Return a query, or several."""
-        return self._queries[number]
+        """Return a query, or several; made anew, since a batch that held them would be a cycle.
+
+        Its encodings would then stay on the GPU until Python next looks for cycles.
+        """
+        if isinstance(number, slice):
+            return [self[one] for one in range(len(self))[number]]
+        query = GpuQuery(self._vectors[number], None, self._inputs[number])
+        query.batch, query.number = self, range(len(self))[number]
+        return query
 
     def __iter__(self) -> Iterator[EncodedQuery]:
         """Yield the queries in order."""
-        return iter(self._queries)
+        return (self[number] for number in range(len(self)))
 
     def host_encodings(self, number: int) -> BatchEncodings | None:
         """Return one query's encodings on the host, without padding.

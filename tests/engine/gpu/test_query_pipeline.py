@@ -5,6 +5,7 @@ Everything but pinned memory and recordings runs here on torch's device `cpu`.
 
 from __future__ import annotations
 
+import gc
 import threading
 import weakref
 from collections.abc import Iterator
@@ -55,6 +56,16 @@ def assert_same(actual: EncodedQuery, expected: EncodedQuery) -> None:
         np.testing.assert_allclose(
             actual.encodings.arrays[name], array, rtol=2e-4, atol=2e-5, err_msg=name
         )
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Nothing that stands in a cycle is freed."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -181,4 +192,25 @@ def test_a_closed_search_frees_what_encodes_its_queries(
         alive = weakref.ref(pipeline)
         del pipeline
         searcher.close()
+        assert alive() is None
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_queries_are_freed_with_their_batch(hf_icma_bundle: Path) -> None:
+    """In a cycle the tables of many batches, 40 MB each, would wait for a collection."""
+    with Bundle.open(hf_icma_bundle, ExecutionOptions(runtime="torch")) as bundle:
+        pipeline = QueryPipeline(bundle, torch.device("cpu"))
+        batch = pipeline("image", queries(bundle, "image"))
+        one, last = batch[1], batch[-1]
+        assert_same(one, next(query for query in batch if query.model_input is one.model_input))
+        assert last.model_input is list(batch)[4].model_input
+        assert [query.model_input for query in batch[3:]] == [
+            batch[3].model_input,
+            last.model_input,
+        ]
+        alive = weakref.ref(batch)
+        del batch
+        assert one.encodings is not None
+        assert last.encodings is not None
+        del one, last
         assert alive() is None
