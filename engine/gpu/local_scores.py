@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -75,11 +76,13 @@ class LocalScorer:
         self._index = index
         self._role: Role = role
         self._exact = folded_weights(bundle, index.device)
-        self._narrow = kernel_weights(self._exact, SCREEN)
         # Queries are padded to the most tokens that any may have: with the longest of a batch
         # instead, a pair's score would depend on what else is in its batch.
         recipe_tokens = bundle.facts.model.text.max_ingredients
         self._query_tokens = recipe_tokens if role == "image" else bundle.facts.regions
+        # No method of this object: the two would hold each other, and with them the recordings.
+        narrow = kernel_weights(self._exact, SCREEN)
+        self._screened = partial(screen_part, index, role, narrow)
         self._screen_part = CapturedCalls(
             self._screened, index.device, name="the screen", most=MOST_SCREENS
         )
@@ -152,7 +155,7 @@ class LocalScorer:
 
         scores = torch.empty(items.shape, device=self._index.device)
         of_query = self._to_device(numbers)
-        weights = self._item_weights(self._exact)
+        weights = _of_role(self._exact, self._role)
         lines = max(1, PAIRS // items.shape[1])
         with self._lock:
             for line in range(0, len(items), lines):
@@ -173,32 +176,6 @@ class LocalScorer:
                     scores[rows, part.candidates] = pair_block(*sides, self._exact).flatten(1)
         return cast("Floats64", scores.cpu().numpy().astype(np.float64))
 
-    def _screened(self, *arguments: Any) -> list[Tensor]:
-        """Screen a part of a request; recorded, so that nothing of it is read on the host.
-
-        Args:
-            *arguments: the queries' arrays as `PACKED` names them; (q, 1) int64 which of them are
-                scored; (q, K) int64 places of their items; then rows of the part, and the most and
-                fewest tokens of a query.
-
-        Returns:
-            (q, K) float32.
-        """
-        *arrays, of_query, places, rows, longest, shortest = arguments
-        queries = PackedItems(
-            **dict(zip(PACKED, arrays, strict=True)),
-            heads=self._index.heads, longest=longest, shortest=shortest,
-        )  # fmt: skip
-        weights = self._item_weights(self._narrow)
-        items, positions = self._index.packed(places, rows, weights, SCREEN)
-        sides = (queries, items), (of_query, positions)
-        if self._role == "image":
-            sides = sides[0][::-1], sides[1][::-1]
-        return [score_groups(*sides[0], *sides[1], self._narrow).flatten(1)]
-
-    def _item_weights(self, weights: FoldedWeights) -> FoldedItemWeights:
-        return weights.recipe if self._role == "recipe" else weights.image
-
     def _to_device(self, numbers: Positions) -> Tensor:
         return send(numbers, self._index.device)
 
@@ -213,6 +190,39 @@ class LocalScorer:
         lengths = [query.encodings.lengths for query in queries if query.encodings is not None]
         arrays["lengths"] = self._to_device(np.concatenate(lengths))
         return PaddedEncodings(**arrays)
+
+
+def screen_part(
+    index: PackedIndex, role: Role, narrow: FoldedWeights, *arguments: Any
+) -> list[Tensor]:
+    """Screen a part of a request; recorded, so that nothing of it is read on the host.
+
+    Args:
+        index: the items.
+        role: of them.
+        narrow: the weights in the screen's precision.
+        *arguments: the queries' arrays as `PACKED` names them; (q, 1) int64 which of them are
+            scored; (q, K) int64 places of their items; then rows of the part, and the most and
+            fewest tokens of a query.
+
+    Returns:
+        (q, K) float32.
+    """
+    *arrays, of_query, places, rows, longest, shortest = arguments
+    queries = PackedItems(
+        **dict(zip(PACKED, arrays, strict=True)),
+        heads=index.heads, longest=longest, shortest=shortest,
+    )  # fmt: skip
+    items, positions = index.packed(places, rows, _of_role(narrow, role), SCREEN)
+    sides = (queries, items), (of_query, positions)
+    if role == "image":
+        sides = sides[0][::-1], sides[1][::-1]
+    return [score_groups(*sides[0], *sides[1], narrow).flatten(1)]
+
+
+def _of_role(weights: FoldedWeights, role: Role) -> FoldedItemWeights:
+    """Return the weights of items of a role."""
+    return weights.recipe if role == "recipe" else weights.image
 
 
 def _padded(name: str, query: EncodedQuery, length: int) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hficma.engine.gpu import packed_index
 from hficma.engine.gpu.kernels import attention, fusion, matching, pair_scores, tabulation
-from hficma.engine.gpu.local_scores import PACKED, LocalScorer
+from hficma.engine.gpu.local_scores import PACKED, LocalScorer, screen_part
 from hficma.engine.gpu.packed_index import PackedIndex
 from hficma.engine.index.item_encoding import SCALE, Level, Role
 from hficma.model.similarity import FoldedItemWeights, FoldedWeights, project, tabulate
@@ -87,7 +88,8 @@ def scorer(level: Level, dtype: torch.dtype, role: Role) -> LocalScorer:
         match_output=torch.empty(1, WIDTH),
         match_output_bias=torch.empty(1),
     )
-    result._narrow = pair_scores.kernel_weights(result._exact, torch.float16)
+    narrow = pair_scores.kernel_weights(result._exact, torch.float16)
+    result._screened = partial(screen_part, index, role, narrow)
     return result
 
 

@@ -214,3 +214,14 @@ def test_queries_are_freed_with_their_batch(hf_icma_bundle: Path) -> None:
         assert last.encodings is not None
         del one, last
         assert alive() is None
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_closed_scorer_is_freed(hf_icma_bundle: Path, tmp_path: Path) -> None:
+    """Half a gigabyte of recordings would stay while the next index is opened on the GPU."""
+    path = build_index(hf_icma_bundle, DATA, tmp_path / "i")
+    with engine_of(path, 1, scorer="gpu") as engine:
+        engine.search(image=DATA.photo(0))
+        alive = weakref.ref(engine._searcher._scorer._local)  # type: ignore[attr-defined]
+        assert alive() is not None
+    assert alive() is None
