@@ -27,7 +27,7 @@ from ..results import ErrorBound
 from ..retrieval.certificate import ItemScores, RescoredItems
 from ..retrieval.located_items import LocatedItems
 from ..retrieval.scoring import BatchScorer, ScoreFunction
-from ..retrieval.screening import Choice, QueryState, ScreenBound, refine
+from ..retrieval.screening import BestItems, Choice, QueryState, ScreenBound, refine
 from ..retrieval.timing import StageTimer
 from .gpu_index import GpuIndex, require_full_float32
 from .local_scores import LocalQueries, LocalScorer
@@ -99,7 +99,7 @@ class GpuScorer:
         def rescore(number: int) -> RescoredItems | None:
             if batch.encodings is None or self.bound is None:
                 return None
-            exact = partial(self._refined, batch.encodings, {batch.states[number]: number})
+            exact = partial(self._refined, batch.encodings, {batch.states[number].best: number})
             return batch.states[number].rescored(self.bound, exact, step=REFINED)
 
         return BatchScorer(score, rescore)
@@ -136,21 +136,22 @@ class GpuScorer:
             state.add_screened(*rows)
             for state, *rows in zip(states, items, global_, local, strict=True)
         ]
-        exact = partial(self._refined, batch.encodings, dict(zip(states, numbers, strict=True)))
+        number_of = {state.best: number for state, number in zip(states, numbers, strict=True)}
+        exact = partial(self._refined, batch.encodings, number_of)
         refine(batches, self.bound, exact, step=REFINED)
         return [one.scores for one in batches]
 
     def _refined(
         self,
         encodings: LocalQueries,
-        number_of: Mapping[QueryState, int],
+        number_of: Mapping[BestItems, int],
         choices: Sequence[Choice],
     ) -> list[Floats64]:
         """Score what was chosen in float32.
 
         Args:
             encodings: of all queries of the batch.
-            number_of: each query's number there.
+            number_of: each query's number there, by its best items.
             choices: of some of them.
         """
         assert self._local is not None
@@ -158,7 +159,7 @@ class GpuScorer:
         for batch, places in choices:
             chosen = batch.items[places]
             for start in range(0, len(chosen), REFINED):
-                numbers.append(number_of[batch.query])
+                numbers.append(number_of[batch.best])
                 # Always REFINED of them: the items of a line that is shorter come again.
                 lines.append(np.resize(chosen[start : start + REFINED], REFINED))
         refined = self._local.refine(encodings, np.array(numbers), np.stack(lines))

@@ -183,7 +183,7 @@ class KernelReranker:
         state = query.state
         count = len(items)
         screen = self.screen  # read once: a search on another thread may give it up meanwhile
-        if screen is None or count < max(LEAST_ITEMS, 3 * state.k):
+        if screen is None or count < max(LEAST_ITEMS, 3 * state.best.k):
             return state.add_exact(self.score_exactly(query, source, timer, pool))
         global_ = source.stored.global_scores(query.query.vector)
 

@@ -175,8 +175,8 @@ def to_refine(totals: Floats64, proved: Floats64, k: int, epsilon: float) -> Mas
     return refined
 
 
-class QueryState:
-    """What is known of one query's items while they are scored, batch after batch.
+class BestItems:
+    """S of the best items of one query that were scored exactly.
 
     Args:
         weights: w_g and w_l.
@@ -186,8 +186,27 @@ class QueryState:
     def __init__(self, weights: ScoreWeights, k: int) -> None:
         self.weights = weights
         self.k = k
-        self.best = np.empty(0)
-        """S of the best items that were scored exactly, at most k of them, in any order."""
+        self.totals = np.empty(0)
+        """At most k of them, in any order."""
+
+    def take(self, totals: Floats64) -> None:
+        """Take in S of items that were scored exactly, none of them twice."""
+        self.totals = largest(np.concatenate([self.totals, totals]), self.k)
+
+
+class QueryState:
+    """What is known of one query's items while they are scored, batch after batch.
+
+    Its batches know the best items alone: were they to know the state too, all scores of a query
+    would stay in memory until Python next looks for cycles.
+
+    Args:
+        weights: w_g and w_l.
+        k: ranks of the answer.
+    """
+
+    def __init__(self, weights: ScoreWeights, k: int) -> None:
+        self.best = BestItems(weights, k)
         self._count = 0
         self._batches: list[ScreenedBatch] = []
 
@@ -198,7 +217,7 @@ class QueryState:
             scores: of its items.
         """
         self._count += len(scores.total)
-        self.take(scores.total)
+        self.best.take(scores.total)
         return scores
 
     def add_screened(self, items: Positions, global_: Floats64, local: Floats64) -> ScreenedBatch:
@@ -209,15 +228,13 @@ class QueryState:
             global_: (N,) S_global.
             local: (N,) S_local as screened; becomes exact, place by place.
         """
-        scores = ItemScores(self.weights.total(global_, local), global_, local)
-        batch = ScreenedBatch(self, self._count, items, scores, np.ones(len(items), dtype=bool))
+        scores = ItemScores(self.best.weights.total(global_, local), global_, local)
+        batch = ScreenedBatch(
+            self.best, self._count, items, scores, np.ones(len(items), dtype=bool)
+        )
         self._count += len(items)
         self._batches.append(batch)
         return batch
-
-    def take(self, totals: Floats64) -> None:
-        """Take in S of items that were scored exactly, none of them twice."""
-        self.best = largest(np.concatenate([self.best, totals]), self.k)
 
     def rescored(
         self, bound: ScreenBound, score: ExactScores, *, step: int = 1
@@ -257,8 +274,8 @@ class QueryState:
 class ScreenedBatch:
     """A batch of one query's items, of which some were only screened."""
 
-    query: QueryState
-    """That it is of."""
+    best: BestItems
+    """Of its query."""
     first: int
     """How many items of the query were scored before it."""
     items: Positions
@@ -278,11 +295,11 @@ class ScreenedBatch:
             step: a multiple of it is returned, where so many are open: others fill the last up.
         """
         self.epsilon = epsilon
-        weight = self.query.weights.local
+        weight = self.best.weights.local
         # A model whose S has no local part is not screened: 0 of an infinite ε is none.
         epsilon = epsilon * weight if weight else 0.0
         places = np.flatnonzero(self.is_open)
-        needed = to_refine(self.scores.total[places], self.query.best, self.query.k, epsilon)
+        needed = to_refine(self.scores.total[places], self.best.totals, self.best.k, epsilon)
         rest = places[~needed]
         fill = min(-int(needed.sum()) % step, len(rest))
         # From all over the batch: the screen may be wrong anywhere.
@@ -296,10 +313,10 @@ class ScreenedBatch:
             places: (n,) of open items.
             local: (n,) their S_local in float32.
         """
-        total = self.query.weights.total(self.scores.global_[places], local)
+        total = self.best.weights.total(self.scores.global_[places], local)
         self.scores.local[places], self.scores.total[places] = local, total
         self.is_open[places] = False
-        self.query.take(total)
+        self.best.take(total)
 
 
 Choice: TypeAlias = tuple[ScreenedBatch, Positions]
