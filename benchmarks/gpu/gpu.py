@@ -65,21 +65,21 @@ def supervise(options: RunOptions, out: Path) -> Report:
     """
     began = time.perf_counter()
     console = TextConsole(stderr=True)
-    told: list[str | None] = [None]
+    step: str | None = None
 
-    def write(run: Supervisor) -> None:
+    def write(run: Supervisor) -> Report:
+        nonlocal step
         took = time.perf_counter() - began
-        if run.step != told[0]:
-            told[0] = run.step
-            console.print(f"{took:4.0f} s: {run.step}", highlight=False)
-        report(options, run.device_name, run.tables, took).write(out)
+        if run.step != step:
+            step = run.step
+            console.print(f"{took:4.0f} s: {step}", highlight=False)
+        result = report(options, run.device_name, run.tables, took)
+        result.write(out)
+        return result
 
     supervisor = Supervisor(options, write)
     supervisor.run()
-    took = time.perf_counter() - began
-    result = report(options, supervisor.device_name, supervisor.tables, took)
-    result.write(out)
-    return result
+    return write(supervisor)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class Supervisor:
     def __init__(
         self,
         options: RunOptions,
-        on_change: Callable[[Supervisor], None],
+        on_change: Callable[[Supervisor], object],
         *,
         target: Callable[[RunOptions, float, Connection, Event], None] = measure_in_process,
         maker: Callable[[RunOptions], None] = make_in_process,
