@@ -28,9 +28,12 @@ class Repeated(NoiseDataset):
         return replace(super().recipe(index % DISTINCT), id=f"r{index}")
 
 
-def tied_index(bundle: Path, folder: Path, **options: Any) -> Path:
+def tied_index(bundle: Path, folder: Path) -> Path:
     """An index in several shards, of whose items some were removed and most are repeated."""
-    path = build_index(bundle, Repeated(110), folder / "index", shard_items=40, **options)
+    path = build_index(
+        bundle, Repeated(110), folder / "index", keep="projections", side_precision="fp16",
+        shard_items=40,
+    )  # fmt: skip
     with IndexWriter(path) as writer:
         writer.remove([f"r{number}" for number in (0, 5, 24, 46, 109)])
     return path

@@ -174,7 +174,7 @@ def test_no_error_within_epsilon_shows(
     """
     monkeypatch.setattr("hficma.engine.retrieval.screening.MARGIN", 1.0)
     monkeypatch.setattr("hficma.engine.gpu.gpu_scorer.REFINED", 8)
-    path = tied_index(hf_icma_bundle, tmp_path, keep="projections", side_precision="fp16")
+    path = tied_index(hf_icma_bundle, tmp_path)
     with opened(path, device) as engine:
         scorer = engine._searcher._scorer  # type: ignore[attr-defined]
         drawn: list[Search] = []

@@ -127,7 +127,7 @@ def test_no_error_within_epsilon_shows(
     """
     monkeypatch.setattr(screening, "MARGIN", 1.0)
     monkeypatch.setattr(kernel_reranking, "LEAST_ITEMS", 1)
-    path = tied_index(hf_icma_bundle, tmp_path, keep="projections", side_precision="fp16")
+    path = tied_index(hf_icma_bundle, tmp_path)
     with Engine.open(path, runtime="native", threads=1) as engine:
         engine.search(image=ITEMS.photo(0))
         kernels = reranker(engine)
